@@ -1,0 +1,157 @@
+//! From a document to a row: the configured columns, the whole document, its time.
+
+use std::collections::HashMap;
+
+use super::rows::Rows;
+use crate::model::bson::{Doc, Malformed, Value, kind};
+use crate::model::position::ClusterTime;
+use crate::model::value::{ColumnType, Fit, encode_column, encode_document, find};
+use crate::settings::Column;
+
+/// How documents of one stream become rows.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    columns: Vec<Column>,
+    /// Top-level field names that columns begin at, with their slot.
+    heads: HashMap<Box<[u8]>, usize>,
+    /// For each column, for each of its paths: the slot of its head.
+    slots: Vec<Vec<usize>>,
+}
+
+/// How a field differs from its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DriftKind {
+    /// The value does not fit the column's type.
+    Type,
+    /// A required field is absent.
+    Missing,
+}
+
+impl DriftKind {
+    pub const ALL: [Self; 2] = [Self::Type, Self::Missing];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Type => "type",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// What mapping noticed, counted.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// By (column, kind).
+    pub fields: HashMap<(usize, DriftKind), u64>,
+    /// Characters Postgres cannot store that became U+FFFD.
+    pub replaced: u64,
+}
+
+impl Drift {
+    pub fn add(&mut self, other: Self) {
+        for (field, number) in other.fields {
+            *self.fields.entry(field).or_default() += number;
+        }
+        self.replaced += other.replaced;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty() && self.replaced == 0
+    }
+}
+
+impl Mapping {
+    pub fn new(columns: &[Column]) -> Self {
+        let mut heads: HashMap<Box<[u8]>, usize> = HashMap::new();
+        let mut slot = |path: &Vec<Box<str>>| {
+            let next = heads.len();
+            path.first().map_or(0, |head| *heads.entry(head.as_bytes().into()).or_insert(next))
+        };
+        let slots = columns.iter().map(|column| column.paths.iter().map(&mut slot).collect()).collect();
+        Self { columns: columns.to_vec(), heads, slots }
+    }
+
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Encodes one document as a row of `rows`; on an error `rows` is as before.
+    ///
+    /// # Errors
+    /// The document is not BSON.
+    pub fn encode(
+        &self,
+        id: &str,
+        document: Doc<'_>,
+        at: ClusterTime,
+        origin: usize,
+        rows: &mut Rows,
+        drift: &mut Drift,
+    ) -> Result<(), Malformed> {
+        let heads = self.find_heads(document)?;
+        let mut row = rows.begin();
+        row.field(|out| (true, out.extend_from_slice(id.as_bytes())));
+        for (index, column) in self.columns.iter().enumerate() {
+            let value = self.value(index, column, &heads);
+            let fit = row.field(|out| {
+                let fit = encode_column(value, column.kind, out);
+                (fit == Fit::Value, fit)
+            });
+            let noticed = match fit {
+                Fit::Drift => Some(DriftKind::Type),
+                Fit::Null if column.required && value.is_none() => Some(DriftKind::Missing),
+                Fit::Null | Fit::Value => None,
+            };
+            if let Some(kind) = noticed {
+                *drift.fields.entry((index, kind)).or_default() += 1;
+            }
+        }
+        let encoded = row.field(|out| {
+            out.push(JSONB_VERSION);
+            let encoded = encode_document(document, out);
+            (encoded.is_ok(), encoded)
+        });
+        match encoded {
+            Ok(encoded) => drift.replaced += encoded.replaced,
+            Err(error) => {
+                row.abandon();
+                return Err(error);
+            }
+        }
+        row.field(|out| (true, out.extend_from_slice(&at.to_sql().to_be_bytes())));
+        row.finish(origin);
+        Ok(())
+    }
+
+    /// One pass over the document finds every field a column begins at.
+    fn find_heads<'a>(&self, document: Doc<'a>) -> Result<Vec<Option<Value<'a>>>, Malformed> {
+        let mut found = vec![None; self.heads.len()];
+        for element in document.elements() {
+            let (key, value) = element?;
+            if let Some(slot) = self.heads.get(key).and_then(|&slot| found.get_mut(slot)) {
+                *slot = Some(value);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The first of the column's paths that the document has.
+    fn value<'a>(&self, index: usize, column: &Column, heads: &[Option<Value<'a>>]) -> Option<Value<'a>> {
+        let slots = self.slots.get(index)?;
+        column.paths.iter().zip(slots).find_map(|(path, &slot)| {
+            let head = (*heads.get(slot)?)?;
+            match path.get(1..) {
+                None | Some([]) => Some(head),
+                Some(rest) => find(head.as_document().filter(|_| head.kind == kind::DOCUMENT)?, rest),
+            }
+        })
+    }
+}
+
+/// The first byte of a binary `jsonb`.
+const JSONB_VERSION: u8 = 1;
+
+/// The types of a tuple's fields after the id: the columns', then `doc` and `_cluster_time`.
+pub(super) fn field_types(columns: &[Column]) -> impl Iterator<Item = ColumnType> {
+    columns.iter().map(|column| column.kind).chain([ColumnType::Jsonb, ColumnType::Bigint])
+}

@@ -1,0 +1,21 @@
+//! Step 3, write: one transaction in this order: fence, rows, dead letters, position.
+//!
+//! Invariants: nothing is written without the fence; the position commits with its rows or not at all; a row is
+//! written only if it changes and only if its cluster time is not older; one bad row never stops the rest.
+
+mod bind;
+mod dead_letter;
+mod mapping;
+mod rows;
+mod schema;
+mod statements;
+mod transaction;
+mod writer;
+
+pub use dead_letter::{DeadLetter, RateWindow};
+pub use mapping::{Drift, DriftKind, Mapping};
+pub use rows::{Deletes, Rows};
+pub use schema::{LiveTable, ensure, read_live};
+pub use statements::Statements;
+pub use transaction::{Applied, Origins, Walk, Work};
+pub use writer::Writer;

@@ -1,0 +1,96 @@
+//! Every SQL statement of one stream's data path, made from its configuration; `check` prepares each of them.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use crate::model::namespace::{Table, quote};
+use crate::model::value::ColumnType;
+use crate::settings::Column;
+
+/// The statements that touch a followed table.
+#[derive(Debug, Clone)]
+pub struct Statements {
+    pub upsert: Arc<str>,
+    pub delete: Arc<str>,
+    pub copy: Arc<str>,
+    /// Whether any row is there.
+    pub any: Arc<str>,
+}
+
+impl Statements {
+    pub fn new(table: &Table, columns: &[Column]) -> Self {
+        let sql = table.sql();
+        let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
+        Self {
+            upsert: upsert(&sql, columns, &names).into(),
+            delete: format!(
+                "delete from {sql} as t using unnest($1::text[], $2::bigint[]) as d (id, cluster_time) \
+                 where t.id = d.id and t._cluster_time <= d.cluster_time"
+            )
+            .into(),
+            copy: format!("copy {sql} (id, {}doc, _cluster_time) from stdin (format binary)", list(&names, "")).into(),
+            any: format!("select exists (select from {sql})").into(),
+        }
+    }
+
+    /// Those that can be prepared, with their names.
+    pub fn preparable(&self) -> [(&'static str, &Arc<str>); 3] {
+        [("upsert", &self.upsert), ("delete", &self.delete), ("exists", &self.any)]
+    }
+}
+
+/// `prefix` before and a comma after each.
+fn list(names: &[String], prefix: &str) -> String {
+    names.iter().fold(String::new(), |mut out, name| {
+        let _ = write!(out, "{prefix}{name}, ");
+        out
+    })
+}
+
+fn upsert(sql: &str, columns: &[Column], names: &[String]) -> String {
+    let mut arrays = String::new();
+    let mut values = String::new();
+    for (index, column) in columns.iter().enumerate() {
+        let is_array = column.kind == ColumnType::TextArray;
+        let element = if is_array { "text" } else { column.kind.sql() };
+        let _ = write!(arrays, "${}::{element}[], ", index + 2);
+        let cast = if is_array { "::text[]" } else { "" };
+        let _ = write!(values, "u.c{index}{cast}, ");
+    }
+    let aliases: String = (0..columns.len()).fold(String::new(), |mut out, index| {
+        let _ = write!(out, "c{index}, ");
+        out
+    });
+    let (doc, time) = (columns.len() + 2, columns.len() + 3);
+    let assignments = names.iter().fold(String::new(), |mut out, name| {
+        let _ = write!(out, "{name} = excluded.{name}, ");
+        out
+    });
+    let (columns, before, after) = (list(names, ""), list(names, "t."), list(names, "excluded."));
+    format!(
+        "insert into {sql} as t (id, {columns}doc, _cluster_time, _applied_at) \
+         select u.id, {values}u.doc, u.cluster_time, now() \
+         from unnest($1::text[], {arrays}${doc}::jsonb[], ${time}::bigint[]) as u (id, {aliases}doc, cluster_time) \
+         on conflict (id) do update set {assignments}doc = excluded.doc, \
+         _cluster_time = excluded._cluster_time, _applied_at = excluded._applied_at \
+         where t._cluster_time <= excluded._cluster_time \
+         and ({before}t.doc) is distinct from ({after}excluded.doc)"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_columns_and_a_hostile_column_name_make_whole_statements() {
+        let table = Table { schema: "public".into(), name: "t".into() };
+        let none = Statements::new(&table, &[]);
+        assert!(none.upsert.contains("(t.doc) is distinct from (excluded.doc)"));
+        assert!(none.copy.contains("(id, doc, _cluster_time)"));
+        let column = Column { name: "a\"b".into(), paths: vec![], kind: ColumnType::TextArray, required: false };
+        let hostile = Statements::new(&table, &[column]);
+        assert!(hostile.upsert.contains("u.c0::text[]"));
+        assert!(hostile.upsert.contains("\"a\"\"b\" = excluded.\"a\"\"b\""));
+    }
+}

@@ -1,0 +1,277 @@
+//! The one transaction, and what it may carry. Every write of tidemark to a followed table goes through here.
+
+use std::ops::Range;
+
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::{Arguments, AssertSqlSafe};
+
+use super::bind::Columns;
+use super::dead_letter::DeadLetter;
+use super::mapping::field_types;
+use super::rows::{Deletes, Rows};
+use super::statements::Statements;
+use crate::checkpoint::Fence;
+use crate::error::{Class, Fault};
+use crate::model::event::Operation;
+use crate::model::position::Position;
+use crate::model::value::ColumnType;
+use crate::postgres::{Target, within};
+use crate::settings::Column;
+
+/// A walk's progress, committed with the chunk it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Walk {
+    pub id: i64,
+    pub class: i32,
+    pub after: Option<Vec<u8>>,
+    pub documents_read: u64,
+    /// This chunk is the last.
+    pub completed: bool,
+}
+
+/// What one transaction carries.
+#[derive(Debug, Default)]
+pub struct Work {
+    pub rows: Rows,
+    /// The table was empty before the walk began: COPY, and upsert only if a row turns out to be there.
+    pub copy: bool,
+    pub deletes: Deletes,
+    pub dead: Vec<DeadLetter>,
+    /// The position after this work; `None` leaves the stored one.
+    pub position: Option<Position>,
+    pub walk: Option<Walk>,
+    /// Events or documents this work stands for.
+    pub events: u64,
+    /// Where row n came from: the raw bytes for a dead letter. Called with [`Rows::origin`].
+    pub origins: Origins,
+}
+
+/// The raw bytes rows were made from.
+#[derive(Debug, Default)]
+pub enum Origins {
+    #[default]
+    None,
+    Events(Vec<crate::batch::EventRef>),
+    Documents(Vec<crate::source::Reply>),
+}
+
+impl Origins {
+    fn bytes(&self, index: usize) -> Vec<u8> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Events(events) => events.get(index).map(|event| event.bytes().to_vec()).unwrap_or_default(),
+            Self::Documents(replies) => {
+                let mut items = replies.iter().flat_map(crate::source::Reply::items);
+                items.nth(index).map(<[u8]>::to_vec).unwrap_or_default()
+            }
+        }
+    }
+
+    fn operation(&self, index: usize) -> &'static str {
+        match self {
+            Self::Events(events) => {
+                let event = events.get(index).and_then(|e| crate::model::event::Event::parse(e.bytes()).ok());
+                event.map_or("unreadable", |event| event.operation.name())
+            }
+            Self::None | Self::Documents(_) => "snapshot",
+        }
+    }
+}
+
+/// What a piece of work came to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    pub rows_changed: u64,
+    pub rows_unchanged: u64,
+    pub rows_deleted: u64,
+    pub dead_letters: u64,
+    /// Dead letters by the operation of their event, in the order of [`Operation::ROWS`].
+    pub dead_by_operation: [u64; 4],
+}
+
+/// How rows are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Road {
+    Copy,
+    Upsert,
+    /// Halve and halve again until each row that cannot be stored stands alone; at most this many may.
+    Bisect { allowance: u64 },
+}
+
+/// One stream's table and the statements for it.
+pub(super) struct Scribe<'a> {
+    pub target: &'a Target,
+    pub stream: &'a str,
+    pub state_schema: &'a str,
+    pub columns: &'a [Column],
+    pub statements: &'a Statements,
+}
+
+impl Scribe<'_> {
+    /// Rows, dead letters, walk and position, inside a fenced transaction.
+    pub async fn write(
+        &self,
+        connection: &mut PgConnection,
+        fence: &Fence<'_>,
+        work: &Work,
+        road: Road,
+    ) -> Result<Applied, Fault> {
+        let mut done = Applied::default();
+        let mut refused = Vec::new();
+        if !work.rows.is_empty() {
+            done.rows_changed = match road {
+                Road::Copy => self.copy(connection, &work.rows).await?,
+                Road::Upsert => self.upsert(connection, &work.rows, 0..work.rows.len()).await?,
+                Road::Bisect { allowance } => self.bisect(connection, &work.rows, allowance, &mut refused).await?,
+            };
+        }
+        let stored = crate::status::count(work.rows.len() - refused.len());
+        done.rows_unchanged = stored.saturating_sub(done.rows_changed);
+        if !work.deletes.ids.is_empty() {
+            done.rows_deleted = self.delete(connection, &work.deletes).await?;
+        }
+        let dead = work.dead.iter().cloned().chain(refused.iter().map(|(row, fault)| of_refused(work, *row, fault)));
+        let dead: Vec<DeadLetter> = dead.collect();
+        done.dead_letters = crate::status::count(dead.len());
+        for letter in &dead {
+            let place = Operation::ROWS.iter().position(|op| op.name() == letter.operation);
+            // What could not be read at all was counted as an update when it was received.
+            if let Some(slot) = done.dead_by_operation.get_mut(place.unwrap_or(1)) {
+                *slot += 1;
+            }
+        }
+        self.set_aside(connection, &dead).await?;
+        if let Some(walk) = &work.walk {
+            self.advance_walk(connection, walk, &done).await?;
+        }
+        fence.advance(connection, self.target, work.position.as_ref()).await?;
+        Ok(done)
+    }
+
+    async fn upsert(&self, connection: &mut PgConnection, rows: &Rows, range: Range<usize>) -> Result<u64, Fault> {
+        let mut arguments = PgArguments::default();
+        let mut columns = Columns::new(rows, range);
+        for kind in [ColumnType::Text].into_iter().chain(field_types(self.columns)) {
+            arguments.add(columns.next(kind)).map_err(|_| Fault::bug("a column could not be bound"))?;
+        }
+        let query = sqlx::query_with(AssertSqlSafe(self.statements.upsert.to_string()), arguments);
+        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+    }
+
+    async fn copy(&self, connection: &mut PgConnection, rows: &Rows) -> Result<u64, Fault> {
+        const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+        let call = async {
+            let mut sink = connection.copy_in_raw(&self.statements.copy).await?;
+            let mut buffer = SIGNATURE.to_vec();
+            for index in 0..rows.len() {
+                buffer.extend_from_slice(rows.tuple(index).unwrap_or_default());
+                if buffer.len() > 256 << 10 {
+                    sink.send(buffer.as_slice()).await?;
+                    buffer.clear();
+                }
+            }
+            buffer.extend_from_slice(&(-1_i16).to_be_bytes());
+            sink.send(buffer.as_slice()).await?;
+            sink.finish().await
+        };
+        within(self.target.deadline(), call).await
+    }
+
+    async fn delete(&self, connection: &mut PgConnection, deletes: &Deletes) -> Result<u64, Fault> {
+        let query = sqlx::query(AssertSqlSafe(self.statements.delete.to_string()))
+            .bind(&deletes.ids)
+            .bind(&deletes.cluster_times);
+        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+    }
+
+    /// Stores what can be stored; the rows that cannot are named in `refused`.
+    async fn bisect(
+        &self,
+        connection: &mut PgConnection,
+        rows: &Rows,
+        allowance: u64,
+        refused: &mut Vec<(usize, Fault)>,
+    ) -> Result<u64, Fault> {
+        let mut changed = 0;
+        let mut ranges = vec![0..rows.len()];
+        while let Some(range) = ranges.pop() {
+            self.plain(connection, "savepoint part").await?;
+            match self.upsert(connection, rows, range.clone()).await {
+                Ok(count) => {
+                    changed += count;
+                    self.plain(connection, "release savepoint part").await?;
+                }
+                Err(fault) if fault.class == Class::Record => {
+                    self.plain(connection, "rollback to savepoint part").await?;
+                    if range.len() > 1 {
+                        let middle = range.start + range.len() / 2;
+                        ranges.extend([middle..range.end, range.start..middle]);
+                    } else {
+                        refused.push((range.start, fault));
+                    }
+                    if crate::status::count(refused.len()) > allowance {
+                        break;
+                    }
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(changed)
+    }
+
+    async fn plain(&self, connection: &mut PgConnection, statement: &'static str) -> Result<(), Fault> {
+        within(self.target.deadline(), sqlx::query(statement).execute(connection)).await.map(drop)
+    }
+
+    async fn set_aside(&self, connection: &mut PgConnection, dead: &[DeadLetter]) -> Result<(), Fault> {
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "insert into {}.dead_letter (stream, document_id, operation, event, code, error, cluster_time) \
+             select $1, d.* from unnest($2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::bigint[]) as d",
+            self.state_schema
+        );
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(self.stream)
+            .bind(dead.iter().map(|d| d.document_id.clone()).collect::<Vec<_>>())
+            .bind(dead.iter().map(|d| d.operation).collect::<Vec<_>>())
+            .bind(dead.iter().map(|d| d.event.as_slice()).collect::<Vec<_>>())
+            .bind(dead.iter().map(|d| d.code.as_str()).collect::<Vec<_>>())
+            .bind(dead.iter().map(|d| d.error.as_str()).collect::<Vec<_>>())
+            .bind(dead.iter().map(|d| d.cluster_time.map(crate::model::position::ClusterTime::to_sql)).collect::<Vec<_>>());
+        within(self.target.deadline(), query.execute(connection)).await.map(drop)
+    }
+
+    async fn advance_walk(&self, connection: &mut PgConnection, walk: &Walk, done: &Applied) -> Result<(), Fault> {
+        let sql = format!(
+            "update {}.resync set walk_class = $2, walk_after = $3, documents_read = $4, \
+             rows_upserted = rows_upserted + $5, updated_at = now(), \
+             state = case when $6 then 'completed' else state end, ended_at = case when $6 then now() end \
+             where id = $1 and state = 'running'",
+            self.state_schema
+        );
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(walk.id)
+            .bind(walk.class)
+            .bind(walk.after.as_deref())
+            .bind(i64::try_from(walk.documents_read).unwrap_or(i64::MAX))
+            .bind(i64::try_from(done.rows_changed).unwrap_or(i64::MAX))
+            .bind(walk.completed);
+        let updated = within(self.target.deadline(), query.execute(connection)).await?.rows_affected();
+        if updated == 1 { Ok(()) } else { Err(Fault::bug(format!("walk {} is not running any more", walk.id))) }
+    }
+}
+
+fn of_refused(work: &Work, row: usize, fault: &Fault) -> DeadLetter {
+    let origin = work.rows.origin(row).unwrap_or_default();
+    let time = work.rows.tuple(row).and_then(<[u8]>::last_chunk::<8>).map(|bytes| i64::from_be_bytes(*bytes));
+    DeadLetter {
+        document_id: work.rows.id(row).map(str::to_owned),
+        operation: work.origins.operation(origin),
+        event: work.origins.bytes(origin),
+        code: "refused".to_owned(),
+        error: fault.message.clone(),
+        cluster_time: time.map(crate::model::position::ClusterTime::from_sql),
+    }
+}

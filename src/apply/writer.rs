@@ -1,0 +1,136 @@
+//! The writer of one stream: owns its connection, retries nothing, knows after a lost reply whether it landed.
+
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Transaction};
+
+use super::dead_letter::RateWindow;
+use super::statements::Statements;
+use super::transaction::{Applied, Road, Scribe, Work};
+use crate::checkpoint::{Checkpoints, Fence, Lease};
+use crate::error::{Class, Code, Fault};
+use crate::failpoint;
+use crate::postgres::{Target, within};
+use crate::settings::{Column, Record};
+
+/// Writes for one stream under one lease.
+#[derive(Debug)]
+pub struct Writer {
+    target: Target,
+    checkpoints: Checkpoints,
+    lease: Lease,
+    columns: Vec<Column>,
+    statements: Statements,
+    rate: RateWindow,
+    connection: Option<PgConnection>,
+    /// A commit whose answer was lost: the revision it would have made, and what it would have done.
+    in_doubt: Option<(i64, Applied)>,
+}
+
+impl Writer {
+    pub const fn new(
+        target: Target,
+        checkpoints: Checkpoints,
+        lease: Lease,
+        columns: Vec<Column>,
+        statements: Statements,
+        limits: Record,
+    ) -> Self {
+        let rate = RateWindow::new(limits);
+        Self { target, checkpoints, lease, columns, statements, rate, connection: None, in_doubt: None }
+    }
+
+    /// Commits a piece of work, once. After a transient error, call again with the same work: it is first found out
+    /// whether the lost commit landed.
+    ///
+    /// # Errors
+    /// Fenced; transient; a rate of dead letters that is no accident; whatever Postgres refuses, classified.
+    pub async fn apply(&mut self, work: &Work) -> Result<Applied, Fault> {
+        let done = match self.resolve().await? {
+            Some(done) => done,
+            None => self.attempt(work).await?,
+        };
+        self.rate.add(work.events, done.dead_letters);
+        Ok(done)
+    }
+
+    /// COPY gives way to upsert when a row is already there, upsert to bisection when a row cannot be stored.
+    async fn attempt(&mut self, work: &Work) -> Result<Applied, Fault> {
+        let bisect = Road::Bisect { allowance: self.rate.allowance() };
+        let roads = if work.copy { [Road::Copy, Road::Upsert, bisect] } else { [Road::Upsert, bisect, bisect] };
+        for road in roads {
+            match self.transact(work, road).await {
+                Err(fault) if fault.class == Class::Record => {}
+                other => return other,
+            }
+        }
+        Err(Fault::bug("postgres refused something that is no row"))
+    }
+
+    async fn transact(&mut self, work: &Work, road: Road) -> Result<Applied, Fault> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.target.connect().await?,
+        };
+        // On any error the connection is dropped here, and with it the transaction.
+        let (done, revision) = self.write(&mut connection, work, road).await?;
+        if let Some(done) = done {
+            self.connection = Some(connection);
+            return Ok(done);
+        }
+        Err(Fault::new(
+            Class::Transient,
+            Code::TargetUnreachable,
+            format!("the answer to commit {revision} was lost"),
+            "",
+        ))
+    }
+
+    /// Returns `None` for what was done if the commit's answer was lost; then it is in doubt.
+    async fn write(
+        &mut self,
+        connection: &mut PgConnection,
+        work: &Work,
+        road: Road,
+    ) -> Result<(Option<Applied>, i64), Fault> {
+        let deadline = self.target.deadline();
+        let mut transaction: Transaction<'_, _> = within(deadline, connection.begin()).await?;
+        failpoint::hit("apply.begun");
+        let fence = Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
+        let scribe = Scribe {
+            target: &self.target,
+            stream: self.lease.stream(),
+            state_schema: self.checkpoints.schema(),
+            columns: &self.columns,
+            statements: &self.statements,
+        };
+        let done = scribe.write(&mut transaction, &fence, work, road).await?;
+        let revision = fence.revision();
+        if done.dead_letters > self.rate.allowance() {
+            let message = format!("{} of {} events could not be stored", done.dead_letters, work.events);
+            let hint = "the mapping or the table is wrong: compare the refusals with [[stream.column]]; nothing was skipped";
+            return Err(Fault::new(Class::Halt, Code::DeadLetterRate, message, hint));
+        }
+        failpoint::hit("apply.before_commit");
+        if let Err(fault) = within(deadline, transaction.commit()).await {
+            self.in_doubt = Some((revision, done));
+            tracing::warn!(stream = self.lease.stream(), revision, %fault, "commit without an answer");
+            return Ok((None, revision));
+        }
+        failpoint::hit("apply.after_commit");
+        Ok((Some(done), revision))
+    }
+
+    /// Finds out whether a commit in doubt landed: its row lock is waited for, then the revision tells.
+    async fn resolve(&mut self) -> Result<Option<Applied>, Fault> {
+        let Some((revision, done)) = self.in_doubt else { return Ok(None) };
+        let mut connection = self.target.connect().await?;
+        let mut transaction = within(self.target.deadline(), connection.begin()).await?;
+        let fence = Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
+        let landed = fence.revision() > revision;
+        within(self.target.deadline(), transaction.rollback()).await?;
+        self.connection = Some(connection);
+        self.in_doubt = None;
+        tracing::info!(stream = self.lease.stream(), revision, landed, "commit in doubt resolved");
+        Ok(landed.then_some(done))
+    }
+}

@@ -1,0 +1,155 @@
+//! The lease: who works on a stream. What counts is decided by the fence.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, FromRow};
+use uuid::Uuid;
+
+use super::Checkpoints;
+use crate::error::Fault;
+use crate::postgres::within;
+
+/// A grant. Made only by [`Checkpoints::acquire`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    stream: String,
+    epoch: i64,
+    nonce: Uuid,
+}
+
+impl Lease {
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    pub const fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    pub(super) const fn nonce(&self) -> Uuid {
+        self.nonce
+    }
+}
+
+/// Who holds a stream, as the table says.
+#[derive(Debug, Clone, FromRow)]
+pub struct Held {
+    pub stream: String,
+    pub holder: Option<String>,
+    pub epoch: i64,
+    pub expires_at: DateTime<Utc>,
+    /// On the database's clock.
+    pub live: bool,
+    pub report: Option<serde_json::Value>,
+}
+
+impl Checkpoints {
+    /// Takes a stream whose lease has run out or was given back; `None` while another holds it.
+    /// Raising the epoch waits for whatever transaction of the old holder is still open.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers; a lock not had within the lease's length is transient.
+    pub async fn acquire(
+        &self,
+        stream: &str,
+        source: &str,
+        options: &str,
+        holder: &str,
+        duration: Duration,
+    ) -> Result<Option<Lease>, Fault> {
+        let (schema, deadline) = (self.schema(), self.target.deadline());
+        let nonce = Uuid::new_v4();
+        let mut transaction = within(deadline, self.pool.begin()).await?;
+        let insert = AssertSqlSafe(format!("insert into {schema}.lease (stream) values ($1) on conflict do nothing"));
+        within(deadline, sqlx::query(insert).bind(stream).execute(&mut *transaction)).await?;
+        let grant = AssertSqlSafe(format!(
+            "update {schema}.lease as l set holder = $2, nonce = $3, granted_at = clock_timestamp(), \
+             epoch = greatest(l.epoch, coalesce((select epoch from {schema}.checkpoint c where c.stream = l.stream), 0)) + 1, \
+             expires_at = clock_timestamp() + make_interval(secs => $4) \
+             where stream = $1 and expires_at <= clock_timestamp() returning epoch"
+        ));
+        let grant = sqlx::query_scalar::<_, i64>(grant).bind(stream).bind(holder).bind(nonce).bind(duration.as_secs_f64());
+        let Some(epoch) = within(deadline, grant.fetch_optional(&mut *transaction)).await? else {
+            return Ok(None);
+        };
+        let raise = AssertSqlSafe(format!(
+            "insert into {schema}.checkpoint (stream, source, options, epoch, nonce) values ($1, $2, $3, $4, $5) \
+             on conflict (stream) do update set epoch = excluded.epoch, nonce = excluded.nonce"
+        ));
+        let raise = sqlx::query(raise).bind(stream).bind(source).bind(options).bind(epoch).bind(nonce);
+        within(deadline, raise.execute(&mut *transaction)).await?;
+        within(deadline, transaction.commit()).await?;
+        Ok(Some(Lease { stream: stream.to_owned(), epoch, nonce }))
+    }
+
+    /// Makes a lease last anew and leaves a report for those who ask the database; false if it is no longer ours.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn renew(&self, lease: &Lease, duration: Duration, report: &serde_json::Value) -> Result<bool, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.lease set expires_at = clock_timestamp() + make_interval(secs => $4), report = $5 \
+             where stream = $1 and epoch = $2 and nonce = $3",
+            self.schema()
+        ));
+        let query = sqlx::query(sql)
+            .bind(&lease.stream)
+            .bind(lease.epoch)
+            .bind(lease.nonce)
+            .bind(duration.as_secs_f64())
+            .bind(report);
+        Ok(within(duration, query.execute(&self.pool)).await?.rows_affected() == 1)
+    }
+
+    /// Gives a lease back, so that another may take the stream at once.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn release(&self, lease: &Lease) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.lease set expires_at = '-infinity', holder = null where stream = $1 and epoch = $2 and nonce = $3",
+            self.schema()
+        ));
+        let query = sqlx::query(sql).bind(&lease.stream).bind(lease.epoch).bind(lease.nonce);
+        within(Duration::from_secs(3), query.execute(&self.pool)).await.map(drop)
+    }
+
+    /// Who holds what.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn leases(&self) -> Result<Vec<Held>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select stream, holder, epoch, greatest(expires_at, 'epoch'::timestamptz) as expires_at, \
+             expires_at > clock_timestamp() as live, report from {}.lease order by stream",
+            self.schema()
+        ));
+        within(self.target.deadline(), sqlx::query_as(sql).fetch_all(&self.pool)).await
+    }
+
+    /// Writes down a stream's phase, for those who ask the database. Only under the lease.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn note_phase(
+        &self,
+        lease: &Lease,
+        phase: &str,
+        halt: Option<(&str, &str)>,
+    ) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.checkpoint set phase_since = case when phase = $4 then phase_since else now() end, phase = $4, \
+             halt_code = $5, halt_reason = $6 where stream = $1 and epoch = $2 and nonce = $3",
+            self.schema()
+        ));
+        let query = sqlx::query(sql)
+            .bind(&lease.stream)
+            .bind(lease.epoch)
+            .bind(lease.nonce)
+            .bind(phase)
+            .bind(halt.map(|(code, _)| code))
+            .bind(halt.map(|(_, reason)| reason));
+        within(Duration::from_secs(5), query.execute(&self.pool)).await.map(drop)
+    }
+}

@@ -1,0 +1,205 @@
+//! The checkpoint table: what is stored of a stream, and what a stored position is worth.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, FromRow};
+
+use crate::error::{Class, Code, Fault};
+use crate::model::namespace::quote;
+use crate::model::position::{ClusterTime, Position, ResumeToken};
+use crate::postgres::{Target, within};
+
+/// The format of a checkpoint row this release writes. A newer one is refused.
+pub const FORMAT_VERSION: i32 = 1;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// tidemark's own tables, in their schema.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    pub(super) pool: PgPool,
+    pub(super) target: Target,
+    /// Quoted, for statements.
+    schema: Arc<str>,
+    plain_schema: Arc<str>,
+}
+
+/// One stream's row.
+#[derive(Debug, Clone, FromRow)]
+pub struct Stored {
+    pub stream: String,
+    pub source: String,
+    pub options: String,
+    pub resume_token: Option<Vec<u8>>,
+    pub token: Option<String>,
+    pub cluster_time: Option<i64>,
+    pub epoch: i64,
+    pub revision: i64,
+    pub phase: String,
+    pub phase_since: DateTime<Utc>,
+    pub halt_code: Option<String>,
+    pub halt_reason: Option<String>,
+    pub version: i32,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Where a stream begins, told from its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// Never followed before: first a position, then a snapshot.
+    New,
+    Resume(Position),
+    /// There is a position, but it cannot be used.
+    Lost(String),
+    /// Written by a newer release.
+    Refused(i32),
+}
+
+impl Stored {
+    /// What the stored position is worth for a stream of `source` opened with `options`.
+    pub fn start(&self, source: &str, options: &str) -> Start {
+        if self.version > FORMAT_VERSION {
+            return Start::Refused(self.version);
+        }
+        let Some(bytes) = &self.resume_token else {
+            return if self.revision == 0 { Start::New } else { Start::Lost("the stored position is empty".into()) };
+        };
+        if self.source != source {
+            return Start::Lost(format!("the stored position belongs to {}", self.source));
+        }
+        if self.options != options {
+            return Start::Lost("the stored position was made under other stream options".into());
+        }
+        match (ResumeToken::new(bytes), self.cluster_time) {
+            (Ok(token), Some(time)) => Start::Resume(Position { token, cluster_time: ClusterTime::from_sql(time) }),
+            (Ok(_), None) => Start::Lost("the stored position has no cluster time".into()),
+            (Err(_), _) => Start::Lost("the stored resume token is not BSON".into()),
+        }
+    }
+}
+
+impl Checkpoints {
+    /// `pool` serves what is not on the data path.
+    pub fn new(target: Target, pool: PgPool, schema: &str) -> Self {
+        Self { pool, target, schema: quote(schema).into(), plain_schema: schema.into() }
+    }
+
+    /// The schema, quoted for statements.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    pub const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Creates or upgrades tidemark's own tables. Returns how many migrations were run.
+    ///
+    /// # Errors
+    /// The database refuses, or was migrated by a newer release.
+    pub async fn migrate(&self, connection: &mut PgConnection) -> Result<usize, Fault> {
+        let deadline = self.target.deadline();
+        let exists = sqlx::query_scalar::<_, bool>("select exists (select from pg_namespace where nspname = $1)")
+            .bind(self.plain_schema.as_ref());
+        if !within(deadline, exists.fetch_one(&mut *connection)).await? {
+            let create = AssertSqlSafe(format!("create schema if not exists {}", self.schema));
+            within(deadline, sqlx::raw_sql(create).execute(&mut *connection)).await?;
+        }
+        let before = self.applied(connection).await?;
+        let pool = self.target.pool_in(&self.schema);
+        let result = within(deadline * 4, async { MIGRATIONS.run(&pool).await.map_err(sqlx::Error::from) }).await;
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), pool.close()).await;
+        result.map_err(|fault| match fault.class {
+            Class::Unknown => Fault::new(
+                Class::Halt,
+                Code::TargetSchemaMismatch,
+                format!("the tables in schema {} cannot be migrated: they are not of this release or an older one", self.plain_schema),
+                "run the newer release, or give this one a state_schema of its own",
+            ),
+            _ => fault,
+        })?;
+        Ok(MIGRATIONS.iter().count().saturating_sub(before))
+    }
+
+    async fn applied(&self, connection: &mut PgConnection) -> Result<usize, Fault> {
+        let deadline = self.target.deadline();
+        let table = format!("{}._sqlx_migrations", self.schema);
+        let exists = sqlx::query_scalar::<_, bool>("select to_regclass($1) is not null").bind(&table);
+        if !within(deadline, exists.fetch_one(&mut *connection)).await? {
+            return Ok(0);
+        }
+        let count = sqlx::query_scalar::<_, i64>(AssertSqlSafe(format!("select count(*) from {table}")));
+        let count = within(deadline, count.fetch_one(connection)).await?;
+        Ok(usize::try_from(count).unwrap_or_default())
+    }
+
+    /// A stream's row, if it has one.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub async fn load(&self, stream: &str) -> Result<Option<Stored>, Fault> {
+        let sql = AssertSqlSafe(format!("select * from {}.checkpoint where stream = $1", self.schema));
+        let query = sqlx::query_as(sql).bind(stream);
+        within(self.target.deadline(), query.fetch_optional(&self.pool)).await
+    }
+
+    /// Every stream's row.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub async fn all(&self) -> Result<Vec<Stored>, Fault> {
+        let sql = AssertSqlSafe(format!("select * from {}.checkpoint order by stream", self.schema));
+        within(self.target.deadline(), sqlx::query_as(sql).fetch_all(&self.pool)).await
+    }
+
+    /// Every statement this module and `apply` send to tidemark's own tables can be prepared if these can.
+    pub fn probes(&self) -> Vec<(String, String)> {
+        ["checkpoint", "lease", "resync", "dead_letter"]
+            .map(|table| (table.to_owned(), format!("select * from {}.{table} limit 0", self.schema)))
+            .to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored() -> Stored {
+        Stored {
+            stream: "s".into(),
+            source: "db.c".into(),
+            options: "v1".into(),
+            resume_token: Some(b"\x14\0\0\0\x02_data\0\x03\0\0\082\0\0".to_vec()),
+            token: None,
+            cluster_time: Some(7),
+            epoch: 1,
+            revision: 1,
+            phase: "streaming".into(),
+            phase_since: Utc::now(),
+            halt_code: None,
+            halt_reason: None,
+            version: 1,
+            updated_at: Utc::now(),
+        }
+    }
+
+    #[test]
+    fn a_stored_position_is_told_from_one_that_cannot_be_used() {
+        let start = |change: fn(&mut Stored)| {
+            let mut row = stored();
+            change(&mut row);
+            row.start("db.c", "v1")
+        };
+        assert!(matches!(start(|_| {}), Start::Resume(p) if p.cluster_time == ClusterTime::new(7)));
+        assert!(matches!(start(|r| r.resume_token = Some(b"garbage".to_vec())), Start::Lost(_)));
+        assert!(matches!(start(|r| r.resume_token = None), Start::Lost(_)));
+        assert!(matches!(start(|r| (r.resume_token, r.revision) = (None, 0)), Start::New));
+        assert!(matches!(start(|r| r.cluster_time = None), Start::Lost(_)));
+        assert!(matches!(start(|r| r.source = "db.other".into()), Start::Lost(_)));
+        assert!(matches!(start(|r| r.options = "v0".into()), Start::Lost(_)));
+        assert_eq!(start(|r| r.version = 2), Start::Refused(2));
+    }
+}

@@ -1,0 +1,302 @@
+//! The command line: parses, runs, prints, and turns what came of it into an exit code.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::Checkpoints;
+use crate::error::Fault;
+use crate::model::namespace::Table;
+use crate::ops;
+use crate::postgres::Target;
+use crate::settings::{Origin, Settings};
+use crate::status::Report;
+use crate::supervisor::Daemon;
+
+/// Exit codes beside 0 and those of `status`.
+pub mod exit {
+    /// Failed, or differences found.
+    pub const FAILED: u8 = 1;
+    /// A dependency is down.
+    pub const UNAVAILABLE: u8 = 69;
+    /// The configuration is wrong.
+    pub const CONFIGURATION: u8 = 78;
+}
+
+/// Follows MongoDB collections through change streams and keeps Postgres tables equal to them.
+#[derive(Debug, Parser)]
+#[command(name = "tidemark", version, max_term_width = 100)]
+pub struct Cli {
+    /// Configuration file; its keys win over the defaults and config/<environment>.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Follow every configured stream until SIGTERM or SIGINT; a second signal exits at once
+    Run,
+    /// Validate the configuration, then prove both ends; changes nothing
+    Check(CheckArgs),
+    /// Create or upgrade tidemark's own tables; create or widen the followed ones
+    Migrate,
+    /// What every stream is doing, read from Postgres: works when the daemon is down
+    Status(StatusArgs),
+    /// For container health checks: GET /livez on the configured listener, within 2 s
+    Healthcheck,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Validate the configuration only
+    #[arg(long)]
+    offline: bool,
+    /// Print the effective configuration, secrets as ***
+    #[arg(long)]
+    print: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    /// Show it anew every two seconds
+    #[arg(long)]
+    watch: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let settings = match Settings::load(&Origin::of_process(cli.config.as_deref())) {
+        Ok(settings) => settings,
+        Err(problems) => {
+            complain(&problems.to_string());
+            return exit::CONFIGURATION.into();
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("no runtime could be started: {error}"));
+            return exit::FAILED.into();
+        }
+    };
+    let code = runtime.block_on(async {
+        match cli.command {
+            Command::Run => run(settings).await,
+            Command::Check(args) => check(&settings, &args).await,
+            Command::Migrate => migrate(&settings).await,
+            Command::Status(args) => status(&settings, &args).await,
+            Command::Healthcheck => match ops::healthcheck::healthcheck(&settings).await {
+                Ok(()) => 0,
+                Err(why) => {
+                    complain(&why);
+                    exit::FAILED
+                }
+            },
+        }
+    });
+    // Blocking DNS look-ups are not waited for.
+    runtime.shutdown_background();
+    code.into()
+}
+
+async fn run(settings: Settings) -> u8 {
+    if let Err(why) = crate::telemetry::start(&settings) {
+        complain(&why);
+        return exit::CONFIGURATION;
+    }
+    let address = settings.status.listen;
+    let listener = match TcpListener::bind(address) {
+        Ok(listener) => listener,
+        Err(error) => {
+            complain(&format!("status.listen {address} cannot be listened on: {error}; name a free port"));
+            return exit::CONFIGURATION;
+        }
+    };
+    let shown = listener.local_addr().unwrap_or(address);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), streams = settings.streams.len(), "starting; status at http://{shown}/");
+    let daemon = match Daemon::new(settings, listener).await {
+        Ok(daemon) => daemon,
+        Err(fault) => return failed(&fault),
+    };
+    match daemon.run(stop_on_signal()).await {
+        Ok(()) => {
+            tracing::info!("stopped");
+            0
+        }
+        Err(error) => {
+            tracing::error!("ended by a bug: {error:#}");
+            exit::FAILED
+        }
+    }
+}
+
+/// Cancelled by the first SIGTERM or SIGINT; the second ends the process at once.
+fn stop_on_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+            tracing::error!("signals cannot be listened to");
+            return;
+        };
+        for count in 0.. {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if count > 0 {
+                std::process::exit(130);
+            }
+            told.cancel();
+        }
+    });
+    stop
+}
+
+async fn check(settings: &Settings, args: &CheckArgs) -> u8 {
+    if args.print {
+        print(settings.print());
+    }
+    if args.offline {
+        if !args.print {
+            print("configuration is valid\n");
+        }
+        return 0;
+    }
+    let findings = ops::check::check(settings).await;
+    if args.json {
+        print_json(&findings);
+    } else {
+        let width = findings.iter().map(|finding| finding.what.len()).max().unwrap_or_default();
+        for finding in &findings {
+            let mark = if finding.ok { "ok    " } else { "FAILED" };
+            print(&format!("{mark} {:<width$}  {}\n", finding.what, finding.detail));
+            if !finding.remedy.is_empty() {
+                print(&format!("       {:<width$}  → {}\n", "", finding.remedy));
+            }
+        }
+    }
+    if findings.iter().all(|finding| finding.ok) {
+        0
+    } else if findings.iter().any(|finding| finding.down) {
+        exit::UNAVAILABLE
+    } else {
+        exit::FAILED
+    }
+}
+
+async fn migrate(settings: &Settings) -> u8 {
+    let target = match Target::new(settings) {
+        Ok(target) => target,
+        Err(fault) => return failed(&fault),
+    };
+    let checkpoints = Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
+    let named = settings.streams.iter().map(|stream| {
+        let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };
+        (table, stream.columns.as_slice())
+    });
+    let tables: Vec<_> = named.collect();
+    let tables = tables.iter().map(|(table, columns)| (table, *columns));
+    match ops::migrate::migrate(&target, &checkpoints, tables).await {
+        Ok(done) if done.is_empty() => print("nothing to do: every table is as it should be\n"),
+        Ok(done) => done.iter().for_each(|line| print(&format!("{line}\n"))),
+        Err(fault) => return failed(&fault),
+    }
+    0
+}
+
+async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
+    let target = match Target::new(settings) {
+        Ok(target) => target,
+        Err(fault) => return failed(&fault),
+    };
+    let checkpoints = Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
+    loop {
+        let report = match ops::status::status(settings, &checkpoints).await {
+            Ok(report) => report,
+            Err(fault) => return failed(&fault),
+        };
+        if args.watch && !args.json {
+            print("\x1b[2J\x1b[H");
+        }
+        if args.json {
+            print_json(&report);
+        } else {
+            print(&table(&report));
+        }
+        if !args.watch {
+            return report.verdict.exit_code();
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// The report for people.
+fn table(report: &Report) -> String {
+    let mut out = format!("{} {}: {}\n", report.service, report.environment, report.verdict.name());
+    if let Some(action) = &report.action {
+        let _ = writeln!(out, "to do: {action}");
+    }
+    let _ = writeln!(
+        out,
+        "\n{:<20} {:<13} {:>8} {:>10} {:>12} {:>12}  {}",
+        "STREAM", "PHASE", "LAG", "HEADROOM", "EVENTS", "ROWS", "POSITION"
+    );
+    for stream in &report.streams {
+        let headroom = stream.headroom_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h", s / 3600.0));
+        let position = stream.position.as_ref().map_or("none", |position| position.cluster_time.as_str());
+        let _ = writeln!(
+            out,
+            "{:<20} {:<13} {:>8} {headroom:>10} {:>12} {:>12}  {position}",
+            stream.name,
+            stream.phase,
+            format!("{:.0} s", stream.lag_seconds),
+            stream.events_applied,
+            stream.rows_changed,
+        );
+        let walk = stream.resync.as_ref();
+        if let Some(walk) = walk {
+            let all = walk.documents_estimated.map_or_else(|| "?".to_owned(), |n| n.to_string());
+            let _ = writeln!(out, "{:<20} {} of {all} documents read", "", walk.documents_read);
+        }
+        if let Some(reason) = &stream.reason {
+            let _ = writeln!(out, "{:<20} {reason}", "");
+        }
+    }
+    out
+}
+
+fn failed(fault: &Fault) -> u8 {
+    let hint = if fault.hint.is_empty() { String::new() } else { format!("; {}", fault.hint) };
+    complain(&format!("{fault}{hint}"));
+    if fault.class.may_retry() { exit::UNAVAILABLE } else { exit::FAILED }
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    print(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
+}
+
+/// To standard output; a reader that went away is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "tidemark: {text}");
+}

@@ -1,0 +1,129 @@
+//! The classes of failure and the codes of incidents: the two lists every other module sorts its errors into.
+//!
+//! An error is classified once, where it arises (`source::classify`, `postgres::classify`); wrappers delegate.
+//! What is done about it is a function of the class alone.
+
+use std::fmt;
+
+/// What kind of trouble an error is, and so what is done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The world: the same may work later. Back off and try again.
+    Transient,
+    /// Not in any table: treated as transient under a deadline (`retry.escalate_after`), then as [`Class::Halt`].
+    Unknown,
+    /// The position is unusable.
+    HistoryLost,
+    /// One event or row is bad: set aside whole, go on.
+    Record,
+    /// Another writer is right: stop without writing.
+    Fenced,
+    /// A person must act: stop applying, stay observable, probe slowly, go on once it is mended.
+    Halt,
+    /// An invariant of ours broke.
+    Bug,
+}
+
+impl Class {
+    pub const ALL: [Self; 7] =
+        [Self::Transient, Self::Unknown, Self::HistoryLost, Self::Record, Self::Fenced, Self::Halt, Self::Bug];
+
+    /// The label in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Unknown => "unknown",
+            Self::HistoryLost => "history_lost",
+            Self::Record => "record",
+            Self::Fenced => "fenced",
+            Self::Halt => "halt",
+            Self::Bug => "bug",
+        }
+    }
+
+    /// Whether the same step may be tried again as it is.
+    pub const fn may_retry(self) -> bool {
+        matches!(self, Self::Transient | Self::Unknown)
+    }
+}
+
+macro_rules! codes {
+    ($($variant:ident = $name:literal),+ $(,)?) => {
+        /// What an incident is about. A literal here, a heading in `docs/runbook.md`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Code { $($variant),+ }
+
+        impl Code {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    HistoryLost = "history_lost",
+    HistoryExpiring = "history_expiring",
+    SourceUnreachable = "source_unreachable",
+    SourceUnauthorised = "source_unauthorised",
+    SourceMisconfigured = "source_misconfigured",
+    SourceDropped = "source_dropped",
+    SourceSilent = "source_silent",
+    TargetUnreachable = "target_unreachable",
+    TargetFull = "target_full",
+    TargetSchemaMismatch = "target_schema_mismatch",
+    TargetUnauthorised = "target_unauthorised",
+    DeadLetters = "dead_letters",
+    DeadLetterRate = "dead_letter_rate",
+    FieldDrift = "field_drift",
+    ResyncHeld = "resync_held",
+    ResyncOverBudget = "resync_over_budget",
+    ResyncFailed = "resync_failed",
+    DivergenceFound = "divergence_found",
+    CrashLoop = "crash_loop",
+    Stalled = "stalled",
+    ChannelFailing = "channel_failing",
+}
+
+impl Code {
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.name() == name)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A classified failure, ready to be acted on, shown and counted. Holds no secret and no document content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    pub class: Class,
+    /// What it is an incident of, if it lasts.
+    pub code: Code,
+    /// One lower-case clause.
+    pub message: String,
+    /// What a person can do about it; empty where nothing is needed.
+    pub hint: &'static str,
+}
+
+impl Fault {
+    pub fn new(class: Class, code: Code, message: impl Into<String>, hint: &'static str) -> Self {
+        Self { class, code, message: message.into(), hint }
+    }
+
+    /// Another writer holds the stream.
+    pub fn fenced(stream: &str) -> Self {
+        let message = format!("stream {stream} has been granted to another process");
+        Self::new(Class::Fenced, Code::Stalled, message, "")
+    }
+
+    pub fn bug(message: impl Into<String>) -> Self {
+        Self::new(Class::Bug, Code::CrashLoop, message, "this is a bug in tidemark: please report it with the log")
+    }
+}

@@ -1,0 +1,31 @@
+//! Named places where a test can end the process or make it wait: `TIDEMARK_FAILPOINT="apply.before_commit=abort@3"`.
+//!
+//! Only in debug builds; in a release build every call is nothing.
+
+/// Passes a failpoint. The n-th pass of the named one aborts the process or stops it for a minute, as the variable says.
+#[cfg(debug_assertions)]
+pub fn hit(name: &str) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static PLAN: OnceLock<Option<(String, String, u32)>> = OnceLock::new();
+    static PASSED: AtomicU32 = AtomicU32::new(0);
+
+    let plan = PLAN.get_or_init(|| {
+        let text = std::env::var("TIDEMARK_FAILPOINT").ok()?;
+        let (name, action) = text.split_once('=')?;
+        let (action, count) = action.split_once('@').unwrap_or((action, "1"));
+        Some((name.to_owned(), action.to_owned(), count.parse().ok()?))
+    });
+    let Some((planned, action, count)) = plan else { return };
+    if planned == name && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count {
+        match action.as_str() {
+            "abort" => std::process::abort(),
+            _ => std::thread::sleep(std::time::Duration::from_secs(60)),
+        }
+    }
+}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub const fn hit(_name: &str) {}

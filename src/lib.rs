@@ -1,0 +1,33 @@
+//! tidemark follows MongoDB collections through change streams and keeps Postgres tables equal to them.
+//!
+//! The modules stand in the order of the way through: an event is read ([`source`]), gathered ([`batch`]), written
+//! ([`apply`]) and remembered ([`checkpoint`]) in one transaction. `docs/architecture.md` draws the picture and
+//! names each module's invariants; `tests/tidy.rs` holds which may import which.
+
+pub mod error;
+pub mod model;
+
+pub mod failpoint;
+pub mod retry;
+pub mod settings;
+
+pub mod postgres;
+
+pub mod checkpoint;
+pub mod source;
+
+pub mod apply;
+pub mod batch;
+
+pub mod resync;
+
+pub mod status;
+
+pub mod pipeline;
+
+pub mod ops;
+
+pub mod supervisor;
+
+pub mod cli;
+pub mod telemetry;

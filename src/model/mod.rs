@@ -1,0 +1,8 @@
+//! The vocabulary: what a position, an event, a value is. Pure; no I/O, no clocks, no drivers.
+
+pub mod bson;
+pub mod event;
+pub mod horizon;
+pub mod namespace;
+pub mod position;
+pub mod value;

@@ -1,0 +1,161 @@
+//! A position: a resume token and the cluster time it stands for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::bson::{Doc, Malformed};
+
+/// MongoDB's cluster time, `seconds << 32 | increment`; also the unit of `_cluster_time` in followed tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ClusterTime(u64);
+
+impl ClusterTime {
+    pub const fn new(packed: u64) -> Self {
+        Self(packed)
+    }
+
+    pub const fn packed(self) -> u64 {
+        self.0
+    }
+
+    /// For a `bigint` column. Order is kept until 2038-01-19; past it, as MongoDB's own timestamps, the sign bit is in use.
+    pub const fn to_sql(self) -> i64 {
+        self.0.cast_signed()
+    }
+
+    pub const fn from_sql(value: i64) -> Self {
+        Self(value.cast_unsigned())
+    }
+
+    pub const fn seconds(self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "a u64 shifted right by 32 fits in a u32")]
+        let seconds = (self.0 >> 32) as u32;
+        seconds
+    }
+
+    pub const fn increment(self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+        let increment = self.0 as u32;
+        increment
+    }
+
+    pub fn at(self) -> DateTime<Utc> {
+        DateTime::from_timestamp(i64::from(self.seconds()), 0).unwrap_or_default()
+    }
+
+    /// Whole seconds from `earlier` to this; negative if it is later.
+    pub fn seconds_since(self, earlier: Self) -> f64 {
+        f64::from(self.seconds()) - f64::from(earlier.seconds())
+    }
+}
+
+impl fmt::Display for ClusterTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.seconds(), self.increment())
+    }
+}
+
+/// A resume token as the server gave it: a BSON document, usually `{_data: "82…"}`. Opaque but for its time.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ResumeToken(Arc<[u8]>);
+
+impl ResumeToken {
+    /// # Errors
+    /// The bytes are not one BSON document.
+    pub fn new(bytes: &[u8]) -> Result<Self, Malformed> {
+        let doc = Doc::new(bytes)?;
+        if doc.elements().next().is_none() {
+            return Err(Malformed("an empty document is no resume token"));
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The token for people: its `_data`, as hex.
+    pub fn text(&self) -> String {
+        let data = Doc::new(&self.0).ok().and_then(|doc| doc.get("_data").ok().flatten());
+        match data {
+            Some(value) => value.as_str().map_or_else(|| hex(value.bytes.get(5..).unwrap_or_default()), str::to_owned),
+            None => hex(&self.0),
+        }
+    }
+
+    /// The cluster time in the token: after a type byte (`82` MongoDB, `01` DocumentDB), 8 bytes big-endian.
+    /// `None` for a token of another making: its age is unknown.
+    pub fn cluster_time(&self) -> Option<ClusterTime> {
+        let text = self.text();
+        if !text.starts_with("82") && !text.starts_with("01") {
+            return None;
+        }
+        u64::from_str_radix(text.get(2..18)?, 16).ok().map(ClusterTime)
+    }
+}
+
+impl fmt::Debug for ResumeToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ResumeToken({})", self.text())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// Where a stream is. Committed only together with the rows it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    pub token: ResumeToken,
+    pub cluster_time: ClusterTime,
+}
+
+impl Position {
+    /// The position a token stands for; `fallback` is its time if the token does not tell.
+    pub fn of(token: ResumeToken, fallback: ClusterTime) -> Self {
+        let cluster_time = token.cluster_time().unwrap_or(fallback);
+        Self { token, cluster_time }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(text: &str) -> ResumeToken {
+        let mut bytes = vec![0; 4];
+        bytes.extend_from_slice(b"\x02_data\0");
+        bytes.extend_from_slice(&u32::try_from(text.len() + 1).unwrap().to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.extend_from_slice(&[0, 0]);
+        let length = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+        bytes[..4].copy_from_slice(&length);
+        ResumeToken::new(&bytes).unwrap()
+    }
+
+    #[test]
+    fn the_time_is_read_from_tokens_of_both_servers_and_from_no_other() {
+        let mongodb = token("8265A1B2C3000000052B022C0100296E04");
+        let expected = ClusterTime::new(0x65A1_B2C3 << 32 | 5);
+        assert_eq!(mongodb.cluster_time(), Some(expected));
+        assert_eq!((expected.seconds(), expected.increment()), (0x65A1_B2C3, 5));
+        assert_eq!(token("0165A1B2C30000000501").cluster_time(), Some(expected));
+        assert_eq!(token("9965A1B2C30000000501").cluster_time(), None);
+        assert_eq!(token("82").cluster_time(), None);
+        assert_eq!(token("82€€€€€€€€€").cluster_time(), None);
+    }
+
+    #[test]
+    fn a_token_that_is_no_document_is_refused() {
+        assert!(ResumeToken::new(b"").is_err());
+        assert!(ResumeToken::new(b"\x05\0\0\0\0").is_err());
+        assert!(ResumeToken::new(b"garbage").is_err());
+    }
+}

@@ -1,0 +1,231 @@
+//! Typed columns: one field of a document, in Postgres's binary format.
+
+use super::date::{day_of, days_from_civil};
+use super::json::{encode_value, write_number};
+use super::numeric::encode_numeric;
+use crate::model::bson::{Doc, Value, kind};
+
+/// A column's type: the list of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnType {
+    Text,
+    Boolean,
+    Integer,
+    Bigint,
+    Double,
+    Numeric,
+    Date,
+    Timestamptz,
+    Jsonb,
+    TextArray,
+}
+
+impl ColumnType {
+    /// Every type by its name in configuration.
+    pub const NAMES: [(&'static str, Self); 10] = [
+        ("text", Self::Text),
+        ("boolean", Self::Boolean),
+        ("integer", Self::Integer),
+        ("bigint", Self::Bigint),
+        ("double", Self::Double),
+        ("numeric", Self::Numeric),
+        ("date", Self::Date),
+        ("timestamptz", Self::Timestamptz),
+        ("jsonb", Self::Jsonb),
+        ("text[]", Self::TextArray),
+    ];
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+    }
+
+    /// The type in SQL.
+    pub const fn sql(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Bigint => "bigint",
+            Self::Double => "double precision",
+            Self::Numeric => "numeric",
+            Self::Date => "date",
+            Self::Timestamptz => "timestamp with time zone",
+            Self::Jsonb => "jsonb",
+            Self::TextArray => "text[]",
+        }
+    }
+}
+
+/// Whether a value fitted its column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// Written.
+    Value,
+    /// Absent or null in the document: NULL.
+    Null,
+    /// Of another type, or out of range: NULL, and counted as drift.
+    Drift,
+}
+
+/// Appends the value in binary; appends nothing unless the result is [`Fit::Value`].
+pub fn encode_column(value: Option<Value<'_>>, column: ColumnType, out: &mut Vec<u8>) -> Fit {
+    let Some(value) = value.filter(|v| !matches!(v.kind, kind::NULL | kind::UNDEFINED)) else {
+        return Fit::Null;
+    };
+    let start = out.len();
+    let written = match column {
+        ColumnType::Text => text(value, out),
+        ColumnType::Boolean => value.as_bool().map(|b| out.push(u8::from(b))),
+        ColumnType::Integer => integer(value).and_then(|n| i32::try_from(n).ok()).map(|n| put(out, &n.to_be_bytes())),
+        ColumnType::Bigint => integer(value).map(|n| put(out, &n.to_be_bytes())),
+        ColumnType::Double => double(value).map(|n| put(out, &n.to_be_bytes())),
+        ColumnType::Numeric => numeric(value, out),
+        ColumnType::Date => value.as_date().and_then(pg_date).map(|n| put(out, &n.to_be_bytes())),
+        ColumnType::Timestamptz => value.as_date().and_then(pg_timestamp).map(|n| put(out, &n.to_be_bytes())),
+        ColumnType::Jsonb => {
+            out.push(1);
+            encode_value(value, out).ok().map(drop)
+        }
+        ColumnType::TextArray => text_array(value, out),
+    };
+    if written.is_none() {
+        out.truncate(start);
+        return Fit::Drift;
+    }
+    Fit::Value
+}
+
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(bytes);
+}
+
+/// What `doc ->> field` would give for a scalar; documents and arrays do not fit.
+fn text(value: Value<'_>, out: &mut Vec<u8>) -> Option<()> {
+    match value.kind {
+        kind::STRING | kind::SYMBOL => {
+            let lossy = String::from_utf8_lossy(value.as_text()?);
+            if lossy.contains('\0') {
+                put(out, lossy.replace('\0', "\u{fffd}").as_bytes());
+            } else {
+                put(out, lossy.as_bytes());
+            }
+        }
+        kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128 => drop(write_number(value, out)?),
+        kind::BOOLEAN => put(out, if value.as_bool()? { b"true" } else { b"false" }),
+        kind::OBJECT_ID => super::json::write_hex(value.bytes, out),
+        kind::DATE => return super::date::rfc3339_millis(value.as_date()?, out).then_some(()),
+        _ => return None,
+    }
+    Some(())
+}
+
+fn integer(value: Value<'_>) -> Option<i64> {
+    match value.kind {
+        kind::INT32 => value.as_i32().map(i64::from),
+        kind::INT64 => value.as_i64(),
+        kind::DOUBLE => whole(value.as_f64()?),
+        _ => None,
+    }
+}
+
+/// A double that is exactly an i64: other tools write whole numbers as doubles.
+fn whole(number: f64) -> Option<i64> {
+    let limit = 9_007_199_254_740_992.0;
+    #[expect(clippy::cast_possible_truncation, reason = "whole and below 2^53, so exact")]
+    let exact = (number.fract() == 0.0 && number.abs() <= limit).then_some(number as i64);
+    exact
+}
+
+fn double(value: Value<'_>) -> Option<f64> {
+    match value.kind {
+        kind::DOUBLE => value.as_f64(),
+        kind::INT32 => value.as_i32().map(f64::from),
+        kind::INT64 => {
+            let number = value.as_i64()?;
+            #[expect(clippy::cast_precision_loss, reason = "bounded to 2^53, so exact")]
+            let exact = (number.unsigned_abs() <= 1 << 53).then_some(number as f64);
+            exact
+        }
+        _ => None,
+    }
+}
+
+fn numeric(value: Value<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let mut digits = Vec::with_capacity(48);
+    if !matches!(value.kind, kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128) {
+        return None;
+    }
+    write_number(value, &mut digits)?;
+    encode_numeric(std::str::from_utf8(&digits).ok()?, out).then_some(())
+}
+
+/// Days from 1970-01-01 to Postgres's epoch, 2000-01-01.
+const PG_EPOCH_DAYS: i64 = 10_957;
+
+/// Days since 2000-01-01, within what `date` holds (4713 BC to 5874897 AD).
+fn pg_date(millis: i64) -> Option<i32> {
+    const MIN: i64 = days_from_civil(-4712, 1, 1);
+    const MAX: i64 = days_from_civil(5_874_897, 12, 31);
+    let day = day_of(millis);
+    (MIN..=MAX).contains(&day).then_some(day - PG_EPOCH_DAYS).and_then(|d| i32::try_from(d).ok())
+}
+
+/// Microseconds since 2000-01-01, within what `timestamptz` holds (4713 BC to 294276 AD).
+fn pg_timestamp(millis: i64) -> Option<i64> {
+    const MIN: i64 = days_from_civil(-4712, 1, 1);
+    const MAX: i64 = days_from_civil(294_276, 12, 31);
+    (MIN..=MAX).contains(&day_of(millis)).then_some((millis - PG_EPOCH_DAYS * 86_400_000) * 1000)
+}
+
+/// Binary `text[]`: dimensions, null flag, element type, length, lower bound, elements.
+fn text_array(value: Value<'_>, out: &mut Vec<u8>) -> Option<()> {
+    const TEXT_OID: i32 = 25;
+    if value.kind != kind::ARRAY {
+        return None;
+    }
+    let start = out.len();
+    let (mut count, mut has_null) = (0_i32, 0_i32);
+    for header in [1, 0, TEXT_OID, 0, 1] {
+        put(out, &i32::to_be_bytes(header));
+    }
+    for element in value.as_document()?.elements() {
+        let (_, element) = element.ok()?;
+        count += 1;
+        let at = out.len();
+        put(out, &(-1_i32).to_be_bytes());
+        if matches!(element.kind, kind::NULL | kind::UNDEFINED) {
+            has_null = 1;
+            continue;
+        }
+        text(element, out)?;
+        let length = i32::try_from(out.len() - at - 4).ok()?;
+        overwrite(out, at, length);
+    }
+    if count == 0 {
+        out.truncate(start);
+        for header in [0, 0, TEXT_OID] {
+            put(out, &i32::to_be_bytes(header));
+        }
+        return Some(());
+    }
+    overwrite(out, start + 4, has_null);
+    overwrite(out, start + 12, count);
+    Some(())
+}
+
+fn overwrite(out: &mut [u8], at: usize, number: i32) {
+    if let Some(slot) = out.get_mut(at..at + 4) {
+        slot.copy_from_slice(&number.to_be_bytes());
+    }
+}
+
+/// Finds a dotted path in a document. Through arrays there is no path: the field counts as absent.
+pub(crate) fn find<'a>(doc: Doc<'a>, path: &[Box<str>]) -> Option<Value<'a>> {
+    let (last, parents) = path.split_last()?;
+    let mut doc = doc;
+    for name in parents {
+        let value = doc.get(name).ok().flatten()?;
+        doc = value.as_document().filter(|_| value.kind == kind::DOCUMENT)?;
+    }
+    doc.get(last).ok().flatten()
+}

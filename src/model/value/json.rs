@@ -1,0 +1,359 @@
+//! Documents as JSON text, straight from raw BSON.
+//!
+//! Two dialects, one writer: `Plain` is what `doc` holds (numbers as numbers, dates as RFC 3339 text);
+//! `Canonical` is MongoDB's canonical Extended JSON v2, for the types JSON has no word for and for ids.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::DEPTH_MAX;
+use super::date::rfc3339_millis;
+use crate::model::bson::{Doc, Malformed, Value, kind};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// For `doc`: U+0000 and invalid UTF-8 become U+FFFD, because Postgres stores neither.
+    Plain,
+    /// For ids: nothing is replaced and nothing collides.
+    Canonical,
+}
+
+/// What encoding had to change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// Characters Postgres cannot store that became U+FFFD.
+    pub replaced: u64,
+}
+
+/// Writes a document as plain JSON.
+///
+/// # Errors
+/// The bytes are not BSON, or nest deeper than [`DEPTH_MAX`].
+pub fn encode_document(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<Encoded, Malformed> {
+    let mut writer = Writer { out, dialect: Dialect::Plain, encoded: Encoded::default() };
+    writer.document(doc, 0)?;
+    Ok(writer.encoded)
+}
+
+/// Writes one value as plain JSON.
+///
+/// # Errors
+/// As [`encode_document`].
+pub fn encode_value(value: Value<'_>, out: &mut Vec<u8>) -> Result<Encoded, Malformed> {
+    let mut writer = Writer { out, dialect: Dialect::Plain, encoded: Encoded::default() };
+    writer.value(value, 0)?;
+    Ok(writer.encoded)
+}
+
+pub(super) fn encode_canonical(value: Value<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    Writer { out, dialect: Dialect::Canonical, encoded: Encoded::default() }.value(value, 0)
+}
+
+pub(super) fn encode_string_losslessly(text: &[u8], out: &mut Vec<u8>) {
+    Writer { out, dialect: Dialect::Canonical, encoded: Encoded::default() }.text(text);
+}
+
+struct Writer<'o> {
+    out: &'o mut Vec<u8>,
+    dialect: Dialect,
+    encoded: Encoded,
+}
+
+impl Writer<'_> {
+    fn document(&mut self, doc: Doc<'_>, depth: usize) -> Result<(), Malformed> {
+        if self.dialect == Dialect::Canonical && has_dollar_key(doc) {
+            return self.escaped_document(doc, depth);
+        }
+        self.out.push(b'{');
+        for (index, element) in doc.elements().enumerate() {
+            let (key, value) = element?;
+            if index > 0 {
+                self.out.push(b',');
+            }
+            self.text(key);
+            self.out.push(b':');
+            self.value(value, depth + 1)?;
+        }
+        self.out.push(b'}');
+        Ok(())
+    }
+
+    /// A document with a `$` key reads like Extended JSON for something else (`{"$oid": …}`); two ids must not
+    /// share a text, so inside ids such a document is written as a list of pairs.
+    fn escaped_document(&mut self, doc: Doc<'_>, depth: usize) -> Result<(), Malformed> {
+        self.raw(b"{\"$document\":[");
+        for (index, element) in doc.elements().enumerate() {
+            let (key, value) = element?;
+            self.raw(if index > 0 { b",[" } else { b"[" });
+            self.text(key);
+            self.out.push(b',');
+            self.value(value, depth + 1)?;
+            self.out.push(b']');
+        }
+        self.raw(b"]}");
+        Ok(())
+    }
+
+    fn array(&mut self, array: Doc<'_>, depth: usize) -> Result<(), Malformed> {
+        self.out.push(b'[');
+        for (index, element) in array.elements().enumerate() {
+            if index > 0 {
+                self.out.push(b',');
+            }
+            self.value(element?.1, depth + 1)?;
+        }
+        self.out.push(b']');
+        Ok(())
+    }
+
+    fn value(&mut self, value: Value<'_>, depth: usize) -> Result<(), Malformed> {
+        if depth > DEPTH_MAX {
+            return Err(Malformed("nested deeper than 200 levels"));
+        }
+        let broken = Malformed("value does not match its type");
+        match value.kind {
+            kind::STRING => self.text(value.as_text().ok_or(broken)?),
+            kind::DOCUMENT => self.document(value.as_document().ok_or(broken)?, depth)?,
+            kind::ARRAY => self.array(value.as_document().ok_or(broken)?, depth)?,
+            kind::NULL => self.raw(b"null"),
+            kind::BOOLEAN => self.raw(if value.as_bool().ok_or(broken)? { b"true" } else { b"false" }),
+            kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128 => self.number(value).ok_or(broken)?,
+            kind::DATE => self.date(value.as_date().ok_or(broken)?),
+            kind::OBJECT_ID => self.object_id(value.bytes),
+            kind::BINARY => self.binary(value.bytes).ok_or(broken)?,
+            _ => self.rare(value, depth)?,
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, value: Value<'_>) -> Option<()> {
+        let plain = self.dialect == Dialect::Plain;
+        let (name, start): (&[u8], _) = match value.kind {
+            kind::INT32 => (b"{\"$numberInt\":\"", self.out.len()),
+            kind::INT64 => (b"{\"$numberLong\":\"", self.out.len()),
+            kind::DOUBLE => (b"{\"$numberDouble\":\"", self.out.len()),
+            _ => (b"{\"$numberDecimal\":\"", self.out.len()),
+        };
+        if !plain {
+            self.raw(name);
+        }
+        let finite = write_number(value, self.out)?;
+        if plain && !finite {
+            self.out.insert(start, b'"');
+            self.out.push(b'"');
+        }
+        if !plain {
+            self.raw(b"\"}");
+        }
+        Some(())
+    }
+
+    fn date(&mut self, millis: i64) {
+        if self.dialect == Dialect::Plain {
+            self.out.push(b'"');
+            if rfc3339_millis(millis, self.out) {
+                self.out.push(b'"');
+                return;
+            }
+            self.out.pop();
+        }
+        self.raw(b"{\"$date\":{\"$numberLong\":\"");
+        self.raw(itoa::Buffer::new().format(millis).as_bytes());
+        self.raw(b"\"}}");
+    }
+
+    fn object_id(&mut self, bytes: &[u8]) {
+        self.raw(if self.dialect == Dialect::Plain { b"\"" } else { b"{\"$oid\":\"" });
+        write_hex(bytes, self.out);
+        self.raw(if self.dialect == Dialect::Plain { b"\"" } else { b"\"}" });
+    }
+
+    fn binary(&mut self, bytes: &[u8]) -> Option<()> {
+        let (header, data) = bytes.split_at_checked(5)?;
+        let subtype = *header.last()?;
+        let data = without_inner_length(subtype, data);
+        if self.dialect == Dialect::Plain {
+            self.out.push(b'"');
+            self.base64(data);
+            self.out.push(b'"');
+        } else {
+            self.raw(b"{\"$binary\":{\"base64\":\"");
+            self.base64(data);
+            let _ = write!(self.out, "\",\"subType\":\"{subtype:02x}\"}}}}");
+        }
+        Some(())
+    }
+
+    fn base64(&mut self, data: &[u8]) {
+        let start = self.out.len();
+        self.out.resize(start + data.len().div_ceil(3) * 4, b'=');
+        if let Some(room) = self.out.get_mut(start..) {
+            let _ = BASE64.encode_slice(data, room);
+        }
+    }
+
+    /// The types JSON has no word for, as canonical Extended JSON in either dialect.
+    fn rare(&mut self, value: Value<'_>, depth: usize) -> Result<(), Malformed> {
+        let broken = Malformed("value does not match its type");
+        match value.kind {
+            kind::UNDEFINED => self.raw(b"{\"$undefined\":true}"),
+            kind::MIN_KEY => self.raw(b"{\"$minKey\":1}"),
+            kind::MAX_KEY => self.raw(b"{\"$maxKey\":1}"),
+            kind::SYMBOL => self.wrapped(b"{\"$symbol\":", value.as_text().ok_or(broken)?),
+            kind::CODE => self.wrapped(b"{\"$code\":", value.as_text().ok_or(broken)?),
+            kind::TIMESTAMP => {
+                let packed = value.as_timestamp().ok_or(broken)?;
+                let (t, i) = (packed >> 32, packed & 0xffff_ffff);
+                let _ = write!(self.out, "{{\"$timestamp\":{{\"t\":{t},\"i\":{i}}}}}");
+            }
+            kind::REGEX => {
+                let mut parts = value.bytes.split(|&b| b == 0);
+                self.raw(b"{\"$regularExpression\":{\"pattern\":");
+                self.text(parts.next().ok_or(broken)?);
+                self.raw(b",\"options\":");
+                self.text(parts.next().ok_or(broken)?);
+                self.raw(b"}}");
+            }
+            kind::DB_POINTER => {
+                let (name, id) = value.bytes.split_last_chunk::<12>().ok_or(broken)?;
+                self.raw(b"{\"$dbPointer\":{\"$ref\":");
+                self.text(name.get(4..name.len().saturating_sub(1)).ok_or(broken)?);
+                self.raw(b",\"$id\":{\"$oid\":\"");
+                write_hex(id, self.out);
+                self.raw(b"\"}}}");
+            }
+            kind::CODE_WITH_SCOPE => self.code_with_scope(value.bytes, depth)?,
+            _ => return Err(Malformed("unknown type byte")),
+        }
+        Ok(())
+    }
+
+    fn code_with_scope(&mut self, bytes: &[u8], depth: usize) -> Result<(), Malformed> {
+        let broken = Malformed("code with scope does not match its lengths");
+        let rest = bytes.get(4..).ok_or(broken)?;
+        let length = rest.first_chunk::<4>().map(|n| u32::from_le_bytes(*n)).ok_or(broken)?;
+        let end = usize::try_from(length).ok().and_then(|n| n.checked_add(4)).ok_or(broken)?;
+        let (code, scope) = rest.split_at_checked(end).ok_or(broken)?;
+        self.wrapped(b"{\"$code\":", code.get(4..end - 1).ok_or(broken)?);
+        self.out.pop();
+        self.raw(b",\"$scope\":");
+        let before = std::mem::replace(&mut self.dialect, Dialect::Canonical);
+        let written = self.value(Value { kind: kind::DOCUMENT, bytes: scope }, depth + 1);
+        self.dialect = before;
+        self.out.push(b'}');
+        written
+    }
+
+    fn wrapped(&mut self, head: &[u8], text: &[u8]) {
+        self.raw(head);
+        self.text(text);
+        self.out.push(b'}');
+    }
+
+    /// A JSON string. In ids, bytes that are not UTF-8 are kept apart by writing them out.
+    fn text(&mut self, text: &[u8]) {
+        match (std::str::from_utf8(text), self.dialect) {
+            (Ok(valid), _) => self.string(valid),
+            (Err(_), Dialect::Plain) => {
+                let lossy = String::from_utf8_lossy(text);
+                let before = text.windows(3).filter(|w| *w == "\u{fffd}".as_bytes()).count();
+                let after = lossy.chars().filter(|&c| c == '\u{fffd}').count();
+                self.encoded.replaced += u64::try_from(after.saturating_sub(before)).unwrap_or_default();
+                self.string(&lossy);
+            }
+            (Err(_), Dialect::Canonical) => {
+                self.raw(b"{\"$invalidUtf8\":\"");
+                self.base64(text);
+                self.raw(b"\"}");
+            }
+        }
+    }
+
+    fn string(&mut self, text: &str) {
+        self.out.push(b'"');
+        let bytes = text.as_bytes();
+        let mut plain = 0;
+        for (index, &byte) in bytes.iter().enumerate() {
+            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+                continue;
+            }
+            self.out.extend_from_slice(bytes.get(plain..index).unwrap_or_default());
+            self.escape(byte);
+            plain = index + 1;
+        }
+        self.out.extend_from_slice(bytes.get(plain..).unwrap_or_default());
+        self.out.push(b'"');
+    }
+
+    fn escape(&mut self, byte: u8) {
+        match byte {
+            b'"' => self.raw(b"\\\""),
+            b'\\' => self.raw(b"\\\\"),
+            b'\n' => self.raw(b"\\n"),
+            b'\r' => self.raw(b"\\r"),
+            b'\t' => self.raw(b"\\t"),
+            0 if self.dialect == Dialect::Plain => {
+                self.encoded.replaced += 1;
+                self.raw("\u{fffd}".as_bytes());
+            }
+            _ => {
+                let _ = write!(self.out, "\\u{byte:04x}");
+            }
+        }
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+}
+
+/// Writes a number's text; returns whether it is finite (and so a JSON number).
+pub(super) fn write_number(value: Value<'_>, out: &mut Vec<u8>) -> Option<bool> {
+    match value.kind {
+        kind::INT32 => out.extend_from_slice(itoa::Buffer::new().format(value.as_i32()?).as_bytes()),
+        kind::INT64 => out.extend_from_slice(itoa::Buffer::new().format(value.as_i64()?).as_bytes()),
+        kind::DOUBLE => {
+            let number = value.as_f64()?;
+            if !number.is_finite() {
+                let name: &[u8] = if number.is_nan() {
+                    b"NaN"
+                } else if number > 0.0 {
+                    b"Infinity"
+                } else {
+                    b"-Infinity"
+                };
+                out.extend_from_slice(name);
+                return Some(false);
+            }
+            out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
+        }
+        _ => {
+            let text = super::numeric::decimal128_text(value.bytes.try_into().ok()?);
+            out.extend_from_slice(text.as_bytes());
+            return Some(!matches!(text.as_str(), "NaN" | "Infinity" | "-Infinity"));
+        }
+    }
+    Some(true)
+}
+
+pub(super) fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            out.push(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 });
+        }
+    }
+}
+
+fn has_dollar_key(doc: Doc<'_>) -> bool {
+    doc.elements().any(|element| element.is_ok_and(|(key, _)| key.first() == Some(&b'$')))
+}
+
+/// The old binary subtype 2 repeats its length inside; Extended JSON leaves the repetition out.
+fn without_inner_length(subtype: u8, data: &[u8]) -> &[u8] {
+    match data.split_first_chunk::<4>() {
+        Some((length, inner)) if subtype == 2 && u32::from_le_bytes(*length) as usize == inner.len() => inner,
+        _ => data,
+    }
+}

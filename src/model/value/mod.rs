@@ -1,0 +1,23 @@
+//! Values: how a document becomes what Postgres receives. Contract: `docs/reference.md`, "Followed tables".
+//!
+//! Everything here writes from raw BSON into one buffer, in Postgres's binary format, and builds no tree.
+//! Invariants: distinct `_id`s never share an `id`; a document that BSON can hold always lands.
+
+mod column;
+mod date;
+mod id;
+mod json;
+mod numeric;
+
+pub(crate) use column::find;
+pub use column::{ColumnType, Fit, encode_column};
+pub use date::{days_from_civil, rfc3339_millis};
+pub use id::{NoId, encode_id};
+pub use json::{Encoded, encode_document, encode_value};
+pub use numeric::encode_numeric;
+
+/// Nesting beyond this is not BSON a server accepts (its own limit is 180 levels).
+pub const DEPTH_MAX: usize = 200;
+
+#[cfg(test)]
+mod corpus;

@@ -1,0 +1,215 @@
+//! Proves both ends without changing anything: what `run` needs is asked for here, in the same words.
+
+use serde::Serialize;
+
+use crate::apply::{Statements, read_live};
+use crate::checkpoint::Checkpoints;
+use crate::error::Fault;
+use crate::model::namespace::Table;
+use crate::postgres::{Target, close, within};
+use crate::settings::{PostImage, Settings, Stream};
+use crate::source::{FeedOptions, ReplicaSet, Source};
+
+/// One thing proved, or not.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct Finding {
+    pub what: String,
+    pub ok: bool,
+    /// What was found, or what is wrong.
+    pub detail: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// A dependency did not answer: not a fault of the configuration.
+    pub down: bool,
+}
+
+impl Finding {
+    fn ok(what: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { what: what.into(), ok: true, detail: detail.into(), remedy: String::new(), down: false }
+    }
+
+    fn failed(what: impl Into<String>, fault: &Fault) -> Self {
+        let (detail, remedy) = (fault.message.clone(), fault.hint.to_owned());
+        Self { what: what.into(), ok: false, detail, remedy, down: fault.class.may_retry() }
+    }
+
+    fn of(what: impl Into<String>, result: Result<String, Fault>) -> Self {
+        match result {
+            Ok(detail) => Self::ok(what, detail),
+            Err(fault) => Self::failed(what, &fault),
+        }
+    }
+}
+
+/// Checks both ends.
+pub async fn check(settings: &Settings) -> Vec<Finding> {
+    let mut findings = source(settings).await;
+    findings.extend(target(settings).await);
+    findings.push(alerts(settings));
+    findings
+}
+
+async fn source(settings: &Settings) -> Vec<Finding> {
+    let source = match Source::new(settings).await {
+        Ok(source) => source,
+        Err(fault) => return vec![Finding::failed("source", &fault)],
+    };
+    let reached = source.facts().await.map(|facts| {
+        let kind = match facts.replica_set {
+            ReplicaSet::Named(name) => format!("replica set {name}"),
+            ReplicaSet::Sharded => "sharded cluster".to_owned(),
+        };
+        format!("{} at {}, {kind}", facts.version, source.shown())
+    });
+    let unreachable = reached.is_err();
+    let mut findings = vec![Finding::of("source", reached)];
+    if unreachable {
+        return findings;
+    }
+    for stream in &settings.streams {
+        let what = format!("change stream of {}", source.namespace(&stream.collection));
+        findings.push(Finding::of(what, open(&source, settings, stream).await));
+        let what = format!("documents of {}", source.namespace(&stream.collection));
+        findings.push(Finding::of(what, read(&source, stream).await));
+    }
+    findings.push(history(&source, settings).await);
+    findings
+}
+
+/// Opens the stream with the very options `run` uses, and reads its first reply.
+async fn open(source: &Source, settings: &Settings, stream: &Stream) -> Result<String, Fault> {
+    let options = FeedOptions {
+        collection: stream.collection.clone(),
+        post_image: stream.post_image,
+        batch_size: settings.batch.events_max,
+        poll: std::time::Duration::from_millis(100),
+        keys_only: false,
+    };
+    let reply = source.open(&options, None).await?.next().await?;
+    let mode = PostImage::NAMES.iter().find(|(_, mode)| *mode == stream.post_image).map_or("", |(name, _)| *name);
+    let token = if reply.token.is_some() { "with" } else { "without" };
+    Ok(format!("opens, post_image = {mode}, {token} post-batch resume token"))
+}
+
+/// Reads one document: lookups and walks need the right to.
+async fn read(source: &Source, stream: &Stream) -> Result<String, Fault> {
+    let all = crate::model::bson::Builder::default();
+    let after = crate::model::position::ClusterTime::default();
+    let mut documents = source.chunk(&stream.collection, all, 1, after).await?;
+    documents.next().await?;
+    let estimate = source.estimate(&stream.collection).await?;
+    Ok(format!("readable, about {estimate}"))
+}
+
+async fn history(source: &Source, settings: &Settings) -> Finding {
+    let read = source.oldest_entry().await.is_some();
+    match source.horizon(settings.source.history_retention).await {
+        Ok(horizon) => {
+            let told = if read { "read from the oplog" } else { "from source.history_retention; the oplog may not be read" };
+            let window = horizon.window_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h, {told}", s / 3600.0));
+            Finding::ok("history kept", window)
+        }
+        Err(fault) => Finding::failed("history kept", &fault),
+    }
+}
+
+async fn target(settings: &Settings) -> Vec<Finding> {
+    let target = match Target::new(settings) {
+        Ok(target) => target,
+        Err(fault) => return vec![Finding::failed("target", &fault)],
+    };
+    let mut connection = match target.connect().await {
+        Ok(connection) => connection,
+        Err(fault) => return vec![Finding::failed(format!("target {}", target.shown()), &fault)],
+    };
+    let mut findings = vec![version(&mut connection, &target).await];
+    let checkpoints = Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
+    for (name, statement) in checkpoints.probes() {
+        let what = format!("table {}.{name}", settings.target.state_schema);
+        findings.push(Finding::of(what, prepare(&mut connection, &target, statement).await));
+    }
+    for stream in &settings.streams {
+        findings.extend(table(&mut connection, &target, settings, stream).await);
+    }
+    close(connection).await;
+    findings
+}
+
+async fn version(connection: &mut sqlx::PgConnection, target: &Target) -> Finding {
+    let query = sqlx::query_scalar::<_, String>("select current_setting('server_version')");
+    let version = within(target.deadline(), query.fetch_one(connection)).await;
+    Finding::of(format!("target {}", target.shown()), version.map(|version| format!("PostgreSQL {version}")))
+}
+
+/// The followed table's columns, the right to write it, and every statement prepared against it.
+async fn table(
+    connection: &mut sqlx::PgConnection,
+    target: &Target,
+    settings: &Settings,
+    stream: &Stream,
+) -> Vec<Finding> {
+    let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };
+    let what = format!("table {table}");
+    let live = match read_live(connection, target, &table).await {
+        Ok(live) => live,
+        Err(fault) => return vec![Finding::failed(what, &fault)],
+    };
+    let differences = live.differences(&table, &stream.columns);
+    let mut findings: Vec<Finding> = differences
+        .iter()
+        .map(|difference| Finding {
+            what: what.clone(),
+            ok: false,
+            detail: difference.clone(),
+            remedy: "run `tidemark migrate`; a column of another type must be altered by hand".to_owned(),
+            down: false,
+        })
+        .collect();
+    if findings.is_empty() {
+        findings.push(Finding::ok(&what, format!("{} columns as configured", stream.columns.len())));
+    }
+    if live.columns.is_none() {
+        return findings;
+    }
+    findings.push(Finding::of(format!("privileges on {table}"), privileges(connection, target, &table).await));
+    let statements = Statements::new(&table, &stream.columns);
+    for (name, statement) in statements.preparable() {
+        let prepared = prepare(connection, target, statement.to_string()).await;
+        findings.push(Finding::of(format!("{name} into {table}"), prepared));
+    }
+    findings
+}
+
+async fn privileges(connection: &mut sqlx::PgConnection, target: &Target, table: &Table) -> Result<String, Fault> {
+    let query = sqlx::query_scalar::<_, bool>(
+        "select has_table_privilege($1, 'select') and has_table_privilege($1, 'insert') \
+         and has_table_privilege($1, 'update') and has_table_privilege($1, 'delete')",
+    )
+    .bind(table.sql());
+    if within(target.deadline(), query.fetch_one(connection)).await? {
+        return Ok("select, insert, update, delete".to_owned());
+    }
+    let message = format!("the user of target.url may not write {table}");
+    let hint = "grant select, insert, update, delete on the table to it";
+    Err(Fault::new(crate::error::Class::Halt, crate::error::Code::TargetUnauthorised, message, hint))
+}
+
+async fn prepare(connection: &mut sqlx::PgConnection, target: &Target, statement: String) -> Result<String, Fault> {
+    let sql = sqlx::SqlSafeStr::into_sql_str(sqlx::AssertSqlSafe(statement));
+    within(target.deadline(), sqlx::Executor::prepare(connection, sql)).await?;
+    Ok("prepared".to_owned())
+}
+
+/// This release follows and shows; it does not send notices yet, and says so rather than let someone rely on it.
+fn alerts(settings: &Settings) -> Finding {
+    let alert = &settings.alert;
+    let configured = [&alert.slack_bot_token, &alert.slack_webhook_url, &alert.sentry_dsn, &alert.heartbeat_url]
+        .iter()
+        .any(|secret| !secret.is_empty());
+    let detail = if configured {
+        "configured, but this release does not send notices: watch /status and /metrics"
+    } else {
+        "none configured"
+    };
+    Finding::ok("alert channels", detail)
+}

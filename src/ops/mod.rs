@@ -1,0 +1,6 @@
+//! What a person does: each command's work, returning a report. Printing is `cli`'s.
+
+pub mod check;
+pub mod healthcheck;
+pub mod migrate;
+pub mod status;

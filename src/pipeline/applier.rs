@@ -1,0 +1,246 @@
+//! The applier: owns one stream's state and is the only one to write for it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::prepare::{Prepared, prepare};
+use super::reader::read;
+use super::start::Started;
+use super::walker::{Ready, Walker};
+use super::{Context, Happened, Outcome, Phase, Signals, wait_or_give_up};
+use crate::apply::{Applied, Drift, Work, Writer};
+use crate::checkpoint::Lease;
+use crate::error::{Class, Fault};
+use crate::model::position::Position;
+use crate::retry::Backoff;
+use crate::status::Committed;
+
+/// Follows until told to stop or stopped by trouble.
+pub async fn run(context: &Context, lease: &Lease, signals: &Signals, started: Started) -> Outcome {
+    let mut applier = Applier::new(context, lease, signals, &started);
+    let (reply_sender, replies) = mpsc::channel(1);
+    let (batch_sender, batches) = mpsc::channel(1);
+    // Aborted when this function returns, in whatever way.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(read(context.clone(), started.position.clone(), started.feed, reply_sender));
+    tasks.spawn(prepare(context.clone(), started.position, replies, batch_sender));
+    match applier.follow(batches).await {
+        Ok(()) if signals.lost.is_cancelled() => Outcome::Fenced,
+        Ok(()) => Outcome::Drained,
+        Err(fault) => Outcome::of(fault),
+    }
+}
+
+struct Applier<'a> {
+    context: &'a Context,
+    signals: &'a Signals,
+    lease: &'a Lease,
+    writer: Writer,
+    walker: Option<Walker>,
+    phase: Phase,
+    /// A position read while the stream is silent, not yet durable.
+    idle: Option<Position>,
+    committed_at: Instant,
+    /// What was written last was a chunk: now a batch has the turn, if there is one.
+    batch_has_the_turn: bool,
+}
+
+impl<'a> Applier<'a> {
+    fn new(context: &'a Context, lease: &'a Lease, signals: &'a Signals, started: &Started) -> Self {
+        context.status.placed(&started.position);
+        context.enter(started.phase);
+        let writer = Writer::new(
+            context.target.clone(),
+            context.checkpoints.clone(),
+            lease.clone(),
+            context.config.columns.clone(),
+            context.statements.clone(),
+            context.settings.record,
+        );
+        let walker = started.walk.as_ref().map(|walk| Walker::new(context, walk, started.position.cluster_time));
+        Self {
+            context,
+            signals,
+            lease,
+            writer,
+            walker,
+            phase: started.phase,
+            idle: None,
+            committed_at: Instant::now(),
+            batch_has_the_turn: false,
+        }
+    }
+
+    /// The loop. Priorities, highest first: the lease, the signal to stop, then batches and chunks in turn, then the
+    /// idle position. Batches keep the position fresh however long the walk takes; chunks end the walk however busy
+    /// the stream is.
+    async fn follow(&mut self, mut batches: mpsc::Receiver<Result<Prepared, Fault>>) -> Result<(), Fault> {
+        self.note_phase().await;
+        let idle_interval = self.context.settings.checkpoint.idle_interval;
+        loop {
+            if let (true, Ok(prepared)) = (self.batch_has_the_turn, batches.try_recv()) {
+                self.batch(prepared?).await?;
+                continue;
+            }
+            let idle_due = self.committed_at + idle_interval;
+            tokio::select! {
+                biased;
+                () = self.signals.lost.cancelled() => return Ok(()),
+                () = self.signals.drain.cancelled() => return self.drain().await,
+                chunk = next_chunk(&mut self.walker), if self.walker.is_some() => self.chunk(chunk?).await?,
+                batch = batches.recv() => match batch {
+                    Some(prepared) => self.batch(prepared?).await?,
+                    None => return Err(Fault::bug("the preparer ended without a word")),
+                },
+                () = tokio::time::sleep_until(idle_due), if self.idle.is_some() => self.commit_idle().await?,
+            }
+        }
+    }
+
+    async fn batch(&mut self, prepared: Prepared) -> Result<(), Fault> {
+        self.batch_has_the_turn = false;
+        let Prepared { work, halt, .. } = &prepared;
+        if work.events > 0 {
+            let begun = Instant::now();
+            let applied = self.apply(work).await?;
+            self.idle = None;
+            if let Some(walker) = &mut self.walker {
+                walker.touch(work);
+            }
+            self.tell(&prepared, &applied, begun.elapsed());
+        } else if let Some(position) = &work.position {
+            self.idle = Some(position.clone());
+        }
+        halt.clone().map_or(Ok(()), Err)
+    }
+
+    async fn chunk(&mut self, ready: Ready) -> Result<(), Fault> {
+        self.batch_has_the_turn = true;
+        let applied = self.apply(&ready.work).await?;
+        self.tell_drift(&ready.drift);
+        let dead_letters = dead_letters(&ready.work, &applied);
+        self.context.status.committed(&Committed {
+            rows_changed: applied.rows_changed,
+            rows_unchanged: applied.rows_unchanged,
+            dead_letters,
+            ..Committed::default()
+        });
+        let Some(walker) = &mut self.walker else { return Ok(()) };
+        walker.committed(ready.documents, applied.rows_changed);
+        if ready.completed {
+            let reason = walker.reason();
+            self.walker = None;
+            self.context.status.walk_ended(reason, "completed");
+            self.happened(Happened::WalkCompleted);
+            self.note_phase().await;
+        }
+        Ok(())
+    }
+
+    async fn commit_idle(&mut self) -> Result<(), Fault> {
+        let work = Work { position: self.idle.take(), ..Work::default() };
+        self.apply(&work).await?;
+        self.context.status.committed(&Committed { position: work.position.as_ref(), ..Committed::default() });
+        Ok(())
+    }
+
+    /// What was begun is finished already; the last idle position is made durable.
+    async fn drain(&mut self) -> Result<(), Fault> {
+        self.happened(Happened::ToldToStop);
+        if let Some(position) = self.idle.take() {
+            let work = Work { position: Some(position), ..Work::default() };
+            self.writer.apply(&work).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits, over as many attempts as it takes. Told to stop or fenced meanwhile, it gives up.
+    async fn apply(&mut self, work: &Work) -> Result<Applied, Fault> {
+        let mut backoff = Backoff::new(self.context.settings.retry);
+        loop {
+            let attempt = tokio::select! {
+                biased;
+                () = self.signals.lost.cancelled() => Err(Fault::fenced(self.lease.stream())),
+                result = self.writer.apply(work) => result,
+            };
+            let fault = match attempt {
+                Ok(applied) => {
+                    self.committed_at = Instant::now();
+                    return Ok(applied);
+                }
+                Err(fault) => fault,
+            };
+            self.context.status.commit_failed(&fault);
+            tokio::select! {
+                biased;
+                () = self.signals.any(), if fault.class.may_retry() => return Err(self.gave_up(fault)),
+                waited = wait_or_give_up(self.context, "apply", &mut backoff, fault.clone()) => waited?,
+            }
+        }
+    }
+
+    /// Told to stop while the target is away: nothing more can be committed here, and nothing is lost by it.
+    fn gave_up(&self, fault: Fault) -> Fault {
+        if self.signals.lost.is_cancelled() { Fault::fenced(self.lease.stream()) } else { Fault { class: Class::Halt, ..fault } }
+    }
+
+    fn happened(&mut self, happened: Happened) {
+        if let Some(phase) = self.phase.next(happened) {
+            self.phase = phase;
+            self.context.enter(phase);
+        }
+    }
+
+    /// For those who ask the database; the data path does not depend on it.
+    async fn note_phase(&self) {
+        let noted = self.context.checkpoints.note_phase(self.lease, self.phase.name(), None).await;
+        if let Err(fault) = noted {
+            tracing::warn!(stream = self.lease.stream(), "phase not written down: {fault}");
+        }
+    }
+
+    fn tell(&self, prepared: &Prepared, applied: &Applied, took: Duration) {
+        self.tell_drift(&prepared.drift);
+        self.context.status.committed(&Committed {
+            received: prepared.received,
+            not_applied: applied.dead_by_operation,
+            gone: prepared.gone,
+            rows_changed: applied.rows_changed + applied.rows_deleted,
+            rows_unchanged: applied.rows_unchanged,
+            dead_letters: dead_letters(&prepared.work, applied),
+            position: prepared.work.position.as_ref(),
+            last_event: prepared.last_event,
+            written_at_millis: &prepared.written_at_millis,
+            took,
+        });
+    }
+
+    fn tell_drift(&self, drift: &Drift) {
+        if drift.is_empty() {
+            return;
+        }
+        let columns = self.context.mapping.columns();
+        let fields = drift.fields.iter().filter_map(|((column, kind), number)| {
+            columns.get(*column).map(|column| (column.name.as_str(), kind.name(), *number))
+        });
+        self.context.status.drifted(fields, drift.replaced);
+    }
+}
+
+/// Dead letters by code: those found while reading, and those Postgres refused.
+fn dead_letters(work: &Work, applied: &Applied) -> HashMap<&'static str, u64> {
+    let malformed = crate::status::count(work.dead.len());
+    let refused = applied.dead_letters.saturating_sub(malformed);
+    [("malformed", malformed), ("refused", refused)].into_iter().filter(|(_, number)| *number > 0).collect()
+}
+
+async fn next_chunk(walker: &mut Option<Walker>) -> Result<Ready, Fault> {
+    match walker {
+        Some(walker) => walker.next().await,
+        None => std::future::pending().await,
+    }
+}

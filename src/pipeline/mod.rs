@@ -1,0 +1,139 @@
+//! Joins the steps for one stream: read → gather → write → remember, and the walk between batches.
+//!
+//! Three tasks with bounded hand-overs: the reader talks to the source, the preparer gathers, looks up and encodes,
+//! the applier (the owner of the stream's state) writes. While one batch is written the next is prepared and the one
+//! after it read. Nothing here waits for status, alerts or logs.
+
+mod applier;
+mod phase;
+mod prepare;
+mod reader;
+mod start;
+mod walker;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use phase::{Happened, Phase};
+
+use crate::apply::{Mapping, Statements};
+use crate::checkpoint::{Checkpoints, Lease};
+use crate::error::{Class, Fault};
+use crate::model::namespace::{Namespace, Table};
+use crate::postgres::Target;
+use crate::retry::{Backoff, Decision};
+use crate::settings::{self, Settings};
+use crate::source::{FeedOptions, Source};
+use crate::status;
+
+/// Everything a pipeline works with. One for a stream, for the life of the process.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub settings: Arc<Settings>,
+    pub config: settings::Stream,
+    pub source: Source,
+    pub namespace: Namespace,
+    pub target: Target,
+    pub table: Table,
+    pub checkpoints: Checkpoints,
+    pub mapping: Arc<Mapping>,
+    pub statements: Statements,
+    pub status: status::Stream,
+}
+
+/// Why a pipeline ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was told to stop and has committed what it had.
+    Drained,
+    /// A person must act, or the position is lost.
+    Halted(Fault),
+    /// Another process was granted the stream.
+    Fenced,
+    /// An invariant broke: the process must end.
+    Broken(Fault),
+}
+
+impl Outcome {
+    /// The end an error calls for: a function of its class.
+    fn of(fault: Fault) -> Self {
+        match fault.class {
+            Class::Fenced => Self::Fenced,
+            Class::Bug => Self::Broken(fault),
+            Class::Transient | Class::Unknown | Class::HistoryLost | Class::Record | Class::Halt => Self::Halted(fault),
+        }
+    }
+}
+
+/// What tells a pipeline to end.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    /// Finish the batch, commit, end.
+    pub drain: CancellationToken,
+    /// The lease is gone: end without another write.
+    pub lost: CancellationToken,
+}
+
+impl Signals {
+    async fn any(&self) {
+        tokio::select! {
+            () = self.drain.cancelled() => {}
+            () = self.lost.cancelled() => {}
+        }
+    }
+}
+
+impl Context {
+    fn feed_options(&self) -> FeedOptions {
+        FeedOptions {
+            collection: self.config.collection.clone(),
+            post_image: self.config.post_image,
+            batch_size: self.settings.batch.events_max,
+            poll: std::time::Duration::from_secs(1),
+            keys_only: false,
+        }
+    }
+
+    /// What the stored position must have been made under.
+    pub fn fingerprint(&self) -> String {
+        self.feed_options().fingerprint()
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.status.entered(phase.name());
+    }
+}
+
+/// Follows one stream under one lease until told to stop or stopped by trouble.
+pub async fn run(context: &Context, lease: &Lease, signals: &Signals) -> Outcome {
+    let started = tokio::select! {
+        biased;
+        () = signals.any() => None,
+        started = start::start(context, lease) => Some(started),
+    };
+    let started = match started {
+        Some(Ok(started)) => started,
+        Some(Err(fault)) => return Outcome::of(fault),
+        None if signals.lost.is_cancelled() => return Outcome::Fenced,
+        None => return Outcome::Drained,
+    };
+    applier::run(context, lease, signals, started).await
+}
+
+/// Counts, logs and waits out a failure of `step`, or gives up on it.
+async fn wait_or_give_up(
+    context: &Context,
+    step: &'static str,
+    backoff: &mut Backoff,
+    fault: Fault,
+) -> Result<(), Fault> {
+    match backoff.decide(fault.clone(), std::time::Instant::now(), fastrand::f64()) {
+        Decision::GiveUp(fault) => Err(fault),
+        Decision::Wait(delay, attempt) => {
+            context.status.retries(step, attempt, delay, &fault);
+            tokio::time::sleep(delay).await;
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The preparer: gathers replies into batches, looks up what must be looked up, encodes rows.
+//!
+//! A batch grows while the writer is busy and goes at once when it is idle (after `batch.linger`).
+
+use std::collections::HashMap;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Context, wait_or_give_up};
+use crate::apply::{DeadLetter, Drift, Origins, Rows, Work};
+use crate::batch::{Change, EventRef, Gather, Limits, Plan, Taken, plan};
+use crate::error::{Class, Code, Fault};
+use crate::model::bson::Doc;
+use crate::model::event::Operation;
+use crate::model::position::{ClusterTime, Position};
+use crate::model::value::encode_id;
+use crate::retry::Backoff;
+use crate::source::Reply;
+
+/// A batch ready to be written, with what is to be told of it once it is.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    pub work: Work,
+    pub received: [u64; 4],
+    /// Updates whose document is gone: their delete follows.
+    pub gone: u64,
+    pub written_at_millis: Vec<i64>,
+    pub last_event: Option<ClusterTime>,
+    pub drift: Drift,
+    /// What comes after this batch cannot be applied.
+    pub halt: Option<Fault>,
+}
+
+type Replies = mpsc::Receiver<Result<Reply, Fault>>;
+
+/// Prepares batches until the replies end or the receiver goes away. An error is the last thing sent.
+pub async fn prepare(context: Context, position: Position, replies: Replies, batches: mpsc::Sender<Result<Prepared, Fault>>) {
+    let batch = context.settings.batch;
+    let limits = Limits { events: batch.events_max, bytes: batch.bytes_max };
+    let gather = Gather::after(position);
+    let mut preparer = Preparer { context, replies, gather, limits, events_now: limits.events, ended: None };
+    while let Some(prepared) = preparer.next(&batches).await {
+        let ended = prepared.is_err();
+        if batches.send(prepared).await.is_err() || ended {
+            return;
+        }
+    }
+}
+
+struct Preparer {
+    context: Context,
+    replies: Replies,
+    gather: Gather,
+    limits: Limits,
+    /// Fewer than the limit after documents turned out to be large.
+    events_now: usize,
+    /// The reader's last word; told once everything before it has been handed on.
+    ended: Option<Fault>,
+}
+
+impl Preparer {
+    /// The next batch, or the error after the last; `None` once nobody reads or writes any more.
+    async fn next(&mut self, batches: &mpsc::Sender<Result<Prepared, Fault>>) -> Option<Result<Prepared, Fault>> {
+        if self.gather.is_empty() {
+            if let Some(fault) = self.ended.take() {
+                return Some(Err(fault));
+            }
+            match self.replies.recv().await? {
+                Ok(reply) => self.push(reply),
+                Err(fault) => return Some(Err(fault)),
+            }
+        }
+        self.grow(batches).await?;
+        Some(self.seal().await)
+    }
+
+    /// Takes more replies in while the writer is busy, and for `linger` while it is not.
+    async fn grow(&mut self, batches: &mpsc::Sender<Result<Prepared, Fault>>) -> Option<()> {
+        let linger = Instant::now() + self.context.settings.batch.linger;
+        while !self.gather.is_empty() && !self.gather.is_full(self.limits) && self.ended.is_none() {
+            let writer_is_ready = async {
+                let permit = batches.reserve().await;
+                tokio::time::sleep_until(linger).await;
+                permit.map(drop)
+            };
+            tokio::select! {
+                biased;
+                reply = self.replies.recv() => match reply? {
+                    Ok(reply) => self.push(reply),
+                    Err(fault) => self.ended = Some(fault),
+                },
+                ready = writer_is_ready => {
+                    ready.ok()?;
+                    break;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn push(&mut self, reply: Reply) {
+        if let Err(error) = self.gather.push(reply) {
+            self.ended = Some(Fault::new(Class::Halt, Code::SourceMisconfigured, format!("mongodb's events: {error}"), ""));
+        }
+    }
+
+    /// Turns what is gathered into a batch, halving it for as long as its documents are too large together.
+    async fn seal(&mut self) -> Result<Prepared, Fault> {
+        let limits = Limits { events: self.events_now, ..self.limits };
+        let mut taken = self.gather.take(limits).map_err(unreadable)?;
+        loop {
+            let mut prepared = Prepared::default();
+            let plan = plan(&taken.events);
+            let stop = plan.stop.clone();
+            if self.encode(&plan, &taken.events, &mut prepared).await? {
+                self.events_now = (self.events_now * 2).min(self.limits.events);
+                if let Some((index, operation, name)) = stop {
+                    prepared.halt = Some(self.stopped_by(operation, &name));
+                    taken.truncate(index).map_err(unreadable)?;
+                }
+                return Ok(finish(taken, prepared));
+            }
+            let half = taken.events.len() / 2;
+            self.events_now = half;
+            self.gather.give_back(&mut taken, half).map_err(unreadable)?;
+        }
+    }
+
+    /// Encodes rows; false if they outgrew the limit and the batch holds more than one event.
+    async fn encode(&self, plan: &Plan<'_>, events: &[EventRef], prepared: &mut Prepared) -> Result<bool, Fault> {
+        prepared.received = plan.received;
+        prepared.written_at_millis.clone_from(&plan.written_at_millis);
+        prepared.last_event = plan.last_event;
+        let work = &mut prepared.work;
+        for change in &plan.changes {
+            if change.operation == Operation::Delete {
+                work.deletes.push(change.id.clone(), change.cluster_time);
+            } else if let Some(document) = change.document {
+                let letter = self.encode_one(change, document, events, &mut work.rows, &mut prepared.drift);
+                work.dead.extend(letter);
+            }
+        }
+        work.dead.extend(plan.broken.iter().map(|broken| DeadLetter {
+            document_id: None,
+            operation: broken.operation,
+            event: bytes_of(events, broken.event),
+            code: MALFORMED.to_owned(),
+            error: broken.error.clone(),
+            cluster_time: broken.cluster_time,
+        }));
+        self.look_up(plan, events, prepared).await
+    }
+
+    /// One row; or, if the document is not BSON, a dead letter with the whole event.
+    fn encode_one(
+        &self,
+        change: &Change<'_>,
+        document: Doc<'_>,
+        events: &[EventRef],
+        rows: &mut Rows,
+        drift: &mut Drift,
+    ) -> Option<DeadLetter> {
+        let encoded =
+            self.context.mapping.encode(&change.id, document, change.cluster_time, change.event, rows, drift);
+        encoded.err().map(|error| DeadLetter {
+            document_id: Some(change.id.clone()),
+            operation: change.operation.name(),
+            event: bytes_of(events, change.event),
+            code: MALFORMED.to_owned(),
+            error: error.to_string(),
+            cluster_time: Some(change.cluster_time),
+        })
+    }
+
+    /// Reads the documents that events did not bring, once for all keys, as they are after the batch.
+    async fn look_up(&self, plan: &Plan<'_>, events: &[EventRef], prepared: &mut Prepared) -> Result<bool, Fault> {
+        let wanted: Vec<_> = plan.changes.iter().filter(|change| change.needs_lookup()).collect();
+        if wanted.is_empty() {
+            return Ok(true);
+        }
+        let kept = prepared.work.rows.len();
+        let mut backoff = Backoff::new(self.context.settings.retry);
+        loop {
+            let mut found = Found { rows: std::mem::take(&mut prepared.work.rows), ..Found::default() };
+            let read = self.read_documents(plan, &wanted, events, &mut found).await;
+            prepared.work.rows = found.rows;
+            match read {
+                Ok(fits) => {
+                    prepared.gone = crate::status::count(wanted.len().saturating_sub(found.documents));
+                    prepared.drift.add(found.drift);
+                    prepared.work.dead.extend(found.dead);
+                    if backoff.is_failing() {
+                        self.context.status.recovered();
+                    }
+                    return Ok(fits);
+                }
+                Err(fault) => {
+                    prepared.work.rows.truncate(kept);
+                    wait_or_give_up(&self.context, "lookup", &mut backoff, fault).await?;
+                }
+            }
+        }
+    }
+
+    /// Reply by reply, so that no more than the limit and one reply are held; false if the limit was passed.
+    async fn read_documents(
+        &self,
+        plan: &Plan<'_>,
+        wanted: &[&Change<'_>],
+        events: &[EventRef],
+        found: &mut Found,
+    ) -> Result<bool, Fault> {
+        let ids: Vec<_> = wanted.iter().map(|change| change.raw_id).collect();
+        let by_id: HashMap<&[u8], _> = wanted.iter().map(|change| (change.id.as_bytes(), *change)).collect();
+        let after = plan.last_event.unwrap_or_default();
+        let mut documents = self.context.source.lookup(&self.context.config.collection, &ids, after).await?;
+        let mut id = Vec::with_capacity(24);
+        while let Some(reply) = documents.next().await? {
+            for bytes in reply.items() {
+                id.clear();
+                let document = Doc::new(bytes).ok();
+                let raw_id = document.and_then(|document| document.get("_id").ok().flatten());
+                let known = raw_id.is_some_and(|raw_id| encode_id(raw_id, &mut id).is_ok());
+                // An equal number of another type, or a collation's equal, is another key.
+                let change = by_id.get(id.as_slice()).filter(|_| known);
+                if let Some((document, change)) = document.zip(change) {
+                    found.documents += 1;
+                    found.dead.extend(self.encode_one(change, document, events, &mut found.rows, &mut found.drift));
+                }
+            }
+            if found.rows.size() > 2 * self.limits.bytes && events.len() > 1 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn stopped_by(&self, operation: Operation, name: &str) -> Fault {
+        let namespace = &self.context.namespace;
+        match operation {
+            Operation::Unknown => Fault::new(
+                Class::Halt,
+                Code::SourceMisconfigured,
+                format!("{namespace} sent a {name:?} event, which this release does not know"),
+                "upgrade tidemark; nothing was skipped",
+            ),
+            _ => Fault::new(
+                Class::Halt,
+                Code::SourceDropped,
+                format!("{namespace} was dropped or renamed ({name} event)"),
+                "the table is untouched; restore the collection, then have the stream begin anew",
+            ),
+        }
+    }
+}
+
+/// What one attempt at looking documents up found.
+#[derive(Default)]
+struct Found {
+    rows: Rows,
+    documents: usize,
+    drift: Drift,
+    dead: Vec<DeadLetter>,
+}
+
+const MALFORMED: &str = "malformed";
+
+fn bytes_of(events: &[EventRef], index: usize) -> Vec<u8> {
+    events.get(index).map(|event| event.bytes().to_vec()).unwrap_or_default()
+}
+
+fn finish(taken: Taken, mut prepared: Prepared) -> Prepared {
+    prepared.work.events = prepared.received.iter().sum();
+    // A batch that ends before its first event stands for no new position.
+    let moves = !taken.events.is_empty() || prepared.halt.is_none();
+    prepared.work.position = moves.then_some(taken.position);
+    prepared.work.origins = Origins::Events(taken.events);
+    prepared
+}
+
+fn unreadable(error: crate::model::bson::Malformed) -> Fault {
+    Fault::new(Class::Halt, Code::SourceMisconfigured, format!("an event without a readable token: {error}"), "")
+}

@@ -1,0 +1,110 @@
+//! The reader: keeps a feed open and hands its replies on, in order, each once.
+
+use tokio::sync::mpsc;
+
+use super::{Context, wait_or_give_up};
+use crate::error::{Class, Fault};
+use crate::model::position::{Position, ResumeToken};
+use crate::retry::Backoff;
+use crate::source::{Feed, FeedOptions, Reply};
+
+/// Reads until the receiver goes away or an error needs more than patience. The error is the last thing sent.
+pub async fn read(context: Context, position: Position, feed: Option<Feed>, replies: mpsc::Sender<Result<Reply, Fault>>) {
+    let mut reader = Reader {
+        options: context.feed_options(),
+        backoff: Backoff::new(context.settings.retry),
+        context,
+        after: position.token,
+        feed,
+        refused_once: false,
+    };
+    loop {
+        let read = reader.next().await;
+        let ended = read.is_err();
+        if replies.send(read).await.is_err() || ended {
+            return;
+        }
+    }
+}
+
+struct Reader {
+    context: Context,
+    options: FeedOptions,
+    backoff: Backoff,
+    /// Everything up to here has been handed on.
+    after: ResumeToken,
+    feed: Option<Feed>,
+    /// The server refused the token once; a refusal at open can be transient, so it is asked a second time.
+    refused_once: bool,
+}
+
+impl Reader {
+    /// The next reply, over as many attempts and cursors as it takes.
+    async fn next(&mut self) -> Result<Reply, Fault> {
+        loop {
+            let fault = match self.attempt().await {
+                Ok(reply) => {
+                    self.took(&reply);
+                    return Ok(reply);
+                }
+                Err(fault) => fault,
+            };
+            let opening = self.feed.take().is_none();
+            let fault = match fault.class {
+                Class::Record => match self.around().await {
+                    Ok(reply) => {
+                        self.took(&reply);
+                        return Ok(reply);
+                    }
+                    Err(fault) => fault,
+                },
+                Class::HistoryLost if !self.refused_once => {
+                    self.refused_once = true;
+                    tracing::warn!(stream = %self.context.config.name, "position refused, asking once more: {fault}");
+                    continue;
+                }
+                _ => fault,
+            };
+            let step = if opening { "open" } else { "read" };
+            wait_or_give_up(&self.context, step, &mut self.backoff, fault).await?;
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Reply, Fault> {
+        let feed = match &mut self.feed {
+            Some(feed) => feed,
+            empty => {
+                let feed = self.context.source.open(&self.options, Some(&self.after)).await?;
+                empty.insert(feed)
+            }
+        };
+        feed.next().await
+    }
+
+    /// An event over 16 MB cannot be sent whole: it is read without its documents, which are looked up later.
+    async fn around(&mut self) -> Result<Reply, Fault> {
+        let options = FeedOptions { keys_only: true, batch_size: 1, ..self.options.clone() };
+        let mut feed = self.context.source.open(&options, Some(&self.after)).await?;
+        loop {
+            let reply = feed.next().await?;
+            if !reply.is_empty() {
+                tracing::info!(stream = %self.context.config.name, "event over 16 MB fetched by its key");
+                return Ok(reply);
+            }
+        }
+    }
+
+    fn took(&mut self, reply: &Reply) {
+        self.backoff.reset();
+        self.refused_once = false;
+        self.context.status.polled(reply.operation_time, reply.is_empty());
+        if let Some(token) = &reply.token {
+            self.after = token.clone();
+        } else if let Some(last) = reply.len().checked_sub(1) {
+            let event = crate::model::event::Event::parse(reply.item(last));
+            if let Some(token) = event.ok().and_then(|event| event.token().ok()) {
+                self.after = token;
+            }
+        }
+    }
+}

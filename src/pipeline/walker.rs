@@ -1,0 +1,200 @@
+//! The walk beside the live stream: one chunk is read ahead while another is written.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::start::Started;
+use super::{Context, wait_or_give_up};
+use crate::apply::{Origins, Walk, Work};
+use crate::checkpoint::RunningWalk;
+use crate::error::Fault;
+use crate::model::position::ClusterTime;
+use crate::resync::{Chunk, Place, Reading, read_chunk};
+use crate::retry::Backoff;
+use crate::status::ResyncReport;
+
+/// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
+const TOUCHED_MAX: usize = 100_000;
+
+/// A walk under way.
+pub struct Walker {
+    context: Context,
+    id: i64,
+    reason: String,
+    /// Where the next chunk to be asked for begins.
+    place: Place,
+    documents_read: u64,
+    estimated: Option<u64>,
+    /// Keys the live stream wrote since the chunk now being read was begun: those rows are newer than the chunk.
+    touched: HashSet<String>,
+    /// The time the next chunk must see: no later than the source's majority commit point.
+    time: ClusterTime,
+    reading: JoinSet<Result<Chunk, Fault>>,
+    begun: Instant,
+    read_before: u64,
+    logged: Instant,
+}
+
+/// A chunk ready to be written, with the place after it.
+pub struct Ready {
+    pub work: Work,
+    pub documents: u64,
+    pub drift: crate::apply::Drift,
+    pub completed: bool,
+}
+
+impl Walker {
+    /// Takes up a walk and begins to read its next chunk.
+    pub fn new(context: &Context, walk: &RunningWalk, time: ClusterTime) -> Self {
+        let read = u64::try_from(walk.documents_read).unwrap_or_default();
+        let estimated = walk.documents_estimated.and_then(|n| u64::try_from(n).ok());
+        context.status.walking(Some(ResyncReport {
+            id: walk.id,
+            reason: walk.reason.clone(),
+            state: "running".to_owned(),
+            documents_read: read,
+            rows_upserted: u64::try_from(walk.rows_upserted).unwrap_or_default(),
+            rows_deleted: 0,
+            documents_estimated: estimated,
+            started_at: walk.started_at,
+            eta_at: None,
+        }));
+        tracing::info!(stream = %context.config.name, walk = walk.id, documents = read, estimated, "walk under way");
+        let mut walker = Self {
+            context: context.clone(),
+            id: walk.id,
+            reason: walk.reason.clone(),
+            place: Started::place(walk),
+            documents_read: read,
+            estimated,
+            touched: HashSet::new(),
+            time,
+            reading: JoinSet::new(),
+            begun: Instant::now(),
+            read_before: read,
+            logged: Instant::now(),
+        };
+        walker.ask();
+        walker
+    }
+
+    fn ask(&mut self) {
+        self.touched.clear();
+        let settings = &self.context.settings;
+        let reading = Reading {
+            collection: self.context.config.collection.clone(),
+            place: self.place.clone(),
+            documents_max: settings.resync.chunk_documents,
+            bytes_max: settings.batch.bytes_max,
+            after: self.time,
+        };
+        let due = self.due();
+        let context = self.context.clone();
+        self.reading.spawn(async move {
+            tokio::time::sleep_until(due).await;
+            let mut backoff = Backoff::new(context.settings.retry);
+            loop {
+                match read_chunk(&context.source, &context.mapping, &reading).await {
+                    Ok(chunk) => return Ok(chunk),
+                    Err(fault) => wait_or_give_up(&context, "walk", &mut backoff, fault).await?,
+                }
+            }
+        });
+    }
+
+    /// When the next chunk may be read, under `resync.documents_per_second_max`.
+    fn due(&self) -> Instant {
+        let limit = self.context.settings.resync.documents_per_second_max;
+        if limit == 0 {
+            return Instant::now();
+        }
+        let read = u32::try_from(self.documents_read - self.read_before).unwrap_or(u32::MAX);
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        self.begun + Duration::from_secs_f64(f64::from(read) / f64::from(limit))
+    }
+
+    /// The live stream wrote these rows.
+    pub fn touch(&mut self, work: &Work) {
+        let rows = (0..work.rows.len()).filter_map(|index| work.rows.id(index));
+        let keys = rows.chain(work.deletes.ids.iter().map(String::as_str));
+        if self.touched.len() <= TOUCHED_MAX {
+            self.touched.extend(keys.map(str::to_owned));
+        }
+        if let Some(position) = &work.position {
+            self.time = self.time.max(position.cluster_time);
+        }
+    }
+
+    /// Waits for the chunk being read; begins to read the one after it. Safe to cancel.
+    pub async fn next(&mut self) -> Result<Ready, Fault> {
+        loop {
+            let joined = self.reading.join_next().await;
+            let chunk = joined
+                .and_then(Result::ok)
+                .unwrap_or_else(|| Err(Fault::bug("the task that reads chunks ended without a chunk")))?;
+            if self.touched.len() > TOUCHED_MAX {
+                self.ask();
+                continue;
+            }
+            return Ok(self.ready(chunk));
+        }
+    }
+
+    fn ready(&mut self, mut chunk: Chunk) -> Ready {
+        if !self.touched.is_empty() {
+            chunk.rows.without(|id| self.touched.contains(id));
+        }
+        self.time = self.time.max(chunk.operation_time.unwrap_or_default());
+        self.documents_read += chunk.documents;
+        self.place = chunk.place;
+        let completed = self.place.is_end();
+        if !completed {
+            self.ask();
+        }
+        let walk = Walk {
+            id: self.id,
+            class: self.place.class(),
+            after: self.place.after().map(<[u8]>::to_vec),
+            documents_read: self.documents_read,
+            completed,
+        };
+        let work = Work {
+            rows: chunk.rows,
+            copy: true,
+            dead: chunk.dead,
+            walk: Some(walk),
+            events: chunk.documents,
+            origins: Origins::Documents(chunk.replies),
+            ..Work::default()
+        };
+        Ready { work, documents: chunk.documents, drift: chunk.drift, completed }
+    }
+
+    /// A chunk was committed: shows progress.
+    pub fn committed(&mut self, documents: u64, rows: u64) {
+        let done = self.documents_read - self.read_before;
+        let left = self.estimated.map(|all| all.saturating_sub(self.documents_read));
+        let per_document = self.begun.elapsed().checked_div(u32::try_from(done).unwrap_or(u32::MAX));
+        let time_left = left.zip(per_document).map(|(n, each)| each.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX)));
+        let eta = time_left.and_then(|left| Utc::now().checked_add_signed(chrono::Duration::from_std(left).ok()?));
+        self.context.status.walked(documents, rows, eta);
+        if self.logged.elapsed() > Duration::from_secs(10) {
+            self.logged = Instant::now();
+            let stream = &self.context.config.name;
+            let seconds_left = time_left.map(|left| left.as_secs());
+            tracing::info!(stream, documents = self.documents_read, estimated = self.estimated, seconds_left, "walking");
+        }
+    }
+
+    /// The walk's reason, as a metric's label.
+    pub fn reason(&self) -> &'static str {
+        match self.reason.as_str() {
+            "first_snapshot" => "first_snapshot",
+            _ => "other",
+        }
+    }
+}

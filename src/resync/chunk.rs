@@ -1,0 +1,109 @@
+//! One chunk: read from the source and encoded, ready for the writer.
+
+use crate::apply::{DeadLetter, Drift, Mapping, Rows};
+use crate::error::Fault;
+use crate::model::bson::{Doc, Value};
+use crate::model::position::ClusterTime;
+use crate::model::value::encode_id;
+use crate::source::{Reply, Source};
+
+use super::walk::Place;
+
+/// What is to be read.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    pub collection: String,
+    pub place: Place,
+    pub documents_max: usize,
+    pub bytes_max: usize,
+    /// A time whose effects the read must see, and which its rows will carry.
+    pub after: ClusterTime,
+}
+
+/// Documents read, as rows.
+#[derive(Debug)]
+pub struct Chunk {
+    pub rows: Rows,
+    pub dead: Vec<DeadLetter>,
+    pub drift: Drift,
+    pub documents: u64,
+    /// Where the walk goes on.
+    pub place: Place,
+    /// The majority commit point when the chunk had been read.
+    pub operation_time: Option<ClusterTime>,
+    /// The documents' bytes, for a row that turns out not to be storable.
+    pub replies: Vec<Reply>,
+}
+
+/// Reads the next chunk that holds anything, or the end of the walk.
+///
+/// # Errors
+/// Whatever the source answers, classified.
+pub async fn read_chunk(source: &Source, mapping: &Mapping, reading: &Reading) -> Result<Chunk, Fault> {
+    let mut chunk = Chunk {
+        rows: Rows::default(),
+        dead: Vec::new(),
+        drift: Drift::default(),
+        documents: 0,
+        place: reading.place.clone(),
+        operation_time: None,
+        replies: Vec::new(),
+    };
+    while let Some(filter) = chunk.place.filter() {
+        let mut documents = source.chunk(&reading.collection, filter, reading.documents_max, reading.after).await?;
+        let mut read = 0;
+        let mut cut_short = false;
+        while let Some(reply) = documents.next().await? {
+            chunk.operation_time = reply.operation_time.or(chunk.operation_time);
+            read += reply.len();
+            chunk.take(reply, mapping, reading.after);
+            if chunk.rows.size() >= reading.bytes_max && read < reading.documents_max {
+                cut_short = true;
+                break;
+            }
+        }
+        let more = cut_short || read >= reading.documents_max;
+        let next = chunk.place.after_chunk(chunk.last_id().filter(|_| read > 0), more);
+        chunk.place = next;
+        if read > 0 {
+            break;
+        }
+    }
+    Ok(chunk)
+}
+
+impl Chunk {
+    fn take(&mut self, reply: Reply, mapping: &Mapping, at: ClusterTime) {
+        for document in reply.items() {
+            let origin = usize::try_from(self.documents).unwrap_or(usize::MAX);
+            self.documents += 1;
+            if let Err(error) = self.encode(document, mapping, at, origin) {
+                self.dead.push(DeadLetter {
+                    document_id: None,
+                    operation: "snapshot",
+                    event: document.to_vec(),
+                    code: "malformed".to_owned(),
+                    error,
+                    cluster_time: Some(at),
+                });
+            }
+        }
+        self.replies.push(reply);
+    }
+
+    fn encode(&mut self, bytes: &[u8], mapping: &Mapping, at: ClusterTime, origin: usize) -> Result<(), String> {
+        let document = Doc::new(bytes).map_err(|error| error.to_string())?;
+        let id = document.get("_id").ok().flatten().ok_or("document without _id")?;
+        let mut text = Vec::with_capacity(24);
+        encode_id(id, &mut text).map_err(|error| error.to_string())?;
+        let text = String::from_utf8(text).map_err(|_| "an id that is not UTF-8")?;
+        mapping
+            .encode(&text, document, at, origin, &mut self.rows, &mut self.drift)
+            .map_err(|error| error.to_string())
+    }
+
+    fn last_id(&self) -> Option<Value<'_>> {
+        let reply = self.replies.iter().rev().find(|reply| !reply.is_empty())?;
+        Doc::new(reply.item(reply.len() - 1)).ok()?.get("_id").ok()?
+    }
+}

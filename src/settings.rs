@@ -1,0 +1,314 @@
+//! Configuration: layers in, one typed [`Settings`] out, or every error at once.
+//!
+//! The keys, their defaults and meanings are `config/default.toml`; a key is known if it stands there.
+//! Never prints a secret: [`Settings::print`] shows `***`, errors name keys and layers, not values of secrets.
+
+mod layers;
+mod reader;
+mod stream;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use layers::DEFAULTS;
+pub use stream::{Column, PostImage, Stream};
+
+use layers::Layers;
+use reader::Reader;
+
+/// Everything `tidemark` is told. Section by section as in `config/default.toml`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub environment: String,
+    pub service: String,
+    pub source: Source,
+    pub target: Target,
+    pub batch: Batch,
+    pub checkpoint: Checkpoint,
+    pub resync: Resync,
+    pub record: Record,
+    pub lease: Lease,
+    pub retry: Retry,
+    pub status: Status,
+    pub alert: Alert,
+    pub log: Log,
+    pub streams: Vec<Stream>,
+    printed: String,
+}
+
+/// A value that never shows itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub const fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub uri: Secret,
+    pub database: String,
+    pub history_retention: Option<Duration>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub url: Secret,
+    pub schema: String,
+    pub state_schema: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Batch {
+    pub events_max: usize,
+    pub bytes_max: usize,
+    pub linger: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Checkpoint {
+    pub idle_interval: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Resync {
+    pub automatic: bool,
+    pub automatic_per_day_max: u64,
+    pub chunk_documents: usize,
+    /// 0 = no limit.
+    pub documents_per_second_max: u64,
+    pub duration_max: Duration,
+    pub delete_fraction_max: f64,
+    pub delete_count_min: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Record {
+    pub dead_letter_fraction_max: f64,
+    pub dead_letter_count_min: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Lease {
+    pub duration: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    /// 0 = no limit.
+    pub attempts_max: u64,
+    pub delay_min: Duration,
+    pub delay_max: Duration,
+    pub escalate_after: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Status {
+    pub listen: SocketAddr,
+}
+
+#[derive(Debug, Clone)]
+pub struct Alert {
+    pub repeat_interval: Duration,
+    pub resolve_hold: Duration,
+    pub slack_bot_token: Secret,
+    pub slack_channel: String,
+    pub slack_webhook_url: Secret,
+    pub slack_api_base: String,
+    pub sentry_dsn: Secret,
+    pub heartbeat_url: Secret,
+    pub heartbeat_interval: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Auto,
+    Pretty,
+    Json,
+}
+
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+/// One thing wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, or a file's path.
+    pub key: String,
+    /// Where the value came from.
+    pub layer: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// All that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Problems(pub Vec<Problem>);
+
+impl std::fmt::Display for Problems {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = if self.0.len() == 1 { "" } else { "s" };
+        write!(f, "{} configuration error{plural}", self.0.len())?;
+        for problem in &self.0 {
+            write!(f, "\n  {} ({}): {}", problem.key, problem.layer, problem.message)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where configuration comes from; injected, so that tests need neither the process's environment nor its directory.
+#[derive(Debug, Default)]
+pub struct Origin {
+    /// The directory that holds `config/<environment>.toml`.
+    pub directory: PathBuf,
+    /// `--config FILE`.
+    pub file: Option<PathBuf>,
+    /// Environment variables.
+    pub variables: Vec<(String, String)>,
+}
+
+impl Origin {
+    /// The process's own working directory and environment.
+    pub fn of_process(file: Option<&Path>) -> Self {
+        let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        Self { directory: PathBuf::from("."), file: file.map(Path::to_owned), variables: variables.collect() }
+    }
+}
+
+impl Settings {
+    /// Reads every layer and validates the result.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once: unknown keys, values of the wrong shape, unreadable files.
+    pub fn load(origin: &Origin) -> Result<Self, Problems> {
+        let mut reader = Reader::new(Layers::collect(origin));
+        let settings = Self::read(&mut reader);
+        let (printed, problems) = reader.finish();
+        if problems.is_empty() { Ok(Self { printed, ..settings }) } else { Err(Problems(problems)) }
+    }
+
+    /// The effective configuration as TOML, each value with its layer, secrets as `***`.
+    pub fn print(&self) -> &str {
+        &self.printed
+    }
+
+    fn read(r: &mut Reader) -> Self {
+        let uri = r.secret("source.uri");
+        let url = r.secret("target.url");
+        r.check_scheme("source.uri", &uri, &["mongodb", "mongodb+srv"]);
+        r.check_scheme("target.url", &url, &["postgres", "postgresql"]);
+        let lease = Lease { duration: r.duration("lease.duration") };
+        r.check("lease.duration", lease.duration >= Duration::from_secs(2), "must be at least 2s");
+        Self {
+            environment: r.word("environment"),
+            service: r.word("service"),
+            source: Source {
+                uri,
+                database: r.word("source.database"),
+                history_retention: r.optional_duration("source.history_retention"),
+            },
+            target: Target {
+                url,
+                schema: r.identifier("target.schema"),
+                state_schema: r.identifier("target.state_schema"),
+            },
+            batch: Batch {
+                events_max: r.count("batch.events_max", 1, 100_000),
+                bytes_max: r.size("batch.bytes_max", 64 << 10, 256 << 20),
+                linger: r.duration("batch.linger"),
+            },
+            checkpoint: Checkpoint { idle_interval: r.duration("checkpoint.idle_interval") },
+            resync: Self::read_resync(r),
+            record: Record {
+                dead_letter_fraction_max: r.fraction("record.dead_letter_fraction_max"),
+                dead_letter_count_min: r.integer("record.dead_letter_count_min"),
+            },
+            lease,
+            retry: Self::read_retry(r),
+            status: Status { listen: r.parsed("status.listen", "an address and port such as \"127.0.0.1:9464\"") },
+            alert: Self::read_alert(r),
+            log: Log {
+                format: r.one_of(
+                    "log.format",
+                    &[("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)],
+                ),
+                filter: r.text("log.filter"),
+            },
+            streams: stream::read(r),
+            printed: String::new(),
+        }
+    }
+
+    fn read_resync(r: &mut Reader) -> Resync {
+        Resync {
+            automatic: r.boolean("resync.automatic"),
+            automatic_per_day_max: r.integer("resync.automatic_per_day_max"),
+            chunk_documents: r.count("resync.chunk_documents", 1, 100_000),
+            documents_per_second_max: r.integer("resync.documents_per_second_max"),
+            duration_max: r.duration("resync.duration_max"),
+            delete_fraction_max: r.fraction("resync.delete_fraction_max"),
+            delete_count_min: r.integer("resync.delete_count_min"),
+        }
+    }
+
+    fn read_retry(r: &mut Reader) -> Retry {
+        let retry = Retry {
+            attempts_max: r.integer("retry.attempts_max"),
+            delay_min: r.duration("retry.delay_min"),
+            delay_max: r.duration("retry.delay_max"),
+            escalate_after: r.duration("retry.escalate_after"),
+        };
+        r.check("retry.delay_min", retry.delay_min >= Duration::from_millis(1), "must be at least 1ms");
+        r.check("retry.delay_max", retry.delay_max >= retry.delay_min, "must not be less than retry.delay_min");
+        retry
+    }
+
+    fn read_alert(r: &mut Reader) -> Alert {
+        let alert = Alert {
+            repeat_interval: r.duration("alert.repeat_interval"),
+            resolve_hold: r.duration("alert.resolve_hold"),
+            slack_bot_token: r.secret("alert.slack.bot_token"),
+            slack_channel: r.text("alert.slack.channel"),
+            slack_webhook_url: r.secret("alert.slack.webhook_url"),
+            slack_api_base: r.text("alert.slack.api_base"),
+            sentry_dsn: r.secret("alert.sentry.dsn"),
+            heartbeat_url: r.secret("alert.heartbeat.url"),
+            heartbeat_interval: r.duration("alert.heartbeat.interval"),
+        };
+        let has_channel = alert.slack_bot_token.is_empty() || !alert.slack_channel.is_empty();
+        r.check("alert.slack.channel", has_channel, "must be set when alert.slack.bot_token is");
+        for (key, value) in [
+            ("alert.slack.webhook_url", &alert.slack_webhook_url),
+            ("alert.sentry.dsn", &alert.sentry_dsn),
+            ("alert.heartbeat.url", &alert.heartbeat_url),
+        ] {
+            if !value.is_empty() {
+                r.check_scheme(key, value, &["http", "https"]);
+            }
+        }
+        alert
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,21 @@
+//! The commands sent to the source, as raw BSON.
+
+use mongodb::bson::RawDocumentBuf;
+
+use crate::error::Fault;
+use crate::model::bson::Builder;
+use crate::model::position::ClusterTime;
+
+/// `readConcern: {level: "majority", afterClusterTime: …}`: nothing that could be rolled back, nothing older than `after`.
+pub(super) fn majority(after: ClusterTime) -> Builder {
+    let concern = Builder::default().text("level", "majority");
+    if after == ClusterTime::default() { concern } else { concern.timestamp("afterClusterTime", after.packed()) }
+}
+
+pub(super) fn raw(command: Builder) -> Result<RawDocumentBuf, Fault> {
+    RawDocumentBuf::from_bytes(command.finish()).map_err(|_| Fault::bug("a command was not built as BSON"))
+}
+
+pub(super) fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

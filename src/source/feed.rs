@@ -1,0 +1,102 @@
+//! The change stream of one collection: opened after a token, read reply by reply.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use mongodb::raw_batch_cursor::RawBatchCursor;
+
+use super::command::{count, majority, raw};
+use super::{DEADLINE, Reply, Source, within};
+use crate::error::{Class, Code, Fault};
+use crate::model::bson::{Builder, Value, kind};
+use crate::model::position::{ClusterTime, ResumeToken};
+use crate::settings::PostImage;
+
+/// What a stream is opened with. Stored beside the token: a token made under another filter can be refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedOptions {
+    pub collection: String,
+    pub post_image: PostImage,
+    /// Events asked for in one reply.
+    pub batch_size: usize,
+    /// How long the server waits for an event before it answers empty (with a fresh token).
+    pub poll: Duration,
+    /// Leave documents out: the way around an event over 16 MB.
+    pub keys_only: bool,
+}
+
+impl FeedOptions {
+    /// What must be the same for a token to be resumed.
+    pub fn fingerprint(&self) -> String {
+        let mode = PostImage::NAMES.iter().find(|(_, mode)| *mode == self.post_image).map_or("", |(name, _)| name);
+        format!("v1 post_image={mode}")
+    }
+
+    fn command(&self, after: Option<&ResumeToken>) -> Builder {
+        let mut stage = Builder::default();
+        // With "lookup" the batch looks documents up itself, once for all keys: half the cost to the server.
+        stage = match self.post_image {
+            PostImage::Lookup => stage,
+            PostImage::WhenAvailable => stage.text("fullDocument", "whenAvailable"),
+            PostImage::Required => stage.text("fullDocument", "required"),
+        };
+        if let Some(token) = after {
+            stage.push("resumeAfter", Value { kind: kind::DOCUMENT, bytes: token.bytes() });
+        }
+        let mut pipeline = Builder::default().document("0", Builder::default().document("$changeStream", stage));
+        if self.keys_only {
+            let fields = Builder::default().i32("fullDocument", 0).i32("updateDescription", 0);
+            pipeline = pipeline.document("1", Builder::default().document("$project", fields));
+        }
+        // The first batch is asked for empty: opening answers at once, however far the server must read.
+        Builder::default()
+            .text("aggregate", &self.collection)
+            .array("pipeline", pipeline)
+            .document("cursor", Builder::default().i32("batchSize", 0))
+            .document("readConcern", majority(ClusterTime::default()))
+    }
+}
+
+/// An open change stream.
+pub struct Feed {
+    cursor: Pin<Box<RawBatchCursor>>,
+    deadline: Duration,
+}
+
+impl Source {
+    /// Opens the stream of a collection after a token, or from now.
+    ///
+    /// # Errors
+    /// Whatever the server answers, classified.
+    pub async fn open(&self, options: &FeedOptions, after: Option<&ResumeToken>) -> Result<Feed, Fault> {
+        let call = self
+            .database
+            .run_raw_cursor_command(raw(options.command(after))?)
+            .batch_size(u32::try_from(count(options.batch_size)).unwrap_or(1))
+            .max_time(options.poll);
+        let cursor = within(DEADLINE, call.batch()).await?;
+        Ok(Feed { cursor: Box::pin(cursor), deadline: DEADLINE + options.poll })
+    }
+}
+
+impl Feed {
+    /// The next reply; empty, with a fresh token, when nothing happened for a poll.
+    ///
+    /// # Errors
+    /// Whatever the server answers, classified. A cursor that ends without an error was killed: transient.
+    pub async fn next(&mut self) -> Result<Reply, Fault> {
+        let cursor = &mut self.cursor;
+        let call = async { cursor.next().await.transpose() };
+        let batch = within(self.deadline, call).await?;
+        let ended = || Fault::new(Class::Transient, Code::SourceUnreachable, "the change stream's cursor ended", "");
+        let reply = Reply::of_driver(batch.ok_or_else(ended)?);
+        reply.map_err(|error| Fault::new(Class::Unknown, Code::SourceUnreachable, format!("mongodb's reply: {error}"), ""))
+    }
+}
+
+impl std::fmt::Debug for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,96 @@
+//! Step 1, read: the only importer of the MongoDB driver.
+//!
+//! Replies leave here as raw BSON with their positions, errors leave classified ([`classify`]). Every call has a
+//! client-side deadline. The driver's own resume logic is not used: it would hide errors from the classifier.
+
+mod classify;
+mod command;
+mod documents;
+mod feed;
+mod history;
+mod probe;
+mod reply;
+
+use std::time::Duration;
+
+use mongodb::options::ClientOptions;
+use mongodb::{Client, Database};
+
+pub use classify::{ServerAnswer, classify_answer};
+pub use documents::Documents;
+pub use feed::{Feed, FeedOptions};
+pub use probe::{Facts, ReplicaSet};
+pub use reply::Reply;
+
+use crate::error::{Class, Code, Fault};
+use crate::model::namespace::Namespace;
+use crate::settings::Settings;
+
+/// How long an answer may take before the wire counts as cut.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The source database. Cheap to clone; connects when first used.
+#[derive(Debug, Clone)]
+pub struct Source {
+    client: Client,
+    database: Database,
+    hosts: String,
+}
+
+impl Source {
+    /// # Errors
+    /// The URI cannot be parsed (it is not repeated: it may hold a password) or its SRV record not be resolved.
+    pub async fn new(settings: &Settings) -> Result<Self, Fault> {
+        let hint = "write source.uri as mongodb://user:password@host:27017/?replicaSet=name";
+        let parse = ClientOptions::parse(settings.source.uri.expose());
+        let mut options = match tokio::time::timeout(DEADLINE, parse).await {
+            Ok(Ok(options)) => options,
+            Ok(Err(error)) if matches!(*error.kind, mongodb::error::ErrorKind::DnsResolve { .. }) => {
+                let message = "the SRV record of source.uri cannot be resolved";
+                return Err(Fault::new(Class::Transient, Code::SourceUnreachable, message, "check the name and DNS"));
+            }
+            Ok(Err(_)) => {
+                return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be parsed", hint));
+            }
+            Err(_) => {
+                let message = format!("source.uri was not resolved within {DEADLINE:?}");
+                return Err(Fault::new(Class::Transient, Code::SourceUnreachable, message, "check DNS"));
+            }
+        };
+        options.app_name.get_or_insert_with(|| settings.service.clone());
+        options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
+        options.connect_timeout.get_or_insert(Duration::from_secs(5));
+        // Each failed call reaches our own classifier, once.
+        options.retry_reads = Some(false);
+        let hosts = options.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let client = Client::with_options(options)
+            .map_err(|_| Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be used", hint))?;
+        let database = client.database(&settings.source.database);
+        Ok(Self { client, database, hosts })
+    }
+
+    /// The hosts, for messages: never the user or password.
+    pub fn shown(&self) -> &str {
+        &self.hosts
+    }
+
+    pub fn namespace(&self, collection: &str) -> Namespace {
+        Namespace { database: self.database.name().to_owned(), collection: collection.to_owned() }
+    }
+}
+
+/// Runs a driver call under a deadline and classifies its error.
+async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = mongodb::error::Result<T>> + Send,
+) -> Result<T, Fault> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(result) => result.map_err(|error| classify::classify(&error)),
+        Err(_) => Err(Fault::new(
+            Class::Transient,
+            Code::SourceUnreachable,
+            format!("no answer from mongodb within {deadline:?}"),
+            "",
+        )),
+    }
+}

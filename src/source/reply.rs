@@ -1,0 +1,114 @@
+//! One reply of the server, whole and raw: its documents or events, its post-batch resume token, its time.
+
+use std::ops::Range;
+
+use mongodb::raw_batch_cursor::RawBatch;
+
+use crate::model::bson::{Doc, Malformed};
+use crate::model::position::{ClusterTime, ResumeToken};
+
+#[derive(Debug)]
+enum Backing {
+    Driver(RawBatch),
+    Owned(Vec<u8>),
+}
+
+impl Backing {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Driver(batch) => batch.as_raw_document().as_bytes(),
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// A reply to aggregate, find or getMore. Its bytes are kept as they came; items are ranges into them.
+#[derive(Debug)]
+pub struct Reply {
+    backing: Backing,
+    items: Vec<Range<usize>>,
+    /// `postBatchResumeToken`: where the server had read to when it answered.
+    pub token: Option<ResumeToken>,
+    /// `operationTime`: the majority commit point when the server answered.
+    pub operation_time: Option<ClusterTime>,
+}
+
+impl Reply {
+    pub(super) fn of_driver(batch: RawBatch) -> Result<Self, Malformed> {
+        Self::read(Backing::Driver(batch))
+    }
+
+    /// A reply from bytes, for tests and replays.
+    ///
+    /// # Errors
+    /// The bytes are no cursor reply.
+    pub fn of_bytes(bytes: Vec<u8>) -> Result<Self, Malformed> {
+        Self::read(Backing::Owned(bytes))
+    }
+
+    fn read(backing: Backing) -> Result<Self, Malformed> {
+        let (items, token, operation_time) = parse(backing.bytes())?;
+        Ok(Self { backing, items, token, operation_time })
+    }
+
+    /// Number of events or documents.
+    pub const fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The bytes of the n-th event or document; empty past the end.
+    pub fn item(&self, index: usize) -> &[u8] {
+        let range = self.items.get(index).cloned().unwrap_or_default();
+        self.backing.bytes().get(range).unwrap_or_default()
+    }
+
+    pub fn items(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|index| self.item(index))
+    }
+}
+
+type Parsed = (Vec<Range<usize>>, Option<ResumeToken>, Option<ClusterTime>);
+
+fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
+    let (mut items, mut token, mut time, mut found) = (Vec::new(), None, None, false);
+    for element in Doc::new(bytes)?.elements() {
+        match element? {
+            (b"operationTime", value) => time = value.as_timestamp().map(ClusterTime::new),
+            (b"cursor", value) => {
+                let cursor = value.as_document().ok_or(Malformed("cursor is not a document"))?;
+                for element in cursor.elements() {
+                    match element? {
+                        (b"firstBatch" | b"nextBatch", batch) => {
+                            let batch = batch.as_document().ok_or(Malformed("batch is not an array"))?;
+                            items = ranges(bytes, batch)?;
+                            found = true;
+                        }
+                        (b"postBatchResumeToken", value) => {
+                            token = value.as_document().and_then(|doc| ResumeToken::new(doc.bytes()).ok());
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if found { Ok((items, token, time)) } else { Err(Malformed("reply without a batch")) }
+}
+
+/// Where each document of the batch lies in the reply.
+fn ranges(reply: &[u8], batch: Doc<'_>) -> Result<Vec<Range<usize>>, Malformed> {
+    let base = reply.as_ptr().addr();
+    batch
+        .elements()
+        .map(|element| {
+            let (_, value) = element?;
+            let start = value.bytes.as_ptr().addr() - base;
+            Ok(start..start + value.bytes.len())
+        })
+        .collect()
+}

@@ -1,0 +1,120 @@
+//! The board: every stream's state in one place, and whether the process itself is alive and ready.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::Utc;
+
+use super::metrics::Metrics;
+use super::report::{Report, StreamReport, judge};
+use super::stream::Stream;
+
+/// Shared by everything that happens and everything that shows it.
+#[derive(Debug)]
+pub struct Board {
+    service: String,
+    environment: String,
+    pub(super) metrics: Arc<Metrics>,
+    streams: Vec<Stream>,
+    source_answers: AtomicBool,
+    target_answers: AtomicBool,
+    /// When the process's own loops last turned, in milliseconds since 1970.
+    turned_at: AtomicI64,
+    /// Streams another process leads.
+    elsewhere: Mutex<BTreeSet<String>>,
+}
+
+/// How long the loops may stand still before the process counts as dead.
+const STILL_MILLIS: i64 = 10_000;
+
+impl Board {
+    /// `streams`: (name, source, table) in the order of configuration.
+    pub fn new(service: &str, environment: &str, streams: &[(String, String, String)]) -> Arc<Self> {
+        let names: Vec<String> = streams.iter().map(|(name, ..)| name.clone()).collect();
+        let metrics = Arc::new(Metrics::new(&names));
+        let streams = streams.iter().map(|(name, source, table)| Stream::new(name, source, table, &metrics)).collect();
+        Arc::new(Self {
+            service: service.to_owned(),
+            environment: environment.to_owned(),
+            metrics,
+            streams,
+            source_answers: AtomicBool::new(false),
+            target_answers: AtomicBool::new(false),
+            turned_at: AtomicI64::new(Utc::now().timestamp_millis()),
+            elsewhere: Mutex::default(),
+        })
+    }
+
+    /// The handle of one stream.
+    pub fn stream(&self, name: &str) -> Option<Stream> {
+        self.streams.iter().find(|stream| stream.name() == name).cloned()
+    }
+
+    pub fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    /// The process's loops turned.
+    pub fn turned(&self) {
+        self.turned_at.store(Utc::now().timestamp_millis(), Ordering::Relaxed);
+    }
+
+    pub fn source_answers(&self, answers: bool) {
+        self.source_answers.store(answers, Ordering::Relaxed);
+    }
+
+    pub fn target_answers(&self, answers: bool) {
+        self.target_answers.store(answers, Ordering::Relaxed);
+    }
+
+    /// Whether another process leads a stream.
+    pub fn led_elsewhere(&self, stream: &str, led: bool) {
+        let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        if led {
+            elsewhere.insert(stream.to_owned());
+        } else {
+            elsewhere.remove(stream);
+        }
+    }
+
+    pub fn is_alive(&self) -> bool {
+        Utc::now().timestamp_millis() - self.turned_at.load(Ordering::Relaxed) < STILL_MILLIS
+    }
+
+    /// Why the process is not ready; empty if it is.
+    pub fn unready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if !self.source_answers.load(Ordering::Relaxed) {
+            reasons.push("the source does not answer".to_owned());
+        }
+        if !self.target_answers.load(Ordering::Relaxed) {
+            reasons.push("the target does not answer".to_owned());
+        }
+        let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in &self.streams {
+            if !stream.leads() && !elsewhere.contains(stream.name()) {
+                reasons.push(format!("stream {} is led by no one yet", stream.name()));
+            }
+        }
+        reasons
+    }
+
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text()
+    }
+
+    pub fn report(&self) -> Report {
+        let streams: Vec<StreamReport> = self.streams.iter().map(Stream::report).collect();
+        let (verdict, action) = judge(&streams);
+        Report {
+            service: self.service.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            environment: self.environment.clone(),
+            verdict,
+            action,
+            streams,
+            incidents: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The metrics: one registry, every series there from the start at zero. Names: docs/reference.md, "Metrics".
+
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+use crate::error::{Class, Code};
+use crate::model::event::Operation;
+
+pub const PHASES: [&str; 7] =
+    ["standby", "resuming", "snapshotting", "streaming", "resyncing", "draining", "halted"];
+
+/// The steps whose attempts are counted.
+pub const STEPS: [&str; 5] = ["open", "read", "lookup", "walk", "apply"];
+
+/// Why an event changes nothing: documented in docs/reference.md.
+pub const SKIPPED: [&str; 1] = ["document_gone"];
+
+const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
+const CHANNELS: [&str; 3] = ["slack", "sentry", "heartbeat"];
+const DEAD_LETTER_CODES: [&str; 2] = ["malformed", "refused"];
+
+/// Every metric, by its name without the prefix.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub stream_phase: IntGaugeVec,
+    pub lease_held: IntGaugeVec,
+    pub lease_epoch: IntGaugeVec,
+    pub events_received: IntCounterVec,
+    pub events_applied: IntCounterVec,
+    pub events_skipped: IntCounterVec,
+    pub rows_changed: IntCounterVec,
+    pub rows_unchanged: IntCounterVec,
+    pub dead_letters: IntCounterVec,
+    pub batch_events: HistogramVec,
+    pub batch_commit_seconds: HistogramVec,
+    pub commit_failures: IntCounterVec,
+    pub fenced_commits: IntCounterVec,
+    pub last_poll: GaugeVec,
+    pub last_commit: GaugeVec,
+    pub last_event: GaugeVec,
+    pub position: GaugeVec,
+    pub history_window: GaugeVec,
+    pub headroom: GaugeVec,
+    pub lag: GaugeVec,
+    pub end_to_end_latency: HistogramVec,
+    pub retries: IntCounterVec,
+    pub resyncs: IntCounterVec,
+    pub resync_active: IntGaugeVec,
+    pub resync_documents_read: IntCounterVec,
+    pub resync_rows_upserted: IntCounterVec,
+    pub resync_rows_deleted: IntCounterVec,
+    pub drift_fields: IntGaugeVec,
+    pub characters_replaced: IntCounterVec,
+    pub incident_open: IntGaugeVec,
+    pub alerts_sent: IntCounterVec,
+    pub outbox_pending: IntGauge,
+}
+
+/// Makes and registers metrics under the prefix.
+struct Maker(Registry);
+
+const PREFIX: &str = "tidemark";
+
+#[expect(clippy::expect_used, reason = "names and labels are constants: a clash or a bad name fails every test at once")]
+impl Maker {
+    fn opts(name: &str, help: &str) -> Opts {
+        Opts::new(name, help).namespace(PREFIX)
+    }
+
+    fn keep<M: prometheus::core::Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
+        let metric = metric.expect("a valid metric");
+        self.0.register(Box::new(metric.clone())).expect("a metric registered once");
+        metric
+    }
+
+    fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.keep(IntCounterVec::new(Self::opts(name, help), labels))
+    }
+
+    fn int_gauge(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.keep(IntGaugeVec::new(Self::opts(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> GaugeVec {
+        self.keep(GaugeVec::new(Self::opts(name, help), &["stream"]))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> HistogramVec {
+        let opts = HistogramOpts::new(name, help).namespace(PREFIX).buckets(buckets);
+        self.keep(HistogramVec::new(opts, &["stream"]))
+    }
+}
+
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+impl Metrics {
+    pub fn new(streams: &[String]) -> Self {
+        let make = Maker(Registry::new());
+        let build = make.int_gauge("build_info", "Always 1; the labels tell the build", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let outbox_pending: IntGauge = make.keep(IntGauge::with_opts(Maker::opts("outbox_pending", "Notices not yet delivered")));
+        let s = &["stream"];
+        let metrics = Self {
+            stream_phase: make.int_gauge("stream_phase", "1 for the phase a stream is in", &["stream", "phase"]),
+            lease_held: make.int_gauge("lease_held", "1 while this process holds the stream's lease", s),
+            lease_epoch: make.int_gauge("lease_epoch", "Epoch of the lease last held here", s),
+            events_received: make.counter("events_received_total", "Change events taken into committed batches", &["stream", "operation"]),
+            events_applied: make.counter("events_applied_total", "Change events whose effect is committed", &["stream", "operation"]),
+            events_skipped: make.counter("events_skipped_total", "Change events that change nothing, by why", &["stream", "reason"]),
+            rows_changed: make.counter("rows_changed_total", "Rows inserted, updated or deleted", s),
+            rows_unchanged: make.counter("rows_unchanged_total", "Rows not written because they would not change or are newer", s),
+            dead_letters: make.counter("dead_letters_total", "Events set aside", &["stream", "code"]),
+            batch_events: make.histogram("batch_events", "Events in a committed batch", vec![1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5]),
+            batch_commit_seconds: make.histogram("batch_commit_seconds", "Time to write and commit a batch", SECONDS.to_vec()),
+            commit_failures: make.counter("commit_failures_total", "Batches that could not be committed, by class", &["stream", "class"]),
+            fenced_commits: make.counter("fenced_commits_total", "Work given up because another process was granted the stream", s),
+            last_poll: make.gauge("last_poll_timestamp_seconds", "When the source last answered"),
+            last_commit: make.gauge("last_commit_timestamp_seconds", "When the position was last committed"),
+            last_event: make.gauge("last_event_timestamp_seconds", "Cluster time of the last event committed"),
+            position: make.gauge("position_timestamp_seconds", "Cluster time of the stored position"),
+            history_window: make.gauge("history_window_seconds", "History the source keeps; NaN where unknown"),
+            headroom: make.gauge("headroom_seconds", "Time until the stored position ages out; NaN where unknown"),
+            lag: make.gauge("lag_seconds", "How far the stored position is behind the source, on its clock"),
+            end_to_end_latency: make.histogram("end_to_end_latency_seconds", "From the write in the source to the commit here", SECONDS.to_vec()),
+            retries: make.counter("retries_total", "Attempts that failed and were made again", &["stream", "step"]),
+            resyncs: make.counter("resyncs_total", "Walks of the whole collection that ended", &["stream", "reason", "result"]),
+            resync_active: make.int_gauge("resync_active", "1 while the collection is being walked", s),
+            resync_documents_read: make.counter("resync_documents_read_total", "Documents read by walks", s),
+            resync_rows_upserted: make.counter("resync_rows_upserted_total", "Rows written by walks", s),
+            resync_rows_deleted: make.counter("resync_rows_deleted_total", "Rows deleted by sweeps", s),
+            drift_fields: make.int_gauge("drift_fields", "Columns whose field differs from its configuration", &["stream", "kind"]),
+            characters_replaced: make.counter("characters_replaced_total", "Characters Postgres cannot store that became U+FFFD", s),
+            incident_open: make.int_gauge("incident_open", "1 while an incident is open", &["code", "severity"]),
+            alerts_sent: make.counter("alerts_sent_total", "Notices sent, by channel and result", &["channel", "result"]),
+            outbox_pending,
+            registry: make.0,
+        };
+        metrics.start_at_zero(streams);
+        metrics
+    }
+
+    fn start_at_zero(&self, streams: &[String]) {
+        for stream in streams {
+            let s = stream.as_str();
+            for gauge in [&self.lease_held, &self.lease_epoch, &self.resync_active] {
+                gauge.with_label_values(&[s]);
+            }
+            for gauge in [&self.last_poll, &self.last_commit, &self.last_event, &self.position, &self.lag] {
+                gauge.with_label_values(&[s]);
+            }
+            for gauge in [&self.history_window, &self.headroom] {
+                gauge.with_label_values(&[s]).set(f64::NAN);
+            }
+            let counters = [
+                &self.rows_changed,
+                &self.rows_unchanged,
+                &self.fenced_commits,
+                &self.resync_documents_read,
+                &self.resync_rows_upserted,
+                &self.resync_rows_deleted,
+                &self.characters_replaced,
+            ];
+            for counter in counters {
+                counter.with_label_values(&[s]);
+            }
+            for histogram in [&self.batch_events, &self.batch_commit_seconds, &self.end_to_end_latency] {
+                histogram.with_label_values(&[s]);
+            }
+            self.label_each(s);
+        }
+        for code in Code::ALL {
+            for severity in SEVERITIES {
+                self.incident_open.with_label_values(&[code.name(), severity]);
+            }
+        }
+        for channel in CHANNELS {
+            for result in ["ok", "failed"] {
+                self.alerts_sent.with_label_values(&[channel, result]);
+            }
+        }
+    }
+
+    /// The series with a second label, for one stream.
+    fn label_each(&self, s: &str) {
+        for phase in PHASES {
+            self.stream_phase.with_label_values(&[s, phase]);
+        }
+        for operation in Operation::ROWS {
+            self.events_received.with_label_values(&[s, operation.name()]);
+            self.events_applied.with_label_values(&[s, operation.name()]);
+        }
+        for reason in SKIPPED {
+            self.events_skipped.with_label_values(&[s, reason]);
+        }
+        for code in DEAD_LETTER_CODES {
+            self.dead_letters.with_label_values(&[s, code]);
+        }
+        for class in Class::ALL {
+            self.commit_failures.with_label_values(&[s, class.name()]);
+        }
+        for step in STEPS {
+            self.retries.with_label_values(&[s, step]);
+        }
+        for result in ["completed", "failed"] {
+            self.resyncs.with_label_values(&[s, "first_snapshot", result]);
+        }
+        for kind in ["type", "missing"] {
+            self.drift_fields.with_label_values(&[s, kind]);
+        }
+    }
+
+    /// The Prometheus text.
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+/// One stream's series, looked up once: the data path does no lookups.
+#[derive(Debug, Clone)]
+pub(super) struct Series {
+    pub received: [IntCounter; 4],
+    pub applied: [IntCounter; 4],
+    pub rows_changed: IntCounter,
+    pub rows_unchanged: IntCounter,
+    pub batch_events: Histogram,
+    pub batch_commit_seconds: Histogram,
+    pub latency: Histogram,
+    pub lag: Gauge,
+}
+
+impl Series {
+    pub fn of(metrics: &Metrics, stream: &str) -> Self {
+        let s = &[stream];
+        Self {
+            received: Operation::ROWS.map(|op| metrics.events_received.with_label_values(&[stream, op.name()])),
+            applied: Operation::ROWS.map(|op| metrics.events_applied.with_label_values(&[stream, op.name()])),
+            rows_changed: metrics.rows_changed.with_label_values(s),
+            rows_unchanged: metrics.rows_unchanged.with_label_values(s),
+            batch_events: metrics.batch_events.with_label_values(s),
+            batch_commit_seconds: metrics.batch_commit_seconds.with_label_values(s),
+            latency: metrics.end_to_end_latency.with_label_values(s),
+            lag: metrics.lag.with_label_values(s),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What is happening: the one state that the log, the metrics, HTTP and the page are all read from.
+//!
+//! A thing that happened is told here once ([`Stream`]'s methods) and shows everywhere, so that the log and the
+//! metrics cannot disagree. Nobody waits for this module; it knows the model and nothing else.
+
+mod board;
+mod http;
+mod metrics;
+mod report;
+mod stream;
+
+pub use board::Board;
+pub use http::serve;
+pub use report::{IncidentReport, PositionReport, Report, ResyncReport, StreamReport, Verdict, judge};
+pub use stream::{Committed, Stream};
+
+/// A length as a count.
+pub fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

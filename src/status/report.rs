@@ -1,0 +1,241 @@
+//! The shape of `GET /status`: docs/reference.md, "HTTP". Times are RFC 3339 in UTC, durations seconds.
+
+use chrono::{DateTime, Utc};
+use crate::model::position::ClusterTime;
+use serde::{Deserialize, Serialize, Serializer};
+
+/// `2026-11-22T10:14:50.634Z`.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn millis<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&at.format("%Y-%m-%dT%H:%M:%S%.3fZ"))
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn optional_millis<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => millis(at, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Healthy,
+    Degraded,
+    Critical,
+}
+
+impl Verdict {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// The exit code of `tidemark status`.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Healthy => 0,
+            Self::Degraded => 1,
+            Self::Critical => 2,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    pub service: String,
+    pub version: String,
+    pub environment: String,
+    pub verdict: Verdict,
+    /// What a person must do now, in one sentence.
+    pub action: Option<String>,
+    pub streams: Vec<StreamReport>,
+    pub incidents: Vec<IncidentReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamReport {
+    pub name: String,
+    pub source: String,
+    pub table: String,
+    pub phase: String,
+    #[serde(serialize_with = "millis")]
+    pub phase_since: DateTime<Utc>,
+    pub halt_code: Option<String>,
+    /// Why the stream is halted, or what is being tried again, in one clause; then the remedy.
+    pub reason: Option<String>,
+    pub leader: bool,
+    /// Who holds the stream, where that is known.
+    pub holder: Option<String>,
+    pub epoch: i64,
+    pub position: Option<PositionReport>,
+    #[serde(serialize_with = "optional_millis")]
+    pub last_poll_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "optional_millis")]
+    pub last_commit_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "optional_millis")]
+    pub last_event_at: Option<DateTime<Utc>>,
+    pub history_window_seconds: Option<f64>,
+    pub headroom_seconds: Option<f64>,
+    pub lag_seconds: f64,
+    pub events_received: u64,
+    pub events_applied: u64,
+    pub events_skipped: u64,
+    pub rows_changed: u64,
+    pub rows_unchanged: u64,
+    pub dead_letters: u64,
+    /// Fields whose values differ from their configuration since the start, by column.
+    pub drift: Vec<String>,
+    /// Attempts of the step that is failing now; 0 if none is.
+    pub retrying: u64,
+    pub resync: Option<ResyncReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PositionReport {
+    pub resume_token: String,
+    pub cluster_time: String,
+    pub increment: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResyncReport {
+    pub id: i64,
+    pub reason: String,
+    pub state: String,
+    pub documents_read: u64,
+    pub rows_upserted: u64,
+    pub rows_deleted: u64,
+    pub documents_estimated: Option<u64>,
+    #[serde(serialize_with = "millis")]
+    pub started_at: DateTime<Utc>,
+    #[serde(serialize_with = "optional_millis")]
+    pub eta_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncidentReport {
+    pub id: i64,
+    pub code: String,
+    pub stream: Option<String>,
+    pub severity: String,
+    #[serde(serialize_with = "millis")]
+    pub opened_at: DateTime<Utc>,
+    #[serde(serialize_with = "optional_millis")]
+    pub resolved_at: Option<DateTime<Utc>>,
+    pub count: u64,
+    pub acked_by: Option<String>,
+    pub summary: String,
+}
+
+impl StreamReport {
+    /// A stream of which nothing is known yet.
+    pub fn new(name: &str, source: &str, table: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            source: source.to_owned(),
+            table: table.to_owned(),
+            phase: "standby".to_owned(),
+            phase_since: Utc::now(),
+            halt_code: None,
+            reason: None,
+            leader: false,
+            holder: None,
+            epoch: 0,
+            position: None,
+            last_poll_at: None,
+            last_commit_at: None,
+            last_event_at: None,
+            history_window_seconds: None,
+            headroom_seconds: None,
+            lag_seconds: 0.0,
+            events_received: 0,
+            events_applied: 0,
+            events_skipped: 0,
+            rows_changed: 0,
+            rows_unchanged: 0,
+            dead_letters: 0,
+            drift: Vec::new(),
+            retrying: 0,
+            resync: None,
+        }
+    }
+}
+
+impl PositionReport {
+    pub fn new(resume_token: String, at: ClusterTime) -> Self {
+        let cluster_time = at.at().format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        Self { resume_token, cluster_time, increment: at.increment() }
+    }
+}
+
+/// The verdict on a set of streams, and what a person must do. Pure.
+pub fn judge(streams: &[StreamReport]) -> (Verdict, Option<String>) {
+    let mut verdict = Verdict::Healthy;
+    let mut action = None;
+    for stream in streams {
+        let (of_stream, wanted) = judge_one(stream);
+        if of_stream > verdict {
+            verdict = of_stream;
+            action = wanted;
+        }
+    }
+    (verdict, action)
+}
+
+fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
+    let reason = || stream.reason.clone().unwrap_or_default();
+    let name = &stream.name;
+    if stream.phase == "halted" {
+        return (Verdict::Critical, Some(format!("stream {name} is halted: {}", reason())));
+    }
+    let headroom = stream.headroom_seconds.zip(stream.history_window_seconds).filter(|(_, window)| *window > 0.0);
+    let share = headroom.map_or(1.0, |(headroom, window)| headroom / window);
+    if share < 0.25 {
+        return (Verdict::Critical, Some(format!("stream {name} is about to lose its history: find out why it lags")));
+    }
+    if stream.retrying > 0 {
+        return (Verdict::Degraded, Some(format!("stream {name} keeps trying: {}", reason())));
+    }
+    if share < 0.5 {
+        return (Verdict::Degraded, Some(format!("stream {name} has used half of its history: find out why it lags")));
+    }
+    if stream.dead_letters > 0 {
+        return (Verdict::Degraded, Some(format!("stream {name} has set events aside: see table dead_letter")));
+    }
+    (Verdict::Healthy, None)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn stream() -> StreamReport {
+        StreamReport {
+            phase: "streaming".into(),
+            history_window_seconds: Some(86_400.0),
+            headroom_seconds: Some(86_000.0),
+            ..StreamReport::new("doctor", "revalidation.doctorsForDB", "public.doctor")
+        }
+    }
+
+    #[test]
+    fn the_worst_stream_decides_the_verdict_and_the_action() {
+        let judged = |change: fn(&mut StreamReport)| {
+            let mut changed = stream();
+            change(&mut changed);
+            judge(&[stream(), changed])
+        };
+        assert_eq!(judged(|_| {}), (Verdict::Healthy, None));
+        assert_eq!(judged(|s| s.retrying = 3).0, Verdict::Degraded);
+        assert_eq!(judged(|s| s.headroom_seconds = Some(40_000.0)).0, Verdict::Degraded);
+        assert_eq!(judged(|s| s.headroom_seconds = Some(20_000.0)).0, Verdict::Critical);
+        assert_eq!(judged(|s| s.headroom_seconds = None), (Verdict::Healthy, None));
+        let (verdict, action) = judged(|s| (s.phase, s.reason) = ("halted".into(), Some("dropped".into())));
+        assert_eq!((verdict, action.unwrap().as_str()), (Verdict::Critical, "stream doctor is halted: dropped"));
+    }
+}

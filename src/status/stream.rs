@@ -1,0 +1,351 @@
+//! One stream's state, told event by event. Each method is one thing that happened: state, metric and log together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::metrics::{Metrics, PHASES, Series};
+use super::report::{PositionReport, ResyncReport, StreamReport};
+use crate::error::Fault;
+use crate::model::horizon::Horizon;
+use crate::model::position::{ClusterTime, Position};
+
+/// A handle on one stream's state. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    name: Arc<str>,
+    metrics: Arc<Metrics>,
+    series: Series,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    report: StreamReport,
+    position: Option<Position>,
+    /// The source's majority commit point, as last heard.
+    source_time: Option<ClusterTime>,
+    caught_up: bool,
+    horizon: Option<Horizon>,
+    drift: BTreeMap<(String, &'static str), u64>,
+}
+
+/// What one committed batch came to.
+#[derive(Debug, Default)]
+pub struct Committed<'a> {
+    /// By operation, in the order of [`crate::model::event::Operation::ROWS`].
+    pub received: [u64; 4],
+    /// Dead letters among them, by operation.
+    pub not_applied: [u64; 4],
+    /// Updates whose document was gone.
+    pub gone: u64,
+    pub rows_changed: u64,
+    pub rows_unchanged: u64,
+    /// By code.
+    pub dead_letters: HashMap<&'static str, u64>,
+    pub position: Option<&'a Position>,
+    pub last_event: Option<ClusterTime>,
+    pub written_at_millis: &'a [i64],
+    pub took: Duration,
+}
+
+impl Stream {
+    pub(super) fn new(name: &str, source: &str, table: &str, metrics: &Arc<Metrics>) -> Self {
+        let report = StreamReport::new(name, source, table);
+        let state = State { report, position: None, source_time: None, caught_up: false, horizon: None, drift: BTreeMap::new() };
+        let stream = Self {
+            name: name.into(),
+            metrics: Arc::clone(metrics),
+            series: Series::of(metrics, name),
+            state: Arc::new(Mutex::new(state)),
+        };
+        stream.show_phase("standby");
+        stream
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn report(&self) -> StreamReport {
+        self.state().report.clone()
+    }
+
+    pub fn leads(&self) -> bool {
+        self.state().report.leader
+    }
+
+    fn show_phase(&self, now: &str) {
+        for phase in PHASES {
+            self.metrics.stream_phase.with_label_values(&[&*self.name, phase]).set(i64::from(phase == now));
+        }
+    }
+
+    /// The stream entered a phase other than `halted`.
+    pub fn entered(&self, phase: &str) {
+        let mut state = self.state();
+        let was_halted = state.report.halt_code.take().is_some();
+        if was_halted || state.report.retrying == 0 {
+            state.report.reason = None;
+        }
+        if state.report.phase == phase {
+            return;
+        }
+        state.report.phase = phase.to_owned();
+        state.report.phase_since = Utc::now();
+        drop(state);
+        self.show_phase(phase);
+        tracing::info!(stream = %self.name, phase, "phase entered");
+    }
+
+    /// The stream halted: a person must act.
+    pub fn halted(&self, fault: &Fault) {
+        let mut state = self.state();
+        let reason = if fault.hint.is_empty() { fault.message.clone() } else { format!("{fault}; {}", fault.hint) };
+        let again = state.report.phase == "halted" && state.report.reason.as_ref() == Some(&reason);
+        if state.report.phase != "halted" {
+            state.report.phase = "halted".to_owned();
+            state.report.phase_since = Utc::now();
+        }
+        state.report.halt_code = Some(fault.code.name().to_owned());
+        state.report.reason = Some(reason);
+        state.report.retrying = 0;
+        drop(state);
+        self.show_phase("halted");
+        if !again {
+            tracing::error!(stream = %self.name, code = fault.code.name(), hint = fault.hint, "stream halted: {fault}");
+        }
+    }
+
+    pub fn granted(&self, epoch: i64, holder: &str) {
+        let mut state = self.state();
+        (state.report.leader, state.report.epoch, state.report.holder) = (true, epoch, Some(holder.to_owned()));
+        drop(state);
+        self.metrics.lease_held.with_label_values(&[&*self.name]).set(1);
+        self.metrics.lease_epoch.with_label_values(&[&*self.name]).set(epoch);
+        tracing::info!(stream = %self.name, epoch, "lease granted");
+    }
+
+    pub fn lease_ended(&self) {
+        self.state().report.leader = false;
+        self.metrics.lease_held.with_label_values(&[&*self.name]).set(0);
+    }
+
+    /// Another process leads the stream; `told` is what it last reported of it.
+    pub fn led_by(&self, holder: Option<String>, epoch: i64, told: Option<StreamReport>) {
+        let mut state = self.state();
+        (state.caught_up, state.source_time, state.position) = (false, None, None);
+        let report = &mut state.report;
+        (report.holder, report.epoch) = (holder, epoch);
+        if let Some(told) = told {
+            report.position = told.position;
+            report.last_poll_at = told.last_poll_at;
+            report.last_commit_at = told.last_commit_at;
+            report.last_event_at = told.last_event_at;
+            report.history_window_seconds = told.history_window_seconds;
+            report.headroom_seconds = told.headroom_seconds;
+            report.lag_seconds = told.lag_seconds;
+            report.resync = told.resync;
+        }
+    }
+
+    /// Work was given up because another process was granted the stream.
+    pub fn fenced(&self) {
+        self.metrics.fenced_commits.with_label_values(&[&*self.name]).inc();
+        tracing::warn!(stream = %self.name, "fenced: another process was granted this stream");
+    }
+
+    /// The source answered; `caught_up` if it had nothing more.
+    pub fn polled(&self, source_time: Option<ClusterTime>, caught_up: bool) {
+        let now = Utc::now();
+        let mut state = self.state();
+        state.report.last_poll_at = Some(now);
+        state.source_time = source_time.or(state.source_time);
+        state.caught_up = caught_up;
+        self.measure_lag(&mut state);
+        drop(state);
+        self.metrics.last_poll.with_label_values(&[&*self.name]).set(seconds(now));
+    }
+
+    fn measure_lag(&self, state: &mut State) {
+        let behind = state.source_time.zip(state.position.as_ref()).map(|(now, p)| now.seconds_since(p.cluster_time));
+        let lag = if state.caught_up { 0.0 } else { behind.unwrap_or(0.0).max(0.0) };
+        state.report.lag_seconds = lag;
+        self.series.lag.set(lag);
+    }
+
+    /// The stored position, as loaded or committed.
+    pub fn placed(&self, position: &Position) {
+        let mut state = self.state();
+        self.place(&mut state, position);
+    }
+
+    fn place(&self, state: &mut State, position: &Position) {
+        let at = position.cluster_time;
+        state.report.position = Some(PositionReport::new(position.token.text(), at));
+        state.position = Some(position.clone());
+        self.metrics.position.with_label_values(&[&*self.name]).set(f64::from(at.seconds()));
+        self.measure_lag(state);
+        self.measure_headroom(state);
+    }
+
+    /// A batch, a chunk or an idle position was committed.
+    pub fn committed(&self, work: &Committed<'_>) {
+        let now = Utc::now();
+        let (received, gone): (u64, u64) = (work.received.iter().sum(), work.gone);
+        let not_applied: u64 = work.not_applied.iter().sum();
+        let mut state = self.state();
+        let report = &mut state.report;
+        report.last_commit_at = Some(now);
+        report.events_received += received;
+        report.events_applied += received.saturating_sub(not_applied + gone);
+        report.events_skipped += gone;
+        report.rows_changed += work.rows_changed;
+        report.rows_unchanged += work.rows_unchanged;
+        report.dead_letters += work.dead_letters.values().sum::<u64>();
+        report.retrying = 0;
+        report.reason = None;
+        if let Some(at) = work.last_event {
+            report.last_event_at = Some(at.at());
+        }
+        if let Some(position) = work.position {
+            self.place(&mut state, position);
+        }
+        drop(state);
+        self.count_committed(work, now, received);
+    }
+
+    fn count_committed(&self, work: &Committed<'_>, now: DateTime<Utc>, received: u64) {
+        let gone_updates = [0, work.gone, 0, 0];
+        let counters = self.series.received.iter().zip(&self.series.applied);
+        let numbers = work.received.iter().zip(work.not_applied).zip(gone_updates);
+        for ((received, applied), ((came, not_applied), gone)) in counters.zip(numbers) {
+            received.inc_by(*came);
+            applied.inc_by(came.saturating_sub(not_applied + gone));
+        }
+        self.series.rows_changed.inc_by(work.rows_changed);
+        self.series.rows_unchanged.inc_by(work.rows_unchanged);
+        self.metrics.last_commit.with_label_values(&[&*self.name]).set(seconds(now));
+        if work.gone > 0 {
+            self.metrics.events_skipped.with_label_values(&[&*self.name, "document_gone"]).inc_by(work.gone);
+        }
+        for (code, number) in &work.dead_letters {
+            self.metrics.dead_letters.with_label_values(&[&*self.name, code]).inc_by(*number);
+            tracing::warn!(stream = %self.name, code, number, "events set aside in dead_letter");
+        }
+        if let Some(at) = work.last_event {
+            self.metrics.last_event.with_label_values(&[&*self.name]).set(f64::from(at.seconds()));
+        }
+        if received > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "a batch holds far fewer than 2^52 events")]
+            self.series.batch_events.observe(received as f64);
+            self.series.batch_commit_seconds.observe(work.took.as_secs_f64());
+        }
+        for written in work.written_at_millis {
+            let millis = i32::try_from(now.timestamp_millis() - written).unwrap_or(i32::MAX).max(0);
+            self.series.latency.observe(f64::from(millis) / 1000.0);
+        }
+    }
+
+    /// A commit failed.
+    pub fn commit_failed(&self, fault: &Fault) {
+        self.metrics.commit_failures.with_label_values(&[&*self.name, fault.class.name()]).inc();
+    }
+
+    /// A step failed and is tried again after `delay`.
+    pub fn retries(&self, step: &'static str, attempt: u64, delay: Duration, fault: &Fault) {
+        let mut state = self.state();
+        state.report.retrying = attempt;
+        state.report.reason = Some(format!("{step}: {fault}"));
+        drop(state);
+        self.metrics.retries.with_label_values(&[&*self.name, step]).inc();
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(stream = %self.name, step, attempt, delay_ms, "will be tried again: {fault}");
+    }
+
+    /// What was failing works again.
+    pub fn recovered(&self) {
+        let mut state = self.state();
+        if state.report.retrying > 0 && state.report.halt_code.is_none() {
+            state.report.retrying = 0;
+            state.report.reason = None;
+        }
+    }
+
+    /// The source's horizon was measured.
+    pub fn horizon(&self, horizon: Horizon) {
+        let mut state = self.state();
+        state.horizon = Some(horizon);
+        state.report.history_window_seconds = horizon.window_seconds;
+        self.measure_headroom(&mut state);
+        drop(state);
+        self.metrics.history_window.with_label_values(&[&*self.name]).set(horizon.window_seconds.unwrap_or(f64::NAN));
+    }
+
+    /// What of the source's window is left to the stored position.
+    fn measure_headroom(&self, state: &mut State) {
+        let known = state.horizon.zip(state.position.as_ref());
+        let headroom = known.and_then(|(horizon, position)| horizon.headroom_seconds(position.cluster_time));
+        state.report.headroom_seconds = headroom;
+        self.metrics.headroom.with_label_values(&[&*self.name]).set(headroom.unwrap_or(f64::NAN));
+    }
+
+    /// Fields differed from their configuration, by column and kind.
+    pub fn drifted<'c>(&self, fields: impl Iterator<Item = (&'c str, &'static str, u64)>, replaced: u64) {
+        let mut state = self.state();
+        for (column, kind, number) in fields {
+            let seen = state.drift.entry((column.to_owned(), kind)).or_default();
+            if *seen == 0 {
+                tracing::warn!(stream = %self.name, column, kind, "field differs from its configuration");
+            }
+            *seen += number;
+        }
+        let listed = state.drift.iter().map(|((column, kind), number)| format!("{column}: {kind} ×{number}")).collect();
+        state.report.drift = listed;
+        for kind in ["type", "missing"] {
+            let columns = state.drift.keys().filter(|(_, k)| *k == kind).count();
+            let gauge = self.metrics.drift_fields.with_label_values(&[&*self.name, kind]);
+            gauge.set(i64::try_from(columns).unwrap_or(i64::MAX));
+        }
+        drop(state);
+        self.metrics.characters_replaced.with_label_values(&[&*self.name]).inc_by(replaced);
+    }
+
+    /// A walk began, went on or is resumed; `None` when there is none.
+    pub fn walking(&self, walk: Option<ResyncReport>) {
+        self.metrics.resync_active.with_label_values(&[&*self.name]).set(i64::from(walk.is_some()));
+        self.state().report.resync = walk;
+    }
+
+    /// A chunk was committed.
+    pub fn walked(&self, documents: u64, rows: u64, eta: Option<DateTime<Utc>>) {
+        self.metrics.resync_documents_read.with_label_values(&[&*self.name]).inc_by(documents);
+        self.metrics.resync_rows_upserted.with_label_values(&[&*self.name]).inc_by(rows);
+        if let Some(walk) = &mut self.state().report.resync {
+            walk.documents_read += documents;
+            walk.rows_upserted += rows;
+            walk.eta_at = eta;
+        }
+    }
+
+    /// A walk ended.
+    pub fn walk_ended(&self, reason: &'static str, result: &'static str) {
+        self.metrics.resyncs.with_label_values(&[&*self.name, reason, result]).inc();
+        let walk = self.state().report.resync.take();
+        self.metrics.resync_active.with_label_values(&[&*self.name]).set(0);
+        let (documents, rows) = walk.map_or((0, 0), |w| (w.documents_read, w.rows_upserted));
+        tracing::info!(stream = %self.name, reason, result, documents, rows, "walk ended");
+    }
+}
+
+fn seconds(at: DateTime<Utc>) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are exact in a double for 280,000 years")]
+    let millis = at.timestamp_millis() as f64;
+    millis / 1000.0
+}

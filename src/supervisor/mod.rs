@@ -1,0 +1,193 @@
+//! Runs everything: the status address, one task a stream, the probe of the source; and ends it all in order.
+//!
+//! One shutdown, one deadline. Whatever a stream does, the others and the status address go on.
+
+mod horizon;
+mod progress;
+mod stream;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgPool;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{Mapping, Statements};
+use crate::checkpoint::Checkpoints;
+use crate::error::{Class, Fault};
+use crate::model::namespace::Table;
+use crate::pipeline::Context;
+use crate::postgres::Target;
+use crate::settings::Settings;
+use crate::source::Source;
+use crate::status::{Board, serve};
+
+/// How long the streams have to finish their batches once told to stop.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
+
+/// The parts of a running daemon that every stream shares.
+#[derive(Debug)]
+pub struct Daemon {
+    board: Arc<Board>,
+    contexts: Vec<Context>,
+    checkpoints: Checkpoints,
+    source: Source,
+    target: Target,
+    settings: Arc<Settings>,
+    listener: TcpListener,
+}
+
+impl Daemon {
+    /// Puts the parts together; nothing is connected yet. The listener is bound by the caller.
+    ///
+    /// # Errors
+    /// The URI or URL of an end cannot be parsed.
+    pub async fn new(settings: Settings, listener: TcpListener) -> Result<Self, Fault> {
+        let settings = Arc::new(settings);
+        let source = Source::new(&settings).await?;
+        let target = Target::new(&settings)?;
+        let streams = u32::try_from(settings.streams.len()).unwrap_or(u32::MAX);
+        let pool: PgPool = target.pool(streams.saturating_add(2).min(8));
+        let checkpoints = Checkpoints::new(target.clone(), pool, &settings.target.state_schema);
+        let table = |name: &str| Table { schema: settings.target.schema.clone(), name: name.to_owned() };
+        let named: Vec<_> = settings
+            .streams
+            .iter()
+            .map(|s| (s.name.clone(), source.namespace(&s.collection).to_string(), table(&s.table).to_string()))
+            .collect();
+        let board = Board::new(&settings.service, &settings.environment, &named);
+        let contexts = settings.streams.iter().filter_map(|config| {
+            Some(Context {
+                settings: Arc::clone(&settings),
+                config: config.clone(),
+                source: source.clone(),
+                namespace: source.namespace(&config.collection),
+                target: target.clone(),
+                table: table(&config.table),
+                checkpoints: checkpoints.clone(),
+                mapping: Arc::new(Mapping::new(&config.columns)),
+                statements: Statements::new(&table(&config.table), &config.columns),
+                status: board.stream(&config.name)?,
+            })
+        });
+        let contexts = contexts.collect();
+        Ok(Self { board, contexts, checkpoints, source, target, settings, listener })
+    }
+
+    /// What the daemon shows of itself.
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
+    /// Follows every stream until `stop`. Returns within ten seconds of it.
+    ///
+    /// # Errors
+    /// An invariant broke in a stream, or the status address cannot be served.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let served = CancellationToken::new();
+        let thread = serve(self.listener.try_clone()?, Arc::clone(&self.board), served.clone())?;
+        let mut helpers = JoinSet::new();
+        helpers.spawn(turn(Arc::clone(&self.board)));
+        helpers.spawn(horizon::probe(
+            Arc::clone(&self.board),
+            self.source.clone(),
+            self.settings.source.history_retention,
+        ));
+        helpers.spawn(progress::show(Arc::clone(&self.board)));
+        let mut streams = JoinSet::new();
+        let holder: Arc<str> = holder().into();
+        let migrated = Arc::new(tokio::sync::OnceCell::new());
+        for context in &self.contexts {
+            let task = stream::Task {
+                context: context.clone(),
+                board: Arc::clone(&self.board),
+                holder: holder.clone(),
+                stop: stop.clone(),
+                migrated: Arc::clone(&migrated),
+                daemon_contexts: self.contexts.clone().into(),
+            };
+            streams.spawn(task.run());
+        }
+        let broken = self.watch(&mut streams, &stop).await;
+        helpers.abort_all();
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.checkpoints.pool().close()).await;
+        served.cancel();
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        match broken {
+            Some(fault) => Err(fault.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the streams to end: all of them after `stop`, or one of them by a broken invariant.
+    async fn watch(&self, streams: &mut JoinSet<Result<(), Fault>>, stop: &CancellationToken) -> Option<Fault> {
+        let deadline = async {
+            stop.cancelled().await;
+            tracing::info!("told to stop: finishing batches");
+            tokio::time::sleep(DRAIN_DEADLINE).await;
+        };
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                joined = streams.join_next() => match joined {
+                    None => return None,
+                    Some(Ok(Ok(()))) => {}
+                    Some(Ok(Err(fault))) => {
+                        tracing::error!(class = fault.class.name(), "{fault}");
+                        stop.cancel();
+                        while streams.join_next().await.is_some() {}
+                        return Some(fault);
+                    }
+                    Some(Err(_)) => return Some(Fault::bug("a stream's task panicked")),
+                },
+                () = &mut deadline => {
+                    tracing::warn!("not every batch was finished in time; what was not committed is read again");
+                    streams.abort_all();
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The target, for messages.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+}
+
+/// Proves that the process's own loops turn.
+async fn turn(board: Arc<Board>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        board.turned();
+    }
+}
+
+/// Host and process, for people.
+fn holder() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "host" } else { host.trim() };
+    format!("{host}/{}", std::process::id())
+}
+
+/// Creates or upgrades tidemark's own tables, and creates or widens the followed ones. Returns what was done.
+///
+/// # Errors
+/// Whatever Postgres refuses, classified.
+pub async fn migrate(contexts: &[Context]) -> Result<Vec<String>, Fault> {
+    let Some(first) = contexts.first() else { return Ok(Vec::new()) };
+    crate::ops::migrate::migrate(
+        &first.target,
+        &first.checkpoints,
+        contexts.iter().map(|context| (&context.table, context.config.columns.as_slice())),
+    )
+    .await
+}
+
+/// Whether an error ends the process rather than a stream.
+const fn ends_the_process(fault: &Fault) -> bool {
+    matches!(fault.class, Class::Bug)
+}

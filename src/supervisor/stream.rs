@@ -1,0 +1,182 @@
+//! One stream's task: get the lease, keep it, run the pipeline under it, and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{ends_the_process, migrate};
+use crate::checkpoint::{Held, Lease};
+use crate::error::Fault;
+use crate::pipeline::{self, Context, Outcome, Phase, Signals};
+use crate::retry::{Backoff, Decision};
+use crate::status::{Board, StreamReport};
+
+pub(super) struct Task {
+    pub context: Context,
+    pub board: Arc<Board>,
+    pub holder: Arc<str>,
+    pub stop: CancellationToken,
+    /// Set once the tables are there; the first stream's task to come by sees to it.
+    pub migrated: Arc<OnceCell<()>>,
+    pub daemon_contexts: Arc<[Context]>,
+}
+
+impl Task {
+    /// Until told to stop.
+    pub async fn run(self) -> Result<(), Fault> {
+        while !self.stop.is_cancelled() {
+            let lease = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                lease = self.lease() => lease,
+            };
+            let lease = match lease {
+                Ok(lease) => lease,
+                Err(fault) if ends_the_process(&fault) => return Err(fault),
+                Err(fault) => {
+                    self.context.status.halted(&fault);
+                    self.pause(self.probe_interval()).await;
+                    continue;
+                }
+            };
+            self.board.led_elsewhere(lease.stream(), false);
+            self.context.status.granted(lease.epoch(), &self.holder);
+            let ended = self.lead(&lease).await;
+            self.context.status.lease_ended();
+            ended?;
+        }
+        self.context.status.entered(Phase::Standby.name());
+        Ok(())
+    }
+
+    /// A person has to mend something: how long until it is looked at again.
+    fn probe_interval(&self) -> Duration {
+        self.context.settings.retry.delay_max
+    }
+
+    async fn pause(&self, duration: Duration) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(duration) => {}
+        }
+    }
+
+    /// Waits for the lease, on standby.
+    async fn lease(&self) -> Result<Lease, Fault> {
+        if self.context.status.report().phase != Phase::Halted.name() {
+            self.context.status.entered(Phase::Standby.name());
+        }
+        let mut backoff = Backoff::new(self.context.settings.retry);
+        let lease = &self.context.settings.lease;
+        // Streams led here already make this process less eager, so that replicas started together share.
+        let led = self.board.streams().iter().filter(|stream| stream.leads()).count();
+        self.pause(Duration::from_millis(100) * u32::try_from(led).unwrap_or(10)).await;
+        loop {
+            match self.try_lease().await {
+                Ok(Some(lease)) => {
+                    self.board.target_answers(true);
+                    self.context.status.recovered();
+                    return Ok(lease);
+                }
+                Ok(None) => {
+                    self.board.target_answers(true);
+                    self.context.status.entered(Phase::Standby.name());
+                    backoff.reset();
+                    self.pause((lease.duration / 10).clamp(Duration::from_millis(200), Duration::from_secs(1))).await;
+                }
+                Err(fault) => {
+                    self.board.target_answers(false);
+                    match backoff.decide(fault.clone(), std::time::Instant::now(), fastrand::f64()) {
+                        Decision::GiveUp(fault) => return Err(fault),
+                        Decision::Wait(delay, attempt) => {
+                            self.context.status.retries("open", attempt, delay, &fault);
+                            self.pause(delay).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The lease if it is free; shows who holds it otherwise.
+    async fn try_lease(&self) -> Result<Option<Lease>, Fault> {
+        let contexts = Arc::clone(&self.daemon_contexts);
+        self.migrated.get_or_try_init(|| async move { migrate(&contexts).await.map(drop) }).await?;
+        let name = &self.context.config.name;
+        let held = self.context.checkpoints.leases().await?.into_iter().find(|held| held.stream == *name);
+        if let Some(held) = held.filter(|held| held.live) {
+            self.show_holder(held);
+            return Ok(None);
+        }
+        let (source, options) = (self.context.namespace.to_string(), self.context.fingerprint());
+        let duration = self.context.settings.lease.duration;
+        self.context.checkpoints.acquire(name, &source, &options, &self.holder, duration).await
+    }
+
+    fn show_holder(&self, held: Held) {
+        self.board.led_elsewhere(&held.stream, true);
+        let told: Option<StreamReport> = held.report.and_then(|report| serde_json::from_value(report).ok());
+        self.context.status.led_by(held.holder, held.epoch, told);
+    }
+
+    /// Leads the stream for as long as the lease is ours: pipeline after pipeline, pausing when one halts.
+    async fn lead(&self, lease: &Lease) -> Result<(), Fault> {
+        let signals = Signals { drain: self.stop.clone(), lost: CancellationToken::new() };
+        let mut keeper = JoinSet::new();
+        keeper.spawn(keep(self.context.clone(), Arc::clone(&self.board), lease.clone(), signals.lost.clone()));
+        loop {
+            match pipeline::run(&self.context, lease, &signals).await {
+                Outcome::Drained => break,
+                Outcome::Fenced => {
+                    self.context.status.fenced();
+                    return Ok(());
+                }
+                Outcome::Broken(fault) => return Err(fault),
+                Outcome::Halted(_) if self.stop.is_cancelled() => break,
+                Outcome::Halted(fault) => {
+                    self.context.status.halted(&fault);
+                    let code = Some((fault.code.name(), fault.message.as_str()));
+                    let noted = self.context.checkpoints.note_phase(lease, Phase::Halted.name(), code).await;
+                    if let Err(fault) = noted {
+                        tracing::warn!(stream = lease.stream(), "halt not written down: {fault}");
+                    }
+                    tokio::select! {
+                        () = signals.lost.cancelled() => return Ok(()),
+                        () = self.pause(self.probe_interval()) => {}
+                    }
+                    if self.stop.is_cancelled() {
+                        break;
+                    }
+                }
+            }
+        }
+        keeper.abort_all();
+        if let Err(fault) = self.context.checkpoints.release(lease).await {
+            tracing::warn!(stream = lease.stream(), "lease not given back, it will run out: {fault}");
+        }
+        Ok(())
+    }
+}
+
+/// Renews the lease three times in its length, and leaves a report each time. Only the database's "no" ends it: while
+/// the database is away nothing can be written by anyone, and the fence decides when it is back.
+async fn keep(context: Context, board: Arc<Board>, lease: Lease, lost: CancellationToken) {
+    let duration = context.settings.lease.duration;
+    loop {
+        let begun = Instant::now();
+        let report = serde_json::to_value(context.status.report()).unwrap_or_default();
+        match context.checkpoints.renew(&lease, duration, &report).await {
+            Ok(true) => board.target_answers(true),
+            Ok(false) => return lost.cancel(),
+            Err(fault) => {
+                board.target_answers(false);
+                tracing::warn!(stream = lease.stream(), "lease not renewed: {fault}");
+            }
+        }
+        tokio::time::sleep_until(begun + (duration / 3).min(Duration::from_secs(2))).await;
+    }
+}
