@@ -82,7 +82,9 @@ impl<'a> Applier<'a> {
         self.note_phase().await;
         let idle_interval = self.context.settings.checkpoint.idle_interval;
         loop {
-            if let (true, Ok(prepared)) = (self.batch_has_the_turn, batches.try_recv()) {
+            if self.batch_has_the_turn
+                && let Ok(prepared) = batches.try_recv()
+            {
                 self.batch(prepared?).await?;
                 continue;
             }

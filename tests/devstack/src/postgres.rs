@@ -1,0 +1,116 @@
+//! A throwaway Postgres, a database a test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::process::{Guarded, User, fresh_folder, tail};
+use crate::{Result, binaries, free_port};
+
+#[derive(Debug, Clone, Default)]
+pub struct PostgresOptions {
+    /// Flush to disk as production does; off for tests, on for benches.
+    pub durable: bool,
+}
+
+/// A server with user `tidemark` and no password. Ended when dropped.
+pub struct Postgres {
+    process: Option<Guarded>,
+    folder: PathBuf,
+    port: u16,
+    user: User,
+    options: PostgresOptions,
+}
+
+impl Postgres {
+    pub fn start(options: &PostgresOptions) -> Result<Self> {
+        let user = User::unprivileged()?;
+        let folder = fresh_folder("postgres", user)?;
+        let bin = binaries::postgres_bin()?;
+        let mut initdb = Command::new(bin.join("initdb"));
+        initdb.args(["-U", "tidemark", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(folder.join("data"));
+        initdb.current_dir("/").env("LC_ALL", "C");
+        user.apply(&mut initdb);
+        let output = initdb.output()?;
+        if !output.status.success() {
+            return Err(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        let mut postgres = Self { process: None, folder, port: free_port()?, user, options: options.clone() };
+        postgres.launch(&bin)?;
+        Ok(postgres)
+    }
+
+    fn launch(&mut self, bin: &Path) -> Result<()> {
+        let log = self.folder.join("log");
+        let durable = if self.options.durable { "on" } else { "off" };
+        let mut arguments = vec!["-D".to_owned(), self.folder.join("data").display().to_string(), "-p".to_owned(), self.port.to_string()];
+        let settings = [
+            format!("unix_socket_directories={}", self.folder.display()),
+            "listen_addresses=127.0.0.1".to_owned(),
+            "max_connections=200".to_owned(),
+            "shared_buffers=256MB".to_owned(),
+            "max_wal_size=4GB".to_owned(),
+            format!("fsync={durable}"),
+            format!("full_page_writes={durable}"),
+        ];
+        arguments.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
+        let process = Guarded::spawn(&bin.join("postgres"), &arguments, &log, "INT", Some(&self.folder), self.user)?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // Ready when the log says so: a port that is open may still refuse.
+        while !std::fs::read_to_string(&log).unwrap_or_default().contains("ready to accept connections") {
+            if !process.is_running() || Instant::now() > deadline {
+                return Err(format!("Postgres did not start; the end of its log:\n{}", tail(&log)).into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.process = Some(process);
+        Ok(())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Guarded::pid)
+    }
+
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://tidemark@127.0.0.1:{}/{database}", self.port)
+    }
+
+    pub async fn connect(&self, database: &str) -> Result<PgConnection> {
+        Ok(PgConnection::connect(&self.url(database)).await?)
+    }
+
+    /// A new, empty database. Returns its name.
+    pub async fn database(&self) -> Result<String> {
+        let name = crate::unique("t");
+        let mut admin = self.connect("postgres").await?;
+        sqlx::raw_sql(AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await?;
+        admin.close().await?;
+        Ok(name)
+    }
+
+    /// Ends the server at once, as a power cut would.
+    pub fn kill(&mut self) -> Result<()> {
+        let Some(process) = &self.process else { return Ok(()) };
+        process.signal("QUIT")?;
+        while process.is_running() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Starts it again over its own data, at the same port.
+    pub fn restart(&mut self) -> Result<()> {
+        let aside = self.folder.with_extension("aside");
+        std::fs::rename(&self.folder, &aside)?;
+        drop(self.process.take());
+        std::fs::rename(&aside, &self.folder)?;
+        let _ = std::fs::remove_file(self.folder.join("log"));
+        self.launch(&binaries::postgres_bin()?)
+    }
+}
