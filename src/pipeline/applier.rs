@@ -15,7 +15,7 @@ use super::{Context, Happened, Outcome, Phase, Signals, wait_or_give_up};
 use crate::apply::{Applied, Drift, Work, Writer};
 use crate::checkpoint::Lease;
 use crate::error::{Class, Fault};
-use crate::model::position::Position;
+use crate::model::position::{Position, ResumeToken};
 use crate::retry::Backoff;
 use crate::status::Committed;
 
@@ -44,6 +44,8 @@ struct Applier<'a> {
     phase: Phase,
     /// A position read while the stream is silent, not yet durable.
     idle: Option<Position>,
+    /// The position after everything taken from the preparer.
+    taken: ResumeToken,
     committed_at: Instant,
     /// What was written last was a chunk: now a batch has the turn, if there is one.
     batch_has_the_turn: bool,
@@ -70,6 +72,7 @@ impl<'a> Applier<'a> {
             walker,
             phase: started.phase,
             idle: None,
+            taken: started.position.token.clone(),
             committed_at: Instant::now(),
             batch_has_the_turn: false,
         }
@@ -105,7 +108,13 @@ impl<'a> Applier<'a> {
 
     async fn batch(&mut self, prepared: Prepared) -> Result<(), Fault> {
         self.batch_has_the_turn = false;
-        let Prepared { work, halt, .. } = &prepared;
+        let Prepared { work, halt, follows, .. } = &prepared;
+        if follows.as_ref() != Some(&self.taken) {
+            return Err(Fault::bug("a batch does not follow the one before it"));
+        }
+        if let Some(position) = &work.position {
+            self.taken = position.token.clone();
+        }
         if work.events > 0 {
             let begun = Instant::now();
             let applied = self.apply(work).await?;

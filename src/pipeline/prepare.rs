@@ -13,7 +13,7 @@ use crate::batch::{Change, EventRef, Gather, Limits, Plan, Taken, plan};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::Doc;
 use crate::model::event::Operation;
-use crate::model::position::{ClusterTime, Position};
+use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::value::encode_id;
 use crate::retry::Backoff;
 use crate::source::Reply;
@@ -22,6 +22,8 @@ use crate::source::Reply;
 #[derive(Debug, Default)]
 pub struct Prepared {
     pub work: Work,
+    /// The position before this batch: what the applier must have committed, or hold as idle, when it comes.
+    pub follows: Option<ResumeToken>,
     pub received: [u64; 4],
     /// Updates whose document is gone: their delete follows.
     pub gone: u64,
@@ -38,8 +40,9 @@ type Replies = mpsc::Receiver<Result<Reply, Fault>>;
 pub async fn prepare(context: Context, position: Position, replies: Replies, batches: mpsc::Sender<Result<Prepared, Fault>>) {
     let batch = context.settings.batch;
     let limits = Limits { events: batch.events_max, bytes: batch.bytes_max };
+    let last = position.token.clone();
     let gather = Gather::after(position);
-    let mut preparer = Preparer { context, replies, gather, limits, events_now: limits.events, ended: None };
+    let mut preparer = Preparer { context, replies, gather, limits, events_now: limits.events, ended: None, last };
     while let Some(prepared) = preparer.next(&batches).await {
         let ended = prepared.is_err();
         if batches.send(prepared).await.is_err() || ended {
@@ -57,6 +60,8 @@ struct Preparer {
     events_now: usize,
     /// The reader's last word; told once everything before it has been handed on.
     ended: Option<Fault>,
+    /// The position after the batch handed on last.
+    last: ResumeToken,
 }
 
 impl Preparer {
@@ -72,7 +77,17 @@ impl Preparer {
             }
         }
         self.grow(batches).await?;
-        Some(self.seal().await)
+        let sealed = self.seal().await.map(|prepared| self.chain(prepared));
+        Some(sealed)
+    }
+
+    /// Each batch says which one it follows, so that the applier would notice one that went missing.
+    fn chain(&mut self, mut prepared: Prepared) -> Prepared {
+        prepared.follows = Some(self.last.clone());
+        if let Some(position) = &prepared.work.position {
+            self.last = position.token.clone();
+        }
+        prepared
     }
 
     /// Takes more replies in while the writer is busy, and for `linger` while it is not.

@@ -1,5 +1,18 @@
 //! End-to-end and component tests on real servers: one mongod and one Postgres for the run, a database a test.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::float_cmp,
+    reason = "in a test, a failed expectation ends the test"
+)]
+
 mod support;
 
+mod fencing;
 mod following;
+mod killing;
+mod replay;
+mod silence;

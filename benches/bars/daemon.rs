@@ -1,0 +1,217 @@
+//! The daemon under measurement: its own process, its figures read from outside.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use devstack::{Mongo, Postgres};
+use mongodb::Database;
+use mongodb::bson::RawDocumentBuf;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use crate::load::COLLECTION;
+use crate::until;
+
+pub struct Bench {
+    pub mongo: Mongo,
+    pub postgres: Postgres,
+}
+
+/// One bar's databases.
+pub struct World {
+    pub source: Database,
+    pub target_url: String,
+    config: PathBuf,
+}
+
+/// What one drain came to.
+pub struct Run {
+    pub events_per_second: f64,
+    pub cpu_micros: f64,
+    pub peak_megabytes: f64,
+    pub first_tenth: f64,
+    pub last_tenth: f64,
+}
+
+const TABLE: &str = "public.doctor";
+
+impl Bench {
+    pub async fn world(&self, name: &str) -> World {
+        let name = devstack::unique(name);
+        let database = self.postgres.database().await.unwrap();
+        let config = std::env::temp_dir().join(format!("tidemark-bench-{name}.toml"));
+        let (uri, url) = (self.mongo.uri(), self.postgres.url(&database));
+        // The defaults, but for addresses, and three typed columns as the figures in docs/performance.md have.
+        let text = format!(
+            "source.uri = {uri:?}\nsource.database = {name:?}\ntarget.url = {url:?}\nstatus.listen = \"127.0.0.1:0\"\nlog.format = \"json\"\n\
+             [[stream]]\nname = \"doctor\"\ncollection = {COLLECTION:?}\ntable = \"doctor\"\ncolumn = [\n\
+             {{ name = \"last_name\", field = \"doctorLastName\", type = \"text\" }},\n\
+             {{ name = \"doctor_status\", field = \"doctorStatus\", type = \"text\" }},\n\
+             {{ name = \"submission_date\", field = \"submissionDate\", type = \"date\" }},\n]\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        World { source: self.mongo.client().await.unwrap().database(&name), target_url: url, config }
+    }
+}
+
+impl World {
+    pub async fn pg(&self) -> PgConnection {
+        PgConnection::connect(&self.target_url).await.unwrap()
+    }
+
+    async fn execute(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.pg().await).await.unwrap();
+    }
+
+    /// Follows the empty collection once, and keeps the position it began at.
+    pub async fn first_position(&self) -> RawDocumentBuf {
+        let daemon = self.start().await;
+        daemon.until_phase("streaming").await;
+        daemon.stop();
+        self.execute("create table start as select resume_token, token, cluster_time from tidemark.checkpoint").await;
+        let token: Vec<u8> = sqlx::query_scalar("select resume_token from start").fetch_one(&mut self.pg().await).await.unwrap();
+        RawDocumentBuf::from_bytes(token).unwrap()
+    }
+
+    /// Back to that position, with an empty table.
+    pub async fn rewind(&self) {
+        self.execute(
+            "truncate public.doctor; update tidemark.checkpoint c set resume_token = s.resume_token, token = s.token, \
+             cluster_time = s.cluster_time from start s; checkpoint",
+        )
+        .await;
+    }
+
+    /// Back to before the stream was ever followed.
+    pub async fn forget(&self) {
+        let sql = "drop schema if exists tidemark cascade; drop table if exists public.doctor, public.copied; checkpoint";
+        self.execute(sql).await;
+    }
+
+    pub async fn start(&self) -> Running {
+        let log = self.config.with_extension("log");
+        let child = Command::new(env!("CARGO_BIN_EXE_tidemark"))
+            .args(["run", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut address = String::new();
+        until("the daemon starts", async || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let found = text.split("status at http://").nth(1).and_then(|rest| rest.split('/').next());
+            address = found.unwrap_or_default().to_owned();
+            !address.is_empty()
+        })
+        .await;
+        Running { child, address }
+    }
+
+    /// Drains `events` events and ends.
+    pub async fn drain(&self, events: u64) -> Run {
+        let daemon = self.start().await;
+        daemon.until_phase("streaming").await;
+        let begun = Instant::now();
+        let (mut first_tenth, mut nine_tenths) = (None, None);
+        until("the backlog is drained", async || {
+            let done = daemon.received().await;
+            let now = begun.elapsed().as_secs_f64();
+            if done >= events / 10 {
+                first_tenth.get_or_insert((now, done));
+            }
+            if done >= events / 10 * 9 {
+                nine_tenths.get_or_insert((now, done));
+            }
+            done >= events
+        })
+        .await;
+        let seconds = begun.elapsed().as_secs_f64();
+        let (cpu, peak) = (daemon.cpu_seconds(), daemon.peak_megabytes());
+        daemon.stop();
+        // Tenths end at the batch that passed them: seconds an event of each are compared.
+        let ((first, applied_first), (ninth, applied_ninth)) = (first_tenth.unwrap(), nine_tenths.unwrap());
+        Run {
+            events_per_second: events as f64 / seconds,
+            cpu_micros: cpu * 1e6 / events as f64,
+            peak_megabytes: peak,
+            first_tenth: first / applied_first as f64,
+            last_tenth: (seconds - ninth) / (events - applied_ninth).max(1) as f64,
+        }
+    }
+
+    /// Takes the first snapshot; returns its seconds.
+    pub async fn snapshot(&self) -> f64 {
+        let daemon = self.start().await;
+        daemon.until_phase("streaming").await;
+        daemon.stop();
+        let sql = "select extract(epoch from ended_at - started_at)::float8 from tidemark.resync";
+        sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
+    }
+
+    /// Rows inserted, updated or deleted so far.
+    pub async fn row_versions(&self) -> f64 {
+        // Statistics are reported when a session ends, or by the second.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let sql = "select (n_tup_ins + n_tup_upd + n_tup_del)::float8 from pg_stat_user_tables where relname = 'doctor'";
+        sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
+    }
+
+    pub async fn assert_equal(&self) {
+        let found = devstack::compare(&self.source, COLLECTION, &mut self.pg().await, TABLE).await.unwrap();
+        assert!(found.is_equal(), "{} missing, {} extra, {} different", found.missing.len(), found.extra.len(), found.different.len());
+    }
+}
+
+pub struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    async fn get(&self, path: &str) -> String {
+        reqwest::get(format!("http://{}{path}", self.address)).await.unwrap().text().await.unwrap()
+    }
+
+    async fn stream(&self) -> serde_json::Value {
+        let status: serde_json::Value = serde_json::from_str(&self.get("/status").await).unwrap();
+        status["streams"][0].clone()
+    }
+
+    pub async fn until_phase(&self, phase: &str) {
+        until(phase, async || self.stream().await["phase"] == phase).await;
+    }
+
+    async fn received(&self) -> u64 {
+        self.stream().await["events_received"].as_u64().unwrap()
+    }
+
+    fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        let stat = self.proc("stat");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        ticks / 100.0
+    }
+
+    fn peak_megabytes(&self) -> f64 {
+        let status = self.proc("status");
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    }
+
+    pub fn stop(mut self) {
+        devstack::signal(self.child.id(), "TERM").unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,57 @@
+//! The story the software was born from: a silent collection must not lose its place.
+
+use devstack::{Mongo, MongoOptions, Stack};
+use mongodb::bson::doc;
+
+use crate::support::{Config, World};
+
+/// The named regression test: recommendations fall silent on Friday, the history rolls over, Monday must find its place.
+#[tokio::test]
+async fn a_silent_collection_keeps_its_place_while_others_roll_the_oplog() {
+    let mongo = Mongo::start(&MongoOptions::small_oplog()).unwrap();
+    let database = Stack::shared().postgres.database().await.unwrap();
+    let world = World::of(&mongo.uri(), &Stack::shared().postgres.url(&database), Config::default()).await;
+    world.collection("recommendation").insert_one(doc! { "gmcNumber": "1000001" }).await.unwrap();
+    let mut daemon = world.start();
+    let friday = daemon.until("recommendation", "has a position", |s| s["phase"] == "streaming").await;
+    world.until_equal("recommendation", "public.recommendation").await;
+
+    mongo.roll_oplog(3).await.unwrap();
+    daemon
+        .until("recommendation", "moved on in silence", |s| s["position"]["cluster_time"] != friday["position"]["cluster_time"])
+        .await;
+    let headroom = daemon.until("recommendation", "headroom is known", |s| s["headroom_seconds"].is_number()).await;
+    assert!(headroom["headroom_seconds"].as_f64() <= headroom["history_window_seconds"].as_f64());
+    assert_eq!(daemon.stop().0, Some(0));
+
+    world.collection("recommendation").insert_one(doc! { "gmcNumber": "1000002" }).await.unwrap();
+    let daemon = world.start();
+    daemon.until_phase("recommendation", "streaming").await;
+    assert_eq!(world.until_equal("recommendation", "public.recommendation").await, 2);
+    let walks: i64 = world.scalar("select count(*) from tidemark.resync where stream = 'recommendation'").await;
+    assert_eq!(walks, 1, "only the first snapshot ever walked");
+}
+
+/// Until a resync repairs it, lost history halts the one stream, names itself, and leaves the other alone.
+#[tokio::test]
+async fn history_rolled_over_while_the_daemon_was_down_halts_and_never_skips() {
+    let mongo = Mongo::start(&MongoOptions::small_oplog()).unwrap();
+    let database = Stack::shared().postgres.database().await.unwrap();
+    let world = World::of(&mongo.uri(), &Stack::shared().postgres.url(&database), Config::default()).await;
+    world.collection("doctorsForDB").insert_one(doc! { "_id": "1000001", "doctorStatus": "DRAFT" }).await.unwrap();
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    daemon.stop();
+    let before: Option<String> = world.scalar("select token from tidemark.checkpoint where stream = 'doctor'").await;
+    world.collection("doctorsForDB").insert_one(doc! { "_id": "1000002", "doctorStatus": "DRAFT" }).await.unwrap();
+    mongo.roll_oplog(2).await.unwrap();
+
+    let daemon = world.start();
+    let stream = daemon.until_phase("doctor", "halted").await;
+    assert_eq!(stream["halt_code"], "history_lost");
+    assert_eq!(daemon.status().await["verdict"], "critical");
+    let after: Option<String> = world.scalar("select token from tidemark.checkpoint where stream = 'doctor'").await;
+    assert_eq!(before, after, "a lost position is kept, not moved");
+    assert_eq!(daemon.get("/livez").await.0, 200);
+    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 1);
+}
