@@ -63,7 +63,7 @@ impl<'a> Applier<'a> {
             context.statements.clone(),
             context.settings.record,
         );
-        let walker = started.walk.as_ref().map(|walk| Walker::new(context, walk, started.position.cluster_time));
+        let walker = started.walk.as_ref().map(|walk| Walker::new(context, walk));
         Self {
             context,
             signals,
@@ -120,7 +120,7 @@ impl<'a> Applier<'a> {
             let applied = self.apply(work).await?;
             self.idle = None;
             if let Some(walker) = &mut self.walker {
-                walker.touch(work);
+                walker.touch(work, prepared.last_event);
             }
             self.tell(&prepared, &applied, begun.elapsed());
         } else if let Some(position) = &work.position {

@@ -17,6 +17,7 @@ pub async fn read(context: Context, position: Position, feed: Option<Feed>, repl
         after: position.token,
         feed,
         refused_once: false,
+        just_opened: false,
     };
     loop {
         let read = reader.next().await;
@@ -36,6 +37,8 @@ struct Reader {
     feed: Option<Feed>,
     /// The server refused the token once; a refusal at open can be transient, so it is asked a second time.
     refused_once: bool,
+    /// The next reply is the one that opening asked for: empty, and no proof that the history is there.
+    just_opened: bool,
 }
 
 impl Reader {
@@ -75,6 +78,7 @@ impl Reader {
             Some(feed) => feed,
             empty => {
                 let feed = self.context.source.open(&self.options, Some(&self.after)).await?;
+                self.just_opened = true;
                 empty.insert(feed)
             }
         };
@@ -95,6 +99,13 @@ impl Reader {
     }
 
     fn took(&mut self, reply: &Reply) {
+        let proves_nothing = std::mem::take(&mut self.just_opened) && reply.is_empty();
+        if proves_nothing {
+            return;
+        }
+        if self.backoff.is_failing() {
+            self.context.status.recovered();
+        }
         self.backoff.reset();
         self.refused_once = false;
         self.context.status.polled(reply.operation_time, reply.is_empty());

@@ -31,8 +31,9 @@ pub struct Walker {
     estimated: Option<u64>,
     /// Keys the live stream wrote since the chunk now being read was begun: those rows are newer than the chunk.
     touched: HashSet<String>,
-    /// The time the next chunk must see: no later than the source's majority commit point.
-    time: ClusterTime,
+    /// The time the next chunk must see and its rows will carry: of an event or a reply, never of a token, because
+    /// an idle stream's token may be ahead of the source's clock, which the source then refuses to read at.
+    time: Option<ClusterTime>,
     reading: JoinSet<Result<Chunk, Fault>>,
     begun: Instant,
     read_before: u64,
@@ -49,7 +50,7 @@ pub struct Ready {
 
 impl Walker {
     /// Takes up a walk and begins to read its next chunk.
-    pub fn new(context: &Context, walk: &RunningWalk, time: ClusterTime) -> Self {
+    pub fn new(context: &Context, walk: &RunningWalk) -> Self {
         let read = u64::try_from(walk.documents_read).unwrap_or_default();
         let estimated = walk.documents_estimated.and_then(|n| u64::try_from(n).ok());
         context.status.walking(Some(ResyncReport {
@@ -72,7 +73,7 @@ impl Walker {
             documents_read: read,
             estimated,
             touched: HashSet::new(),
-            time,
+            time: None,
             reading: JoinSet::new(),
             begun: Instant::now(),
             read_before: read,
@@ -85,20 +86,26 @@ impl Walker {
     fn ask(&mut self) {
         self.touched.clear();
         let settings = &self.context.settings;
-        let reading = Reading {
+        let mut reading = Reading {
             collection: self.context.config.collection.clone(),
             place: self.place.clone(),
             documents_max: settings.resync.chunk_documents,
             bytes_max: settings.batch.bytes_max,
-            after: self.time,
+            after: self.time.unwrap_or_default(),
         };
-        let due = self.due();
+        let (due, known) = (self.due(), self.time.is_some());
         let context = self.context.clone();
         self.reading.spawn(async move {
             tokio::time::sleep_until(due).await;
             let mut backoff = Backoff::new(context.settings.retry);
             loop {
-                match read_chunk(&context.source, &context.mapping, &reading).await {
+                let chunk = async {
+                    if !known {
+                        reading.after = context.source.now().await?;
+                    }
+                    read_chunk(&context.source, &context.mapping, &reading).await
+                };
+                match chunk.await {
                     Ok(chunk) => return Ok(chunk),
                     Err(fault) => wait_or_give_up(&context, "walk", &mut backoff, fault).await?,
                 }
@@ -118,15 +125,13 @@ impl Walker {
     }
 
     /// The live stream wrote these rows.
-    pub fn touch(&mut self, work: &Work) {
+    pub fn touch(&mut self, work: &Work, last_event: Option<ClusterTime>) {
         let rows = (0..work.rows.len()).filter_map(|index| work.rows.id(index));
         let keys = rows.chain(work.deletes.ids.iter().map(String::as_str));
         if self.touched.len() <= TOUCHED_MAX {
             self.touched.extend(keys.map(str::to_owned));
         }
-        if let Some(position) = &work.position {
-            self.time = self.time.max(position.cluster_time);
-        }
+        self.time = self.time.max(last_event);
     }
 
     /// Waits for the chunk being read; begins to read the one after it. Safe to cancel.
@@ -148,7 +153,7 @@ impl Walker {
         if !self.touched.is_empty() {
             chunk.rows.without(|id| self.touched.contains(id));
         }
-        self.time = self.time.max(chunk.operation_time.unwrap_or_default());
+        self.time = self.time.max(chunk.operation_time);
         self.documents_read += chunk.documents;
         self.place = chunk.place;
         let completed = self.place.is_end();

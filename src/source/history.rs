@@ -15,9 +15,17 @@ impl Source {
     /// # Errors
     /// The source cannot be asked the time.
     pub async fn horizon(&self, configured: Option<Duration>) -> Result<Horizon, Fault> {
-        let now = within(DEADLINE, async { self.database.run_command(doc! { "ping": 1 }).await }).await?;
-        let now = time(&now, "operationTime").unwrap_or_else(wall_clock);
+        let now = self.now().await?;
         Ok(Horizon::new(now, self.oldest_entry().await, configured))
+    }
+
+    /// The source's operation time; the wall clock's where the server does not tell.
+    ///
+    /// # Errors
+    /// The source cannot be asked.
+    pub async fn now(&self) -> Result<ClusterTime, Fault> {
+        let reply = within(DEADLINE, async { self.database.run_command(doc! { "ping": 1 }).await }).await?;
+        Ok(time(&reply, "operationTime").unwrap_or_else(wall_clock))
     }
 
     /// The time of the oldest oplog entry; `None` where it may not be read (no privilege, a mongos, `DocumentDB`).
