@@ -3,7 +3,17 @@
 //! `cargo bench` runs all; `cargo bench -- --events 60000 --rounds 1` a shorter one; `--json FILE` keeps the figures.
 //! Absolute figures do not travel; the ratios do. See docs/performance.md.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::indexing_slicing, clippy::float_cmp, clippy::panic, reason = "a bench: an error ends it, its output is its purpose")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing,
+    clippy::float_cmp,
+    clippy::panic,
+    reason = "a bench: an error ends it, its output is its purpose"
+)]
 
 #[path = "bars/daemon.rs"]
 mod daemon;
@@ -37,7 +47,12 @@ impl Plan {
             arguments.get(place + 1).cloned()
         };
         let number = |name: &str, default| value(name).map_or(default, |text| text.parse().unwrap());
-        Self { events: number("--events", 240_000), rounds: number("--rounds", 3), json: value("--json"), only: value("--only") }
+        Self {
+            events: number("--events", 240_000),
+            rounds: number("--rounds", 3),
+            json: value("--json"),
+            only: value("--only"),
+        }
     }
 
     fn wants(&self, bar: &str) -> bool {
@@ -48,7 +63,8 @@ impl Plan {
 #[tokio::main]
 async fn main() {
     let plan = Plan::parse();
-    let mongo = Mongo::start(&MongoOptions { oplog_megabytes: 4_000, cache_gigabytes: 2.0, ..MongoOptions::default() }).unwrap();
+    let mongo = Mongo::start(&MongoOptions { oplog_megabytes: 4_000, cache_gigabytes: 2.0, ..MongoOptions::default() })
+        .unwrap();
     let postgres = Postgres::start(&PostgresOptions { durable: true }).unwrap();
     let bench = Bench { mongo, postgres };
     let mut bars = Vec::new();
@@ -96,8 +112,11 @@ async fn drain(bench: &Bench, plan: &Plan, shape: Shape) -> Vec<Bar> {
     let slow = rivals::row_at_a_time(&world, &token, (plan.events / 12).min(20_000)).await;
     let limit = if name == "big" { 0.70 } else { 0.60 };
     vec![
-        Bar::new(format!("1 drain ÷ bare read, {name}"), median(&ratios), Limit::AtLeast(limit), "")
-            .with(format!("{:.0} of {:.0} events/s", median(&drained), median(&read))),
+        Bar::new(format!("1 drain ÷ bare read, {name}"), median(&ratios), Limit::AtLeast(limit), "").with(format!(
+            "{:.0} of {:.0} events/s",
+            median(&drained),
+            median(&read)
+        )),
         Bar::new(format!("2 drain ÷ a row at a time, {name}"), median(&drained) / slow, Limit::AtLeast(10.0), "")
             .with(format!("{slow:.0} events/s a row at a time")),
         Bar::new(format!("3 own CPU an event, {name}"), median(&cpu), Limit::AtMost(8.0), "µs"),
@@ -145,8 +164,13 @@ async fn rewrite(bench: &Bench, plan: &Plan) -> Vec<Bar> {
     }
     vec![
         Bar::new("6 row versions written ÷ documents changed", written, Limit::AtMost(1.02), ""),
-        Bar::new("6 rewrite, 5 % changed ÷ all changed", median(&rates[0]) / median(&rates[1]), Limit::AtLeast(1.0), "")
-            .with(format!("{:.0} and {:.0} events/s", median(&rates[0]), median(&rates[1]))),
+        Bar::new(
+            "6 rewrite, 5 % changed ÷ all changed",
+            median(&rates[0]) / median(&rates[1]),
+            Limit::AtLeast(1.0),
+            "",
+        )
+        .with(format!("{:.0} and {:.0} events/s", median(&rates[0]), median(&rates[1]))),
     ]
 }
 
@@ -174,7 +198,8 @@ async fn growth(bench: &Bench, events: usize) -> Bar {
         ratios.push(run.last_tenth / run.first_tenth);
     }
     world.assert_equal().await;
-    Bar::new("8 seconds of the last tenth ÷ the first", median(&ratios), Limit::AtMost(1.10), "").with(format!("{events} events"))
+    Bar::new("8 seconds of the last tenth ÷ the first", median(&ratios), Limit::AtMost(1.10), "")
+        .with(format!("{events} events"))
 }
 
 /// Waits for something, looking often.

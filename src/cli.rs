@@ -129,7 +129,11 @@ async fn run(settings: Settings) -> u8 {
         }
     };
     let shown = listener.local_addr().unwrap_or(address);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), streams = settings.streams.len(), "starting; status at http://{shown}/");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        streams = settings.streams.len(),
+        "starting; status at http://{shown}/"
+    );
     let daemon = match Daemon::new(settings, listener).await {
         Ok(daemon) => daemon,
         Err(fault) => return failed(&fault),

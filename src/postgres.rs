@@ -122,8 +122,18 @@ const STATES: &[(&str, Class, Code, &str)] = &[
     ("42501", Class::Halt, Code::TargetUnauthorised, "grant the privileges that the README lists"),
     ("42P01", Class::Halt, Code::TargetSchemaMismatch, "run `tidemark migrate`"),
     ("42703", Class::Halt, Code::TargetSchemaMismatch, "run `tidemark migrate`"),
-    ("42804", Class::Halt, Code::TargetSchemaMismatch, "a column's type in the table differs from its type in [[stream.column]]: alter one of the two"),
-    ("42", Class::Halt, Code::TargetSchemaMismatch, "compare the table with [[stream.column]]; `tidemark check` names the statement"),
+    (
+        "42804",
+        Class::Halt,
+        Code::TargetSchemaMismatch,
+        "a column's type in the table differs from its type in [[stream.column]]: alter one of the two",
+    ),
+    (
+        "42",
+        Class::Halt,
+        Code::TargetSchemaMismatch,
+        "compare the table with [[stream.column]]; `tidemark check` names the statement",
+    ),
     ("53100", Class::Halt, Code::TargetFull, "free disk space on the Postgres server"),
     ("25006", Class::Halt, Code::TargetUnauthorised, "the server is read-only: point target.url at the primary"),
     ("22", Class::Record, Code::DeadLetters, ""),
@@ -141,7 +151,9 @@ pub fn classify(error: &sqlx::Error) -> Fault {
         }
         sqlx::Error::Io(io) => transient(format!("connection to postgres failed: {}", io.kind())),
         sqlx::Error::PoolTimedOut => transient("no connection to postgres could be had within 5s".to_owned()),
-        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => transient("connection to postgres is closed".to_owned()),
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            transient("connection to postgres is closed".to_owned())
+        }
         sqlx::Error::Tls(_) => Fault::new(
             Class::Halt,
             Code::TargetUnreachable,
@@ -162,8 +174,8 @@ pub fn classify(error: &sqlx::Error) -> Fault {
 
 fn of_state(state: &str, message: &str, constraint: Option<&str>) -> Fault {
     let found = STATES.iter().find(|(prefix, ..)| state.starts_with(prefix));
-    let (class, code, hint) = found
-        .map_or((Class::Unknown, Code::TargetUnreachable, ""), |(_, class, code, hint)| (*class, *code, *hint));
+    let (class, code, hint) =
+        found.map_or((Class::Unknown, Code::TargetUnreachable, ""), |(_, class, code, hint)| (*class, *code, *hint));
     let text = match class {
         // Messages about data quote the data.
         Class::Record => constraint.map_or_else(

@@ -98,7 +98,9 @@ mod tests {
         let now = Instant::now();
         assert!(matches!(backoff.decide(fault(Class::Unknown), now, 0.0), Decision::Wait(..)));
         let later = now + Duration::from_secs(121);
-        assert!(matches!(backoff.decide(fault(Class::Unknown), later, 0.0), Decision::GiveUp(f) if f.class == Class::Halt));
+        assert!(
+            matches!(backoff.decide(fault(Class::Unknown), later, 0.0), Decision::GiveUp(f) if f.class == Class::Halt)
+        );
         let mut limited = Backoff::new(Retry { attempts_max: 2, ..SETTINGS });
         let wait = |d: Decision| matches!(d, Decision::Wait(..));
         assert!(wait(limited.decide(fault(Class::Transient), now, 0.0)));

@@ -69,7 +69,8 @@ impl World {
         daemon.until_phase("streaming").await;
         daemon.stop();
         self.execute("create table start as select resume_token, token, cluster_time from tidemark.checkpoint").await;
-        let token: Vec<u8> = sqlx::query_scalar("select resume_token from start").fetch_one(&mut self.pg().await).await.unwrap();
+        let token: Vec<u8> =
+            sqlx::query_scalar("select resume_token from start").fetch_one(&mut self.pg().await).await.unwrap();
         RawDocumentBuf::from_bytes(token).unwrap()
     }
 
@@ -84,7 +85,8 @@ impl World {
 
     /// Back to before the stream was ever followed.
     pub async fn forget(&self) {
-        let sql = "drop schema if exists tidemark cascade; drop table if exists public.doctor, public.copied; checkpoint";
+        let sql =
+            "drop schema if exists tidemark cascade; drop table if exists public.doctor, public.copied; checkpoint";
         self.execute(sql).await;
     }
 
@@ -153,13 +155,20 @@ impl World {
     pub async fn row_versions(&self) -> f64 {
         // Statistics are reported when a session ends, or by the second.
         tokio::time::sleep(Duration::from_millis(1_500)).await;
-        let sql = "select (n_tup_ins + n_tup_upd + n_tup_del)::float8 from pg_stat_user_tables where relname = 'doctor'";
+        let sql =
+            "select (n_tup_ins + n_tup_upd + n_tup_del)::float8 from pg_stat_user_tables where relname = 'doctor'";
         sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
     }
 
     pub async fn assert_equal(&self) {
         let found = devstack::compare(&self.source, COLLECTION, &mut self.pg().await, TABLE).await.unwrap();
-        assert!(found.is_equal(), "{} missing, {} extra, {} different", found.missing.len(), found.extra.len(), found.different.len());
+        assert!(
+            found.is_equal(),
+            "{} missing, {} extra, {} different",
+            found.missing.len(),
+            found.extra.len(),
+            found.different.len()
+        );
     }
 }
 

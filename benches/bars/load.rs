@@ -25,10 +25,16 @@ impl Shape {
         match self {
             Self::Big => {
                 let mut document = devstack::revalidation::doctor(rng, number);
-                document.insert("notes", "reviewed by the designated body and the responsible officer; see file ".to_owned() + &"x".repeat(120));
+                document.insert(
+                    "notes",
+                    "reviewed by the designated body and the responsible officer; see file ".to_owned()
+                        + &"x".repeat(120),
+                );
                 document
             }
-            Self::Small => doc! { "_id": gmc_number(number), "doctorLastName": "Smith", "doctorStatus": "DRAFT", "n": rng.i32(..) },
+            Self::Small => {
+                doc! { "_id": gmc_number(number), "doctorLastName": "Smith", "doctorStatus": "DRAFT", "n": rng.i32(..) }
+            }
         }
     }
 }

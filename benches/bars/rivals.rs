@@ -60,7 +60,10 @@ pub async fn row_at_a_time(world: &World, after: &RawDocumentBuf, events: usize)
 /// Seconds of one binary COPY of the table's own rows into a fresh table of the same shape.
 pub async fn bare_copy(world: &World) -> f64 {
     let mut pg = world.pg().await;
-    sqlx::raw_sql("drop table if exists copied; create table copied (like public.doctor including all); checkpoint").execute(&mut pg).await.unwrap();
+    sqlx::raw_sql("drop table if exists copied; create table copied (like public.doctor including all); checkpoint")
+        .execute(&mut pg)
+        .await
+        .unwrap();
     let columns = "(id, last_name, doctor_status, submission_date, doc, _cluster_time)";
     let out = sqlx::AssertSqlSafe(format!("copy public.doctor {columns} to stdout (format binary)"));
     let bytes: Vec<u8> = {
@@ -105,7 +108,8 @@ pub async fn latencies(world: &World, number: usize) -> Vec<f64> {
                 Instant::now()
             }
         );
-        let millis = if visible > arrived { (visible - arrived).as_secs_f64() } else { -(arrived - visible).as_secs_f64() };
+        let millis =
+            if visible > arrived { (visible - arrived).as_secs_f64() } else { -(arrived - visible).as_secs_f64() };
         over.push(millis * 1000.0);
         // Quiet in between: this is the latency of an idle stream.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

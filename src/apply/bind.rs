@@ -50,8 +50,7 @@ impl<'r> Columns<'r> {
     }
 
     pub fn next(&mut self, kind: ColumnType) -> ColumnArray<'r> {
-        let column =
-            ColumnArray { rows: self.rows, range: self.range.clone(), kind, places: self.places.clone() };
+        let column = ColumnArray { rows: self.rows, range: self.range.clone(), kind, places: self.places.clone() };
         for (place, index) in self.places.iter_mut().zip(self.range.clone()) {
             field(self.rows.tuple(index).unwrap_or_default(), place);
         }

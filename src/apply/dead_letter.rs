@@ -37,7 +37,11 @@ impl RateWindow {
 
     /// How many more dead letters a batch may bring before the rate is exceeded.
     pub fn allowance(&self) -> u64 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction of 10,000, from 0 to 10,000")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a fraction of 10,000, from 0 to 10,000"
+        )]
         let by_fraction = (self.limits.dead_letter_fraction_max * 10_000.0) as u64;
         by_fraction.max(self.limits.dead_letter_count_min).saturating_sub(self.dead)
     }

@@ -44,7 +44,12 @@ impl LiveTable {
     /// What is missing or of another type, one sentence each.
     pub fn differences(&self, table: &Table, columns: &[Column]) -> Vec<String> {
         let Some(live) = &self.columns else { return vec![format!("table {table} does not exist")] };
-        let fixed = [("id", "text"), ("doc", "jsonb"), ("_cluster_time", "bigint"), ("_applied_at", "timestamp with time zone")];
+        let fixed = [
+            ("id", "text"),
+            ("doc", "jsonb"),
+            ("_cluster_time", "bigint"),
+            ("_applied_at", "timestamp with time zone"),
+        ];
         let wanted = fixed.into_iter().chain(columns.iter().map(|c| (c.name.as_str(), c.kind.sql())));
         wanted
             .filter_map(|(name, kind)| match live.iter().find(|(live, _)| live == name) {
@@ -117,10 +122,17 @@ mod tests {
             schema_exists: true,
             columns: Some(list.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect()),
         };
-        let fixed =
-            [("id", "text"), ("doc", "jsonb"), ("_cluster_time", "bigint"), ("_applied_at", "timestamp with time zone")];
+        let fixed = [
+            ("id", "text"),
+            ("doc", "jsonb"),
+            ("_cluster_time", "bigint"),
+            ("_applied_at", "timestamp with time zone"),
+        ];
         let old = live(&[&fixed[..], &[("a", "integer")]].concat());
-        assert_eq!(old.additions(&table, &columns), ["alter table \"public\".\"doctor\" add column if not exists \"b\" date"]);
+        assert_eq!(
+            old.additions(&table, &columns),
+            ["alter table \"public\".\"doctor\" add column if not exists \"b\" date"]
+        );
         let differences = old.differences(&table, &columns);
         assert_eq!(
             differences,

@@ -95,7 +95,9 @@ pub(super) enum Road {
     Copy,
     Upsert,
     /// Halve and halve again until each row that cannot be stored stands alone; at most this many may.
-    Bisect { allowance: u64 },
+    Bisect {
+        allowance: u64,
+    },
 }
 
 /// One stream's table and the statements for it.
@@ -239,7 +241,11 @@ impl Scribe<'_> {
             .bind(dead.iter().map(|d| d.event.as_slice()).collect::<Vec<_>>())
             .bind(dead.iter().map(|d| d.code.as_str()).collect::<Vec<_>>())
             .bind(dead.iter().map(|d| d.error.as_str()).collect::<Vec<_>>())
-            .bind(dead.iter().map(|d| d.cluster_time.map(crate::model::position::ClusterTime::to_sql)).collect::<Vec<_>>());
+            .bind(
+                dead.iter()
+                    .map(|d| d.cluster_time.map(crate::model::position::ClusterTime::to_sql))
+                    .collect::<Vec<_>>(),
+            );
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 

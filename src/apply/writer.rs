@@ -107,7 +107,8 @@ impl Writer {
         let revision = fence.revision();
         if done.dead_letters > self.rate.allowance() {
             let message = format!("{} of {} events could not be stored", done.dead_letters, work.events);
-            let hint = "the mapping or the table is wrong: compare the refusals with [[stream.column]]; nothing was skipped";
+            let hint =
+                "the mapping or the table is wrong: compare the refusals with [[stream.column]]; nothing was skipped";
             return Err(Fault::new(Class::Halt, Code::DeadLetterRate, message, hint));
         }
         failpoint::hit("apply.before_commit");

@@ -69,7 +69,8 @@ impl Checkpoints {
              expires_at = clock_timestamp() + make_interval(secs => $4) \
              where stream = $1 and expires_at <= clock_timestamp() returning epoch"
         ));
-        let grant = sqlx::query_scalar::<_, i64>(grant).bind(stream).bind(holder).bind(nonce).bind(duration.as_secs_f64());
+        let grant =
+            sqlx::query_scalar::<_, i64>(grant).bind(stream).bind(holder).bind(nonce).bind(duration.as_secs_f64());
         let Some(epoch) = within(deadline, grant.fetch_optional(&mut *transaction)).await? else {
             return Ok(None);
         };
@@ -132,12 +133,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn note_phase(
-        &self,
-        lease: &Lease,
-        phase: &str,
-        halt: Option<(&str, &str)>,
-    ) -> Result<(), Fault> {
+    pub async fn note_phase(&self, lease: &Lease, phase: &str, halt: Option<(&str, &str)>) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.checkpoint set phase_since = case when phase = $4 then phase_since else now() end, phase = $4, \
              halt_code = $5, halt_reason = $6 where stream = $1 and epoch = $2 and nonce = $3",

@@ -116,7 +116,10 @@ impl Checkpoints {
             Class::Unknown => Fault::new(
                 Class::Halt,
                 Code::TargetSchemaMismatch,
-                format!("the tables in schema {} cannot be migrated: they are not of this release or an older one", self.plain_schema),
+                format!(
+                    "the tables in schema {} cannot be migrated: they are not of this release or an older one",
+                    self.plain_schema
+                ),
                 "run the newer release, or give this one a state_schema of its own",
             ),
             _ => fault,
@@ -172,7 +175,7 @@ mod tests {
             stream: "s".into(),
             source: "db.c".into(),
             options: "v1".into(),
-            resume_token: Some(b"\x14\0\0\0\x02_data\0\x03\0\0\082\0\0".to_vec()),
+            resume_token: Some(b"\x13\0\0\0\x02_data\0\x03\0\0\082\0\0".to_vec()),
             token: None,
             cluster_time: Some(7),
             epoch: 1,

@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_truncation_of_a_document_is_refused_without_a_panic() {
-        let whole = b"\x1b\0\0\0\x02a\0\x03\0\0\0hi\0\x10b\0\x01\0\0\0\x08c\0\x01\0";
+        let whole = b"\x1a\0\0\0\x02a\0\x03\0\0\0hi\0\x10b\0\x01\0\0\0\x08c\0\x01\0";
         assert!(Doc::new(whole).is_ok());
         for end in 0..whole.len() {
             assert!(Doc::new(&whole[..end]).is_err());

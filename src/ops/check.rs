@@ -105,8 +105,10 @@ async fn history(source: &Source, settings: &Settings) -> Finding {
     let read = source.oldest_entry().await.is_some();
     match source.horizon(settings.source.history_retention).await {
         Ok(horizon) => {
-            let told = if read { "read from the oplog" } else { "from source.history_retention; the oplog may not be read" };
-            let window = horizon.window_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h, {told}", s / 3600.0));
+            let told =
+                if read { "read from the oplog" } else { "from source.history_retention; the oplog may not be read" };
+            let window =
+                horizon.window_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h, {told}", s / 3600.0));
             Finding::ok("history kept", window)
         }
         Err(fault) => Finding::failed("history kept", &fault),

@@ -47,6 +47,8 @@ struct Applier<'a> {
     /// The position after everything taken from the preparer.
     taken: ResumeToken,
     committed_at: Instant,
+    /// The database knows the phase: noted with the first commit, when the stream has proved to be in it.
+    phase_noted: bool,
     /// What was written last was a chunk: now a batch has the turn, if there is one.
     batch_has_the_turn: bool,
 }
@@ -74,6 +76,7 @@ impl<'a> Applier<'a> {
             idle: None,
             taken: started.position.token.clone(),
             committed_at: Instant::now(),
+            phase_noted: false,
             batch_has_the_turn: false,
         }
     }
@@ -82,7 +85,6 @@ impl<'a> Applier<'a> {
     /// idle position. Batches keep the position fresh however long the walk takes; chunks end the walk however busy
     /// the stream is.
     async fn follow(&mut self, mut batches: mpsc::Receiver<Result<Prepared, Fault>>) -> Result<(), Fault> {
-        self.note_phase().await;
         let idle_interval = self.context.settings.checkpoint.idle_interval;
         loop {
             if self.batch_has_the_turn
@@ -181,6 +183,9 @@ impl<'a> Applier<'a> {
             let fault = match attempt {
                 Ok(applied) => {
                     self.committed_at = Instant::now();
+                    if !std::mem::replace(&mut self.phase_noted, true) {
+                        self.note_phase().await;
+                    }
                     return Ok(applied);
                 }
                 Err(fault) => fault,
@@ -196,7 +201,11 @@ impl<'a> Applier<'a> {
 
     /// Told to stop while the target is away: nothing more can be committed here, and nothing is lost by it.
     fn gave_up(&self, fault: Fault) -> Fault {
-        if self.signals.lost.is_cancelled() { Fault::fenced(self.lease.stream()) } else { Fault { class: Class::Halt, ..fault } }
+        if self.signals.lost.is_cancelled() {
+            Fault::fenced(self.lease.stream())
+        } else {
+            Fault { class: Class::Halt, ..fault }
+        }
     }
 
     fn happened(&mut self, happened: Happened) {

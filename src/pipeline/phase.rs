@@ -61,10 +61,13 @@ impl Phase {
     /// The next phase; `None` if this cannot happen in this phase.
     pub const fn next(self, happened: Happened) -> Option<Self> {
         let next = match (self, happened) {
-            (_, Happened::LeaseLost) | (Self::Draining | Self::Halted | Self::Resuming, Happened::Stopped) => Self::Standby,
+            (_, Happened::LeaseLost) | (Self::Draining | Self::Halted | Self::Resuming, Happened::Stopped) => {
+                Self::Standby
+            }
             (Self::Standby, Happened::LeaseGranted) | (Self::Halted, Happened::ProbeDue) => Self::Resuming,
-            (Self::Resuming, Happened::Resumed)
-            | (Self::Snapshotting | Self::Resyncing, Happened::WalkCompleted) => Self::Streaming,
+            (Self::Resuming, Happened::Resumed) | (Self::Snapshotting | Self::Resyncing, Happened::WalkCompleted) => {
+                Self::Streaming
+            }
             (Self::Resuming, Happened::SnapshotUnderWay) => Self::Snapshotting,
             (Self::Resuming | Self::Snapshotting | Self::Resyncing | Self::Streaming, Happened::ToldToStop) => {
                 Self::Draining

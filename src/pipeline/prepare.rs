@@ -37,7 +37,12 @@ pub struct Prepared {
 type Replies = mpsc::Receiver<Result<Reply, Fault>>;
 
 /// Prepares batches until the replies end or the receiver goes away. An error is the last thing sent.
-pub async fn prepare(context: Context, position: Position, replies: Replies, batches: mpsc::Sender<Result<Prepared, Fault>>) {
+pub async fn prepare(
+    context: Context,
+    position: Position,
+    replies: Replies,
+    batches: mpsc::Sender<Result<Prepared, Fault>>,
+) {
     let batch = context.settings.batch;
     let limits = Limits { events: batch.events_max, bytes: batch.bytes_max };
     let last = position.token.clone();
@@ -116,7 +121,8 @@ impl Preparer {
 
     fn push(&mut self, reply: Reply) {
         if let Err(error) = self.gather.push(reply) {
-            self.ended = Some(Fault::new(Class::Halt, Code::SourceMisconfigured, format!("mongodb's events: {error}"), ""));
+            self.ended =
+                Some(Fault::new(Class::Halt, Code::SourceMisconfigured, format!("mongodb's events: {error}"), ""));
         }
     }
 
@@ -176,8 +182,7 @@ impl Preparer {
         rows: &mut Rows,
         drift: &mut Drift,
     ) -> Option<DeadLetter> {
-        let encoded =
-            self.context.mapping.encode(&change.id, document, change.cluster_time, change.event, rows, drift);
+        let encoded = self.context.mapping.encode(&change.id, document, change.cluster_time, change.event, rows, drift);
         encoded.err().map(|error| DeadLetter {
             document_id: Some(change.id.clone()),
             operation: change.operation.name(),

@@ -9,7 +9,12 @@ use crate::retry::Backoff;
 use crate::source::{Feed, FeedOptions, Reply};
 
 /// Reads until the receiver goes away or an error needs more than patience. The error is the last thing sent.
-pub async fn read(context: Context, position: Position, feed: Option<Feed>, replies: mpsc::Sender<Result<Reply, Fault>>) {
+pub async fn read(
+    context: Context,
+    position: Position,
+    feed: Option<Feed>,
+    replies: mpsc::Sender<Result<Reply, Fault>>,
+) {
     let mut reader = Reader {
         options: context.feed_options(),
         backoff: Backoff::new(context.settings.retry),

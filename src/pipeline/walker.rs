@@ -184,14 +184,21 @@ impl Walker {
         let done = self.documents_read - self.read_before;
         let left = self.estimated.map(|all| all.saturating_sub(self.documents_read));
         let per_document = self.begun.elapsed().checked_div(u32::try_from(done).unwrap_or(u32::MAX));
-        let time_left = left.zip(per_document).map(|(n, each)| each.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX)));
+        let time_left =
+            left.zip(per_document).map(|(n, each)| each.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX)));
         let eta = time_left.and_then(|left| Utc::now().checked_add_signed(chrono::Duration::from_std(left).ok()?));
         self.context.status.walked(documents, rows, eta);
         if self.logged.elapsed() > Duration::from_secs(10) {
             self.logged = Instant::now();
             let stream = &self.context.config.name;
             let seconds_left = time_left.map(|left| left.as_secs());
-            tracing::info!(stream, documents = self.documents_read, estimated = self.estimated, seconds_left, "walking");
+            tracing::info!(
+                stream,
+                documents = self.documents_read,
+                estimated = self.estimated,
+                seconds_left,
+                "walking"
+            );
         }
     }
 

@@ -97,9 +97,7 @@ impl Chunk {
         let mut text = Vec::with_capacity(24);
         encode_id(id, &mut text).map_err(|error| error.to_string())?;
         let text = String::from_utf8(text).map_err(|_| "an id that is not UTF-8")?;
-        mapping
-            .encode(&text, document, at, origin, &mut self.rows, &mut self.drift)
-            .map_err(|error| error.to_string())
+        mapping.encode(&text, document, at, origin, &mut self.rows, &mut self.drift).map_err(|error| error.to_string())
     }
 
     fn last_id(&self) -> Option<Value<'_>> {

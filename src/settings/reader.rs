@@ -225,7 +225,8 @@ pub(super) fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str>) -
 }
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let parsed = humantime::parse_duration(text).map_err(|_| format!("must be a duration such as \"500ms\" or \"3h\", not {text:?}"))?;
+    let parsed = humantime::parse_duration(text)
+        .map_err(|_| format!("must be a duration such as \"500ms\" or \"3h\", not {text:?}"))?;
     if parsed > Duration::from_secs(366 * 86_400) {
         return Err("must be at most a year".to_owned());
     }

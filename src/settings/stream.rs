@@ -153,7 +153,10 @@ fn read_columns(entry: &mut Entry<'_>, stream: &str) -> Vec<Column> {
         let mut entry = Entry { reader: &mut *entry.reader, place, table };
         let column = read_column(&mut entry);
         if !seen.insert(column.name.clone()) {
-            entry.problem("name", &format!("{:?} is used twice or is one of id, doc, _cluster_time, _applied_at", column.name));
+            entry.problem(
+                "name",
+                &format!("{:?} is used twice or is one of id, doc, _cluster_time, _applied_at", column.name),
+            );
         }
         entry.finish(&COLUMN_KEYS);
         columns.push(column);

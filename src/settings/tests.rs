@@ -1,0 +1,126 @@
+//! Layers, secrets from files, unknown keys, every error at once.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("tidemark-settings-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(folder.join("config")).unwrap();
+        Self(folder)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn load(&self, file: Option<&Path>, variables: &[(&str, &str)]) -> Result<Settings, Problems> {
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Settings::load(&Origin { directory: self.0.clone(), file: file.map(Path::to_owned), variables })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn problems(result: Result<Settings, Problems>) -> Vec<String> {
+    result.unwrap_err().0.iter().map(|p| format!("{} ({}): {}", p.key, p.layer, p.message)).collect()
+}
+
+#[test]
+fn the_defaults_stand_alone_and_follow_both_collections_with_every_field() {
+    let settings = Place::new("defaults").load(None, &[]).unwrap();
+    let names: Vec<_> = settings.streams.iter().map(|s| (s.name.as_str(), s.collection.as_str(), s.columns.len())).collect();
+    assert_eq!(names, [("doctor", "doctorsForDB", 12), ("recommendation", "recommendation", 12)]);
+    assert_eq!(settings.batch.bytes_max, 8 << 20);
+    assert_eq!(settings.lease.duration, Duration::from_secs(15));
+    assert_eq!(settings.source.history_retention, Some(Duration::from_secs(10_800)));
+}
+
+#[test]
+fn later_layers_win_and_the_environment_names_its_file() {
+    let place = Place::new("layers");
+    place.file("config/production.toml", "service = \"from-environment-file\"\nbatch.events_max = 1\nlease.duration = \"4s\"");
+    let given = place.file("given.toml", "environment = \"production\"\nbatch.events_max = 2\nbatch.linger = \"1ms\"");
+    let settings = place.load(Some(&given), &[("TIDEMARK__BATCH__EVENTS_MAX", "3"), ("PATH", "ignored")]).unwrap();
+    assert_eq!(settings.service, "from-environment-file");
+    assert_eq!(settings.lease.duration, Duration::from_secs(4));
+    assert_eq!(settings.batch.linger, Duration::from_millis(1));
+    assert_eq!(settings.batch.events_max, 3);
+}
+
+#[test]
+fn every_error_is_told_at_once_with_its_key_and_layer() {
+    let place = Place::new("errors");
+    let given = place.file(
+        "bad.toml",
+        "[batch]\nevents_maxx = 1\nbytes_max = \"many\"\n[lease]\nduration = \"soon\"\n[source]\nuri = \"http://user:hunter2@x\"\n\
+         [[stream]]\nname = \"a b\"\ncollection = \"c\"\ntable = \"t\"\npost_image = \"always\"\nfilter = 1\n\
+         [[stream.column]]\nname = \"doc\"\nfield = \"f\"\ntype = \"varchar\"\nfeild = \"x\"\n",
+    );
+    let told = problems(place.load(Some(&given), &[("TIDEMARK__STATUS__LISTEN", "nowhere"), ("TIDEMARK__RESYNC__AUTOMATC", "true")]));
+    let text = told.join("\n");
+    let layer = given.display().to_string();
+    for expected in [
+        format!("batch.events_maxx ({layer}): is not a key; did you mean batch.events_max?"),
+        format!("batch.bytes_max ({layer}): must be a size"),
+        format!("lease.duration ({layer}): must be a duration"),
+        format!("source.uri ({layer}): must begin with mongodb://"),
+        "status.listen (environment variable TIDEMARK__STATUS__LISTEN): must be an address".to_owned(),
+        "resync.automatc (environment variable TIDEMARK__RESYNC__AUTOMATC): is not a key; did you mean resync.automatic?".to_owned(),
+        "[0].name must be letters".to_owned(),
+        "[0].post_image must be one of".to_owned(),
+        "[0].filter is not a key".to_owned(),
+        "column[0].type must be one of".to_owned(),
+        "column[0].name \"doc\" is used twice or is one of".to_owned(),
+        "column[0].feild is not a key; did you mean field?".to_owned(),
+    ] {
+        assert!(text.contains(&expected), "{expected}\nnot in\n{text}");
+    }
+    assert!(!text.contains("hunter2"), "a secret is never shown");
+}
+
+#[test]
+fn a_secret_comes_from_its_key_or_from_a_file_and_never_from_both() {
+    let place = Place::new("secrets");
+    let secret = place.file("uri", "mongodb://user:hunter2@db/\n");
+    let path = secret.display().to_string();
+    let settings = place.load(None, &[("TIDEMARK__SOURCE__URI_FILE", &path)]).unwrap();
+    assert_eq!(settings.source.uri.expose(), "mongodb://user:hunter2@db/");
+    assert!(!settings.print().contains("hunter2"));
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    let both = [("TIDEMARK__SOURCE__URI_FILE", path.as_str()), ("TIDEMARK__SOURCE__URI", "mongodb://other/")];
+    assert!(problems(place.load(None, &both)).join("").contains("source.uri is given too"));
+    let missing = place.load(None, &[("TIDEMARK__ALERT__SENTRY__DSN_FILE", "/nowhere")]);
+    assert!(problems(missing)[0].starts_with("alert.sentry.dsn_file (environment variable"));
+}
+
+#[test]
+fn what_is_printed_is_toml_with_layers_and_stars() {
+    let place = Place::new("print");
+    let settings = place.load(None, &[("TIDEMARK__SERVICE", "mark")]).unwrap();
+    let printed = settings.print();
+    assert!(printed.contains("service = \"mark\""), "{printed}");
+    assert!(printed.contains("# environment variable TIDEMARK__SERVICE"));
+    assert!(printed.contains("uri = \"***\""));
+    assert!(printed.contains("bot_token = \"\""));
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_named_and_its_lines_are_not_quoted() {
+    let place = Place::new("toml");
+    let given = place.file("broken.toml", "[source]\nuri = \"mongodb://user:hunter2@x\noops");
+    let told = problems(place.load(Some(&given), &[])).join("\n");
+    assert!(told.contains("broken.toml") && told.contains("is not valid TOML"), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+    let absent = problems(place.load(Some(Path::new("/no/such/file.toml")), &[]));
+    assert!(absent[0].contains("/no/such/file.toml"), "{absent:?}");
+}

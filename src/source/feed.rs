@@ -91,7 +91,9 @@ impl Feed {
         let batch = within(self.deadline, call).await?;
         let ended = || Fault::new(Class::Transient, Code::SourceUnreachable, "the change stream's cursor ended", "");
         let reply = Reply::of_driver(batch.ok_or_else(ended)?);
-        reply.map_err(|error| Fault::new(Class::Unknown, Code::SourceUnreachable, format!("mongodb's reply: {error}"), ""))
+        reply.map_err(|error| {
+            Fault::new(Class::Unknown, Code::SourceUnreachable, format!("mongodb's reply: {error}"), "")
+        })
     }
 }
 

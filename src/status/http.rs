@@ -26,7 +26,8 @@ pub fn serve(
         let served = runtime.block_on(async move {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let shutdown = stop.clone();
-            let server = axum::serve(listener, router(board)).with_graceful_shutdown(async move { stop.cancelled().await });
+            let server =
+                axum::serve(listener, router(board)).with_graceful_shutdown(async move { stop.cancelled().await });
             // Open connections (a page left open) are not waited for longer than this.
             let last_call = async {
                 shutdown.cancelled().await;

@@ -8,8 +8,7 @@ use prometheus::{
 use crate::error::{Class, Code};
 use crate::model::event::Operation;
 
-pub const PHASES: [&str; 7] =
-    ["standby", "resuming", "snapshotting", "streaming", "resyncing", "draining", "halted"];
+pub const PHASES: [&str; 7] = ["standby", "resuming", "snapshotting", "streaming", "resyncing", "draining", "halted"];
 
 /// The steps whose attempts are counted.
 pub const STEPS: [&str; 5] = ["open", "read", "lookup", "walk", "apply"];
@@ -63,7 +62,10 @@ struct Maker(Registry);
 
 const PREFIX: &str = "tidemark";
 
-#[expect(clippy::expect_used, reason = "names and labels are constants: a clash or a bad name fails every test at once")]
+#[expect(
+    clippy::expect_used,
+    reason = "names and labels are constants: a clash or a bad name fails every test at once"
+)]
 impl Maker {
     fn opts(name: &str, help: &str) -> Opts {
         Opts::new(name, help).namespace(PREFIX)
@@ -107,16 +109,48 @@ impl Metrics {
             stream_phase: make.int_gauge("stream_phase", "1 for the phase a stream is in", &["stream", "phase"]),
             lease_held: make.int_gauge("lease_held", "1 while this process holds the stream's lease", s),
             lease_epoch: make.int_gauge("lease_epoch", "Epoch of the lease last held here", s),
-            events_received: make.counter("events_received_total", "Change events taken into committed batches", &["stream", "operation"]),
-            events_applied: make.counter("events_applied_total", "Change events whose effect is committed", &["stream", "operation"]),
-            events_skipped: make.counter("events_skipped_total", "Change events that change nothing, by why", &["stream", "reason"]),
+            events_received: make.counter(
+                "events_received_total",
+                "Change events taken into committed batches",
+                &["stream", "operation"],
+            ),
+            events_applied: make.counter(
+                "events_applied_total",
+                "Change events whose effect is committed",
+                &["stream", "operation"],
+            ),
+            events_skipped: make.counter(
+                "events_skipped_total",
+                "Change events that change nothing, by why",
+                &["stream", "reason"],
+            ),
             rows_changed: make.counter("rows_changed_total", "Rows inserted, updated or deleted", s),
-            rows_unchanged: make.counter("rows_unchanged_total", "Rows not written because they would not change or are newer", s),
+            rows_unchanged: make.counter(
+                "rows_unchanged_total",
+                "Rows not written because they would not change or are newer",
+                s,
+            ),
             dead_letters: make.counter("dead_letters_total", "Events set aside", &["stream", "code"]),
-            batch_events: make.histogram("batch_events", "Events in a committed batch", vec![1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5]),
-            batch_commit_seconds: make.histogram("batch_commit_seconds", "Time to write and commit a batch", SECONDS.to_vec()),
-            commit_failures: make.counter("commit_failures_total", "Batches that could not be committed, by class", &["stream", "class"]),
-            fenced_commits: make.counter("fenced_commits_total", "Work given up because another process was granted the stream", s),
+            batch_events: make.histogram(
+                "batch_events",
+                "Events in a committed batch",
+                vec![1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5],
+            ),
+            batch_commit_seconds: make.histogram(
+                "batch_commit_seconds",
+                "Time to write and commit a batch",
+                SECONDS.to_vec(),
+            ),
+            commit_failures: make.counter(
+                "commit_failures_total",
+                "Batches that could not be committed, by class",
+                &["stream", "class"],
+            ),
+            fenced_commits: make.counter(
+                "fenced_commits_total",
+                "Work given up because another process was granted the stream",
+                s,
+            ),
             last_poll: make.gauge("last_poll_timestamp_seconds", "When the source last answered"),
             last_commit: make.gauge("last_commit_timestamp_seconds", "When the position was last committed"),
             last_event: make.gauge("last_event_timestamp_seconds", "Cluster time of the last event committed"),
@@ -124,17 +158,37 @@ impl Metrics {
             history_window: make.gauge("history_window_seconds", "History the source keeps; NaN where unknown"),
             headroom: make.gauge("headroom_seconds", "Time until the stored position ages out; NaN where unknown"),
             lag: make.gauge("lag_seconds", "How far the stored position is behind the source, on its clock"),
-            end_to_end_latency: make.histogram("end_to_end_latency_seconds", "From the write in the source to the commit here", SECONDS.to_vec()),
+            end_to_end_latency: make.histogram(
+                "end_to_end_latency_seconds",
+                "From the write in the source to the commit here",
+                SECONDS.to_vec(),
+            ),
             retries: make.counter("retries_total", "Attempts that failed and were made again", &["stream", "step"]),
-            resyncs: make.counter("resyncs_total", "Walks of the whole collection that ended", &["stream", "reason", "result"]),
+            resyncs: make.counter(
+                "resyncs_total",
+                "Walks of the whole collection that ended",
+                &["stream", "reason", "result"],
+            ),
             resync_active: make.int_gauge("resync_active", "1 while the collection is being walked", s),
             resync_documents_read: make.counter("resync_documents_read_total", "Documents read by walks", s),
             resync_rows_upserted: make.counter("resync_rows_upserted_total", "Rows written by walks", s),
             resync_rows_deleted: make.counter("resync_rows_deleted_total", "Rows deleted by sweeps", s),
-            drift_fields: make.int_gauge("drift_fields", "Columns whose field differs from its configuration", &["stream", "kind"]),
-            characters_replaced: make.counter("characters_replaced_total", "Characters Postgres cannot store that became U+FFFD", s),
+            drift_fields: make.int_gauge(
+                "drift_fields",
+                "Columns whose field differs from its configuration",
+                &["stream", "kind"],
+            ),
+            characters_replaced: make.counter(
+                "characters_replaced_total",
+                "Characters Postgres cannot store that became U+FFFD",
+                s,
+            ),
             incident_open: make.int_gauge("incident_open", "1 while an incident is open", &["code", "severity"]),
-            alerts_sent: make.counter("alerts_sent_total", "Notices sent, by channel and result", &["channel", "result"]),
+            alerts_sent: make.counter(
+                "alerts_sent_total",
+                "Notices sent, by channel and result",
+                &["channel", "result"],
+            ),
             registry: make.0,
         };
         metrics.start_at_zero(streams);

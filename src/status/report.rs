@@ -1,7 +1,7 @@
 //! The shape of `GET /status`: docs/reference.md, "HTTP". Times are RFC 3339 in UTC, durations seconds.
 
-use chrono::{DateTime, Utc};
 use crate::model::position::ClusterTime;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// `2026-11-22T10:14:50.634Z`.

@@ -29,6 +29,8 @@ struct State {
     source_time: Option<ClusterTime>,
     caught_up: bool,
     horizon: Option<Horizon>,
+    /// The phase to show once a probe of a halted stream has proved something.
+    after_probe: Option<String>,
     drift: BTreeMap<(String, &'static str), u64>,
 }
 
@@ -54,7 +56,14 @@ pub struct Committed<'a> {
 impl Stream {
     pub(super) fn new(name: &str, source: &str, table: &str, metrics: &Arc<Metrics>) -> Self {
         let report = StreamReport::new(name, source, table);
-        let state = State { report, position: None, source_time: None, caught_up: false, horizon: None, drift: BTreeMap::new() };
+        let state = State {
+            report,
+            position: None,
+            source_time: None,
+            caught_up: false,
+            horizon: None,
+            drift: BTreeMap::new(),
+        };
         let stream = Self {
             name: name.into(),
             metrics: Arc::clone(metrics),
@@ -87,11 +96,21 @@ impl Stream {
         }
     }
 
-    /// The stream entered a phase other than `halted`.
+    /// The stream entered a phase other than `halted`. A halted stream that is probed shows as halted until the probe
+    /// has proved something, so that what a person sees does not flap.
     pub fn entered(&self, phase: &str) {
         let mut state = self.state();
-        let was_halted = state.report.halt_code.take().is_some();
-        if was_halted || state.report.retrying == 0 {
+        if state.report.halt_code.is_some() && !["standby", "draining"].contains(&phase) {
+            state.after_probe = Some(phase.to_owned());
+            return;
+        }
+        self.show(state, phase);
+    }
+
+    fn show(&self, mut state: MutexGuard<'_, State>, phase: &str) {
+        state.after_probe = None;
+        state.report.halt_code = None;
+        if state.report.retrying == 0 {
             state.report.reason = None;
         }
         if state.report.phase == phase {
@@ -104,6 +123,15 @@ impl Stream {
         tracing::info!(stream = %self.name, phase, "phase entered");
     }
 
+    /// A commit, or a reply that says the stream is caught up: whatever halted it is mended.
+    fn proved(&self) {
+        let mut state = self.state();
+        if let Some(phase) = state.after_probe.take() {
+            state.report.retrying = 0;
+            self.show(state, &phase);
+        }
+    }
+
     /// The stream halted: a person must act.
     pub fn halted(&self, fault: &Fault) {
         let mut state = self.state();
@@ -113,6 +141,7 @@ impl Stream {
             state.report.phase = "halted".to_owned();
             state.report.phase_since = Utc::now();
         }
+        state.after_probe = None;
         state.report.halt_code = Some(fault.code.name().to_owned());
         state.report.reason = Some(reason);
         state.report.retrying = 0;
@@ -171,6 +200,9 @@ impl Stream {
         self.measure_lag(&mut state);
         drop(state);
         self.metrics.last_poll.with_label_values(&[&*self.name]).set(seconds(now));
+        if caught_up {
+            self.proved();
+        }
     }
 
     fn measure_lag(&self, state: &mut State) {
@@ -218,6 +250,7 @@ impl Stream {
             self.place(&mut state, position);
         }
         drop(state);
+        self.proved();
         self.count_committed(work, now, received);
     }
 

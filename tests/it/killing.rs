@@ -86,7 +86,12 @@ async fn killed_before_and_after_a_commit_the_tables_end_the_same() {
     data.load(2_500, 100).await.unwrap();
     assert!(world.command(&["migrate"]).status().unwrap().success());
     world.execute(AUDIT).await;
-    for failpoint in ["apply.begun=abort@2", "apply.before_commit=abort@3", "apply.after_commit=abort@3", "apply.before_commit=abort@6"] {
+    for failpoint in [
+        "apply.begun=abort@2",
+        "apply.before_commit=abort@3",
+        "apply.after_commit=abort@3",
+        "apply.before_commit=abort@6",
+    ] {
         let mut daemon = world.start_with(&[("TIDEMARK_FAILPOINT", failpoint)]);
         let deadline = std::time::Instant::now() + Duration::from_secs(30);
         while daemon.is_running() {

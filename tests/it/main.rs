@@ -11,8 +11,11 @@
 
 mod support;
 
+mod commands;
 mod fencing;
 mod following;
 mod killing;
 mod replay;
 mod silence;
+mod snapshot;
+mod trouble;

@@ -7,7 +7,8 @@ use crate::killing::{AUDIT, assert_audit};
 use crate::support::World;
 
 const POSITION: &str = "create table kept as select stream, resume_token, token, cluster_time from tidemark.checkpoint";
-const REWIND: &str = "update tidemark.checkpoint c set resume_token = k.resume_token, token = k.token, cluster_time = k.cluster_time
+const REWIND: &str =
+    "update tidemark.checkpoint c set resume_token = k.resume_token, token = k.token, cluster_time = k.cluster_time
     from kept k where k.stream = c.stream";
 
 #[tokio::test]
@@ -25,7 +26,9 @@ async fn an_older_position_replayed_ends_in_the_same_tables() {
         let mut daemon = world.start();
         world.until_equal(DOCTORS, "public.doctor").await;
         world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
-        daemon.until("doctor", "caught up", |s| s["lag_seconds"] == 0.0 && s["events_applied"].as_u64() > Some(0)).await;
+        daemon
+            .until("doctor", "caught up", |s| s["lag_seconds"] == 0.0 && s["events_applied"].as_u64() > Some(0))
+            .await;
         daemon.stop();
         world.execute(REWIND).await;
     }
@@ -113,7 +116,8 @@ async fn changes_of_one_key_in_one_batch_come_to_the_last() {
 /// A transaction over both collections, larger than a batch, cut in the middle by a kill.
 #[tokio::test]
 async fn a_transaction_over_both_collections_arrives_whole_after_a_kill() {
-    let world = World::with(crate::support::Config { extra: "batch.events_max = 7".into(), ..Default::default() }).await;
+    let world =
+        World::with(crate::support::Config { extra: "batch.events_max = 7".into(), ..Default::default() }).await;
     for collection in [DOCTORS, RECOMMENDATIONS] {
         world.source.create_collection(collection).await.unwrap();
     }

@@ -18,7 +18,9 @@ async fn a_silent_collection_keeps_its_place_while_others_roll_the_oplog() {
 
     mongo.roll_oplog(3).await.unwrap();
     daemon
-        .until("recommendation", "moved on in silence", |s| s["position"]["cluster_time"] != friday["position"]["cluster_time"])
+        .until("recommendation", "moved on in silence", |s| {
+            s["position"]["cluster_time"] != friday["position"]["cluster_time"]
+        })
         .await;
     let headroom = daemon.until("recommendation", "headroom is known", |s| s["headroom_seconds"].is_number()).await;
     assert!(headroom["headroom_seconds"].as_f64() <= headroom["history_window_seconds"].as_f64());

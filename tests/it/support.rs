@@ -281,6 +281,14 @@ impl Daemon {
         }
     }
 
+    pub async fn until_readiness(&self, code: u16) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.get("/readyz").await.0 != code {
+            assert!(Instant::now() < deadline, "/readyz never answered {code}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub async fn until_phase(&self, stream: &str, phase: &str) -> Value {
         self.until(stream, &format!("in phase {phase}"), |status| status["phase"] == phase).await
     }

@@ -167,14 +167,14 @@ fn pg_date(millis: i64) -> Option<i32> {
     const MIN: i64 = days_from_civil(-4712, 1, 1);
     const MAX: i64 = days_from_civil(5_874_897, 12, 31);
     let day = day_of(millis);
-    (MIN..=MAX).contains(&day).then_some(day - PG_EPOCH_DAYS).and_then(|d| i32::try_from(d).ok())
+    (MIN..=MAX).contains(&day).then(|| day - PG_EPOCH_DAYS).and_then(|d| i32::try_from(d).ok())
 }
 
 /// Microseconds since 2000-01-01, within what `timestamptz` holds (4713 BC to 294276 AD).
 fn pg_timestamp(millis: i64) -> Option<i64> {
     const MIN: i64 = days_from_civil(-4712, 1, 1);
     const MAX: i64 = days_from_civil(294_276, 12, 31);
-    (MIN..=MAX).contains(&day_of(millis)).then_some((millis - PG_EPOCH_DAYS * 86_400_000) * 1000)
+    (MIN..=MAX).contains(&day_of(millis)).then(|| (millis - PG_EPOCH_DAYS * 86_400_000) * 1000)
 }
 
 /// Binary `text[]`: dimensions, null flag, element type, length, lower bound, elements.

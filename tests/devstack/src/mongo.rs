@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mongodb::bson::{Document, doc};
 use mongodb::Client;
+use mongodb::bson::{Document, doc};
 
 use crate::process::{Guarded, User, fresh_folder, tail};
 use crate::{Result, binaries, free_port};
@@ -95,7 +95,9 @@ impl Mongo {
             .collect();
         let settings = doc! { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 };
         let config = doc! { "_id": "rs0", "members": members, "settings": settings };
-        let direct = Client::with_uri_str(format!("mongodb://127.0.0.1:{}/?directConnection=true", self.members[0].port)).await?;
+        let direct =
+            Client::with_uri_str(format!("mongodb://127.0.0.1:{}/?directConnection=true", self.members[0].port))
+                .await?;
         direct.database("admin").run_command(doc! { "replSetInitiate": config }).await?;
         self.wait_for_primary().await
     }
@@ -109,14 +111,19 @@ impl Mongo {
             let write = async { ready.insert_one(doc! { "at": 1 }).await };
             match tokio::time::timeout(Duration::from_secs(5), write).await {
                 Ok(Ok(_)) => return Ok(()),
-                outcome if Instant::now() > deadline => return Err(format!("no primary within a minute: {outcome:?}").into()),
+                outcome if Instant::now() > deadline => {
+                    return Err(format!("no primary within a minute: {outcome:?}").into());
+                }
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
     }
 
     /// Runs something asynchronous on a thread of its own: callers may or may not be in a runtime.
-    fn block_on<'a, F: Future<Output = Result<()>> + 'a>(&'a self, make: impl FnOnce(&'a Self) -> F + Send + 'a) -> Result<()> {
+    fn block_on<'a, F: Future<Output = Result<()>> + 'a>(
+        &'a self,
+        make: impl FnOnce(&'a Self) -> F + Send + 'a,
+    ) -> Result<()> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| -> Result<()> {
                 tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(make(self))
@@ -164,7 +171,9 @@ impl Mongo {
                     break;
                 }
                 if Instant::now() > deadline {
-                    return Err("the oplog was not rolled over within two minutes; start mongod with small_oplog()".into());
+                    return Err(
+                        "the oplog was not rolled over within two minutes; start mongod with small_oplog()".into()
+                    );
                 }
             }
             filler.drop().await?;
@@ -173,7 +182,13 @@ impl Mongo {
     }
 
     /// Sets a `failCommand` failpoint for the clients that call themselves `app_name`.
-    pub async fn fail_command(&self, app_name: &str, mode: Document, commands: &[&str], mut data: Document) -> Result<()> {
+    pub async fn fail_command(
+        &self,
+        app_name: &str,
+        mode: Document,
+        commands: &[&str],
+        mut data: Document,
+    ) -> Result<()> {
         data.insert("failCommands", commands.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>());
         data.insert("appName", app_name);
         let command = doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data };
@@ -190,7 +205,10 @@ impl Mongo {
     /// Makes the primary step down, and waits for the next.
     pub async fn step_down(&self) -> Result<()> {
         let client = self.client().await?;
-        let _ = client.database("admin").run_command(doc! { "replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5, "force": true }).await;
+        let _ = client
+            .database("admin")
+            .run_command(doc! { "replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5, "force": true })
+            .await;
         self.wait_for_primary().await
     }
 

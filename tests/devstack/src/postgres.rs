@@ -30,7 +30,9 @@ impl Postgres {
         let folder = fresh_folder("postgres", user)?;
         let bin = binaries::postgres_bin()?;
         let mut initdb = Command::new(bin.join("initdb"));
-        initdb.args(["-U", "tidemark", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(folder.join("data"));
+        initdb
+            .args(["-U", "tidemark", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
+            .arg(folder.join("data"));
         initdb.current_dir("/").env("LC_ALL", "C");
         user.apply(&mut initdb);
         let output = initdb.output()?;
@@ -45,7 +47,12 @@ impl Postgres {
     fn launch(&mut self, bin: &Path) -> Result<()> {
         let log = self.folder.join("log");
         let durable = if self.options.durable { "on" } else { "off" };
-        let mut arguments = vec!["-D".to_owned(), self.folder.join("data").display().to_string(), "-p".to_owned(), self.port.to_string()];
+        let mut arguments = vec![
+            "-D".to_owned(),
+            self.folder.join("data").display().to_string(),
+            "-p".to_owned(),
+            self.port.to_string(),
+        ];
         let settings = [
             format!("unix_socket_directories={}", self.folder.display()),
             "listen_addresses=127.0.0.1".to_owned(),

@@ -50,7 +50,9 @@ impl User {
             Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
         };
         let found = ids("postgres").or_else(|| ids("nobody"));
-        found.map(|ids| Self(Some(ids))).ok_or_else(|| "Postgres does not run as root, and there is neither a user postgres nor nobody".into())
+        found
+            .map(|ids| Self(Some(ids)))
+            .ok_or_else(|| "Postgres does not run as root, and there is neither a user postgres nor nobody".into())
     }
 
     pub fn own(self, path: &Path) -> Result<()> {
@@ -69,7 +71,14 @@ impl User {
 
 impl Guarded {
     /// Starts a server. `signal` ends it; `remove` goes with it.
-    pub fn spawn(server: &Path, arguments: &[String], log: &Path, signal: &str, remove: Option<&Path>, user: User) -> Result<Self> {
+    pub fn spawn(
+        server: &Path,
+        arguments: &[String],
+        log: &Path,
+        signal: &str,
+        remove: Option<&Path>,
+        user: User,
+    ) -> Result<Self> {
         File::options().create(true).append(true).open(log)?;
         user.own(log)?;
         let mut command = Command::new("/bin/sh");
@@ -118,7 +127,8 @@ pub fn signal(pid: u32, name: &str) -> Result<()> {
 }
 
 fn is_zombie(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
 }
 
 impl Drop for Guarded {

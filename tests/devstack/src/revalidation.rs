@@ -12,10 +12,13 @@ use crate::Result;
 pub const DOCTORS: &str = "doctorsForDB";
 pub const RECOMMENDATIONS: &str = "recommendation";
 
-const FIRST: [&str; 12] = ["Mary", "Aisha", "John", "Siân", "Olu", "Chen", "Zoë", "Rajesh", "Fatima", "Müller", "Ngozi", "Tomasz"];
-const LAST: [&str; 12] = ["O'Neill", "Khan", "Smith", "Davies", "Okafor", "Wei", "Brontë", "Patel", "Hassan", "Jones", "Adeyemi", "Nowak"];
+const FIRST: [&str; 12] =
+    ["Mary", "Aisha", "John", "Siân", "Olu", "Chen", "Zoë", "Rajesh", "Fatima", "Müller", "Ngozi", "Tomasz"];
+const LAST: [&str; 12] =
+    ["O'Neill", "Khan", "Smith", "Davies", "Okafor", "Wei", "Brontë", "Patel", "Hassan", "Jones", "Adeyemi", "Nowak"];
 const BODIES: [&str; 6] = ["1-AIIDWI", "1-AIIDSA", "1-AIIDR8", "1-AIIDWT", "1-AIIDH1", "1-AIIDQQ"];
-const STATUS: [&str; 7] = ["NOT_STARTED", "STARTED", "READY_TO_REVIEW", "READY_TO_SUBMIT", "SUBMITTED_TO_GMC", "COMPLETED", "DRAFT"];
+const STATUS: [&str; 7] =
+    ["NOT_STARTED", "STARTED", "READY_TO_REVIEW", "READY_TO_SUBMIT", "SUBMITTED_TO_GMC", "COMPLETED", "DRAFT"];
 
 fn pick<'a>(rng: &mut Rng, from: &[&'a str]) -> &'a str {
     from[rng.usize(..from.len())]
@@ -187,7 +190,9 @@ impl Revalidation {
                     self.recommendations.swap_remove(place);
                     deletes.push(doc! { "q": { "_id": id }, "limit": 1 });
                 }
-                4..=6 => updates.push(doc! { "q": { "_id": id }, "u": recommendation(&mut self.rng, id, self.doctors) }),
+                4..=6 => {
+                    updates.push(doc! { "q": { "_id": id }, "u": recommendation(&mut self.rng, id, self.doctors) })
+                }
                 _ => {
                     let set = doc! { "$set": { "outcome": pick(&mut self.rng, &["APPROVED", "REJECTED"]) }, "$push": { "comments": "x" } };
                     updates.push(doc! { "q": { "_id": id }, "u": set });
@@ -197,8 +202,16 @@ impl Revalidation {
         self.send(RECOMMENDATIONS, inserts, updates, deletes).await
     }
 
-    async fn send(&self, collection: &str, inserts: Vec<Document>, updates: Vec<Document>, deletes: Vec<Document>) -> Result<()> {
-        for (verb, field, documents) in [("insert", "documents", inserts), ("update", "updates", updates), ("delete", "deletes", deletes)] {
+    async fn send(
+        &self,
+        collection: &str,
+        inserts: Vec<Document>,
+        updates: Vec<Document>,
+        deletes: Vec<Document>,
+    ) -> Result<()> {
+        for (verb, field, documents) in
+            [("insert", "documents", inserts), ("update", "updates", updates), ("delete", "deletes", deletes)]
+        {
             if !documents.is_empty() {
                 let mut command = doc! { verb: collection };
                 command.insert(field, documents);

@@ -1,0 +1,204 @@
+//! The commands and the status address, as a person or a script meets them.
+
+use std::process::Output;
+
+use devstack::Stack;
+use devstack::revalidation::Revalidation;
+use mongodb::bson::{DateTime, doc};
+
+use crate::support::{Config, World, stream};
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn run(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = world.command(arguments).output().unwrap();
+    (output.status.code(), text(&output))
+}
+
+#[tokio::test]
+async fn check_names_what_is_missing_then_passes_and_changes_nothing() {
+    let world = World::new().await;
+    let (code, told) = run(&world, &["check"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("table public.doctor does not exist"), "{told}");
+    assert!(told.contains("run `tidemark migrate`"));
+    assert_eq!(world.scalar::<i64>("select count(*) from pg_namespace where nspname = 'tidemark'").await, 0, "check changes nothing");
+    assert_eq!(run(&world, &["migrate"]).0, Some(0));
+    assert!(run(&world, &["migrate"]).1.contains("nothing to do"));
+    let (code, told) = run(&world, &["check"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("replica set rs0") && told.contains("read from the oplog"), "{told}");
+    world.execute("alter table public.doctor drop column last_name; alter table public.recommendation alter outcome type varchar(9)").await;
+    let (code, told) = run(&world, &["check"]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("column last_name of table public.doctor does not exist"), "{told}");
+    assert!(told.contains("column outcome of table public.recommendation is character varying(9), the configuration says text"), "{told}");
+    let (_, json) = run(&world, &["check", "--json"]);
+    let findings: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(findings.as_array().unwrap().iter().any(|finding| finding["ok"] == false));
+}
+
+#[tokio::test]
+async fn errors_of_configuration_are_told_at_once_with_exit_78_and_usage_with_2() {
+    let world = World::new().await;
+    let output = world.command(&["check", "--offline"]).env("TIDEMARK__BATCH__EVENTS_MAX", "none").env("TIDEMARK__SOURSE__URI", "x").output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let told = text(&output);
+    assert!(told.contains("2 configuration errors") && told.contains("TIDEMARK__BATCH__EVENTS_MAX") && told.contains("did you mean source.uri"), "{told}");
+    assert_eq!(run(&world, &["check", "--offline"]).0, Some(0));
+    let (_, printed) = run(&world, &["check", "--offline", "--print"]);
+    assert!(printed.contains("url = \"***\"") && !printed.contains("postgres://"), "{printed}");
+    assert_eq!(run(&world, &["frobnicate"]).0, Some(2));
+}
+
+#[tokio::test]
+async fn a_dependency_that_is_down_is_named_without_its_secrets() {
+    let port = devstack::free_port().unwrap();
+    let extra = format!("target.url = \"postgres://mary:hunter2@127.0.0.1:{port}/x\"");
+    let world = World::with(Config { extra, ..Config::default() }).await;
+    let (code, told) = run(&world, &["check"]);
+    assert_eq!(code, Some(69), "{told}");
+    assert!(told.contains(&format!("127.0.0.1:{port}/x as mary")), "{told}");
+    assert!(!told.contains("hunter2"));
+    assert_eq!(run(&world, &["status"]).0, Some(69));
+}
+
+#[tokio::test]
+async fn status_is_read_from_postgres_whether_the_daemon_is_up_or_down() {
+    let world = World::new().await;
+    let mut data = Revalidation::new(world.source.clone(), 51);
+    data.load(100, 100).await.unwrap();
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    daemon.until_phase("recommendation", "streaming").await;
+    world.until("the report says streaming", "select bool_and(report ->> 'phase' = 'streaming') from tidemark.lease").await;
+    let (code, told) = run(&world, &["status"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("healthy") && told.contains("streaming"), "{told}");
+    daemon.stop();
+    let (code, told) = run(&world, &["status", "--json"]);
+    assert_eq!(code, Some(2), "{told}");
+    let report: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(report["verdict"], "critical");
+    assert_eq!(report["action"], "nobody follows stream doctor: start tidemark");
+    assert!(report["streams"][0]["position"]["resume_token"].as_str().unwrap().starts_with("82"));
+}
+
+#[tokio::test]
+async fn healthcheck_asks_the_configured_listener() {
+    let port = devstack::free_port().unwrap();
+    let extra = format!("status.listen = \"0.0.0.0:{port}\"");
+    let world = World::with(Config { extra, ..Config::default() }).await;
+    let (code, told) = run(&world, &["healthcheck"]);
+    assert_eq!(code, Some(1), "{told}");
+    let _daemon = world.start();
+    assert_eq!(run(&world, &["healthcheck"]).0, Some(0));
+    let (code, told) = run(&world, &["run"]);
+    assert_eq!(code, Some(78), "a port in use is told: {told}");
+    assert!(told.contains(&port.to_string()));
+}
+
+#[tokio::test]
+async fn the_status_has_the_shape_that_others_rely_on() {
+    let world = World::new().await;
+    world.collection("doctorsForDB").insert_one(doc! { "_id": "1000001", "doctorStatus": "DRAFT" }).await.unwrap();
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.collection("doctorsForDB").insert_one(doc! { "_id": "1000002", "doctorStatus": "DRAFT" }).await.unwrap();
+    daemon.until("doctor", "measured", |s| s["headroom_seconds"].is_number() && s["last_event_at"].is_string()).await;
+    let mut status = daemon.status().await;
+    assert!(status["streams"][0]["history_window_seconds"].as_f64() >= status["streams"][0]["headroom_seconds"].as_f64());
+    status["streams"].as_array_mut().unwrap().truncate(1);
+    let settings = [
+        ("[]", "holder"),
+        ("[]", "source"),
+        ("[]", "phase_since"),
+        ("[]", "last_poll_at"),
+        ("[]", "last_commit_at"),
+        ("[]", "last_event_at"),
+        ("[]", "history_window_seconds"),
+        ("[]", "headroom_seconds"),
+        ("[]", "position"),
+    ];
+    for (_, field) in settings {
+        assert!(!status["streams"][0][field].is_null(), "{field}");
+        status["streams"][0][field] = serde_json::json!(format!("[{field}]"));
+    }
+    insta::assert_json_snapshot!("status", status);
+    let metrics = daemon.get("/metrics").await.1;
+    let names: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    insta::assert_snapshot!("metric_names", names.join("\n"));
+    assert!(daemon.get("/").await.1.contains("<title>tidemark"));
+    assert_eq!(daemon.get("/readyz").await, (200, "{\"ready\":true,\"reasons\":[]}".to_owned()));
+}
+
+#[test]
+fn the_help_says_what_there_is() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidemark")).arg("--help").output().unwrap();
+    insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test]
+async fn typed_columns_hold_what_fits_and_drift_is_counted() {
+    let columns = "column = [
+        { name = \"c_text\", field = \"text\", type = \"text\", aliases = [\"old.text\"] },
+        { name = \"c_bool\", field = \"bool\", type = \"boolean\" },
+        { name = \"c_int\", field = \"int\", type = \"integer\", required = true },
+        { name = \"c_big\", field = \"big\", type = \"bigint\" },
+        { name = \"c_double\", field = \"double\", type = \"double\" },
+        { name = \"c_numeric\", field = \"numeric\", type = \"numeric\" },
+        { name = \"c_date\", field = \"date\", type = \"date\" },
+        { name = \"c_at\", field = \"at\", type = \"timestamptz\" },
+        { name = \"c_json\", field = \"deep.json\", type = \"jsonb\" },
+        { name = \"c_list\", field = \"list\", type = \"text[]\" } ]";
+    let world = World::with(Config { streams: stream("typed", "typed", columns), ..Config::default() }).await;
+    let decimal: mongodb::bson::Decimal128 = "12345678901234567890.1234567890".parse().unwrap();
+    let fits = |id: &str| {
+        doc! { "_id": id, "old": { "text": "é\0" }, "bool": true, "int": 7.0, "big": 1_i64 << 60, "double": 2.5, "numeric": decimal,
+        "date": DateTime::from_millis(1_700_000_000_000), "at": DateTime::from_millis(1_700_000_000_123), "deep": { "json": [1, { "a": null }] },
+        "list": ["a", null, "b\"\\,{}", ""] }
+    };
+    // By COPY in the snapshot, by unnest in the stream: the same columns.
+    world.collection("typed").insert_one(fits("copy")).await.unwrap();
+    let daemon = world.start();
+    daemon.until_phase("typed", "streaming").await;
+    world.collection("typed").insert_one(fits("unnest")).await.unwrap();
+    world.collection("typed").insert_one(doc! { "_id": "drift", "text": {}, "bool": "yes", "date": "2020-01-01", "list": [] }).await.unwrap();
+    world.until_equal("typed", "public.typed").await;
+    let row = "select concat_ws('|', c_text, c_bool, c_int, c_big, c_double, c_numeric, c_date, c_at at time zone 'utc', c_json, c_list) from public.typed where id = ";
+    let expected = "é\u{fffd}|t|7|1152921504606846976|2.5|12345678901234567890.1234567890|2023-11-14|2023-11-14 22:13:20.123|[1, {\"a\": null}]|{a,NULL,\"b\\\"\\\\,{}\",\"\"}";
+    for id in ["copy", "unnest"] {
+        assert_eq!(world.scalar::<String>(&format!("{row}'{id}'")).await, expected, "{id}");
+    }
+    assert_eq!(world.scalar::<String>(&format!("{row}'drift'")).await, "{}");
+    let status = daemon.until("typed", "drift is counted", |s| s["drift"].as_array().unwrap().len() == 4).await;
+    assert_eq!(status["drift"], serde_json::json!(["c_bool: type ×1", "c_date: type ×1", "c_int: missing ×1", "c_text: type ×1"]));
+    assert_eq!(daemon.metric("tidemark_drift_fields{kind=\"type\",stream=\"typed\"}").await, 3.0);
+    assert!(daemon.metric("tidemark_characters_replaced_total{stream=\"typed\"}").await >= 2.0);
+}
+
+/// A user without the right to read, and one without the right to write: each is named, halts, and goes on once mended.
+#[tokio::test]
+async fn missing_privileges_halt_with_their_code_and_heal() {
+    let stack = Stack::shared();
+    let database = stack.postgres.database().await.unwrap();
+    let role = devstack::unique("weak");
+    let mut admin = stack.postgres.connect(&database).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create role {role} login; grant create on database {database} to {role}; grant create on schema public to {role}")))
+        .execute(&mut admin)
+        .await
+        .unwrap();
+    let url = stack.postgres.url(&database).replace("tidemark@", &format!("{role}@"));
+    let world = World::of(&stack.mongo.uri(), &url, Config { streams: stream("one", "one", ""), ..Config::default() }).await;
+    let daemon = world.start();
+    daemon.until_phase("one", "streaming").await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("alter table public.one owner to tidemark; revoke all on public.one from {role}"))).execute(&mut admin).await.unwrap();
+    world.collection("one").insert_one(doc! { "_id": 1 }).await.unwrap();
+    let halted = daemon.until_phase("one", "halted").await;
+    assert_eq!(halted["halt_code"], "target_unauthorised", "{halted:#}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("grant select, insert, update, delete on public.one to {role}"))).execute(&mut admin).await.unwrap();
+    daemon.until_phase("one", "streaming").await;
+    assert_eq!(world.until_equal("one", "public.one").await, 1);
+}
