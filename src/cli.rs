@@ -259,8 +259,8 @@ fn table(report: &Report) -> String {
     }
     let _ = writeln!(
         out,
-        "\n{:<20} {:<13} {:>8} {:>10} {:>12} {:>12}  {}",
-        "STREAM", "PHASE", "LAG", "HEADROOM", "EVENTS", "ROWS", "POSITION"
+        "\n{:<20} {:<13} {:>8} {:>10} {:>12} {:>12}  POSITION",
+        "STREAM", "PHASE", "LAG", "HEADROOM", "EVENTS", "ROWS"
     );
     for stream in &report.streams {
         let headroom = stream.headroom_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h", s / 3600.0));

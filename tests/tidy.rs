@@ -1,6 +1,11 @@
 //! The house rules that a test can hold: who may import whom, lengths, and that the docs name what the code has.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "in a test, a failed expectation ends the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "in a test, a failed expectation ends the test"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +25,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("apply", &["settings", "failpoint", "postgres", "checkpoint", "source", "batch", "status"]),
     ("resync", &["settings", "source", "apply"]),
     ("status", &[]),
-    ("pipeline", &["settings", "failpoint", "retry", "postgres", "checkpoint", "source", "batch", "apply", "resync", "status"]),
+    (
+        "pipeline",
+        &["settings", "failpoint", "retry", "postgres", "checkpoint", "source", "batch", "apply", "resync", "status"],
+    ),
     ("ops", &["settings", "retry", "postgres", "checkpoint", "source", "batch", "apply", "resync", "status"]),
     ("supervisor", &["settings", "retry", "postgres", "checkpoint", "source", "apply", "status", "pipeline", "ops"]),
     ("cli", &["settings", "postgres", "checkpoint", "status", "ops", "supervisor", "telemetry"]),
@@ -75,7 +83,10 @@ fn imports_run_one_way() {
         for (number, line) in text.lines().enumerate() {
             for part in line.split("crate::").skip(1) {
                 let name: String = part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
-                let fine = name.is_empty() || name == module || ["error", "model"].contains(&name.as_str()) || may.contains(&name.as_str());
+                let fine = name.is_empty()
+                    || name == module
+                    || ["error", "model"].contains(&name.as_str())
+                    || may.contains(&name.as_str());
                 assert!(fine, "{}:{}: {module} may not import {name}", path.display(), number + 1);
             }
         }
@@ -94,15 +105,33 @@ fn files_and_functions_are_short() {
         for (number, line) in text.lines().enumerate() {
             let indent = line.len() - line.trim_start().len();
             let code = line.trim_start();
-            let heads = ["fn ", "pub fn ", "pub(super) fn ", "pub(crate) fn ", "async fn ", "pub async fn ", "const fn ", "pub const fn "];
-            if begun.is_none() && heads.iter().any(|head| code.starts_with(head)) && !code.ends_with(';') && !code.ends_with('}') {
+            let heads = [
+                "fn ",
+                "pub fn ",
+                "pub(super) fn ",
+                "pub(crate) fn ",
+                "async fn ",
+                "pub async fn ",
+                "const fn ",
+                "pub const fn ",
+            ];
+            if begun.is_none()
+                && heads.iter().any(|head| code.starts_with(head))
+                && !code.ends_with(';')
+                && !code.ends_with('}')
+            {
                 begun = Some((number, indent));
             } else if let Some((start, at)) = begun
                 && indent == at
                 && code.starts_with('}')
             {
                 let length = number - start + 1;
-                assert!(length <= FUNCTION_LINES_MAX, "{}:{}: {length} lines, at most {FUNCTION_LINES_MAX}", path.display(), start + 1);
+                assert!(
+                    length <= FUNCTION_LINES_MAX,
+                    "{}:{}: {length} lines, at most {FUNCTION_LINES_MAX}",
+                    path.display(),
+                    start + 1
+                );
                 begun = None;
             }
         }
@@ -130,7 +159,11 @@ fn every_metric_and_command_stands_in_the_reference() {
     let reference = read("docs/reference.md");
     let board = tidemark::status::Board::new("s", "e", &[("doctor".into(), "db.c".into(), "public.t".into())]);
     let text = board.metrics_text();
-    let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE tidemark_")).filter_map(|rest| rest.split(' ').next()).collect();
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE tidemark_"))
+        .filter_map(|rest| rest.split(' ').next())
+        .collect();
     assert!(names.len() > 30, "{names:?}");
     for name in names {
         let stands = [format!("`{name}`"), format!("`{name}{{")].iter().any(|form| reference.contains(form));
@@ -148,7 +181,9 @@ fn every_dependency_has_its_reason() {
     let section = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
     let table = architecture.split("## Dependencies").nth(1).unwrap();
     for name in section.lines().filter_map(|line| line.split(" = ").next()).filter(|name| !name.trim().is_empty()) {
-        let listed = table.lines().any(|row| row.split('|').nth(1).is_some_and(|cell| cell.split(',').any(|part| part.trim() == name)));
+        let listed = table
+            .lines()
+            .any(|row| row.split('|').nth(1).is_some_and(|cell| cell.split(',').any(|part| part.trim() == name)));
         assert!(listed, "{name} has no reason in docs/architecture.md");
     }
 }
@@ -156,7 +191,9 @@ fn every_dependency_has_its_reason() {
 #[test]
 fn the_readme_names_files_that_are_there() {
     let readme = read("README.md");
-    for link in readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.starts_with("http")) {
+    for link in
+        readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.starts_with("http"))
+    {
         assert!(root().join(link).exists(), "README links to {link}, which is not there");
     }
 }

@@ -55,7 +55,7 @@ pub async fn backlog(source: &Database, shape: Shape, events: usize) {
         let mut key = || gmc_number((rng.f64().powi(2) * next as f64) as usize);
         let mut updates: Vec<Document> = Vec::new();
         for n in 0..left {
-            let set = doc! { "$set": { "doctorStatus": "STARTED", "lastUpdatedDate": DateTime::from_millis(((made + n) * 1000) as i64) } };
+            let set = doc! { "$set": { "doctorStatus": "STARTED", "lastUpdatedDate": DateTime::from_millis(i64::try_from((made + n) * 1000).unwrap()) } };
             updates.push(doc! { "q": { "_id": key() }, "u": set });
         }
         let mut changed = inserted;

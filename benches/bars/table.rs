@@ -40,7 +40,7 @@ impl Bar {
 }
 
 pub fn print(bars: &[Bar]) {
-    println!("\n{:<46} {:>10} {:>10}  {:<4} {}", "BAR", "FIGURE", "LIMIT", "", "");
+    println!("\n{:<46} {:>10} {:>10}", "BAR", "FIGURE", "LIMIT");
     for bar in bars {
         let figure = format!("{:.2} {}", bar.figure, bar.unit);
         let verdict = if bar.holds() { "ok" } else { "MISSED" };

@@ -12,8 +12,8 @@ use crate::settings::Column;
 #[derive(Debug, Clone)]
 pub struct Mapping {
     columns: Vec<Column>,
-    /// Top-level field names that columns begin at, with their slot.
-    heads: HashMap<Box<[u8]>, usize>,
+    /// Top-level field names that columns begin at, each once; a slot is an index into this.
+    heads: Vec<Box<str>>,
     /// For each column, for each of its paths: the slot of its head.
     slots: Vec<Vec<usize>>,
 }
@@ -62,10 +62,13 @@ impl Drift {
 
 impl Mapping {
     pub fn new(columns: &[Column]) -> Self {
-        let mut heads: HashMap<Box<[u8]>, usize> = HashMap::new();
+        let mut heads: Vec<Box<str>> = Vec::new();
         let mut slot = |path: &Vec<Box<str>>| {
-            let next = heads.len();
-            path.first().map_or(0, |head| *heads.entry(head.as_bytes().into()).or_insert(next))
+            let head = path.first().cloned().unwrap_or_default();
+            heads.iter().position(|known| *known == head).unwrap_or_else(|| {
+                heads.push(head);
+                heads.len() - 1
+            })
         };
         let slots = columns.iter().map(|column| column.paths.iter().map(&mut slot).collect()).collect();
         Self { columns: columns.to_vec(), heads, slots }
@@ -126,10 +129,17 @@ impl Mapping {
     /// One pass over the document finds every field a column begins at.
     fn find_heads<'a>(&self, document: Doc<'a>) -> Result<Vec<Option<Value<'a>>>, Malformed> {
         let mut found = vec![None; self.heads.len()];
+        // Fields mostly come in the order they are configured in: the next one is looked for first.
+        let mut next = 0;
         for element in document.elements() {
             let (key, value) = element?;
-            if let Some(slot) = self.heads.get(key).and_then(|&slot| found.get_mut(slot)) {
-                *slot = Some(value);
+            let here = self.heads.get(next).is_some_and(|head| head.as_bytes() == key);
+            let slot = if here { Some(next) } else { self.heads.iter().position(|head| head.as_bytes() == key) };
+            if let Some(slot) = slot {
+                next = slot + 1;
+                if let Some(place) = found.get_mut(slot) {
+                    *place = Some(value);
+                }
             }
         }
         Ok(found)

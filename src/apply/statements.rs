@@ -34,7 +34,7 @@ impl Statements {
     }
 
     /// Those that can be prepared, with their names.
-    pub fn preparable(&self) -> [(&'static str, &Arc<str>); 3] {
+    pub const fn preparable(&self) -> [(&'static str, &Arc<str>); 3] {
         [("upsert", &self.upsert), ("delete", &self.delete), ("exists", &self.any)]
     }
 }

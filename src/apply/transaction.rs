@@ -33,8 +33,8 @@ pub struct Walk {
 #[derive(Debug, Default)]
 pub struct Work {
     pub rows: Rows,
-    /// The table was empty before the walk began: COPY, and upsert only if a row turns out to be there.
-    pub copy: bool,
+    /// The first so many rows are not expected to be in the table yet: they take the fast road.
+    pub fresh: usize,
     pub deletes: Deletes,
     pub dead: Vec<DeadLetter>,
     /// The position after this work; `None` leaves the stored one.
@@ -87,17 +87,20 @@ pub struct Applied {
     pub dead_letters: u64,
     /// Dead letters by the operation of their event, in the order of [`Operation::ROWS`].
     pub dead_by_operation: [u64; 4],
+    /// Fresh rows were there already: a replay, for which COPY is no shortcut.
+    pub copy_refused: bool,
 }
+
+/// Fewer rows than this are not worth COPY's round trips.
+const COPY_MIN: usize = 100;
 
 /// How rows are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Road {
-    Copy,
-    Upsert,
+    /// Fresh rows by COPY if `copy` says so (and by upsert after all, if one of them is there), the rest by upsert.
+    Fast { copy: bool },
     /// Halve and halve again until each row that cannot be stored stands alone; at most this many may.
-    Bisect {
-        allowance: u64,
-    },
+    Bisect { allowance: u64 },
 }
 
 /// One stream's table and the statements for it.
@@ -121,11 +124,12 @@ impl Scribe<'_> {
         let mut done = Applied::default();
         let mut refused = Vec::new();
         if !work.rows.is_empty() {
-            done.rows_changed = match road {
-                Road::Copy => self.copy(connection, &work.rows).await?,
-                Road::Upsert => self.upsert(connection, &work.rows, 0..work.rows.len()).await?,
-                Road::Bisect { allowance } => self.bisect(connection, &work.rows, allowance, &mut refused).await?,
-            };
+            match road {
+                Road::Fast { copy } => self.fast(connection, work, copy, &mut done).await?,
+                Road::Bisect { allowance } => {
+                    done.rows_changed = self.bisect(connection, &work.rows, allowance, &mut refused).await?;
+                }
+            }
         }
         let stored = crate::status::count(work.rows.len() - refused.len());
         done.rows_unchanged = stored.saturating_sub(done.rows_changed);
@@ -150,6 +154,36 @@ impl Scribe<'_> {
         Ok(done)
     }
 
+    /// COPY costs Postgres half of what an upsert does, but stops at a row that is there already.
+    async fn fast(
+        &self,
+        connection: &mut PgConnection,
+        work: &Work,
+        copy: bool,
+        done: &mut Applied,
+    ) -> Result<(), Fault> {
+        let rows = &work.rows;
+        let mut copied = 0;
+        if copy && work.fresh >= COPY_MIN {
+            self.plain(connection, "savepoint fresh").await?;
+            match self.copy(connection, rows, 0..work.fresh).await {
+                Ok(count) => {
+                    copied = work.fresh;
+                    done.rows_changed += count;
+                }
+                Err(fault) if fault.class == Class::Record => {
+                    done.copy_refused = true;
+                    self.plain(connection, "rollback to savepoint fresh").await?;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        if copied < rows.len() {
+            done.rows_changed += self.upsert(connection, rows, copied..rows.len()).await?;
+        }
+        Ok(())
+    }
+
     async fn upsert(&self, connection: &mut PgConnection, rows: &Rows, range: Range<usize>) -> Result<u64, Fault> {
         let mut arguments = PgArguments::default();
         let mut columns = Columns::new(rows, range);
@@ -160,12 +194,12 @@ impl Scribe<'_> {
         Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
     }
 
-    async fn copy(&self, connection: &mut PgConnection, rows: &Rows) -> Result<u64, Fault> {
+    async fn copy(&self, connection: &mut PgConnection, rows: &Rows, range: Range<usize>) -> Result<u64, Fault> {
         const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
         let call = async {
             let mut sink = connection.copy_in_raw(&self.statements.copy).await?;
             let mut buffer = SIGNATURE.to_vec();
-            for index in 0..rows.len() {
+            for index in range {
                 buffer.extend_from_slice(rows.tuple(index).unwrap_or_default());
                 if buffer.len() > 256 << 10 {
                     sink.send(buffer.as_slice()).await?;
@@ -195,7 +229,7 @@ impl Scribe<'_> {
         refused: &mut Vec<(usize, Fault)>,
     ) -> Result<u64, Fault> {
         let mut changed = 0;
-        let mut ranges = vec![0..rows.len()];
+        let mut ranges: Vec<Range<usize>> = Vec::from([0..rows.len()]);
         while let Some(range) = ranges.pop() {
             self.plain(connection, "savepoint part").await?;
             match self.upsert(connection, rows, range.clone()).await {

@@ -24,7 +24,11 @@ pub struct Writer {
     connection: Option<PgConnection>,
     /// A commit whose answer was lost: the revision it would have made, and what it would have done.
     in_doubt: Option<(i64, Applied)>,
+    /// Batches until COPY is tried again, after rows it took for fresh were there already.
+    no_copy_for: u32,
 }
+
+const NO_COPY_BATCHES: u32 = 4;
 
 impl Writer {
     pub const fn new(
@@ -36,7 +40,7 @@ impl Writer {
         limits: Record,
     ) -> Self {
         let rate = RateWindow::new(limits);
-        Self { target, checkpoints, lease, columns, statements, rate, connection: None, in_doubt: None }
+        Self { target, checkpoints, lease, columns, statements, rate, connection: None, in_doubt: None, no_copy_for: 0 }
     }
 
     /// Commits a piece of work, once. After a transient error, call again with the same work: it is first found out
@@ -53,13 +57,19 @@ impl Writer {
         Ok(done)
     }
 
-    /// COPY gives way to upsert when a row is already there, upsert to bisection when a row cannot be stored.
+    /// The fast road gives way to bisection when a row cannot be stored.
     async fn attempt(&mut self, work: &Work) -> Result<Applied, Fault> {
         let bisect = Road::Bisect { allowance: self.rate.allowance() };
-        let roads = if work.copy { [Road::Copy, Road::Upsert, bisect] } else { [Road::Upsert, bisect, bisect] };
-        for road in roads {
+        self.no_copy_for = self.no_copy_for.saturating_sub(1);
+        for road in [Road::Fast { copy: self.no_copy_for == 0 }, bisect] {
             match self.transact(work, road).await {
                 Err(fault) if fault.class == Class::Record => {}
+                Ok(done) => {
+                    if done.copy_refused {
+                        self.no_copy_for = NO_COPY_BATCHES;
+                    }
+                    return Ok(done);
+                }
                 other => return other,
             }
         }
@@ -93,7 +103,7 @@ impl Writer {
         road: Road,
     ) -> Result<(Option<Applied>, i64), Fault> {
         let deadline = self.target.deadline();
-        let mut transaction: Transaction<'_, _> = within(deadline, connection.begin()).await?;
+        let mut transaction: Transaction<'_, _> = within(deadline, connection.begin_with(begin(work))).await?;
         failpoint::hit("apply.begun");
         let fence = Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
         let scribe = Scribe {
@@ -134,4 +144,11 @@ impl Writer {
         tracing::info!(stream = self.lease.stream(), revision, landed, "commit in doubt resolved");
         Ok(landed.then_some(done))
     }
+}
+
+/// A chunk of a walk need not wait for the disk: should Postgres lose it in a crash, the walk's place is lost with it and
+/// the chunk is walked again. What comes after it, and the walk's end, waits for everything before.
+fn begin(work: &Work) -> &'static str {
+    let chunk = work.walk.as_ref().is_some_and(|walk| !walk.completed);
+    if chunk { "begin; set local synchronous_commit = off" } else { "begin" }
 }

@@ -71,7 +71,7 @@ pub fn plan(events: &[EventRef]) -> Plan<'_> {
             }
         };
         plan.count(event.operation);
-        plan.written_at_millis.push(written_at_millis(wall_time(bytes), event.cluster_time));
+        plan.written_at_millis.push(written_at_millis(event.wall_time_millis, event.cluster_time));
         plan.last_event = Some(event.cluster_time);
         match change(index, &event) {
             Ok(change) => plan.keep(change, &mut last),
@@ -125,11 +125,6 @@ fn change<'a>(index: usize, event: &Event<'a>) -> Result<Change<'a>, String> {
 
 fn unreadable(event: usize, error: Malformed) -> Broken {
     Broken { event, operation: "unreadable", cluster_time: None, error: error.to_string() }
-}
-
-/// `wallTime`, which events carry from MongoDB 6.0 on.
-fn wall_time(bytes: &[u8]) -> Option<i64> {
-    Doc::new(bytes).ok()?.get("wallTime").ok()??.as_date()
 }
 
 #[cfg(test)]

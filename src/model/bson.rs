@@ -80,6 +80,7 @@ impl<'a> Doc<'a> {
     }
 }
 
+#[derive(Debug)]
 pub struct Elements<'a> {
     rest: &'a [u8],
 }
@@ -139,7 +140,7 @@ fn value_length(kind: u8, bytes: &[u8]) -> Result<usize, Malformed> {
 }
 
 fn c_string_length(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|&b| b == 0)
+    memchr::memchr(0, bytes)
 }
 
 fn read_length(bytes: &[u8]) -> Option<usize> {

@@ -67,13 +67,15 @@ pub struct Event<'a> {
     pub id: Option<Value<'a>>,
     /// The document after the change, where the event carries it.
     pub document: Option<Doc<'a>>,
+    /// The server's wall clock when the event was written, in milliseconds since 1970; from MongoDB 6.0 on.
+    pub wall_time_millis: Option<i64>,
 }
 
 impl<'a> Event<'a> {
     /// # Errors
     /// The bytes are malformed, or a field every event has is missing.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let (mut token, mut name, mut time, mut key, mut document) = (None, None, None, None, None);
+        let (mut token, mut name, mut time, mut key, mut document, mut wall) = (None, None, None, None, None, None);
         for element in Doc::new(bytes)?.elements() {
             let (field, value) = element?;
             match field {
@@ -82,6 +84,7 @@ impl<'a> Event<'a> {
                 b"clusterTime" => time = value.as_timestamp(),
                 b"documentKey" => key = value.as_document(),
                 b"fullDocument" => document = value.as_document(),
+                b"wallTime" => wall = value.as_date(),
                 _ => {}
             }
         }
@@ -101,6 +104,7 @@ impl<'a> Event<'a> {
             token: token.ok_or(Malformed("event without a resume token"))?,
             id,
             document,
+            wall_time_millis: wall,
         })
     }
 

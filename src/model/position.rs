@@ -30,9 +30,7 @@ impl ClusterTime {
     }
 
     pub const fn seconds(self) -> u32 {
-        #[expect(clippy::cast_possible_truncation, reason = "a u64 shifted right by 32 fits in a u32")]
-        let seconds = (self.0 >> 32) as u32;
-        seconds
+        (self.0 >> 32) as u32
     }
 
     pub const fn increment(self) -> u32 {

@@ -154,13 +154,23 @@ impl Preparer {
         prepared.written_at_millis.clone_from(&plan.written_at_millis);
         prepared.last_event = plan.last_event;
         let work = &mut prepared.work;
-        for change in &plan.changes {
+        // Inserts first: they are the rows not expected to be there.
+        let (inserts, others): (Vec<_>, Vec<_>) =
+            plan.changes.iter().partition(|change| change.operation == Operation::Insert);
+        let fresh = inserts.len();
+        for (place, change) in inserts.into_iter().chain(others).enumerate() {
+            if place == fresh {
+                work.fresh = work.rows.len();
+            }
             if change.operation == Operation::Delete {
                 work.deletes.push(change.id.clone(), change.cluster_time);
             } else if let Some(document) = change.document {
                 let letter = self.encode_one(change, document, events, &mut work.rows, &mut prepared.drift);
                 work.dead.extend(letter);
             }
+        }
+        if fresh == plan.changes.len() {
+            work.fresh = work.rows.len();
         }
         work.dead.extend(plan.broken.iter().map(|broken| DeadLetter {
             document_id: None,

@@ -7,6 +7,7 @@ use crate::error::{Class, Fault};
 use crate::model::position::{Position, ResumeToken};
 use crate::retry::Backoff;
 use crate::source::{Feed, FeedOptions, Reply};
+use crate::status::Answer;
 
 /// Reads until the receiver goes away or an error needs more than patience. The error is the last thing sent.
 pub async fn read(
@@ -42,7 +43,7 @@ struct Reader {
     feed: Option<Feed>,
     /// The server refused the token once; a refusal at open can be transient, so it is asked a second time.
     refused_once: bool,
-    /// The next reply is the one that opening asked for: empty, and no proof that the history is there.
+    /// The next reply is the one that opening asked for.
     just_opened: bool,
 }
 
@@ -104,16 +105,23 @@ impl Reader {
     }
 
     fn took(&mut self, reply: &Reply) {
-        let proves_nothing = std::mem::take(&mut self.just_opened) && reply.is_empty();
-        if proves_nothing {
-            return;
+        let moved = !reply.is_empty() || reply.token.as_ref().is_some_and(|token| *token != self.after);
+        let answer = match (std::mem::take(&mut self.just_opened), moved) {
+            (_, true) => Answer::Moved,
+            (true, false) => Answer::Opened,
+            (false, false) => Answer::Still,
+        };
+        self.context.status.polled(reply.operation_time, reply.is_empty(), answer);
+        if answer != Answer::Opened {
+            if self.backoff.is_failing() {
+                self.context.status.recovered();
+            }
+            self.backoff.reset();
         }
-        if self.backoff.is_failing() {
-            self.context.status.recovered();
+        // A server may answer an empty reply or two before it finds that the history after the token is gone.
+        if answer == Answer::Moved {
+            self.refused_once = false;
         }
-        self.backoff.reset();
-        self.refused_once = false;
-        self.context.status.polled(reply.operation_time, reply.is_empty());
         if let Some(token) = &reply.token {
             self.after = token.clone();
         } else if let Some(last) = reply.len().checked_sub(1) {

@@ -168,8 +168,8 @@ impl Walker {
             completed,
         };
         let work = Work {
+            fresh: chunk.rows.len(),
             rows: chunk.rows,
-            copy: true,
             dead: chunk.dead,
             walk: Some(walk),
             events: chunk.documents,

@@ -170,7 +170,8 @@ impl Reader {
     pub fn secret(&mut self, key: &str) -> Secret {
         let inline = self.text(key);
         if let Some((_, shown)) = self.known.last_mut() {
-            *shown = if inline.is_empty() { "\"\"" } else { "\"***\"" }.to_owned();
+            shown.clear();
+            shown.push_str(if inline.is_empty() { "\"\"" } else { "\"***\"" });
         }
         let file_key = format!("{key}_file");
         if !self.leaves.contains_key(&file_key) {

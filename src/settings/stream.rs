@@ -77,13 +77,11 @@ impl Entry<'_> {
     }
 
     fn optional(&mut self, key: &str) -> Option<String> {
-        match self.table.remove(key)?.kind {
-            ValueKind::String(text) => Some(text),
-            _ => {
-                self.problem(key, "must be text in quotes");
-                None
-            }
+        if let ValueKind::String(text) = self.table.remove(key)?.kind {
+            return Some(text);
         }
+        self.problem(key, "must be text in quotes");
+        None
     }
 
     fn word(&mut self, key: &str) -> String {

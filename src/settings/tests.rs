@@ -38,7 +38,8 @@ fn problems(result: Result<Settings, Problems>) -> Vec<String> {
 #[test]
 fn the_defaults_stand_alone_and_follow_both_collections_with_every_field() {
     let settings = Place::new("defaults").load(None, &[]).unwrap();
-    let names: Vec<_> = settings.streams.iter().map(|s| (s.name.as_str(), s.collection.as_str(), s.columns.len())).collect();
+    let names: Vec<_> =
+        settings.streams.iter().map(|s| (s.name.as_str(), s.collection.as_str(), s.columns.len())).collect();
     assert_eq!(names, [("doctor", "doctorsForDB", 12), ("recommendation", "recommendation", 12)]);
     assert_eq!(settings.batch.bytes_max, 8 << 20);
     assert_eq!(settings.lease.duration, Duration::from_secs(15));
@@ -48,7 +49,10 @@ fn the_defaults_stand_alone_and_follow_both_collections_with_every_field() {
 #[test]
 fn later_layers_win_and_the_environment_names_its_file() {
     let place = Place::new("layers");
-    place.file("config/production.toml", "service = \"from-environment-file\"\nbatch.events_max = 1\nlease.duration = \"4s\"");
+    place.file(
+        "config/production.toml",
+        "service = \"from-environment-file\"\nbatch.events_max = 1\nlease.duration = \"4s\"",
+    );
     let given = place.file("given.toml", "environment = \"production\"\nbatch.events_max = 2\nbatch.linger = \"1ms\"");
     let settings = place.load(Some(&given), &[("TIDEMARK__BATCH__EVENTS_MAX", "3"), ("PATH", "ignored")]).unwrap();
     assert_eq!(settings.service, "from-environment-file");
@@ -66,7 +70,9 @@ fn every_error_is_told_at_once_with_its_key_and_layer() {
          [[stream]]\nname = \"a b\"\ncollection = \"c\"\ntable = \"t\"\npost_image = \"always\"\nfilter = 1\n\
          [[stream.column]]\nname = \"doc\"\nfield = \"f\"\ntype = \"varchar\"\nfeild = \"x\"\n",
     );
-    let told = problems(place.load(Some(&given), &[("TIDEMARK__STATUS__LISTEN", "nowhere"), ("TIDEMARK__RESYNC__AUTOMATC", "true")]));
+    let told = problems(
+        place.load(Some(&given), &[("TIDEMARK__STATUS__LISTEN", "nowhere"), ("TIDEMARK__RESYNC__AUTOMATC", "true")]),
+    );
     let text = told.join("\n");
     let layer = given.display().to_string();
     for expected in [

@@ -16,6 +16,12 @@ pub struct Documents {
     cursor: Pin<Box<RawBatchCursor>>,
 }
 
+impl std::fmt::Debug for Documents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Documents").finish_non_exhaustive()
+    }
+}
+
 impl Source {
     /// The documents with these `_id`s, as they are at or after `after`. Missing ones are not answered for.
     ///

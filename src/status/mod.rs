@@ -12,7 +12,7 @@ mod stream;
 pub use board::Board;
 pub use http::serve;
 pub use report::{IncidentReport, PositionReport, Report, ResyncReport, StreamReport, Verdict, judge};
-pub use stream::{Committed, Stream};
+pub use stream::{Answer, Committed, Stream};
 
 /// A length as a count.
 pub fn count(length: usize) -> u64 {

@@ -53,6 +53,17 @@ pub struct Committed<'a> {
     pub took: Duration,
 }
 
+/// What a reply of the source proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing yet: opening asks for an empty reply.
+    Opened,
+    /// The source answers; nothing new.
+    Still,
+    /// Events, or a token further on.
+    Moved,
+}
+
 impl Stream {
     pub(super) fn new(name: &str, source: &str, table: &str, metrics: &Arc<Metrics>) -> Self {
         let report = StreamReport::new(name, source, table);
@@ -62,6 +73,7 @@ impl Stream {
             source_time: None,
             caught_up: false,
             horizon: None,
+            after_probe: None,
             drift: BTreeMap::new(),
         };
         let stream = Self {
@@ -116,7 +128,7 @@ impl Stream {
         if state.report.phase == phase {
             return;
         }
-        state.report.phase = phase.to_owned();
+        phase.clone_into(&mut state.report.phase);
         state.report.phase_since = Utc::now();
         drop(state);
         self.show_phase(phase);
@@ -138,7 +150,7 @@ impl Stream {
         let reason = if fault.hint.is_empty() { fault.message.clone() } else { format!("{fault}; {}", fault.hint) };
         let again = state.report.phase == "halted" && state.report.reason.as_ref() == Some(&reason);
         if state.report.phase != "halted" {
-            state.report.phase = "halted".to_owned();
+            "halted".clone_into(&mut state.report.phase);
             state.report.phase_since = Utc::now();
         }
         state.after_probe = None;
@@ -191,16 +203,18 @@ impl Stream {
     }
 
     /// The source answered; `caught_up` if it had nothing more.
-    pub fn polled(&self, source_time: Option<ClusterTime>, caught_up: bool) {
+    pub fn polled(&self, source_time: Option<ClusterTime>, caught_up: bool, answer: Answer) {
         let now = Utc::now();
         let mut state = self.state();
         state.report.last_poll_at = Some(now);
         state.source_time = source_time.or(state.source_time);
         state.caught_up = caught_up;
         self.measure_lag(&mut state);
+        let lost = state.report.halt_code.as_deref() == Some("history_lost");
+        let proof = if lost { answer == Answer::Moved } else { answer != Answer::Opened };
         drop(state);
         self.metrics.last_poll.with_label_values(&[&*self.name]).set(seconds(now));
-        if caught_up {
+        if caught_up && proof {
             self.proved();
         }
     }

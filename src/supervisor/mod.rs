@@ -152,7 +152,7 @@ impl Daemon {
     }
 
     /// The target, for messages.
-    pub fn target(&self) -> &Target {
+    pub const fn target(&self) -> &Target {
         &self.target
     }
 }

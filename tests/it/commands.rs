@@ -24,7 +24,11 @@ async fn check_names_what_is_missing_then_passes_and_changes_nothing() {
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("table public.doctor does not exist"), "{told}");
     assert!(told.contains("run `tidemark migrate`"));
-    assert_eq!(world.scalar::<i64>("select count(*) from pg_namespace where nspname = 'tidemark'").await, 0, "check changes nothing");
+    assert_eq!(
+        world.scalar::<i64>("select count(*) from pg_namespace where nspname = 'tidemark'").await,
+        0,
+        "check changes nothing"
+    );
     assert_eq!(run(&world, &["migrate"]).0, Some(0));
     assert!(run(&world, &["migrate"]).1.contains("nothing to do"));
     let (code, told) = run(&world, &["check"]);
@@ -34,7 +38,12 @@ async fn check_names_what_is_missing_then_passes_and_changes_nothing() {
     let (code, told) = run(&world, &["check"]);
     assert_eq!(code, Some(1));
     assert!(told.contains("column last_name of table public.doctor does not exist"), "{told}");
-    assert!(told.contains("column outcome of table public.recommendation is character varying(9), the configuration says text"), "{told}");
+    assert!(
+        told.contains(
+            "column outcome of table public.recommendation is character varying(9), the configuration says text"
+        ),
+        "{told}"
+    );
     let (_, json) = run(&world, &["check", "--json"]);
     let findings: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(findings.as_array().unwrap().iter().any(|finding| finding["ok"] == false));
@@ -43,10 +52,20 @@ async fn check_names_what_is_missing_then_passes_and_changes_nothing() {
 #[tokio::test]
 async fn errors_of_configuration_are_told_at_once_with_exit_78_and_usage_with_2() {
     let world = World::new().await;
-    let output = world.command(&["check", "--offline"]).env("TIDEMARK__BATCH__EVENTS_MAX", "none").env("TIDEMARK__SOURSE__URI", "x").output().unwrap();
+    let output = world
+        .command(&["check", "--offline"])
+        .env("TIDEMARK__BATCH__EVENTS_MAX", "none")
+        .env("TIDEMARK__SOURSE__URI", "x")
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(78));
     let told = text(&output);
-    assert!(told.contains("2 configuration errors") && told.contains("TIDEMARK__BATCH__EVENTS_MAX") && told.contains("did you mean source.uri"), "{told}");
+    assert!(
+        told.contains("2 configuration errors")
+            && told.contains("TIDEMARK__BATCH__EVENTS_MAX")
+            && told.contains("did you mean source.uri"),
+        "{told}"
+    );
     assert_eq!(run(&world, &["check", "--offline"]).0, Some(0));
     let (_, printed) = run(&world, &["check", "--offline", "--print"]);
     assert!(printed.contains("url = \"***\"") && !printed.contains("postgres://"), "{printed}");
@@ -73,7 +92,9 @@ async fn status_is_read_from_postgres_whether_the_daemon_is_up_or_down() {
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     daemon.until_phase("recommendation", "streaming").await;
-    world.until("the report says streaming", "select bool_and(report ->> 'phase' = 'streaming') from tidemark.lease").await;
+    world
+        .until("the report says streaming", "select bool_and(report ->> 'phase' = 'streaming') from tidemark.lease")
+        .await;
     let (code, told) = run(&world, &["status"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("healthy") && told.contains("streaming"), "{told}");
@@ -109,7 +130,9 @@ async fn the_status_has_the_shape_that_others_rely_on() {
     world.collection("doctorsForDB").insert_one(doc! { "_id": "1000002", "doctorStatus": "DRAFT" }).await.unwrap();
     daemon.until("doctor", "measured", |s| s["headroom_seconds"].is_number() && s["last_event_at"].is_string()).await;
     let mut status = daemon.status().await;
-    assert!(status["streams"][0]["history_window_seconds"].as_f64() >= status["streams"][0]["headroom_seconds"].as_f64());
+    assert!(
+        status["streams"][0]["history_window_seconds"].as_f64() >= status["streams"][0]["headroom_seconds"].as_f64()
+    );
     status["streams"].as_array_mut().unwrap().truncate(1);
     let settings = [
         ("[]", "holder"),
@@ -165,7 +188,11 @@ async fn typed_columns_hold_what_fits_and_drift_is_counted() {
     let daemon = world.start();
     daemon.until_phase("typed", "streaming").await;
     world.collection("typed").insert_one(fits("unnest")).await.unwrap();
-    world.collection("typed").insert_one(doc! { "_id": "drift", "text": {}, "bool": "yes", "date": "2020-01-01", "list": [] }).await.unwrap();
+    world
+        .collection("typed")
+        .insert_one(doc! { "_id": "drift", "text": {}, "bool": "yes", "date": "2020-01-01", "list": [] })
+        .await
+        .unwrap();
     world.until_equal("typed", "public.typed").await;
     let row = "select concat_ws('|', c_text, c_bool, c_int, c_big, c_double, c_numeric, c_date, c_at at time zone 'utc', c_json, c_list) from public.typed where id = ";
     let expected = "é\u{fffd}|t|7|1152921504606846976|2.5|12345678901234567890.1234567890|2023-11-14|2023-11-14 22:13:20.123|[1, {\"a\": null}]|{a,NULL,\"b\\\"\\\\,{}\",\"\"}";
@@ -174,7 +201,10 @@ async fn typed_columns_hold_what_fits_and_drift_is_counted() {
     }
     assert_eq!(world.scalar::<String>(&format!("{row}'drift'")).await, "{}");
     let status = daemon.until("typed", "drift is counted", |s| s["drift"].as_array().unwrap().len() == 4).await;
-    assert_eq!(status["drift"], serde_json::json!(["c_bool: type ×1", "c_date: type ×1", "c_int: missing ×1", "c_text: type ×1"]));
+    assert_eq!(
+        status["drift"],
+        serde_json::json!(["c_bool: type ×1", "c_date: type ×1", "c_int: missing ×1", "c_text: type ×1"])
+    );
     assert_eq!(daemon.metric("tidemark_drift_fields{kind=\"type\",stream=\"typed\"}").await, 3.0);
     assert!(daemon.metric("tidemark_characters_replaced_total{stream=\"typed\"}").await >= 2.0);
 }
@@ -191,14 +221,23 @@ async fn missing_privileges_halt_with_their_code_and_heal() {
         .await
         .unwrap();
     let url = stack.postgres.url(&database).replace("tidemark@", &format!("{role}@"));
-    let world = World::of(&stack.mongo.uri(), &url, Config { streams: stream("one", "one", ""), ..Config::default() }).await;
+    let world =
+        World::of(&stack.mongo.uri(), &url, Config { streams: stream("one", "one", ""), ..Config::default() }).await;
     let daemon = world.start();
     daemon.until_phase("one", "streaming").await;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("alter table public.one owner to tidemark; revoke all on public.one from {role}"))).execute(&mut admin).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "alter table public.one owner to tidemark; revoke all on public.one from {role}"
+    )))
+    .execute(&mut admin)
+    .await
+    .unwrap();
     world.collection("one").insert_one(doc! { "_id": 1 }).await.unwrap();
     let halted = daemon.until_phase("one", "halted").await;
     assert_eq!(halted["halt_code"], "target_unauthorised", "{halted:#}");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("grant select, insert, update, delete on public.one to {role}"))).execute(&mut admin).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("grant select, insert, update, delete on public.one to {role}")))
+        .execute(&mut admin)
+        .await
+        .unwrap();
     daemon.until_phase("one", "streaming").await;
     assert_eq!(world.until_equal("one", "public.one").await, 1);
 }

@@ -16,7 +16,7 @@ async fn a_silent_collection_keeps_its_place_while_others_roll_the_oplog() {
     let friday = daemon.until("recommendation", "has a position", |s| s["phase"] == "streaming").await;
     world.until_equal("recommendation", "public.recommendation").await;
 
-    mongo.roll_oplog(3).await.unwrap();
+    mongo.roll_oplog_gently(3).await.unwrap();
     daemon
         .until("recommendation", "moved on in silence", |s| {
             s["position"]["cluster_time"] != friday["position"]["cluster_time"]

@@ -89,8 +89,10 @@ async fn killed_in_the_middle_the_walk_goes_on_where_it_was() {
     let daemon = world.start();
     daemon.until_phase("odd", "streaming").await;
     world.until_equal("odd", "public.odd").await;
-    let (walks, read): (i64, i64) =
-        sqlx::query_as("select count(*), max(documents_read) from tidemark.resync").fetch_one(&mut world.pg().await).await.unwrap();
+    let (walks, read): (i64, i64) = sqlx::query_as("select count(*), max(documents_read) from tidemark.resync")
+        .fetch_one(&mut world.pg().await)
+        .await
+        .unwrap();
     assert_eq!(walks, 1, "one walk, resumed");
     assert!(read <= 3_000 + 6, "no chunk was read twice: {read}");
     assert!(daemon.log().contains("walk under way"));
@@ -116,7 +118,8 @@ async fn changes_at_every_moment_of_the_walk_converge() {
         }
     });
     let daemon = world.start();
-    let walking = daemon.until("odd", "is walking", |s| s["phase"] == "snapshotting" || s["phase"] == "streaming").await;
+    let walking =
+        daemon.until("odd", "is walking", |s| s["phase"] == "snapshotting" || s["phase"] == "streaming").await;
     assert_eq!(walking["source"], format!("{}.odd", world.name));
     working.await.unwrap();
     daemon.until_phase("odd", "streaming").await;
@@ -148,7 +151,10 @@ async fn documents_as_large_as_they_come_pass_through() {
     daemon.until_phase("odd", "streaming").await;
     collection.insert_one(large(3, 'b')).await.unwrap();
     collection.replace_one(doc! { "_id": 0 }, large(0, 'c')).await.unwrap();
-    collection.update_one(doc! { "_id": 1 }, doc! { "$set": { "data": "d".repeat(16 * 1024 * 1024 - 64) } }).await.unwrap();
+    collection
+        .update_one(doc! { "_id": 1 }, doc! { "$set": { "data": "d".repeat(16 * 1024 * 1024 - 64) } })
+        .await
+        .unwrap();
     collection.insert_one(doc! { "_id": 9 }).await.unwrap();
     assert_eq!(world.until_equal("odd", "public.odd").await, 5);
     assert_eq!(world.scalar::<i64>("select count(*) from tidemark.dead_letter").await, 0);

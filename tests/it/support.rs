@@ -105,7 +105,7 @@ impl World {
             let text = daemon.log();
             let found = text.split("status at http://").nth(1).and_then(|rest| rest.split('/').next());
             if let Some(address) = found {
-                daemon.address = address.to_owned();
+                address.clone_into(&mut daemon.address);
                 return daemon;
             }
             assert!(Instant::now() < deadline && daemon.is_running(), "the daemon did not start:\n{text}");

@@ -109,7 +109,8 @@ async fn postgres_killed_and_restarted_is_waited_for() {
 
 #[tokio::test]
 async fn an_election_is_followed_through() {
-    let mut mongo = Mongo::start(&MongoOptions { members: 3, cache_gigabytes: 0.25, ..MongoOptions::default() }).unwrap();
+    let mut mongo =
+        Mongo::start(&MongoOptions { members: 3, cache_gigabytes: 0.25, ..MongoOptions::default() }).unwrap();
     let database = Stack::shared().postgres.database().await.unwrap();
     let world = World::of(&mongo.uri(), &Stack::shared().postgres.url(&database), Config::default()).await;
     let mut data = Revalidation::new(world.source.clone(), 44);
@@ -131,7 +132,9 @@ async fn an_election_is_followed_through() {
 
 #[tokio::test]
 async fn a_dropped_or_renamed_collection_halts_its_stream_and_leaves_the_table() {
-    for (what, command) in [("drop", doc! { "drop": DOCTORS }), ("rename", doc! {}), ("dropDatabase", doc! { "dropDatabase": 1 })] {
+    for (what, command) in
+        [("drop", doc! { "drop": DOCTORS }), ("rename", doc! {}), ("dropDatabase", doc! { "dropDatabase": 1 })]
+    {
         let world = World::new().await;
         let doctors = world.collection(DOCTORS);
         doctors.insert_one(doc! { "_id": "1000001", "doctorStatus": "DRAFT" }).await.unwrap();
@@ -149,7 +152,11 @@ async fn a_dropped_or_renamed_collection_halts_its_stream_and_leaves_the_table()
         let stream = daemon.until_phase("doctor", "halted").await;
         assert_eq!(stream["halt_code"], "source_dropped", "{what}");
         assert!(stream["reason"].as_str().unwrap().contains(DOCTORS));
-        assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 2, "{what}: what came before is there");
+        assert_eq!(
+            world.scalar::<i64>("select count(*) from public.doctor").await,
+            2,
+            "{what}: what came before is there"
+        );
         assert_eq!(daemon.status().await["verdict"], "critical");
         if what != "dropDatabase" {
             assert_eq!(daemon.stream("recommendation").await["phase"], "streaming", "the other never left");
@@ -160,7 +167,9 @@ async fn a_dropped_or_renamed_collection_halts_its_stream_and_leaves_the_table()
 /// Each class of code, at open and in mid-stream, does what its class says.
 #[tokio::test]
 async fn codes_answered_at_open_and_in_mid_stream_do_what_their_class_says() {
-    let world = World::with(Config { extra: "retry.escalate_after = \"1s\"".into(), streams: stream("doctor", DOCTORS, "") }).await;
+    let world =
+        World::with(Config { extra: "retry.escalate_after = \"1s\"".into(), streams: stream("doctor", DOCTORS, "") })
+            .await;
     let mongo = &Stack::shared().mongo;
     let doctors = world.collection(DOCTORS);
     doctors.insert_one(doc! { "_id": "first" }).await.unwrap();
@@ -188,10 +197,16 @@ async fn codes_answered_at_open_and_in_mid_stream_do_what_their_class_says() {
             let mode: Bson = if halt_code.is_some() { "alwaysOn".into() } else { doc! { "times": 3 }.into() };
             set_failpoint(mongo, &world.name, mode, &commands, code).await;
             if let Some(halt_code) = halt_code {
-                let halted = daemon.until("doctor", &format!("halted by {code} at {command}"), |s| s["halt_code"] == halt_code).await;
+                let halted = daemon
+                    .until("doctor", &format!("halted by {code} at {command}"), |s| s["halt_code"] == halt_code)
+                    .await;
                 assert_eq!(halted["phase"], "halted");
             } else {
-                daemon.until("doctor", &format!("retries after {code} at {command}"), |s| s["retrying"].as_u64() > Some(0)).await;
+                daemon
+                    .until("doctor", &format!("retries after {code} at {command}"), |s| {
+                        s["retrying"].as_u64() > Some(0)
+                    })
+                    .await;
             }
             mongo.clear_failpoint().await.unwrap();
             daemon.until("doctor", "goes on by itself", |s| s["phase"] == "streaming" && s["retrying"] == 0).await;
@@ -223,7 +238,10 @@ async fn a_row_that_cannot_be_stored_is_set_aside_whole_and_the_rest_goes_on() {
     world.collection("odd").insert_many(&documents).await.unwrap();
     world.until("the good ones are there", "select count(*) = 500 from public.odd").await;
     let (document_id, operation, event): (String, String, Vec<u8>) =
-        sqlx::query_as("select document_id, operation, event from tidemark.dead_letter").fetch_one(&mut world.pg().await).await.unwrap();
+        sqlx::query_as("select document_id, operation, event from tidemark.dead_letter")
+            .fetch_one(&mut world.pg().await)
+            .await
+            .unwrap();
     assert_eq!((document_id, operation.as_str()), (random, "insert"));
     let event: mongodb::bson::Document = mongodb::bson::deserialize_from_slice(&event).unwrap();
     assert_eq!(event.get_document("fullDocument").unwrap(), &documents[250]);

@@ -11,7 +11,8 @@ fn token(seconds: u32) -> Document {
 
 fn event(operation: &str, id: i32, seconds: u32, full: bool) -> Document {
     let time = Timestamp { time: seconds, increment: 1 };
-    let mut event = doc! { "_id": token(seconds), "operationType": operation, "clusterTime": time, "documentKey": { "_id": id } };
+    let mut event =
+        doc! { "_id": token(seconds), "operationType": operation, "clusterTime": time, "documentKey": { "_id": id } };
     if full {
         event.insert("fullDocument", doc! { "_id": id, "at": i64::from(seconds) });
     }
@@ -96,7 +97,8 @@ fn what_changes_no_row_ends_the_plan_and_is_named() {
     ] {
         let mut last = event(name, 0, 12, false);
         last.remove("documentKey");
-        let mut taken = gather(vec![event("insert", 1, 10, true), last, event("insert", 2, 13, true)], 20).take(ALL).unwrap();
+        let mut taken =
+            gather(vec![event("insert", 1, 10, true), last, event("insert", 2, 13, true)], 20).take(ALL).unwrap();
         let stop = {
             let plan = plan(&taken.events);
             assert_eq!(plan.changes.len(), 1);
@@ -118,9 +120,6 @@ fn an_event_that_cannot_be_read_is_told_and_the_others_go_on() {
     let plan = plan(&taken.events);
     assert_eq!(plan.changes.len(), 1);
     let errors: Vec<_> = plan.broken.iter().map(|b| (b.event, b.error.as_str())).collect();
-    assert_eq!(
-        errors,
-        [(0, "malformed BSON: event without documentKey._id"), (1, "an array cannot be an _id")]
-    );
+    assert_eq!(errors, [(0, "malformed BSON: event without documentKey._id"), (1, "an array cannot be an _id")]);
     assert_eq!(plan.received.iter().sum::<u64>(), 3, "received = applied + set aside");
 }

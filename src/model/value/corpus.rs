@@ -69,15 +69,24 @@ fn every_type_is_written_as_the_contract_says() {
     for (value, expected) in cases {
         assert_eq!(json(value.clone()), expected, "{value:?}");
     }
-    let pointer: DbPointer = serde_json::from_value(serde_json::json!({ "$dbPointer": { "$ref": "db.c", "$id": { "$oid": "5f1a2b3c4d5e6f7081920a0b" } } })).unwrap();
-    assert_eq!(json(Bson::DbPointer(pointer)), r#"{"$dbPointer":{"$ref":"db.c","$id":{"$oid":"5f1a2b3c4d5e6f7081920a0b"}}}"#);
+    let pointer: DbPointer = serde_json::from_value(
+        serde_json::json!({ "$dbPointer": { "$ref": "db.c", "$id": { "$oid": "5f1a2b3c4d5e6f7081920a0b" } } }),
+    )
+    .unwrap();
+    assert_eq!(
+        json(Bson::DbPointer(pointer)),
+        r#"{"$dbPointer":{"$ref":"db.c","$id":{"$oid":"5f1a2b3c4d5e6f7081920a0b"}}}"#
+    );
 }
 
 #[test]
 fn decimals_of_any_exponent_are_json_numbers() {
     for text in ["1E+6000", "9.999999999999999999999999999999999E+6144", "1E-6176", "-1.50", "0E+3", "1E+3"] {
         let written = json(decimal(text));
-        assert!(serde_json::from_str::<&serde_json::value::RawValue>(&written).is_ok() || written.parse::<f64>().is_ok(), "{written}");
+        assert!(
+            serde_json::from_str::<&serde_json::value::RawValue>(&written).is_ok() || written.parse::<f64>().is_ok(),
+            "{written}"
+        );
         let mut numeric = Vec::new();
         assert!(encode_numeric(&written, &mut numeric), "{written}");
     }
@@ -208,7 +217,8 @@ fn any_id() -> impl Strategy<Value = Bson> {
     leaf.prop_recursive(3, 12, 3, |inner| {
         let key = "(a|b|\\$oid|\\$numberInt|\\$document|\\$date|)";
         prop_oneof![
-            proptest::collection::vec((key, inner.clone()), 0..3).prop_map(|pairs| Bson::Document(pairs.into_iter().collect())),
+            proptest::collection::vec((key, inner.clone()), 0..3)
+                .prop_map(|pairs| Bson::Document(pairs.into_iter().collect())),
             proptest::collection::vec(inner, 0..3).prop_map(|items| Bson::Document(doc! { "list": items })),
         ]
     })

@@ -1,7 +1,5 @@
 //! BSON dates: milliseconds since 1970 in an i64, far wider than any calendar.
 
-use std::io::Write;
-
 const DAY_MILLIS: i64 = 86_400_000;
 
 /// Days since 1970-01-01 → (year, month, day), proleptic Gregorian. Howard Hinnant's `civil_from_days`.
@@ -38,9 +36,31 @@ pub fn rfc3339_millis(millis: i64, out: &mut Vec<u8>) -> bool {
         return false;
     }
     let in_day = millis.rem_euclid(DAY_MILLIS);
-    let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
-    let (second, milli) = (in_day / 1000 % 60, in_day % 1000);
-    write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z").is_ok()
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let parts = [
+        (year, 0..4),
+        (month, 5..7),
+        (day, 8..10),
+        (in_day / 3_600_000, 11..13),
+        (in_day / 60_000 % 60, 14..16),
+        (in_day / 1000 % 60, 17..19),
+        (in_day % 1000, 20..23),
+    ];
+    for (number, place) in parts {
+        if let Some(digits) = text.get_mut(place) {
+            write_digits(number, digits);
+        }
+    }
+    out.extend_from_slice(&text);
+    true
+}
+
+/// Fills `digits` from the right; formatting machinery would be a tenth of all encoding.
+fn write_digits(mut number: i64, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+    }
 }
 
 #[cfg(test)]

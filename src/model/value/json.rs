@@ -274,16 +274,13 @@ impl Writer<'_> {
     fn string(&mut self, text: &str) {
         self.out.push(b'"');
         let bytes = text.as_bytes();
-        let mut plain = 0;
-        for (index, &byte) in bytes.iter().enumerate() {
-            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-                continue;
-            }
-            self.out.extend_from_slice(bytes.get(plain..index).unwrap_or_default());
+        let mut rest = bytes;
+        while let Some((plain, byte, after)) = split_at_escape(rest) {
+            self.out.extend_from_slice(plain);
             self.escape(byte);
-            plain = index + 1;
+            rest = after;
         }
-        self.out.extend_from_slice(bytes.get(plain..).unwrap_or_default());
+        self.out.extend_from_slice(rest);
         self.out.push(b'"');
     }
 
@@ -307,6 +304,26 @@ impl Writer<'_> {
     fn raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
+}
+
+/// Splits before and after the first byte JSON wants escaped; `None` if there is none.
+fn split_at_escape(bytes: &[u8]) -> Option<(&[u8], u8, &[u8])> {
+    let whole_words = bytes.chunks_exact(8).take_while(|chunk| !wants_escape(chunk)).count() * 8;
+    let (plain, rest) = bytes.split_at_checked(whole_words)?;
+    let found = rest.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\')?;
+    let (byte, after) = rest.get(found..)?.split_first()?;
+    let plain = bytes.get(..plain.len() + found)?;
+    Some((plain, *byte, after))
+}
+
+/// Eight bytes at once: whether any is below 0x20, a quote or a backslash. May say yes for nothing, never no for one.
+fn wants_escape(chunk: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let Some(word) = chunk.first_chunk::<8>().map(|bytes| u64::from_ne_bytes(*bytes)) else { return true };
+    let zero_in = |x: u64| x.wrapping_sub(ONES) & !x & HIGHS;
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+    below_space | zero_in(word ^ (ONES * 0x22)) | zero_in(word ^ (ONES * 0x5c)) != 0
 }
 
 /// Writes a number's text; returns whether it is finite (and so a JSON number).
@@ -351,7 +368,7 @@ fn has_dollar_key(doc: Doc<'_>) -> bool {
 }
 
 /// The old binary subtype 2 repeats its length inside; Extended JSON leaves the repetition out.
-fn without_inner_length(subtype: u8, data: &[u8]) -> &[u8] {
+const fn without_inner_length(subtype: u8, data: &[u8]) -> &[u8] {
     match data.split_first_chunk::<4>() {
         Some((length, inner)) if subtype == 2 && u32::from_le_bytes(*length) as usize == inner.len() => inner,
         _ => data,

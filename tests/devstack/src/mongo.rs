@@ -154,8 +154,18 @@ impl Mongo {
         Ok(Client::with_uri_str(self.uri()).await?)
     }
 
-    /// Writes into a collection of its own until the oplog has been rolled over `times` times.
+    /// Writes into a collection of its own until the oplog has been rolled over `times` times, as fast as it can: faster
+    /// than anyone can follow.
     pub async fn roll_oplog(&self, times: usize) -> Result<()> {
+        self.roll(times, 100, Duration::ZERO).await
+    }
+
+    /// The same at a pace of some seconds a roll, which a follower that reads every second keeps up with.
+    pub async fn roll_oplog_gently(&self, times: usize) -> Result<()> {
+        self.roll(times, 5, Duration::from_millis(100)).await
+    }
+
+    async fn roll(&self, times: usize, documents: usize, pause: Duration) -> Result<()> {
         let client = self.client().await?;
         let filler = client.database("devstack").collection::<Document>("filler");
         let oplog = client.database("local").collection::<Document>("oplog.rs");
@@ -164,8 +174,9 @@ impl Mongo {
             let newest = newest.get_timestamp("ts")?;
             let deadline = Instant::now() + Duration::from_secs(120);
             loop {
-                let documents: Vec<Document> = (0..100).map(|_| doc! { "filler": "x".repeat(100_000) }).collect();
-                filler.insert_many(documents).await?;
+                let filling: Vec<Document> = (0..documents).map(|_| doc! { "filler": "x".repeat(100_000) }).collect();
+                filler.insert_many(filling).await?;
+                tokio::time::sleep(pause).await;
                 let oldest = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).await?.ok_or("an empty oplog")?;
                 if oldest.get_timestamp("ts")? > newest {
                     break;
