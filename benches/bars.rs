@@ -10,8 +10,6 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::indexing_slicing,
-    clippy::float_cmp,
-    clippy::panic,
     reason = "a bench: an error ends it, its output is its purpose"
 )]
 

@@ -103,7 +103,7 @@ impl World {
         until("the daemon starts", async || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             let found = text.split("status at http://").nth(1).and_then(|rest| rest.split('/').next());
-            address = found.unwrap_or_default().to_owned();
+            found.unwrap_or_default().clone_into(&mut address);
             !address.is_empty()
         })
         .await;

@@ -229,7 +229,7 @@ impl Scribe<'_> {
         refused: &mut Vec<(usize, Fault)>,
     ) -> Result<u64, Fault> {
         let mut changed = 0;
-        let mut ranges: Vec<Range<usize>> = Vec::from([0..rows.len()]);
+        let mut ranges: Vec<Range<usize>> = std::iter::once(0..rows.len()).collect();
         while let Some(range) = ranges.pop() {
             self.plain(connection, "savepoint part").await?;
             match self.upsert(connection, rows, range.clone()).await {

@@ -1,6 +1,8 @@
 //! The walk beside the live stream: one chunk is read ahead while another is written.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -13,12 +15,15 @@ use crate::apply::{Origins, Walk, Work};
 use crate::checkpoint::RunningWalk;
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
-use crate::resync::{Chunk, Place, Reading, read_chunk};
+use crate::resync::{Chunk, Place, Reading};
 use crate::retry::Backoff;
 use crate::status::ResyncReport;
 
 /// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
 const TOUCHED_MAX: usize = 100_000;
+
+/// A chunk holds at most so many times `resync.chunk_documents`, when the writer is slower than the reader.
+const FINDS_MAX: u64 = 8;
 
 /// A walk under way.
 pub struct Walker {
@@ -35,6 +40,8 @@ pub struct Walker {
     /// an idle stream's token may be ahead of the source's clock, which the source then refuses to read at.
     time: Option<ClusterTime>,
     reading: JoinSet<Result<Chunk, Fault>>,
+    /// The writer waits for the chunk being read.
+    wanted: Arc<AtomicBool>,
     begun: Instant,
     read_before: u64,
     logged: Instant,
@@ -75,6 +82,7 @@ impl Walker {
             touched: HashSet::new(),
             time: None,
             reading: JoinSet::new(),
+            wanted: Arc::default(),
             begun: Instant::now(),
             read_before: read,
             logged: Instant::now(),
@@ -83,31 +91,40 @@ impl Walker {
         walker
     }
 
+    /// Begins to read the next chunk. While the writer is busy the chunk grows, find by find; once it is wanted it goes.
     fn ask(&mut self) {
         self.touched.clear();
+        self.wanted.store(false, Ordering::Relaxed);
         let settings = &self.context.settings;
+        let limited = settings.resync.documents_per_second_max > 0;
         let mut reading = Reading {
             collection: self.context.config.collection.clone(),
-            place: self.place.clone(),
             documents_max: settings.resync.chunk_documents,
             bytes_max: settings.batch.bytes_max,
             after: self.time.unwrap_or_default(),
         };
-        let (due, known) = (self.due(), self.time.is_some());
-        let context = self.context.clone();
+        let (due, mut known) = (self.due(), self.time.is_some());
+        let documents_enough = crate::status::count(settings.resync.chunk_documents) * FINDS_MAX;
+        let (context, wanted) = (self.context.clone(), Arc::clone(&self.wanted));
+        let mut chunk = Chunk::at(self.place.clone());
         self.reading.spawn(async move {
             tokio::time::sleep_until(due).await;
             let mut backoff = Backoff::new(context.settings.retry);
             loop {
-                let chunk = async {
+                let read = async {
                     if !known {
                         reading.after = context.source.now().await?;
+                        known = true;
                     }
-                    read_chunk(&context.source, &context.mapping, &reading).await
+                    chunk.read(&context.source, &context.mapping, &reading).await
                 };
-                match chunk.await {
-                    Ok(chunk) => return Ok(chunk),
-                    Err(fault) => wait_or_give_up(&context, "walk", &mut backoff, fault).await?,
+                if let Err(fault) = read.await {
+                    wait_or_give_up(&context, "walk", &mut backoff, fault).await?;
+                    continue;
+                }
+                let full = chunk.documents >= documents_enough || chunk.rows.size() >= reading.bytes_max / 2;
+                if limited || full || chunk.place.is_end() || wanted.load(Ordering::Relaxed) {
+                    return Ok(chunk);
                 }
             }
         });
@@ -137,6 +154,7 @@ impl Walker {
     /// Waits for the chunk being read; begins to read the one after it. Safe to cancel.
     pub async fn next(&mut self) -> Result<Ready, Fault> {
         loop {
+            self.wanted.store(true, Ordering::Relaxed);
             let joined = self.reading.join_next().await;
             let chunk = joined
                 .and_then(Result::ok)

@@ -9,11 +9,10 @@ use crate::source::{Reply, Source};
 
 use super::walk::Place;
 
-/// What is to be read.
+/// How chunks are read.
 #[derive(Debug, Clone)]
 pub struct Reading {
     pub collection: String,
-    pub place: Place,
     pub documents_max: usize,
     pub bytes_max: usize,
     /// A time whose effects the read must see, and which its rows will carry.
@@ -35,44 +34,70 @@ pub struct Chunk {
     pub replies: Vec<Reply>,
 }
 
-/// Reads the next chunk that holds anything, or the end of the walk.
-///
-/// # Errors
-/// Whatever the source answers, classified.
-pub async fn read_chunk(source: &Source, mapping: &Mapping, reading: &Reading) -> Result<Chunk, Fault> {
-    let mut chunk = Chunk {
-        rows: Rows::default(),
-        dead: Vec::new(),
-        drift: Drift::default(),
-        documents: 0,
-        place: reading.place.clone(),
-        operation_time: None,
-        replies: Vec::new(),
-    };
-    while let Some(filter) = chunk.place.filter() {
+impl Chunk {
+    /// Nothing read yet.
+    pub fn at(place: Place) -> Self {
+        Self {
+            rows: Rows::default(),
+            dead: Vec::new(),
+            drift: Drift::default(),
+            documents: 0,
+            place,
+            operation_time: None,
+            replies: Vec::new(),
+        }
+    }
+
+    /// Reads on from the chunk's place: one find that answers anything, or the end of the walk. On an error the chunk is
+    /// as it was.
+    ///
+    /// # Errors
+    /// Whatever the source answers, classified.
+    pub async fn read(&mut self, source: &Source, mapping: &Mapping, reading: &Reading) -> Result<(), Fault> {
+        while let Some(filter) = self.place.filter() {
+            let kept = (self.rows.len(), self.dead.len(), self.documents, self.replies.len());
+            let read = match self.find(source, mapping, reading, filter).await {
+                Ok(read) => read,
+                Err(fault) => {
+                    self.rows.truncate(kept.0);
+                    self.dead.truncate(kept.1);
+                    self.documents = kept.2;
+                    self.replies.truncate(kept.3);
+                    return Err(fault);
+                }
+            };
+            if read > 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One find, and the place after it. Returns the number of documents read.
+    async fn find(
+        &mut self,
+        source: &Source,
+        mapping: &Mapping,
+        reading: &Reading,
+        filter: crate::model::bson::Builder,
+    ) -> Result<usize, Fault> {
         let mut documents = source.chunk(&reading.collection, filter, reading.documents_max, reading.after).await?;
         let mut read = 0;
         let mut cut_short = false;
         while let Some(reply) = documents.next().await? {
-            chunk.operation_time = reply.operation_time.or(chunk.operation_time);
+            self.operation_time = reply.operation_time.or(self.operation_time);
             read += reply.len();
-            chunk.take(reply, mapping, reading.after);
-            if chunk.rows.size() >= reading.bytes_max && read < reading.documents_max {
+            self.take(reply, mapping, reading.after);
+            if self.rows.size() >= reading.bytes_max && read < reading.documents_max {
                 cut_short = true;
                 break;
             }
         }
         let more = cut_short || read >= reading.documents_max;
-        let next = chunk.place.after_chunk(chunk.last_id().filter(|_| read > 0), more);
-        chunk.place = next;
-        if read > 0 {
-            break;
-        }
+        self.place = self.place.after_chunk(self.last_id().filter(|_| read > 0), more);
+        Ok(read)
     }
-    Ok(chunk)
-}
 
-impl Chunk {
     fn take(&mut self, reply: Reply, mapping: &Mapping, at: ClusterTime) {
         for document in reply.items() {
             let origin = usize::try_from(self.documents).unwrap_or(usize::MAX);

@@ -6,5 +6,5 @@
 mod chunk;
 mod walk;
 
-pub use chunk::{Chunk, Reading, read_chunk};
+pub use chunk::{Chunk, Reading};
 pub use walk::Place;

@@ -3,7 +3,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     clippy::float_cmp,
     reason = "in a test, a failed expectation ends the test"
 )]

@@ -265,7 +265,7 @@ impl Daemon {
     pub async fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").await.1;
         let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
-        line.unwrap_or_else(|| panic!("no series {series}")).rsplit(' ').next().unwrap().parse().unwrap()
+        line.ok_or_else(|| format!("no series {series}")).unwrap().rsplit(' ').next().unwrap().parse().unwrap()
     }
 
     /// Waits until what is asked of a stream's status holds.
