@@ -24,6 +24,8 @@ const DEAD_LETTER_CODES: [&str; 2] = ["malformed", "refused"];
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    pub times: Times,
+    pub walks: Walks,
     pub stream_phase: IntGaugeVec,
     pub lease_held: IntGaugeVec,
     pub lease_epoch: IntGaugeVec,
@@ -37,20 +39,8 @@ pub struct Metrics {
     pub batch_commit_seconds: HistogramVec,
     pub commit_failures: IntCounterVec,
     pub fenced_commits: IntCounterVec,
-    pub last_poll: GaugeVec,
-    pub last_commit: GaugeVec,
-    pub last_event: GaugeVec,
-    pub position: GaugeVec,
-    pub history_window: GaugeVec,
-    pub headroom: GaugeVec,
-    pub lag: GaugeVec,
     pub end_to_end_latency: HistogramVec,
     pub retries: IntCounterVec,
-    pub resyncs: IntCounterVec,
-    pub resync_active: IntGaugeVec,
-    pub resync_documents_read: IntCounterVec,
-    pub resync_rows_upserted: IntCounterVec,
-    pub resync_rows_deleted: IntCounterVec,
     pub drift_fields: IntGaugeVec,
     pub characters_replaced: IntCounterVec,
     pub incident_open: IntGaugeVec,
@@ -95,6 +85,59 @@ impl Maker {
     }
 }
 
+/// When things last happened, and how far the position is from where it should be.
+#[derive(Debug)]
+pub struct Times {
+    pub last_poll: GaugeVec,
+    pub last_commit: GaugeVec,
+    pub last_event: GaugeVec,
+    pub position: GaugeVec,
+    pub history_window: GaugeVec,
+    pub headroom: GaugeVec,
+    pub lag: GaugeVec,
+}
+
+impl Times {
+    fn new(make: &Maker) -> Self {
+        Self {
+            last_poll: make.gauge("last_poll_timestamp_seconds", "When the source last answered"),
+            last_commit: make.gauge("last_commit_timestamp_seconds", "When the position was last committed"),
+            last_event: make.gauge("last_event_timestamp_seconds", "Cluster time of the last event committed"),
+            position: make.gauge("position_timestamp_seconds", "Cluster time of the stored position"),
+            history_window: make.gauge("history_window_seconds", "History the source keeps; NaN where unknown"),
+            headroom: make.gauge("headroom_seconds", "Time until the stored position ages out; NaN where unknown"),
+            lag: make.gauge("lag_seconds", "How far the stored position is behind the source, on its clock"),
+        }
+    }
+}
+
+/// Walks of whole collections.
+#[derive(Debug)]
+pub struct Walks {
+    pub ended: IntCounterVec,
+    pub active: IntGaugeVec,
+    pub documents_read: IntCounterVec,
+    pub rows_upserted: IntCounterVec,
+    pub rows_deleted: IntCounterVec,
+}
+
+impl Walks {
+    fn new(make: &Maker) -> Self {
+        let s = &["stream"];
+        Self {
+            ended: make.counter(
+                "resyncs_total",
+                "Walks of the whole collection that ended",
+                &["stream", "reason", "result"],
+            ),
+            active: make.int_gauge("resync_active", "1 while the collection is being walked", s),
+            documents_read: make.counter("resync_documents_read_total", "Documents read by walks", s),
+            rows_upserted: make.counter("resync_rows_upserted_total", "Rows written by walks", s),
+            rows_deleted: make.counter("resync_rows_deleted_total", "Rows deleted by sweeps", s),
+        }
+    }
+}
+
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
 impl Metrics {
@@ -106,6 +149,8 @@ impl Metrics {
         let _: IntGauge = make.keep(IntGauge::with_opts(Maker::opts("outbox_pending", "Notices not yet delivered")));
         let s = &["stream"];
         let metrics = Self {
+            times: Times::new(&make),
+            walks: Walks::new(&make),
             stream_phase: make.int_gauge("stream_phase", "1 for the phase a stream is in", &["stream", "phase"]),
             lease_held: make.int_gauge("lease_held", "1 while this process holds the stream's lease", s),
             lease_epoch: make.int_gauge("lease_epoch", "Epoch of the lease last held here", s),
@@ -151,28 +196,12 @@ impl Metrics {
                 "Work given up because another process was granted the stream",
                 s,
             ),
-            last_poll: make.gauge("last_poll_timestamp_seconds", "When the source last answered"),
-            last_commit: make.gauge("last_commit_timestamp_seconds", "When the position was last committed"),
-            last_event: make.gauge("last_event_timestamp_seconds", "Cluster time of the last event committed"),
-            position: make.gauge("position_timestamp_seconds", "Cluster time of the stored position"),
-            history_window: make.gauge("history_window_seconds", "History the source keeps; NaN where unknown"),
-            headroom: make.gauge("headroom_seconds", "Time until the stored position ages out; NaN where unknown"),
-            lag: make.gauge("lag_seconds", "How far the stored position is behind the source, on its clock"),
             end_to_end_latency: make.histogram(
                 "end_to_end_latency_seconds",
                 "From the write in the source to the commit here",
                 SECONDS.to_vec(),
             ),
             retries: make.counter("retries_total", "Attempts that failed and were made again", &["stream", "step"]),
-            resyncs: make.counter(
-                "resyncs_total",
-                "Walks of the whole collection that ended",
-                &["stream", "reason", "result"],
-            ),
-            resync_active: make.int_gauge("resync_active", "1 while the collection is being walked", s),
-            resync_documents_read: make.counter("resync_documents_read_total", "Documents read by walks", s),
-            resync_rows_upserted: make.counter("resync_rows_upserted_total", "Rows written by walks", s),
-            resync_rows_deleted: make.counter("resync_rows_deleted_total", "Rows deleted by sweeps", s),
             drift_fields: make.int_gauge(
                 "drift_fields",
                 "Columns whose field differs from its configuration",
@@ -198,22 +227,28 @@ impl Metrics {
     fn start_at_zero(&self, streams: &[String]) {
         for stream in streams {
             let s = stream.as_str();
-            for gauge in [&self.lease_held, &self.lease_epoch, &self.resync_active] {
+            for gauge in [&self.lease_held, &self.lease_epoch, &self.walks.active] {
                 gauge.with_label_values(&[s]);
             }
-            for gauge in [&self.last_poll, &self.last_commit, &self.last_event, &self.position, &self.lag] {
+            for gauge in [
+                &self.times.last_poll,
+                &self.times.last_commit,
+                &self.times.last_event,
+                &self.times.position,
+                &self.times.lag,
+            ] {
                 gauge.with_label_values(&[s]);
             }
-            for gauge in [&self.history_window, &self.headroom] {
+            for gauge in [&self.times.history_window, &self.times.headroom] {
                 gauge.with_label_values(&[s]).set(f64::NAN);
             }
             let counters = [
                 &self.rows_changed,
                 &self.rows_unchanged,
                 &self.fenced_commits,
-                &self.resync_documents_read,
-                &self.resync_rows_upserted,
-                &self.resync_rows_deleted,
+                &self.walks.documents_read,
+                &self.walks.rows_upserted,
+                &self.walks.rows_deleted,
                 &self.characters_replaced,
             ];
             for counter in counters {
@@ -258,7 +293,7 @@ impl Metrics {
             self.retries.with_label_values(&[s, step]);
         }
         for result in ["completed", "failed"] {
-            self.resyncs.with_label_values(&[s, "first_snapshot", result]);
+            self.walks.ended.with_label_values(&[s, "first_snapshot", result]);
         }
         for kind in ["type", "missing"] {
             self.drift_fields.with_label_values(&[s, kind]);
@@ -297,7 +332,7 @@ impl Series {
             batch_events: metrics.batch_events.with_label_values(s),
             batch_commit_seconds: metrics.batch_commit_seconds.with_label_values(s),
             latency: metrics.end_to_end_latency.with_label_values(s),
-            lag: metrics.lag.with_label_values(s),
+            lag: metrics.times.lag.with_label_values(s),
         }
     }
 }

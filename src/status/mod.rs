@@ -8,11 +8,13 @@ mod http;
 mod metrics;
 mod report;
 mod stream;
+mod told;
 
 pub use board::Board;
 pub use http::serve;
 pub use report::{IncidentReport, PositionReport, Report, ResyncReport, StreamReport, Verdict, judge};
-pub use stream::{Answer, Committed, Stream};
+pub use stream::Stream;
+pub use told::{Answer, Committed};
 
 /// A length as a count.
 pub fn count(length: usize) -> u64 {

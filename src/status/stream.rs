@@ -1,6 +1,6 @@
 //! One stream's state, told event by event. Each method is one thing that happened: state, metric and log together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::metrics::{Metrics, PHASES, Series};
 use super::report::{PositionReport, ResyncReport, StreamReport};
+use super::told::{Answer, Committed};
 use crate::error::Fault;
 use crate::model::horizon::Horizon;
 use crate::model::position::{ClusterTime, Position};
@@ -32,36 +33,6 @@ struct State {
     /// The phase to show once a probe of a halted stream has proved something.
     after_probe: Option<String>,
     drift: BTreeMap<(String, &'static str), u64>,
-}
-
-/// What one committed batch came to.
-#[derive(Debug, Default)]
-pub struct Committed<'a> {
-    /// By operation, in the order of [`crate::model::event::Operation::ROWS`].
-    pub received: [u64; 4],
-    /// Dead letters among them, by operation.
-    pub not_applied: [u64; 4],
-    /// Updates whose document was gone.
-    pub gone: u64,
-    pub rows_changed: u64,
-    pub rows_unchanged: u64,
-    /// By code.
-    pub dead_letters: HashMap<&'static str, u64>,
-    pub position: Option<&'a Position>,
-    pub last_event: Option<ClusterTime>,
-    pub written_at_millis: &'a [i64],
-    pub took: Duration,
-}
-
-/// What a reply of the source proves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// Nothing yet: opening asks for an empty reply.
-    Opened,
-    /// The source answers; nothing new.
-    Still,
-    /// Events, or a token further on.
-    Moved,
 }
 
 impl Stream {
@@ -213,7 +184,7 @@ impl Stream {
         let lost = state.report.halt_code.as_deref() == Some("history_lost");
         let proof = if lost { answer == Answer::Moved } else { answer != Answer::Opened };
         drop(state);
-        self.metrics.last_poll.with_label_values(&[&*self.name]).set(seconds(now));
+        self.metrics.times.last_poll.with_label_values(&[&*self.name]).set(seconds(now));
         if caught_up && proof {
             self.proved();
         }
@@ -236,7 +207,7 @@ impl Stream {
         let at = position.cluster_time;
         state.report.position = Some(PositionReport::new(position.token.text(), at));
         state.position = Some(position.clone());
-        self.metrics.position.with_label_values(&[&*self.name]).set(f64::from(at.seconds()));
+        self.metrics.times.position.with_label_values(&[&*self.name]).set(f64::from(at.seconds()));
         self.measure_lag(state);
         self.measure_headroom(state);
     }
@@ -278,7 +249,7 @@ impl Stream {
         }
         self.series.rows_changed.inc_by(work.rows_changed);
         self.series.rows_unchanged.inc_by(work.rows_unchanged);
-        self.metrics.last_commit.with_label_values(&[&*self.name]).set(seconds(now));
+        self.metrics.times.last_commit.with_label_values(&[&*self.name]).set(seconds(now));
         if work.gone > 0 {
             self.metrics.events_skipped.with_label_values(&[&*self.name, "document_gone"]).inc_by(work.gone);
         }
@@ -287,7 +258,7 @@ impl Stream {
             tracing::warn!(stream = %self.name, code, number, "events set aside in dead_letter");
         }
         if let Some(at) = work.last_event {
-            self.metrics.last_event.with_label_values(&[&*self.name]).set(f64::from(at.seconds()));
+            self.metrics.times.last_event.with_label_values(&[&*self.name]).set(f64::from(at.seconds()));
         }
         if received > 0 {
             #[expect(clippy::cast_precision_loss, reason = "a batch holds far fewer than 2^52 events")]
@@ -332,7 +303,11 @@ impl Stream {
         state.report.history_window_seconds = horizon.window_seconds;
         self.measure_headroom(&mut state);
         drop(state);
-        self.metrics.history_window.with_label_values(&[&*self.name]).set(horizon.window_seconds.unwrap_or(f64::NAN));
+        self.metrics
+            .times
+            .history_window
+            .with_label_values(&[&*self.name])
+            .set(horizon.window_seconds.unwrap_or(f64::NAN));
     }
 
     /// What of the source's window is left to the stored position.
@@ -340,7 +315,7 @@ impl Stream {
         let known = state.horizon.zip(state.position.as_ref());
         let headroom = known.and_then(|(horizon, position)| horizon.headroom_seconds(position.cluster_time));
         state.report.headroom_seconds = headroom;
-        self.metrics.headroom.with_label_values(&[&*self.name]).set(headroom.unwrap_or(f64::NAN));
+        self.metrics.times.headroom.with_label_values(&[&*self.name]).set(headroom.unwrap_or(f64::NAN));
     }
 
     /// Fields differed from their configuration, by column and kind.
@@ -366,14 +341,14 @@ impl Stream {
 
     /// A walk began, went on or is resumed; `None` when there is none.
     pub fn walking(&self, walk: Option<ResyncReport>) {
-        self.metrics.resync_active.with_label_values(&[&*self.name]).set(i64::from(walk.is_some()));
+        self.metrics.walks.active.with_label_values(&[&*self.name]).set(i64::from(walk.is_some()));
         self.state().report.resync = walk;
     }
 
     /// A chunk was committed.
     pub fn walked(&self, documents: u64, rows: u64, eta: Option<DateTime<Utc>>) {
-        self.metrics.resync_documents_read.with_label_values(&[&*self.name]).inc_by(documents);
-        self.metrics.resync_rows_upserted.with_label_values(&[&*self.name]).inc_by(rows);
+        self.metrics.walks.documents_read.with_label_values(&[&*self.name]).inc_by(documents);
+        self.metrics.walks.rows_upserted.with_label_values(&[&*self.name]).inc_by(rows);
         if let Some(walk) = &mut self.state().report.resync {
             walk.documents_read += documents;
             walk.rows_upserted += rows;
@@ -383,9 +358,9 @@ impl Stream {
 
     /// A walk ended.
     pub fn walk_ended(&self, reason: &'static str, result: &'static str) {
-        self.metrics.resyncs.with_label_values(&[&*self.name, reason, result]).inc();
+        self.metrics.walks.ended.with_label_values(&[&*self.name, reason, result]).inc();
         let walk = self.state().report.resync.take();
-        self.metrics.resync_active.with_label_values(&[&*self.name]).set(0);
+        self.metrics.walks.active.with_label_values(&[&*self.name]).set(0);
         let (documents, rows) = walk.map_or((0, 0), |w| (w.documents_read, w.rows_upserted));
         tracing::info!(stream = %self.name, reason, result, documents, rows, "walk ended");
     }
