@@ -25,6 +25,8 @@ const DEAD_LETTER_CODES: [&str; 2] = ["malformed", "refused"];
 pub struct Metrics {
     registry: Registry,
     pub times: Times,
+    pub batches: Batches,
+    pub notices: Notices,
     pub walks: Walks,
     pub stream_phase: IntGaugeVec,
     pub lease_held: IntGaugeVec,
@@ -35,16 +37,11 @@ pub struct Metrics {
     pub rows_changed: IntCounterVec,
     pub rows_unchanged: IntCounterVec,
     pub dead_letters: IntCounterVec,
-    pub batch_events: HistogramVec,
-    pub batch_commit_seconds: HistogramVec,
     pub commit_failures: IntCounterVec,
     pub fenced_commits: IntCounterVec,
-    pub end_to_end_latency: HistogramVec,
     pub retries: IntCounterVec,
     pub drift_fields: IntGaugeVec,
     pub characters_replaced: IntCounterVec,
-    pub incident_open: IntGaugeVec,
-    pub alerts_sent: IntCounterVec,
 }
 
 /// Makes and registers metrics under the prefix.
@@ -111,6 +108,58 @@ impl Times {
     }
 }
 
+/// Incidents and what was sent about them.
+#[derive(Debug)]
+pub struct Notices {
+    pub incident_open: IntGaugeVec,
+    pub alerts_sent: IntCounterVec,
+}
+
+impl Notices {
+    fn new(make: &Maker) -> Self {
+        // Nothing is sent by this release, so nothing is ever pending.
+        let _: IntGauge = make.keep(IntGauge::with_opts(Maker::opts("outbox_pending", "Notices not yet delivered")));
+        Self {
+            incident_open: make.int_gauge("incident_open", "1 while an incident is open", &["code", "severity"]),
+            alerts_sent: make.counter(
+                "alerts_sent_total",
+                "Notices sent, by channel and result",
+                &["channel", "result"],
+            ),
+        }
+    }
+}
+
+/// Committed batches, and how long a change took to get here.
+#[derive(Debug)]
+pub struct Batches {
+    pub batch_events: HistogramVec,
+    pub batch_commit_seconds: HistogramVec,
+    pub end_to_end_latency: HistogramVec,
+}
+
+impl Batches {
+    fn new(make: &Maker) -> Self {
+        Self {
+            batch_events: make.histogram(
+                "batch_events",
+                "Events in a committed batch",
+                vec![1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5],
+            ),
+            batch_commit_seconds: make.histogram(
+                "batch_commit_seconds",
+                "Time to write and commit a batch",
+                SECONDS.to_vec(),
+            ),
+            end_to_end_latency: make.histogram(
+                "end_to_end_latency_seconds",
+                "From the write in the source to the commit here",
+                SECONDS.to_vec(),
+            ),
+        }
+    }
+}
+
 /// Walks of whole collections.
 #[derive(Debug)]
 pub struct Walks {
@@ -145,11 +194,11 @@ impl Metrics {
         let make = Maker(Registry::new());
         let build = make.int_gauge("build_info", "Always 1; the labels tell the build", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        // Nothing is sent by this release, so nothing is ever pending.
-        let _: IntGauge = make.keep(IntGauge::with_opts(Maker::opts("outbox_pending", "Notices not yet delivered")));
         let s = &["stream"];
         let metrics = Self {
             times: Times::new(&make),
+            batches: Batches::new(&make),
+            notices: Notices::new(&make),
             walks: Walks::new(&make),
             stream_phase: make.int_gauge("stream_phase", "1 for the phase a stream is in", &["stream", "phase"]),
             lease_held: make.int_gauge("lease_held", "1 while this process holds the stream's lease", s),
@@ -176,16 +225,6 @@ impl Metrics {
                 s,
             ),
             dead_letters: make.counter("dead_letters_total", "Events set aside", &["stream", "code"]),
-            batch_events: make.histogram(
-                "batch_events",
-                "Events in a committed batch",
-                vec![1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5],
-            ),
-            batch_commit_seconds: make.histogram(
-                "batch_commit_seconds",
-                "Time to write and commit a batch",
-                SECONDS.to_vec(),
-            ),
             commit_failures: make.counter(
                 "commit_failures_total",
                 "Batches that could not be committed, by class",
@@ -195,11 +234,6 @@ impl Metrics {
                 "fenced_commits_total",
                 "Work given up because another process was granted the stream",
                 s,
-            ),
-            end_to_end_latency: make.histogram(
-                "end_to_end_latency_seconds",
-                "From the write in the source to the commit here",
-                SECONDS.to_vec(),
             ),
             retries: make.counter("retries_total", "Attempts that failed and were made again", &["stream", "step"]),
             drift_fields: make.int_gauge(
@@ -211,12 +245,6 @@ impl Metrics {
                 "characters_replaced_total",
                 "Characters Postgres cannot store that became U+FFFD",
                 s,
-            ),
-            incident_open: make.int_gauge("incident_open", "1 while an incident is open", &["code", "severity"]),
-            alerts_sent: make.counter(
-                "alerts_sent_total",
-                "Notices sent, by channel and result",
-                &["channel", "result"],
             ),
             registry: make.0,
         };
@@ -254,19 +282,21 @@ impl Metrics {
             for counter in counters {
                 counter.with_label_values(&[s]);
             }
-            for histogram in [&self.batch_events, &self.batch_commit_seconds, &self.end_to_end_latency] {
+            for histogram in
+                [&self.batches.batch_events, &self.batches.batch_commit_seconds, &self.batches.end_to_end_latency]
+            {
                 histogram.with_label_values(&[s]);
             }
             self.label_each(s);
         }
         for code in Code::ALL {
             for severity in SEVERITIES {
-                self.incident_open.with_label_values(&[code.name(), severity]);
+                self.notices.incident_open.with_label_values(&[code.name(), severity]);
             }
         }
         for channel in CHANNELS {
             for result in ["ok", "failed"] {
-                self.alerts_sent.with_label_values(&[channel, result]);
+                self.notices.alerts_sent.with_label_values(&[channel, result]);
             }
         }
     }
@@ -329,9 +359,9 @@ impl Series {
             applied: Operation::ROWS.map(|op| metrics.events_applied.with_label_values(&[stream, op.name()])),
             rows_changed: metrics.rows_changed.with_label_values(s),
             rows_unchanged: metrics.rows_unchanged.with_label_values(s),
-            batch_events: metrics.batch_events.with_label_values(s),
-            batch_commit_seconds: metrics.batch_commit_seconds.with_label_values(s),
-            latency: metrics.end_to_end_latency.with_label_values(s),
+            batch_events: metrics.batches.batch_events.with_label_values(s),
+            batch_commit_seconds: metrics.batches.batch_commit_seconds.with_label_values(s),
+            latency: metrics.batches.end_to_end_latency.with_label_values(s),
             lag: metrics.times.lag.with_label_values(s),
         }
     }
