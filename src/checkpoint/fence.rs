@@ -1,7 +1,5 @@
 //! The fence: proof, inside a transaction, that this writer still holds the stream.
 
-use std::marker::PhantomData;
-
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
@@ -16,7 +14,6 @@ pub struct Fence<'l> {
     lease: &'l Lease,
     schema: String,
     revision: i64,
-    marker: PhantomData<()>,
 }
 
 impl<'l> Fence<'l> {
@@ -41,7 +38,7 @@ impl<'l> Fence<'l> {
             .bind(lease.nonce());
         let revision = within(target.deadline(), query.fetch_optional(&mut **transaction)).await?;
         let revision = revision.ok_or_else(|| Fault::fenced(lease.stream()))?;
-        Ok(Self { lease, schema: checkpoints.schema().to_owned(), revision, marker: PhantomData })
+        Ok(Self { lease, schema: checkpoints.schema().to_owned(), revision })
     }
 
     /// The number of advances before this transaction.

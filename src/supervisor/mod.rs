@@ -34,7 +34,6 @@ pub struct Daemon {
     contexts: Vec<Context>,
     checkpoints: Checkpoints,
     source: Source,
-    target: Target,
     settings: Arc<Settings>,
     listener: TcpListener,
 }
@@ -73,7 +72,7 @@ impl Daemon {
             })
         });
         let contexts = contexts.collect();
-        Ok(Self { board, contexts, checkpoints, source, target, settings, listener })
+        Ok(Self { board, contexts, checkpoints, source, settings, listener })
     }
 
     /// What the daemon shows of itself.
@@ -149,11 +148,6 @@ impl Daemon {
                 }
             }
         }
-    }
-
-    /// The target, for messages.
-    pub const fn target(&self) -> &Target {
-        &self.target
     }
 }
 
