@@ -2,10 +2,18 @@
 
 use std::time::Duration;
 
+use bson::doc;
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
+use tidemark::apply::{Statements, Work, Writer};
+use tidemark::checkpoint::Checkpoints;
+use tidemark::error::Class;
+use tidemark::model::namespace::Table;
+use tidemark::model::position::{ClusterTime, Position, ResumeToken};
+use tidemark::postgres::Target;
+use tidemark::settings::{Origin, Settings};
 
 use crate::killing::{AUDIT, assert_audit};
-use crate::support::World;
+use crate::support::{Config, World, stream};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_frozen_past_its_lease_is_fenced_when_it_wakes() {
@@ -78,4 +86,35 @@ async fn two_daemons_started_together_lead_each_stream_once_and_hand_over_on_sto
     data.work(500).await.unwrap();
     world.until_equal(DOCTORS, "public.doctor").await;
     world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
+}
+
+/// The fence itself, without the lease keeper's help: a writer that never heard of the new grant is refused.
+#[tokio::test]
+async fn nothing_of_an_older_epoch_commits_after_a_newer_grant() {
+    let world = World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
+    assert!(world.command(&["migrate"]).status().unwrap().success());
+    let settings = Settings::load(&Origin { file: Some(world.config.clone()), ..Origin::default() }).unwrap();
+    let target = Target::new(&settings).unwrap();
+    let checkpoints = Checkpoints::new(target.clone(), target.pool(2), "tidemark");
+    let minute = Duration::from_secs(60);
+    let acquire = async |holder| checkpoints.acquire("odd", "db.odd", "v1", holder, minute).await.unwrap();
+    let work = |second: u32| {
+        let token = doc! { "_data": format!("82{second:08X}0000000104") }.to_vec().unwrap();
+        let token = ResumeToken::new(&token).unwrap();
+        Work { position: Some(Position::of(token, ClusterTime::default())), ..Work::default() }
+    };
+    let old = acquire("old").await.unwrap();
+    assert_eq!(acquire("new").await, None, "a lease that lasts is not granted again");
+    let table = Table { schema: "public".into(), name: "odd".into() };
+    let statements = Statements::new(&table, &[]);
+    let mut writer = Writer::new(target, checkpoints.clone(), old.clone(), vec![], statements, settings.record);
+    writer.apply(&work(10)).await.unwrap();
+
+    world.execute("update tidemark.lease set expires_at = '-infinity'").await;
+    let new = acquire("new").await.unwrap();
+    assert!(new.epoch() > old.epoch());
+    assert_eq!(writer.apply(&work(20)).await.unwrap_err().class, Class::Fenced);
+    let stored: i64 = world.scalar("select cluster_time >> 32 from tidemark.checkpoint").await;
+    assert_eq!(stored, 10, "the position is the last one committed before the grant");
+    assert!(!checkpoints.renew(&old, minute, &serde_json::Value::Null).await.unwrap());
 }
