@@ -154,7 +154,7 @@ impl Scribe<'_> {
         Ok(done)
     }
 
-    /// COPY costs Postgres half of what an upsert does, but stops at a row that is there already.
+    /// COPY costs Postgres less than an upsert does, but stops at a row that is there already.
     async fn fast(
         &self,
         connection: &mut PgConnection,
