@@ -87,18 +87,18 @@ pub struct Applied {
     pub dead_letters: u64,
     /// Dead letters by the operation of their event, in the order of [`Operation::ROWS`].
     pub dead_by_operation: [u64; 4],
-    /// Fresh rows were there already: a replay, for which COPY is no shortcut.
-    pub copy_refused: bool,
 }
 
 /// Fewer rows than this are not worth COPY's round trips.
-const COPY_MIN: usize = 100;
+pub(super) const COPY_MIN: usize = 100;
 
-/// How rows are sent.
+/// How rows are sent. A road that Postgres refuses a row on gives way to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Road {
-    /// Fresh rows by COPY if `copy` says so (and by upsert after all, if one of them is there), the rest by upsert.
-    Fast { copy: bool },
+    /// Fresh rows by COPY, which costs Postgres less but stops at a row that is there already; the rest by upsert.
+    Copy,
+    /// All rows by one upsert.
+    Upsert,
     /// Halve and halve again until each row that cannot be stored stands alone; at most this many may.
     Bisect { allowance: u64 },
 }
@@ -125,7 +125,13 @@ impl Scribe<'_> {
         let mut refused = Vec::new();
         if !work.rows.is_empty() {
             match road {
-                Road::Fast { copy } => self.fast(connection, work, copy, &mut done).await?,
+                Road::Copy => {
+                    done.rows_changed = self.copy(connection, &work.rows, 0..work.fresh).await?;
+                    if work.fresh < work.rows.len() {
+                        done.rows_changed += self.upsert(connection, &work.rows, work.fresh..work.rows.len()).await?;
+                    }
+                }
+                Road::Upsert => done.rows_changed = self.upsert(connection, &work.rows, 0..work.rows.len()).await?,
                 Road::Bisect { allowance } => {
                     done.rows_changed = self.bisect(connection, &work.rows, allowance, &mut refused).await?;
                 }
@@ -152,36 +158,6 @@ impl Scribe<'_> {
         }
         fence.advance(connection, self.target, work.position.as_ref()).await?;
         Ok(done)
-    }
-
-    /// COPY costs Postgres less than an upsert does, but stops at a row that is there already.
-    async fn fast(
-        &self,
-        connection: &mut PgConnection,
-        work: &Work,
-        copy: bool,
-        done: &mut Applied,
-    ) -> Result<(), Fault> {
-        let rows = &work.rows;
-        let mut copied = 0;
-        if copy && work.fresh >= COPY_MIN {
-            self.plain(connection, "savepoint fresh").await?;
-            match self.copy(connection, rows, 0..work.fresh).await {
-                Ok(count) => {
-                    copied = work.fresh;
-                    done.rows_changed += count;
-                }
-                Err(fault) if fault.class == Class::Record => {
-                    done.copy_refused = true;
-                    self.plain(connection, "rollback to savepoint fresh").await?;
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-        if copied < rows.len() {
-            done.rows_changed += self.upsert(connection, rows, copied..rows.len()).await?;
-        }
-        Ok(())
     }
 
     async fn upsert(&self, connection: &mut PgConnection, rows: &Rows, range: Range<usize>) -> Result<u64, Fault> {

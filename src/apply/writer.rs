@@ -5,7 +5,7 @@ use sqlx::{Connection, Transaction};
 
 use super::dead_letter::RateWindow;
 use super::statements::Statements;
-use super::transaction::{Applied, Road, Scribe, Work};
+use super::transaction::{Applied, COPY_MIN, Road, Scribe, Work};
 use crate::checkpoint::{Checkpoints, Fence, Lease};
 use crate::error::{Class, Code, Fault};
 use crate::failpoint;
@@ -57,18 +57,17 @@ impl Writer {
         Ok(done)
     }
 
-    /// The fast road gives way to bisection when a row cannot be stored.
+    /// COPY gives way to the upsert where rows are there already, that to bisection where one cannot be stored.
     async fn attempt(&mut self, work: &Work) -> Result<Applied, Fault> {
-        let bisect = Road::Bisect { allowance: self.rate.allowance() };
         self.no_copy_for = self.no_copy_for.saturating_sub(1);
-        for road in [Road::Fast { copy: self.no_copy_for == 0 }, bisect] {
+        let copy = work.fresh >= COPY_MIN && self.no_copy_for == 0;
+        let bisect = Road::Bisect { allowance: self.rate.allowance() };
+        for road in copy.then_some(Road::Copy).into_iter().chain([Road::Upsert, bisect]) {
             match self.transact(work, road).await {
-                Err(fault) if fault.class == Class::Record => {}
-                Ok(done) => {
-                    if done.copy_refused {
+                Err(fault) if fault.class == Class::Record => {
+                    if road == Road::Copy {
                         self.no_copy_for = NO_COPY_BATCHES;
                     }
-                    return Ok(done);
                 }
                 other => return other,
             }
@@ -81,18 +80,26 @@ impl Writer {
             Some(connection) => connection,
             None => self.target.connect().await?,
         };
-        // On any error the connection is dropped here, and with it the transaction.
-        let (done, revision) = self.write(&mut connection, work, road).await?;
-        if let Some(done) = done {
-            self.connection = Some(connection);
-            return Ok(done);
+        match self.write(&mut connection, work, road).await {
+            Ok((Some(done), _)) => {
+                self.connection = Some(connection);
+                Ok(done)
+            }
+            Ok((None, revision)) => Err(Fault::new(
+                Class::Transient,
+                Code::TargetUnreachable,
+                format!("the answer to commit {revision} was lost"),
+                "",
+            )),
+            Err(fault) => {
+                // The connection is dropped here, and with it the transaction; but a refused row says nothing against
+                // the connection, on which the rollback is queued.
+                if fault.class == Class::Record {
+                    self.connection = Some(connection);
+                }
+                Err(fault)
+            }
         }
-        Err(Fault::new(
-            Class::Transient,
-            Code::TargetUnreachable,
-            format!("the answer to commit {revision} was lost"),
-            "",
-        ))
     }
 
     /// Returns `None` for what was done if the commit's answer was lost; then it is in doubt.

@@ -1,8 +1,9 @@
 //! Typed columns: one field of a document, in Postgres's binary format.
 
 use super::date::{day_of, days_from_civil};
-use super::json::{encode_value, write_number};
+use super::json::encode_value;
 use super::numeric::encode_numeric;
+use super::numeric::write_number;
 use crate::model::bson::{Doc, Value, kind};
 
 /// A column's type: the list of the contract.

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::DEPTH_MAX;
 use super::date::rfc3339_millis;
+use super::numeric::write_number;
 use crate::model::bson::{Doc, Malformed, Value, kind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub struct Encoded {
 /// # Errors
 /// The bytes are not BSON, or nest deeper than [`DEPTH_MAX`].
 pub fn encode_document(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<Encoded, Malformed> {
-    let mut writer = Writer { out, dialect: Dialect::Plain, encoded: Encoded::default() };
+    let mut writer = Writer::new(out, Dialect::Plain);
     writer.document(doc, 0)?;
     Ok(writer.encoded)
 }
@@ -42,30 +43,66 @@ pub fn encode_document(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<Encoded, Malfo
 /// # Errors
 /// As [`encode_document`].
 pub fn encode_value(value: Value<'_>, out: &mut Vec<u8>) -> Result<Encoded, Malformed> {
-    let mut writer = Writer { out, dialect: Dialect::Plain, encoded: Encoded::default() };
+    let mut writer = Writer::new(out, Dialect::Plain);
     writer.value(value, 0)?;
     Ok(writer.encoded)
 }
 
 pub(super) fn encode_canonical(value: Value<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
-    Writer { out, dialect: Dialect::Canonical, encoded: Encoded::default() }.value(value, 0)
+    Writer::new(out, Dialect::Canonical).value(value, 0)
 }
 
 pub(super) fn encode_string_losslessly(text: &[u8], out: &mut Vec<u8>) {
-    Writer { out, dialect: Dialect::Canonical, encoded: Encoded::default() }.text(text);
+    Writer::new(out, Dialect::Canonical).text(text);
 }
 
-struct Writer<'o> {
+struct Writer<'o, 'd> {
     out: &'o mut Vec<u8>,
     dialect: Dialect,
     encoded: Encoded,
+    /// The fields of the documents being written, the innermost one's last.
+    fields: Vec<(&'d [u8], Value<'d>)>,
 }
 
-impl Writer<'_> {
-    fn document(&mut self, doc: Doc<'_>, depth: usize) -> Result<(), Malformed> {
-        if self.dialect == Dialect::Canonical && has_dollar_key(doc) {
-            return self.escaped_document(doc, depth);
+impl<'o, 'd> Writer<'o, 'd> {
+    const fn new(out: &'o mut Vec<u8>, dialect: Dialect) -> Self {
+        Self { out, dialect, encoded: Encoded { replaced: 0 }, fields: Vec::new() }
+    }
+
+    fn document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Malformed> {
+        match self.dialect {
+            Dialect::Plain => self.sorted_document(doc, depth),
+            Dialect::Canonical if has_dollar_key(doc) => self.escaped_document(doc, depth),
+            Dialect::Canonical => self.exact_document(doc, depth),
         }
+    }
+
+    /// In the order `jsonb` keeps: shorter keys first, then by bytes. Postgres sorts every object it parses, and what is
+    /// sorted already costs it a quarter less. Equal keys stay in turn, because the last one counts.
+    fn sorted_document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Malformed> {
+        let start = self.fields.len();
+        for element in doc.elements() {
+            self.fields.push(element?);
+        }
+        let fields = self.fields.get_mut(start..).unwrap_or_default();
+        fields.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        let mut index = start;
+        self.out.push(b'{');
+        while let Some(&(key, value)) = self.fields.get(index) {
+            if index > start {
+                self.out.push(b',');
+            }
+            self.text(key);
+            self.out.push(b':');
+            self.value(value, depth + 1)?;
+            index += 1;
+        }
+        self.out.push(b'}');
+        self.fields.truncate(start);
+        Ok(())
+    }
+
+    fn exact_document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Malformed> {
         self.out.push(b'{');
         for (index, element) in doc.elements().enumerate() {
             let (key, value) = element?;
@@ -82,7 +119,7 @@ impl Writer<'_> {
 
     /// A document with a `$` key reads like Extended JSON for something else (`{"$oid": …}`); two ids must not
     /// share a text, so inside ids such a document is written as a list of pairs.
-    fn escaped_document(&mut self, doc: Doc<'_>, depth: usize) -> Result<(), Malformed> {
+    fn escaped_document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Malformed> {
         self.raw(b"{\"$document\":[");
         for (index, element) in doc.elements().enumerate() {
             let (key, value) = element?;
@@ -96,7 +133,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn array(&mut self, array: Doc<'_>, depth: usize) -> Result<(), Malformed> {
+    fn array(&mut self, array: Doc<'d>, depth: usize) -> Result<(), Malformed> {
         self.out.push(b'[');
         for (index, element) in array.elements().enumerate() {
             if index > 0 {
@@ -108,7 +145,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn value(&mut self, value: Value<'_>, depth: usize) -> Result<(), Malformed> {
+    fn value(&mut self, value: Value<'d>, depth: usize) -> Result<(), Malformed> {
         if depth > DEPTH_MAX {
             return Err(Malformed("nested deeper than 200 levels"));
         }
@@ -128,7 +165,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn number(&mut self, value: Value<'_>) -> Option<()> {
+    fn number(&mut self, value: Value<'d>) -> Option<()> {
         let plain = self.dialect == Dialect::Plain;
         let (name, start): (&[u8], _) = match value.kind {
             kind::INT32 => (b"{\"$numberInt\":\"", self.out.len()),
@@ -195,7 +232,7 @@ impl Writer<'_> {
     }
 
     /// The types JSON has no word for, as canonical Extended JSON in either dialect.
-    fn rare(&mut self, value: Value<'_>, depth: usize) -> Result<(), Malformed> {
+    fn rare(&mut self, value: Value<'d>, depth: usize) -> Result<(), Malformed> {
         let broken = Malformed("value does not match its type");
         match value.kind {
             kind::UNDEFINED => self.raw(b"{\"$undefined\":true}"),
@@ -230,7 +267,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn code_with_scope(&mut self, bytes: &[u8], depth: usize) -> Result<(), Malformed> {
+    fn code_with_scope(&mut self, bytes: &'d [u8], depth: usize) -> Result<(), Malformed> {
         let broken = Malformed("code with scope does not match its lengths");
         let rest = bytes.get(4..).ok_or(broken)?;
         let length = rest.first_chunk::<4>().map(|n| u32::from_le_bytes(*n)).ok_or(broken)?;
@@ -324,35 +361,6 @@ fn wants_escape(chunk: &[u8]) -> bool {
     let zero_in = |x: u64| x.wrapping_sub(ONES) & !x & HIGHS;
     let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
     below_space | zero_in(word ^ (ONES * 0x22)) | zero_in(word ^ (ONES * 0x5c)) != 0
-}
-
-/// Writes a number's text; returns whether it is finite (and so a JSON number).
-pub(super) fn write_number(value: Value<'_>, out: &mut Vec<u8>) -> Option<bool> {
-    match value.kind {
-        kind::INT32 => out.extend_from_slice(itoa::Buffer::new().format(value.as_i32()?).as_bytes()),
-        kind::INT64 => out.extend_from_slice(itoa::Buffer::new().format(value.as_i64()?).as_bytes()),
-        kind::DOUBLE => {
-            let number = value.as_f64()?;
-            if !number.is_finite() {
-                let name: &[u8] = if number.is_nan() {
-                    b"NaN"
-                } else if number > 0.0 {
-                    b"Infinity"
-                } else {
-                    b"-Infinity"
-                };
-                out.extend_from_slice(name);
-                return Some(false);
-            }
-            out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
-        }
-        _ => {
-            let text = super::numeric::decimal128_text(value.bytes.try_into().ok()?);
-            out.extend_from_slice(text.as_bytes());
-            return Some(!matches!(text.as_str(), "NaN" | "Infinity" | "-Infinity"));
-        }
-    }
-    Some(true)
 }
 
 pub(super) fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {

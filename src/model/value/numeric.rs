@@ -1,5 +1,7 @@
 //! Exact numbers: Decimal128 to text, and text to Postgres's binary `numeric`.
 
+use crate::model::bson::{Value, kind};
+
 /// A Decimal128's exact text: digits with an exponent where one is needed, or `NaN`, `Infinity`, `-Infinity`.
 pub(super) fn decimal128_text(bytes: [u8; 16]) -> String {
     bson::Decimal128::from_bytes(bytes).to_string()
@@ -68,6 +70,35 @@ fn head(out: &mut Vec<u8>, count: u16, weight: i16, sign: u16, scale: u16) {
     out.extend_from_slice(&weight.to_be_bytes());
     out.extend_from_slice(&sign.to_be_bytes());
     out.extend_from_slice(&scale.to_be_bytes());
+}
+
+/// Writes a number's text; returns whether it is finite (and so a JSON number).
+pub(super) fn write_number(value: Value<'_>, out: &mut Vec<u8>) -> Option<bool> {
+    match value.kind {
+        kind::INT32 => out.extend_from_slice(itoa::Buffer::new().format(value.as_i32()?).as_bytes()),
+        kind::INT64 => out.extend_from_slice(itoa::Buffer::new().format(value.as_i64()?).as_bytes()),
+        kind::DOUBLE => {
+            let number = value.as_f64()?;
+            if !number.is_finite() {
+                let name: &[u8] = if number.is_nan() {
+                    b"NaN"
+                } else if number > 0.0 {
+                    b"Infinity"
+                } else {
+                    b"-Infinity"
+                };
+                out.extend_from_slice(name);
+                return Some(false);
+            }
+            out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
+        }
+        _ => {
+            let text = decimal128_text(value.bytes.try_into().ok()?);
+            out.extend_from_slice(text.as_bytes());
+            return Some(!matches!(text.as_str(), "NaN" | "Infinity" | "-Infinity"));
+        }
+    }
+    Some(true)
 }
 
 #[cfg(test)]
