@@ -1,6 +1,8 @@
 //! The command line: parses, runs, prints, and turns what came of it into an exit code.
 
-use std::fmt::Write as _;
+mod repair;
+mod tables;
+
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -17,7 +19,6 @@ use crate::model::namespace::Table;
 use crate::ops;
 use crate::postgres::Target;
 use crate::settings::{Origin, Settings};
-use crate::status::Report;
 use crate::supervisor::Daemon;
 
 /// Exit codes beside 0 and those of `status`.
@@ -51,6 +52,12 @@ enum Command {
     Migrate,
     /// What every stream is doing, read from Postgres: works when the daemon is down
     Status(StatusArgs),
+    /// Repair a stream's table by a full walk of its collection: preview, request, list, cancel, approve
+    Resync(repair::ResyncArgs),
+    /// Walk source and table side by side; exit 1 if any document differs
+    Compare(repair::CompareArgs),
+    /// The stored position: show it, list retired ones, move it back
+    Checkpoint(repair::CheckpointArgs),
     /// For container health checks: GET /livez on the configured listener, within 2 s
     Healthcheck,
 }
@@ -101,6 +108,9 @@ pub fn main() -> ExitCode {
             Command::Check(args) => check(&settings, &args).await,
             Command::Migrate => migrate(&settings).await,
             Command::Status(args) => status(&settings, &args).await,
+            Command::Resync(args) => repair::resync(&settings, args).await,
+            Command::Compare(args) => repair::compare(&settings, &args).await,
+            Command::Checkpoint(args) => repair::checkpoint(&settings, args).await,
             Command::Healthcheck => match ops::healthcheck::healthcheck(&settings).await {
                 Ok(()) => 0,
                 Err(why) => {
@@ -206,11 +216,10 @@ async fn check(settings: &Settings, args: &CheckArgs) -> u8 {
 }
 
 async fn migrate(settings: &Settings) -> u8 {
-    let target = match Target::new(settings) {
-        Ok(target) => target,
+    let (target, checkpoints) = match ends(settings) {
+        Ok(ends) => ends,
         Err(fault) => return failed(&fault),
     };
-    let checkpoints = Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
     let named = settings.streams.iter().map(|stream| {
         let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };
         (table, stream.columns.as_slice())
@@ -226,11 +235,10 @@ async fn migrate(settings: &Settings) -> u8 {
 }
 
 async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
-    let target = match Target::new(settings) {
-        Ok(target) => target,
+    let checkpoints = match ends(settings) {
+        Ok((_, checkpoints)) => checkpoints,
         Err(fault) => return failed(&fault),
     };
-    let checkpoints = Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
     loop {
         let report = match ops::status::status(settings, &checkpoints).await {
             Ok(report) => report,
@@ -242,7 +250,7 @@ async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
         if args.json {
             print_json(&report);
         } else {
-            print(&table(&report));
+            print(&tables::status(&report));
         }
         if !args.watch {
             return report.verdict.exit_code();
@@ -251,39 +259,11 @@ async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
     }
 }
 
-/// The report for people.
-fn table(report: &Report) -> String {
-    let mut out = format!("{} {}: {}\n", report.service, report.environment, report.verdict.name());
-    if let Some(action) = &report.action {
-        let _ = writeln!(out, "to do: {action}");
-    }
-    let _ = writeln!(
-        out,
-        "\n{:<20} {:<13} {:>8} {:>10} {:>12} {:>12}  POSITION",
-        "STREAM", "PHASE", "LAG", "HEADROOM", "EVENTS", "ROWS"
-    );
-    for stream in &report.streams {
-        let headroom = stream.headroom_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h", s / 3600.0));
-        let position = stream.position.as_ref().map_or("none", |position| position.cluster_time.as_str());
-        let _ = writeln!(
-            out,
-            "{:<20} {:<13} {:>8} {headroom:>10} {:>12} {:>12}  {position}",
-            stream.name,
-            stream.phase,
-            format!("{:.0} s", stream.lag_seconds),
-            stream.events_applied,
-            stream.rows_changed,
-        );
-        let walk = stream.resync.as_ref();
-        if let Some(walk) = walk {
-            let all = walk.documents_estimated.map_or_else(|| "?".to_owned(), |n| n.to_string());
-            let _ = writeln!(out, "{:<20} {} of {all} documents read", "", walk.documents_read);
-        }
-        if let Some(reason) = &stream.reason {
-            let _ = writeln!(out, "{:<20} {reason}", "");
-        }
-    }
-    out
+/// The target, and tidemark's own tables in it.
+fn ends(settings: &Settings) -> Result<(Target, Checkpoints), Fault> {
+    let target = Target::new(settings)?;
+    let checkpoints = Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
+    Ok((target, checkpoints))
 }
 
 fn failed(fault: &Fault) -> u8 {

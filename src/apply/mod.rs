@@ -10,6 +10,7 @@ mod rows;
 mod schema;
 mod statements;
 mod transaction;
+mod walk;
 mod writer;
 
 pub use dead_letter::{DeadLetter, RateWindow};
@@ -17,5 +18,6 @@ pub use mapping::{Drift, DriftKind, Mapping};
 pub use rows::{Deletes, Rows};
 pub use schema::{LiveTable, ensure, read_live};
 pub use statements::Statements;
-pub use transaction::{Applied, Origins, Walk, Work};
+pub use transaction::{Applied, Origins, Work, row_arguments};
+pub use walk::{Step, Then, Walk};
 pub use writer::Writer;

@@ -11,6 +11,10 @@ use crate::settings::Column;
 #[derive(Debug, Clone)]
 pub struct Statements {
     pub upsert: Arc<str>,
+    /// The upsert of a resync: answers rows inserted, rows changed, and a few of their ids.
+    pub repair: Arc<str>,
+    /// Of the rows given, those the table lacks (true) or has otherwise (false).
+    pub compare: Arc<str>,
     pub delete: Arc<str>,
     pub copy: Arc<str>,
     /// Whether any row is there.
@@ -21,8 +25,16 @@ impl Statements {
     pub fn new(table: &Table, columns: &[Column]) -> Self {
         let sql = table.sql();
         let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
+        let upsert = upsert(&sql, columns, &names);
         Self {
-            upsert: upsert(&sql, columns, &names).into(),
+            repair: format!(
+                "with written as ({upsert} returning t.id, t.xmax = 0 as fresh) \
+                 select count(*) filter (where fresh), count(*) filter (where not fresh), \
+                 coalesce((array_agg(id))[1:5], '{{}}') from written"
+            )
+            .into(),
+            upsert: upsert.into(),
+            compare: compare(&sql, columns, &names).into(),
             delete: format!(
                 "delete from {sql} as t using unnest($1::text[], $2::bigint[]) as d (id, cluster_time) \
                  where t.id = d.id and t._cluster_time <= d.cluster_time"
@@ -34,8 +46,14 @@ impl Statements {
     }
 
     /// Those that can be prepared, with their names.
-    pub const fn preparable(&self) -> [(&'static str, &Arc<str>); 3] {
-        [("upsert", &self.upsert), ("delete", &self.delete), ("exists", &self.any)]
+    pub const fn preparable(&self) -> [(&'static str, &Arc<str>); 5] {
+        [
+            ("upsert", &self.upsert),
+            ("repair", &self.repair),
+            ("compare", &self.compare),
+            ("delete", &self.delete),
+            ("exists", &self.any),
+        ]
     }
 }
 
@@ -47,21 +65,30 @@ fn list(names: &[String], prefix: &str) -> String {
     })
 }
 
-fn upsert(sql: &str, columns: &[Column], names: &[String]) -> String {
-    let mut arrays = String::new();
-    let mut values = String::new();
+/// The rows of the parameters as a table `u`, and its columns' values as they are compared and stored.
+struct Given {
+    from: String,
+    values: String,
+}
+
+fn given(columns: &[Column]) -> Given {
+    let (mut arrays, mut aliases, mut values) = (String::new(), String::new(), String::new());
     for (index, column) in columns.iter().enumerate() {
         let is_array = column.kind == ColumnType::TextArray;
         let element = if is_array { "text" } else { column.kind.sql() };
         let _ = write!(arrays, "${}::{element}[], ", index + 2);
+        let _ = write!(aliases, "c{index}, ");
         let cast = if is_array { "::text[]" } else { "" };
         let _ = write!(values, "u.c{index}{cast}, ");
     }
-    let aliases: String = (0..columns.len()).fold(String::new(), |mut out, index| {
-        let _ = write!(out, "c{index}, ");
-        out
-    });
     let (doc, time) = (columns.len() + 2, columns.len() + 3);
+    let from =
+        format!("unnest($1::text[], {arrays}${doc}::jsonb[], ${time}::bigint[]) as u (id, {aliases}doc, cluster_time)");
+    Given { from, values }
+}
+
+fn upsert(sql: &str, columns: &[Column], names: &[String]) -> String {
+    let Given { from, values } = given(columns);
     let assignments = names.iter().fold(String::new(), |mut out, name| {
         let _ = write!(out, "{name} = excluded.{name}, ");
         out
@@ -69,12 +96,20 @@ fn upsert(sql: &str, columns: &[Column], names: &[String]) -> String {
     let (columns, before, after) = (list(names, ""), list(names, "t."), list(names, "excluded."));
     format!(
         "insert into {sql} as t (id, {columns}doc, _cluster_time, _applied_at) \
-         select u.id, {values}u.doc, u.cluster_time, now() \
-         from unnest($1::text[], {arrays}${doc}::jsonb[], ${time}::bigint[]) as u (id, {aliases}doc, cluster_time) \
+         select u.id, {values}u.doc, u.cluster_time, now() from {from} \
          on conflict (id) do update set {assignments}doc = excluded.doc, \
          _cluster_time = excluded._cluster_time, _applied_at = excluded._applied_at \
          where t._cluster_time <= excluded._cluster_time \
          and ({before}t.doc) is distinct from ({after}excluded.doc)"
+    )
+}
+
+fn compare(sql: &str, columns: &[Column], names: &[String]) -> String {
+    let Given { from, values } = given(columns);
+    let before = list(names, "t.");
+    format!(
+        "select u.id, t.id is null from {from} left join {sql} as t on t.id = u.id \
+         where t.id is null or ({before}t.doc) is distinct from ({values}u.doc)"
     )
 }
 

@@ -10,6 +10,7 @@ use super::dead_letter::DeadLetter;
 use super::mapping::field_types;
 use super::rows::{Deletes, Rows};
 use super::statements::Statements;
+use super::walk::Walk;
 use crate::checkpoint::Fence;
 use crate::error::{Class, Fault};
 use crate::model::event::Operation;
@@ -17,17 +18,6 @@ use crate::model::position::Position;
 use crate::model::value::ColumnType;
 use crate::postgres::{Target, within};
 use crate::settings::Column;
-
-/// A walk's progress, committed with the chunk it is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Walk {
-    pub id: i64,
-    pub class: i32,
-    pub after: Option<Vec<u8>>,
-    pub documents_read: u64,
-    /// This chunk is the last.
-    pub completed: bool,
-}
 
 /// What one transaction carries.
 #[derive(Debug, Default)]
@@ -79,15 +69,23 @@ impl Origins {
 }
 
 /// What a piece of work came to.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Applied {
+    /// Inserted or updated.
     pub rows_changed: u64,
+    /// Of them, inserted by a resync.
+    pub rows_inserted: u64,
     pub rows_unchanged: u64,
     pub rows_deleted: u64,
     pub dead_letters: u64,
     /// Dead letters by the operation of their event, in the order of [`Operation::ROWS`].
     pub dead_by_operation: [u64; 4],
+    /// A few ids of rows a resync inserted, changed or deleted.
+    pub sample_ids: Vec<String>,
 }
+
+/// Ids kept of what one statement of a resync did.
+const SAMPLE_IDS: usize = 5;
 
 /// Fewer rows than this are not worth COPY's round trips.
 pub(super) const COPY_MIN: usize = 100;
@@ -131,6 +129,9 @@ impl Scribe<'_> {
                         done.rows_changed += self.upsert(connection, &work.rows, work.fresh..work.rows.len()).await?;
                     }
                 }
+                Road::Upsert if work.walk.as_ref().is_some_and(Walk::is_repair) => {
+                    self.repair(connection, &work.rows, 0..work.rows.len(), &mut done).await?;
+                }
                 Road::Upsert => done.rows_changed = self.upsert(connection, &work.rows, 0..work.rows.len()).await?,
                 Road::Bisect { allowance } => {
                     done.rows_changed = self.bisect(connection, &work.rows, allowance, &mut refused).await?;
@@ -141,6 +142,9 @@ impl Scribe<'_> {
         done.rows_unchanged = stored.saturating_sub(done.rows_changed);
         if !work.deletes.ids.is_empty() {
             done.rows_deleted = self.delete(connection, &work.deletes).await?;
+            if work.walk.is_some() && done.rows_deleted > 0 {
+                done.sample_ids.extend(work.deletes.ids.iter().take(SAMPLE_IDS).cloned());
+            }
         }
         let dead = work.dead.iter().cloned().chain(refused.iter().map(|(row, fault)| of_refused(work, *row, fault)));
         let dead: Vec<DeadLetter> = dead.collect();
@@ -161,13 +165,27 @@ impl Scribe<'_> {
     }
 
     async fn upsert(&self, connection: &mut PgConnection, rows: &Rows, range: Range<usize>) -> Result<u64, Fault> {
-        let mut arguments = PgArguments::default();
-        let mut columns = Columns::new(rows, range);
-        for kind in [ColumnType::Text].into_iter().chain(field_types(self.columns)) {
-            arguments.add(columns.next(kind)).map_err(|_| Fault::bug("a column could not be bound"))?;
-        }
+        let arguments = row_arguments(rows, range, self.columns)?;
         let query = sqlx::query_with(AssertSqlSafe(self.statements.upsert.to_string()), arguments);
         Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+    }
+
+    /// The same, told apart: rows inserted and rows changed, with a few of their ids.
+    async fn repair(
+        &self,
+        connection: &mut PgConnection,
+        rows: &Rows,
+        range: Range<usize>,
+        done: &mut Applied,
+    ) -> Result<(), Fault> {
+        let arguments = row_arguments(rows, range, self.columns)?;
+        let query = sqlx::query_as_with(AssertSqlSafe(self.statements.repair.to_string()), arguments);
+        let (inserted, changed, ids): (i64, i64, Vec<String>) =
+            within(self.target.deadline(), query.fetch_one(connection)).await?;
+        done.rows_inserted = u64::try_from(inserted).unwrap_or_default();
+        done.rows_changed = done.rows_inserted + u64::try_from(changed).unwrap_or_default();
+        done.sample_ids = ids;
+        Ok(())
     }
 
     async fn copy(&self, connection: &mut PgConnection, rows: &Rows, range: Range<usize>) -> Result<u64, Fault> {
@@ -258,25 +276,19 @@ impl Scribe<'_> {
             );
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
+}
 
-    async fn advance_walk(&self, connection: &mut PgConnection, walk: &Walk, done: &Applied) -> Result<(), Fault> {
-        let sql = format!(
-            "update {}.resync set walk_class = $2, walk_after = $3, documents_read = $4, \
-             rows_upserted = rows_upserted + $5, updated_at = now(), \
-             state = case when $6 then 'completed' else state end, ended_at = case when $6 then now() end \
-             where id = $1 and state = 'running'",
-            self.state_schema
-        );
-        let query = sqlx::query(AssertSqlSafe(sql))
-            .bind(walk.id)
-            .bind(walk.class)
-            .bind(walk.after.as_deref())
-            .bind(i64::try_from(walk.documents_read).unwrap_or(i64::MAX))
-            .bind(i64::try_from(done.rows_changed).unwrap_or(i64::MAX))
-            .bind(walk.completed);
-        let updated = within(self.target.deadline(), query.execute(connection)).await?.rows_affected();
-        if updated == 1 { Ok(()) } else { Err(Fault::bug(format!("walk {} is not running any more", walk.id))) }
+/// Rows as the arguments of a statement that unnests them.
+///
+/// # Errors
+/// Only a bug: the encoding of an argument failed.
+pub fn row_arguments(rows: &Rows, range: Range<usize>, columns: &[Column]) -> Result<PgArguments, Fault> {
+    let mut arguments = PgArguments::default();
+    let mut read = Columns::new(rows, range);
+    for kind in [ColumnType::Text].into_iter().chain(field_types(columns)) {
+        arguments.add(read.next(kind)).map_err(|_| Fault::bug("a column could not be bound"))?;
     }
+    Ok(arguments)
 }
 
 fn of_refused(work: &Work, row: usize, fault: &Fault) -> DeadLetter {

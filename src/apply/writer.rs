@@ -6,6 +6,7 @@ use sqlx::{Connection, Transaction};
 use super::dead_letter::RateWindow;
 use super::statements::Statements;
 use super::transaction::{Applied, COPY_MIN, Road, Scribe, Work};
+use super::walk::Walk;
 use crate::checkpoint::{Checkpoints, Fence, Lease};
 use crate::error::{Class, Code, Fault};
 use crate::failpoint;
@@ -140,7 +141,7 @@ impl Writer {
 
     /// Finds out whether a commit in doubt landed: its row lock is waited for, then the revision tells.
     async fn resolve(&mut self) -> Result<Option<Applied>, Fault> {
-        let Some((revision, done)) = self.in_doubt else { return Ok(None) };
+        let Some((revision, done)) = self.in_doubt.clone() else { return Ok(None) };
         let mut connection = self.target.connect().await?;
         let mut transaction = within(self.target.deadline(), connection.begin()).await?;
         let fence = Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
@@ -153,9 +154,10 @@ impl Writer {
     }
 }
 
-/// A chunk of a walk need not wait for the disk: should Postgres lose it in a crash, the walk's place is lost with it and
-/// the chunk is walked again. What comes after it, and the walk's end, waits for everything before.
 fn begin(work: &Work) -> &'static str {
-    let chunk = work.walk.as_ref().is_some_and(|walk| !walk.completed);
-    if chunk { "begin; set local synchronous_commit = off" } else { "begin" }
+    if work.walk.as_ref().is_some_and(Walk::may_be_lost) {
+        "begin; set local synchronous_commit = off"
+    } else {
+        "begin"
+    }
 }

@@ -44,6 +44,16 @@ pub struct Held {
     pub report: Option<serde_json::Value>,
 }
 
+/// What became of a lease that was to last anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    Kept,
+    /// Kept; and somebody asks something of the stream.
+    Commanded,
+    /// No longer ours.
+    Lost,
+}
+
 impl Checkpoints {
     /// Takes a stream whose lease has run out or was given back; `None` while another holds it.
     /// Raising the epoch waits for whatever transaction of the old holder is still open.
@@ -84,23 +94,28 @@ impl Checkpoints {
         Ok(Some(Lease { stream: stream.to_owned(), epoch, nonce }))
     }
 
-    /// Makes a lease last anew and leaves a report for those who ask the database; false if it is no longer ours.
+    /// Makes a lease last anew and leaves a report for those who ask the database.
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn renew(&self, lease: &Lease, duration: Duration, report: &serde_json::Value) -> Result<bool, Fault> {
+    pub async fn renew(&self, lease: &Lease, duration: Duration, report: &serde_json::Value) -> Result<Renewed, Fault> {
+        let schema = self.schema();
         let sql = AssertSqlSafe(format!(
-            "update {}.lease set expires_at = clock_timestamp() + make_interval(secs => $4), report = $5 \
-             where stream = $1 and epoch = $2 and nonce = $3",
-            self.schema()
+            "update {schema}.lease set expires_at = clock_timestamp() + make_interval(secs => $4), report = $5 \
+             where stream = $1 and epoch = $2 and nonce = $3 \
+             returning exists (select from {schema}.command where stream = $1 and done_at is null)"
         ));
-        let query = sqlx::query(sql)
+        let query = sqlx::query_scalar::<_, bool>(sql)
             .bind(&lease.stream)
             .bind(lease.epoch)
             .bind(lease.nonce)
             .bind(duration.as_secs_f64())
             .bind(report);
-        Ok(within(duration, query.execute(&self.pool)).await?.rows_affected() == 1)
+        Ok(match within(duration, query.fetch_optional(&self.pool)).await? {
+            None => Renewed::Lost,
+            Some(false) => Renewed::Kept,
+            Some(true) => Renewed::Commanded,
+        })
     }
 
     /// Gives a lease back, so that another may take the stream at once.

@@ -3,12 +3,18 @@
 //! Invariants: the position advances only inside a fenced transaction ([`Fence::advance`]); an [`Lease`] comes only
 //! from a grant; epochs only rise; all times are the database's.
 
+mod command;
 mod fence;
+mod history;
 mod lease;
+mod obey;
 mod store;
 mod walk;
 
+pub use command::Command;
 pub use fence::Fence;
-pub use lease::{Held, Lease};
+pub use history::Retired;
+pub use lease::{Held, Lease, Renewed};
+pub use obey::Act;
 pub use store::{Checkpoints, FORMAT_VERSION, Start, Stored};
-pub use walk::RunningWalk;
+pub use walk::{Beginning, GapReport, WalkRow};

@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::quote;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
+use crate::model::reason::Reason;
 use crate::postgres::{Target, within};
 
 /// The format of a checkpoint row this release writes. A newer one is refused.
@@ -52,8 +53,8 @@ pub enum Start {
     /// Never followed before: first a position, then a snapshot.
     New,
     Resume(Position),
-    /// There is a position, but it cannot be used.
-    Lost(String),
+    /// There is a position, but it cannot be used; the text says why.
+    Lost(Reason, String),
     /// Written by a newer release.
     Refused(i32),
 }
@@ -64,19 +65,24 @@ impl Stored {
         if self.version > FORMAT_VERSION {
             return Start::Refused(self.version);
         }
+        let lost = |reason, why: &str| Start::Lost(reason, why.to_owned());
         let Some(bytes) = &self.resume_token else {
-            return if self.revision == 0 { Start::New } else { Start::Lost("the stored position is empty".into()) };
+            return if self.revision == 0 {
+                Start::New
+            } else {
+                lost(Reason::PositionEmpty, "the stored position is empty")
+            };
         };
         if self.source != source {
-            return Start::Lost(format!("the stored position belongs to {}", self.source));
+            return Start::Lost(Reason::PositionForeign, format!("the stored position belongs to {}", self.source));
         }
         if self.options != options {
-            return Start::Lost("the stored position was made under other stream options".into());
+            return lost(Reason::OptionsChanged, "the stored position was made under other stream options");
         }
         match (ResumeToken::new(bytes), self.cluster_time) {
             (Ok(token), Some(time)) => Start::Resume(Position { token, cluster_time: ClusterTime::from_sql(time) }),
-            (Ok(_), None) => Start::Lost("the stored position has no cluster time".into()),
-            (Err(_), _) => Start::Lost("the stored resume token is not BSON".into()),
+            (Ok(_), None) => lost(Reason::PositionEmpty, "the stored position has no cluster time"),
+            (Err(_), _) => lost(Reason::PositionUnreadable, "the stored resume token is not BSON"),
         }
     }
 }
@@ -160,7 +166,7 @@ impl Checkpoints {
 
     /// Every statement this module and `apply` send to tidemark's own tables can be prepared if these can.
     pub fn probes(&self) -> Vec<(String, String)> {
-        ["checkpoint", "lease", "resync", "dead_letter"]
+        ["checkpoint", "checkpoint_history", "lease", "resync", "resync_seen", "gap_report", "command", "dead_letter"]
             .map(|table| (table.to_owned(), format!("select * from {}.{table} limit 0", self.schema)))
             .to_vec()
     }
@@ -197,12 +203,16 @@ mod tests {
             row.start("db.c", "v1")
         };
         assert!(matches!(start(|_| {}), Start::Resume(p) if p.cluster_time == ClusterTime::new(7)));
-        assert!(matches!(start(|r| r.resume_token = Some(b"garbage".to_vec())), Start::Lost(_)));
-        assert!(matches!(start(|r| r.resume_token = None), Start::Lost(_)));
+        let lost = |change: fn(&mut Stored)| match start(change) {
+            Start::Lost(reason, _) => Some(reason),
+            _ => None,
+        };
+        assert_eq!(lost(|r| r.resume_token = Some(b"garbage".to_vec())), Some(Reason::PositionUnreadable));
+        assert_eq!(lost(|r| r.resume_token = None), Some(Reason::PositionEmpty));
         assert!(matches!(start(|r| (r.resume_token, r.revision) = (None, 0)), Start::New));
-        assert!(matches!(start(|r| r.cluster_time = None), Start::Lost(_)));
-        assert!(matches!(start(|r| r.source = "db.other".into()), Start::Lost(_)));
-        assert!(matches!(start(|r| r.options = "v0".into()), Start::Lost(_)));
+        assert_eq!(lost(|r| r.cluster_time = None), Some(Reason::PositionEmpty));
+        assert_eq!(lost(|r| r.source = "db.other".into()), Some(Reason::PositionForeign));
+        assert_eq!(lost(|r| r.options = "v0".into()), Some(Reason::OptionsChanged));
         assert_eq!(start(|r| r.version = 2), Start::Refused(2));
     }
 }

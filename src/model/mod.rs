@@ -5,4 +5,5 @@ pub mod event;
 pub mod horizon;
 pub mod namespace;
 pub mod position;
+pub mod reason;
 pub mod value;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::bson::{Doc, Malformed};
+use super::bson::{Builder, Doc, Malformed};
 
 /// MongoDB's cluster time, `seconds << 32 | increment`; also the unit of `_cluster_time` in followed tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -70,6 +70,11 @@ impl ResumeToken {
         Ok(Self(bytes.into()))
     }
 
+    /// A token from its `_data` as hex, the way MongoDB and `DocumentDB` write it.
+    pub fn of_text(data: &str) -> Self {
+        Self(Builder::default().text("_data", data).finish().into())
+    }
+
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -100,12 +105,21 @@ impl fmt::Debug for ResumeToken {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out
     })
+}
+
+/// Bytes from hex; `None` if it is none.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
 }
 
 /// Where a stream is. Committed only together with the rows it stands for.

@@ -78,13 +78,7 @@ async fn source(settings: &Settings) -> Vec<Finding> {
 
 /// Opens the stream with the very options `run` uses, and reads its first reply.
 async fn open(source: &Source, settings: &Settings, stream: &Stream) -> Result<String, Fault> {
-    let options = FeedOptions {
-        collection: stream.collection.clone(),
-        post_image: stream.post_image,
-        batch_size: settings.batch.events_max,
-        poll: std::time::Duration::from_millis(100),
-        keys_only: false,
-    };
+    let options = FeedOptions { poll: std::time::Duration::from_millis(100), ..FeedOptions::of(stream, settings) };
     let reply = source.open(&options, None).await?.next().await?;
     let mode = PostImage::NAMES.iter().find(|(_, mode)| *mode == stream.post_image).map_or("", |(name, _)| *name);
     let token = if reply.token.is_some() { "with" } else { "without" };

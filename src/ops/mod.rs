@@ -1,6 +1,10 @@
 //! What a person does: each command's work, returning a report. Printing is `cli`'s.
 
 pub mod check;
+pub mod checkpoint;
+pub mod compare;
 pub mod healthcheck;
 pub mod migrate;
+pub mod request;
+pub mod resync;
 pub mod status;

@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::job::{Done, Job, Piece};
 use super::prepare::{Prepared, prepare};
 use super::reader::read;
 use super::start::Started;
-use super::walker::{Ready, Walker};
 use super::{Context, Happened, Outcome, Phase, Signals, wait_or_give_up};
 use crate::apply::{Applied, Drift, Work, Writer};
 use crate::checkpoint::Lease;
@@ -30,7 +30,8 @@ pub async fn run(context: &Context, lease: &Lease, signals: &Signals, started: S
     tasks.spawn(prepare(context.clone(), started.position, replies, batch_sender));
     match applier.follow(batches).await {
         Ok(()) if signals.lost.is_cancelled() => Outcome::Fenced,
-        Ok(()) => Outcome::Drained,
+        Ok(()) if signals.drain.is_cancelled() => Outcome::Drained,
+        Ok(()) => Outcome::Commanded,
         Err(fault) => Outcome::of(fault),
     }
 }
@@ -40,7 +41,8 @@ struct Applier<'a> {
     signals: &'a Signals,
     lease: &'a Lease,
     writer: Writer,
-    walker: Option<Walker>,
+    /// The walk or sweep under way.
+    job: Option<Job>,
     phase: Phase,
     /// A position read while the stream is silent, not yet durable.
     idle: Option<Position>,
@@ -65,13 +67,13 @@ impl<'a> Applier<'a> {
             context.statements.clone(),
             context.settings.record,
         );
-        let walker = started.walk.as_ref().map(|walk| Walker::new(context, walk));
+        let job = started.walk.as_ref().map(|walk| Job::take_up(context, walk));
         Self {
             context,
             signals,
             lease,
             writer,
-            walker,
+            job,
             phase: started.phase,
             idle: None,
             taken: started.position.token.clone(),
@@ -97,8 +99,12 @@ impl<'a> Applier<'a> {
             tokio::select! {
                 biased;
                 () = self.signals.lost.cancelled() => return Ok(()),
-                () = self.signals.drain.cancelled() => return self.drain().await,
-                chunk = next_chunk(&mut self.walker), if self.walker.is_some() => self.chunk(chunk?).await?,
+                () = self.signals.drain.cancelled() => {
+                    self.happened(Happened::ToldToStop);
+                    return self.drain().await;
+                }
+                () = self.signals.commanded.cancelled() => return self.drain().await,
+                piece = next_piece(&mut self.job), if self.job.is_some() => self.piece(piece?).await?,
                 batch = batches.recv() => match batch {
                     Some(prepared) => self.batch(prepared?).await?,
                     None => return Err(Fault::bug("the preparer ended without a word")),
@@ -121,8 +127,8 @@ impl<'a> Applier<'a> {
             let begun = Instant::now();
             let applied = self.apply(work).await?;
             self.idle = None;
-            if let Some(walker) = &mut self.walker {
-                walker.touch(work, prepared.last_event);
+            if let Some(job) = &mut self.job {
+                job.touch(work, prepared.last_event);
             }
             self.tell(&prepared, &applied, begun.elapsed());
         } else if let Some(position) = &work.position {
@@ -131,25 +137,29 @@ impl<'a> Applier<'a> {
         halt.clone().map_or(Ok(()), Err)
     }
 
-    async fn chunk(&mut self, ready: Ready) -> Result<(), Fault> {
+    /// A chunk of a walk, or a part of a sweep.
+    async fn piece(&mut self, piece: Piece) -> Result<(), Fault> {
         self.batch_has_the_turn = true;
-        let applied = self.apply(&ready.work).await?;
-        self.tell_drift(&ready.drift);
-        let dead_letters = dead_letters(&ready.work, &applied);
+        let applied = self.apply(&piece.work).await?;
+        self.tell_drift(&piece.drift);
+        let dead_letters = dead_letters(&piece.work, &applied);
         self.context.status.committed(&Committed {
-            rows_changed: applied.rows_changed,
+            rows_changed: applied.rows_changed + applied.rows_deleted,
             rows_unchanged: applied.rows_unchanged,
             dead_letters,
             ..Committed::default()
         });
-        let Some(walker) = &mut self.walker else { return Ok(()) };
-        walker.committed(ready.documents, applied.rows_changed);
-        if ready.completed {
-            let reason = walker.reason();
-            self.walker = None;
-            self.context.status.walk_ended(reason, "completed");
-            self.happened(Happened::WalkCompleted);
-            self.note_phase().await;
+        let Some(job) = &mut self.job else { return Ok(()) };
+        match job.committed(&piece, &applied).await? {
+            Done::More => {}
+            Done::Held => {
+                self.note_phase().await;
+            }
+            Done::Completed => {
+                self.job = None;
+                self.happened(Happened::WalkCompleted);
+                self.note_phase().await;
+            }
         }
         Ok(())
     }
@@ -163,7 +173,6 @@ impl<'a> Applier<'a> {
 
     /// What was begun is finished already; the last idle position is made durable.
     async fn drain(&mut self) -> Result<(), Fault> {
-        self.happened(Happened::ToldToStop);
         if let Some(position) = self.idle.take() {
             let work = Work { position: Some(position), ..Work::default() };
             self.writer.apply(&work).await?;
@@ -193,7 +202,7 @@ impl<'a> Applier<'a> {
             self.context.status.commit_failed(&fault);
             tokio::select! {
                 biased;
-                () = self.signals.any(), if fault.class.may_retry() => return Err(self.gave_up(fault)),
+                () = self.signals.end(), if fault.class.may_retry() => return Err(self.gave_up(fault)),
                 waited = wait_or_give_up(self.context, "apply", &mut backoff, fault.clone()) => waited?,
             }
         }
@@ -258,9 +267,9 @@ fn dead_letters(work: &Work, applied: &Applied) -> HashMap<&'static str, u64> {
     [("malformed", malformed), ("refused", refused)].into_iter().filter(|(_, number)| *number > 0).collect()
 }
 
-async fn next_chunk(walker: &mut Option<Walker>) -> Result<Ready, Fault> {
-    match walker {
-        Some(walker) => walker.next().await,
+async fn next_piece(job: &mut Option<Job>) -> Result<Piece, Fault> {
+    match job {
+        Some(job) => job.next().await,
         None => std::future::pending().await,
     }
 }

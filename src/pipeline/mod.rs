@@ -5,16 +5,21 @@
 //! after it read. Nothing here waits for status, alerts or logs.
 
 mod applier;
+mod heal;
+mod job;
+mod obey;
 mod phase;
 mod prepare;
 mod reader;
 mod start;
+mod sweeper;
 mod walker;
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub use obey::obey;
 pub use phase::{Happened, Phase};
 
 use crate::apply::{Mapping, Statements};
@@ -47,6 +52,10 @@ pub struct Context {
 pub enum Outcome {
     /// It was told to stop and has committed what it had.
     Drained,
+    /// Somebody asks something of the stream; what it had is committed.
+    Commanded,
+    /// The server does not know the position any more.
+    Lost(Fault),
     /// A person must act, or the position is lost.
     Halted(Fault),
     /// Another process was granted the stream.
@@ -61,7 +70,8 @@ impl Outcome {
         match fault.class {
             Class::Fenced => Self::Fenced,
             Class::Bug => Self::Broken(fault),
-            Class::Transient | Class::Unknown | Class::HistoryLost | Class::Record | Class::Halt => Self::Halted(fault),
+            Class::HistoryLost => Self::Lost(fault),
+            Class::Transient | Class::Unknown | Class::Record | Class::Halt => Self::Halted(fault),
         }
     }
 }
@@ -71,12 +81,21 @@ impl Outcome {
 pub struct Signals {
     /// Finish the batch, commit, end.
     pub drain: CancellationToken,
+    /// Finish the batch, commit, end: somebody asks something of the stream.
+    pub commanded: CancellationToken,
     /// The lease is gone: end without another write.
     pub lost: CancellationToken,
 }
 
 impl Signals {
     async fn any(&self) {
+        tokio::select! {
+            () = self.end() => {}
+            () = self.commanded.cancelled() => {}
+        }
+    }
+
+    async fn end(&self) {
         tokio::select! {
             () = self.drain.cancelled() => {}
             () = self.lost.cancelled() => {}
@@ -86,13 +105,7 @@ impl Signals {
 
 impl Context {
     fn feed_options(&self) -> FeedOptions {
-        FeedOptions {
-            collection: self.config.collection.clone(),
-            post_image: self.config.post_image,
-            batch_size: self.settings.batch.events_max,
-            poll: std::time::Duration::from_secs(1),
-            keys_only: false,
-        }
+        FeedOptions::of(&self.config, &self.settings)
     }
 
     /// What the stored position must have been made under.
@@ -105,20 +118,30 @@ impl Context {
     }
 }
 
-/// Follows one stream under one lease until told to stop or stopped by trouble.
-pub async fn run(context: &Context, lease: &Lease, signals: &Signals) -> Outcome {
-    let started = tokio::select! {
-        biased;
-        () = signals.any() => None,
-        started = start::start(context, lease) => Some(started),
-    };
-    let started = match started {
-        Some(Ok(started)) => started,
-        Some(Err(fault)) => return Outcome::of(fault),
-        None if signals.lost.is_cancelled() => return Outcome::Fenced,
-        None => return Outcome::Drained,
-    };
-    applier::run(context, lease, signals, started).await
+/// Follows one stream under one lease until told to stop or stopped by trouble. The ladder when a position is refused:
+/// the reader asks once more; then the stream is healed by a resync, if that is allowed; else it halts.
+///
+/// `halted` is why the pipeline before this one stopped.
+pub async fn run(context: &Context, lease: &Lease, signals: &Signals, halted: Option<&Fault>) -> Outcome {
+    let mut trouble = halted.cloned();
+    loop {
+        let started = tokio::select! {
+            biased;
+            () = signals.any() => None,
+            started = start::start(context, lease, trouble.as_ref()) => Some(started),
+        };
+        let started = match started {
+            Some(Ok(started)) => started,
+            Some(Err(fault)) => return Outcome::of(fault),
+            None if signals.lost.is_cancelled() => return Outcome::Fenced,
+            None if signals.drain.is_cancelled() => return Outcome::Drained,
+            None => return Outcome::Commanded,
+        };
+        match applier::run(context, lease, signals, started).await {
+            Outcome::Lost(fault) => trouble = Some(fault),
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Counts, logs and waits out a failure of `step`, or gives up on it.

@@ -28,6 +28,8 @@ pub enum Happened {
     Resumed,
     /// Opened, with the first walk begun or continued.
     SnapshotUnderWay,
+    /// Opened, with a resync begun or continued.
+    ResyncUnderWay,
     WalkCompleted,
     ToldToStop,
     Stopped,
@@ -69,6 +71,7 @@ impl Phase {
                 Self::Streaming
             }
             (Self::Resuming, Happened::SnapshotUnderWay) => Self::Snapshotting,
+            (Self::Resuming, Happened::ResyncUnderWay) => Self::Resyncing,
             (Self::Resuming | Self::Snapshotting | Self::Resyncing | Self::Streaming, Happened::ToldToStop) => {
                 Self::Draining
             }
@@ -109,7 +112,9 @@ mod tests {
         for phase in Phase::ALL {
             assert_eq!(phase.next(Happened::LeaseLost), Some(Phase::Standby));
         }
-        for happened in [Happened::Resumed, Happened::SnapshotUnderWay, Happened::WalkCompleted] {
+        for happened in
+            [Happened::Resumed, Happened::SnapshotUnderWay, Happened::ResyncUnderWay, Happened::WalkCompleted]
+        {
             assert_eq!(Phase::Standby.next(happened), None);
             assert_eq!(Phase::Halted.next(happened), None);
         }

@@ -9,15 +9,13 @@ use chrono::Utc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::start::Started;
 use super::{Context, wait_or_give_up};
-use crate::apply::{Origins, Walk, Work};
-use crate::checkpoint::RunningWalk;
+use crate::apply::{Origins, Step, Then, Walk, Work};
+use crate::checkpoint::WalkRow;
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::resync::{Chunk, Place, Reading};
 use crate::retry::Backoff;
-use crate::status::ResyncReport;
 
 /// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
 const TOUCHED_MAX: usize = 100_000;
@@ -29,7 +27,8 @@ const FINDS_MAX: u64 = 8;
 pub struct Walker {
     context: Context,
     id: i64,
-    reason: String,
+    /// Into an empty table, with no sweep after it.
+    is_snapshot: bool,
     /// Where the next chunk to be asked for begins.
     place: Place,
     documents_read: u64,
@@ -52,31 +51,19 @@ pub struct Ready {
     pub work: Work,
     pub documents: u64,
     pub drift: crate::apply::Drift,
-    pub completed: bool,
 }
 
 impl Walker {
     /// Takes up a walk and begins to read its next chunk.
-    pub fn new(context: &Context, walk: &RunningWalk) -> Self {
+    pub fn new(context: &Context, walk: &WalkRow) -> Self {
         let read = u64::try_from(walk.documents_read).unwrap_or_default();
         let estimated = walk.documents_estimated.and_then(|n| u64::try_from(n).ok());
-        context.status.walking(Some(ResyncReport {
-            id: walk.id,
-            reason: walk.reason.clone(),
-            state: "running".to_owned(),
-            documents_read: read,
-            rows_upserted: u64::try_from(walk.rows_upserted).unwrap_or_default(),
-            rows_deleted: 0,
-            documents_estimated: estimated,
-            started_at: walk.started_at,
-            eta_at: None,
-        }));
-        tracing::info!(stream = %context.config.name, walk = walk.id, documents = read, estimated, "walk under way");
+        tracing::info!(stream = %context.config.name, walk = walk.id, reason = walk.reason, documents = read, estimated, "walk under way");
         let mut walker = Self {
             context: context.clone(),
             id: walk.id,
-            reason: walk.reason.clone(),
-            place: Started::place(walk),
+            is_snapshot: walk.is_snapshot(),
+            place: Place::restore(walk.walk_class, walk.walk_after.clone()),
             documents_read: read,
             estimated,
             touched: HashSet::new(),
@@ -106,7 +93,7 @@ impl Walker {
         let (due, mut known) = (self.due(), self.time.is_some());
         let documents_enough = crate::status::count(settings.resync.chunk_documents) * FINDS_MAX;
         let (context, wanted) = (self.context.clone(), Arc::clone(&self.wanted));
-        let mut chunk = Chunk::at(self.place.clone());
+        let mut chunk = Chunk::at(self.place.clone(), !self.is_snapshot);
         self.reading.spawn(async move {
             tokio::time::sleep_until(due).await;
             let mut backoff = Backoff::new(context.settings.retry);
@@ -178,23 +165,28 @@ impl Walker {
         if !completed {
             self.ask();
         }
-        let walk = Walk {
-            id: self.id,
+        let then = match (completed, self.is_snapshot) {
+            (false, _) => Then::MoreChunks,
+            (true, true) => Then::Nothing,
+            (true, false) => Then::Sweep,
+        };
+        let step = Step::Chunk {
             class: self.place.class(),
             after: self.place.after().map(<[u8]>::to_vec),
             documents_read: self.documents_read,
-            completed,
+            seen: chunk.seen,
+            then,
         };
         let work = Work {
-            fresh: chunk.rows.len(),
+            fresh: if self.is_snapshot { chunk.rows.len() } else { 0 },
             rows: chunk.rows,
             dead: chunk.dead,
-            walk: Some(walk),
+            walk: Some(Walk { id: self.id, step }),
             events: chunk.documents,
             origins: Origins::Documents(chunk.replies),
             ..Work::default()
         };
-        Ready { work, documents: chunk.documents, drift: chunk.drift, completed }
+        Ready { work, documents: chunk.documents, drift: chunk.drift }
     }
 
     /// A chunk was committed: shows progress.
@@ -217,14 +209,6 @@ impl Walker {
                 seconds_left,
                 "walking"
             );
-        }
-    }
-
-    /// The walk's reason, as a metric's label.
-    pub fn reason(&self) -> &'static str {
-        match self.reason.as_str() {
-            "first_snapshot" => "first_snapshot",
-            _ => "other",
         }
     }
 }

@@ -32,12 +32,17 @@ pub struct Chunk {
     pub operation_time: Option<ClusterTime>,
     /// The documents' bytes, for a row that turns out not to be storable.
     pub replies: Vec<Reply>,
+    /// The ids of all documents read, also of those that cannot be stored; kept only where a sweep follows.
+    pub seen: Vec<String>,
+    keep_seen: bool,
 }
 
 impl Chunk {
     /// Nothing read yet.
-    pub fn at(place: Place) -> Self {
+    pub fn at(place: Place, keep_seen: bool) -> Self {
         Self {
+            seen: Vec::new(),
+            keep_seen,
             rows: Rows::default(),
             dead: Vec::new(),
             drift: Drift::default(),
@@ -55,7 +60,7 @@ impl Chunk {
     /// Whatever the source answers, classified.
     pub async fn read(&mut self, source: &Source, mapping: &Mapping, reading: &Reading) -> Result<(), Fault> {
         while let Some(filter) = self.place.filter() {
-            let kept = (self.rows.len(), self.dead.len(), self.documents, self.replies.len());
+            let kept = (self.rows.len(), self.dead.len(), self.documents, self.replies.len(), self.seen.len());
             let read = match self.find(source, mapping, reading, filter).await {
                 Ok(read) => read,
                 Err(fault) => {
@@ -63,6 +68,7 @@ impl Chunk {
                     self.dead.truncate(kept.1);
                     self.documents = kept.2;
                     self.replies.truncate(kept.3);
+                    self.seen.truncate(kept.4);
                     return Err(fault);
                 }
             };
@@ -122,7 +128,11 @@ impl Chunk {
         let mut text = Vec::with_capacity(24);
         encode_id(id, &mut text).map_err(|error| error.to_string())?;
         let text = String::from_utf8(text).map_err(|_| "an id that is not UTF-8")?;
-        mapping.encode(&text, document, at, origin, &mut self.rows, &mut self.drift).map_err(|error| error.to_string())
+        let encoded = mapping.encode(&text, document, at, origin, &mut self.rows, &mut self.drift);
+        if self.keep_seen {
+            self.seen.push(text);
+        }
+        encoded.map_err(|error| error.to_string())
     }
 
     fn last_id(&self) -> Option<Value<'_>> {

@@ -64,6 +64,21 @@ impl Source {
         self.documents(command).await
     }
 
+    /// Documents picked at random, as they are at or after `after`.
+    ///
+    /// # Errors
+    /// Whatever the server answers, classified.
+    pub async fn sample(&self, collection: &str, size: u64, after: ClusterTime) -> Result<Documents, Fault> {
+        let size = Builder::default().i32("size", i32::try_from(size).unwrap_or(i32::MAX));
+        let stage = Builder::default().document("$sample", size);
+        let command = Builder::default()
+            .text("aggregate", collection)
+            .array("pipeline", Builder::default().document("0", stage))
+            .document("cursor", Builder::default())
+            .document("readConcern", majority(after));
+        self.documents(command).await
+    }
+
     async fn documents(&self, command: Builder) -> Result<Documents, Fault> {
         let call = self.database.run_raw_cursor_command(raw(command)?);
         let cursor = within(DEADLINE, call.batch()).await?;

@@ -10,8 +10,8 @@ use super::command::{count, majority, raw};
 use super::{DEADLINE, Reply, Source, within};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::{Builder, Value, kind};
-use crate::model::position::{ClusterTime, ResumeToken};
-use crate::settings::PostImage;
+use crate::model::position::{ClusterTime, Position, ResumeToken};
+use crate::settings::{self, PostImage, Settings};
 
 /// What a stream is opened with. Stored beside the token: a token made under another filter can be refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,13 +27,24 @@ pub struct FeedOptions {
 }
 
 impl FeedOptions {
+    /// What `run` opens a configured stream with.
+    pub fn of(stream: &settings::Stream, settings: &Settings) -> Self {
+        Self {
+            collection: stream.collection.clone(),
+            post_image: stream.post_image,
+            batch_size: settings.batch.events_max,
+            poll: Duration::from_secs(1),
+            keys_only: false,
+        }
+    }
+
     /// What must be the same for a token to be resumed.
     pub fn fingerprint(&self) -> String {
         let mode = PostImage::NAMES.iter().find(|(_, mode)| *mode == self.post_image).map_or("", |(name, _)| name);
         format!("v1 post_image={mode}")
     }
 
-    fn command(&self, after: Option<&ResumeToken>) -> Builder {
+    fn command(&self, after: Option<&ResumeToken>, at: Option<ClusterTime>) -> Builder {
         let mut stage = Builder::default();
         // With "lookup" the batch looks documents up itself, once for all keys: half the cost to the server.
         stage = match self.post_image {
@@ -43,6 +54,9 @@ impl FeedOptions {
         };
         if let Some(token) = after {
             stage.push("resumeAfter", Value { kind: kind::DOCUMENT, bytes: token.bytes() });
+        }
+        if let Some(at) = at {
+            stage = stage.timestamp("startAtOperationTime", at.packed());
         }
         let mut pipeline = Builder::default().document("0", Builder::default().document("$changeStream", stage));
         if self.keys_only {
@@ -70,9 +84,45 @@ impl Source {
     /// # Errors
     /// Whatever the server answers, classified.
     pub async fn open(&self, options: &FeedOptions, after: Option<&ResumeToken>) -> Result<Feed, Fault> {
+        self.open_with(options, options.command(after, None)).await
+    }
+
+    /// A position at a time in the past. The oplog must show that it reaches back that far: a server may accept an
+    /// older time in silence (SERVER-50903).
+    ///
+    /// # Errors
+    /// The time is not covered, or cannot be proved to be; whatever the server answers.
+    pub async fn position_at(&self, options: &FeedOptions, seconds: i64) -> Result<Position, Fault> {
+        let refused = |message: &str| {
+            let hint = "go back to a retired position or a token instead, or ask for a resync";
+            Fault::new(Class::Halt, Code::HistoryLost, message, hint)
+        };
+        let at = ClusterTime::new(u64::try_from(seconds).unwrap_or_default() << 32);
+        match self.oldest_entry().await {
+            None => {
+                return Err(refused("the oplog may not be read, so nothing shows that it reaches back to that time"));
+            }
+            Some(oldest) if oldest >= at => {
+                return Err(refused(&format!("the source's history begins at {}, after that time", oldest.at())));
+            }
+            Some(_) => {}
+        }
+        let options = FeedOptions { poll: Duration::from_millis(100), ..options.clone() };
+        let mut feed = self.open_with(&options, options.command(None, Some(at))).await?;
+        let token = feed.next().await?.token.ok_or_else(|| refused("the source gave no token for that time"))?;
+        let position = Position::of(token, at);
+        // A token of before the first event after `at` is as good; one of later is not what was asked for.
+        if position.cluster_time > at {
+            Err(refused("the source answered with a later position"))
+        } else {
+            Ok(position)
+        }
+    }
+
+    async fn open_with(&self, options: &FeedOptions, command: Builder) -> Result<Feed, Fault> {
         let call = self
             .database
-            .run_raw_cursor_command(raw(options.command(after))?)
+            .run_raw_cursor_command(raw(command)?)
             .batch_size(u32::try_from(count(options.batch_size)).unwrap_or(1))
             .max_time(options.poll);
         let cursor = within(DEADLINE, call.batch()).await?;

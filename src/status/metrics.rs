@@ -7,11 +7,12 @@ use prometheus::{
 
 use crate::error::{Class, Code};
 use crate::model::event::Operation;
+use crate::model::reason::Reason;
 
 pub const PHASES: [&str; 7] = ["standby", "resuming", "snapshotting", "streaming", "resyncing", "draining", "halted"];
 
 /// The steps whose attempts are counted.
-pub const STEPS: [&str; 5] = ["open", "read", "lookup", "walk", "apply"];
+pub const STEPS: [&str; 6] = ["open", "read", "lookup", "walk", "sweep", "apply"];
 
 /// Why an event changes nothing: documented in docs/reference.md.
 pub const SKIPPED: [&str; 1] = ["document_gone"];
@@ -322,8 +323,10 @@ impl Metrics {
         for step in STEPS {
             self.retries.with_label_values(&[s, step]);
         }
-        for result in ["completed", "failed"] {
-            self.walks.ended.with_label_values(&[s, "first_snapshot", result]);
+        for reason in Reason::ALL {
+            for result in ["completed", "failed", "cancelled"] {
+                self.walks.ended.with_label_values(&[s, reason.name(), result]);
+            }
         }
         for kind in ["type", "missing"] {
             self.drift_fields.with_label_values(&[s, kind]);

@@ -9,6 +9,7 @@ mod metrics;
 mod report;
 mod stream;
 mod told;
+mod walks;
 
 pub use board::Board;
 pub use http::serve;

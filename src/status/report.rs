@@ -109,11 +109,18 @@ pub struct ResyncReport {
     pub documents_read: u64,
     pub rows_upserted: u64,
     pub rows_deleted: u64,
+    /// What a held sweep would delete.
+    pub rows_to_delete: Option<u64>,
     pub documents_estimated: Option<u64>,
+    /// Why a person's word is waited for: `resync_held` or `resync_over_budget`.
+    pub held_code: Option<String>,
+    pub note: Option<String>,
     #[serde(serialize_with = "millis")]
     pub started_at: DateTime<Utc>,
     #[serde(serialize_with = "optional_millis")]
     pub eta_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "optional_millis")]
+    pub deadline_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +203,14 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
     let share = headroom.map_or(1.0, |(headroom, window)| headroom / window);
     if share < 0.25 {
         return (Verdict::Critical, Some(format!("stream {name} is about to lose its history: find out why it lags")));
+    }
+    if let Some(held) = stream.resync.as_ref().filter(|walk| walk.state == "held") {
+        let (id, why) = (held.id, held.note.as_deref().unwrap_or_default());
+        let what = format!("resync {id} of stream {name} waits for a person: {why}");
+        return (
+            Verdict::Critical,
+            Some(format!("{what}; look, then `tidemark resync approve {id}` or `cancel {id}`")),
+        );
     }
     if stream.retrying > 0 {
         return (Verdict::Degraded, Some(format!("stream {name} keeps trying: {}", reason())));

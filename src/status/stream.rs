@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::metrics::{Metrics, PHASES, Series};
-use super::report::{PositionReport, ResyncReport, StreamReport};
+use super::report::{PositionReport, StreamReport};
 use super::told::{Answer, Committed};
 use crate::error::Fault;
 use crate::model::horizon::Horizon;
@@ -16,15 +16,15 @@ use crate::model::position::{ClusterTime, Position};
 /// A handle on one stream's state. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Stream {
-    name: Arc<str>,
-    metrics: Arc<Metrics>,
+    pub(super) name: Arc<str>,
+    pub(super) metrics: Arc<Metrics>,
     series: Series,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug)]
-struct State {
-    report: StreamReport,
+pub(super) struct State {
+    pub(super) report: StreamReport,
     position: Option<Position>,
     /// The source's majority commit point, as last heard.
     source_time: Option<ClusterTime>,
@@ -61,7 +61,7 @@ impl Stream {
         &self.name
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -337,32 +337,6 @@ impl Stream {
         }
         drop(state);
         self.metrics.characters_replaced.with_label_values(&[&*self.name]).inc_by(replaced);
-    }
-
-    /// A walk began, went on or is resumed; `None` when there is none.
-    pub fn walking(&self, walk: Option<ResyncReport>) {
-        self.metrics.walks.active.with_label_values(&[&*self.name]).set(i64::from(walk.is_some()));
-        self.state().report.resync = walk;
-    }
-
-    /// A chunk was committed.
-    pub fn walked(&self, documents: u64, rows: u64, eta: Option<DateTime<Utc>>) {
-        self.metrics.walks.documents_read.with_label_values(&[&*self.name]).inc_by(documents);
-        self.metrics.walks.rows_upserted.with_label_values(&[&*self.name]).inc_by(rows);
-        if let Some(walk) = &mut self.state().report.resync {
-            walk.documents_read += documents;
-            walk.rows_upserted += rows;
-            walk.eta_at = eta;
-        }
-    }
-
-    /// A walk ended.
-    pub fn walk_ended(&self, reason: &'static str, result: &'static str) {
-        self.metrics.walks.ended.with_label_values(&[&*self.name, reason, result]).inc();
-        let walk = self.state().report.resync.take();
-        self.metrics.walks.active.with_label_values(&[&*self.name]).set(0);
-        let (documents, rows) = walk.map_or((0, 0), |w| (w.documents_read, w.rows_upserted));
-        tracing::info!(stream = %self.name, reason, result, documents, rows, "walk ended");
     }
 }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{ends_the_process, migrate};
-use crate::checkpoint::{Held, Lease};
+use crate::checkpoint::{Held, Lease, Renewed};
 use crate::error::Fault;
 use crate::pipeline::{self, Context, Outcome, Phase, Signals};
 use crate::retry::{Backoff, Decision};
@@ -123,36 +123,54 @@ impl Task {
         self.context.status.led_by(held.holder, held.epoch, told);
     }
 
-    /// Leads the stream for as long as the lease is ours: pipeline after pipeline, pausing when one halts.
+    /// Leads the stream for as long as the lease is ours: pipeline after pipeline, obeying what is asked between two
+    /// of them, pausing when one halts.
     async fn lead(&self, lease: &Lease) -> Result<(), Fault> {
-        let signals = Signals { drain: self.stop.clone(), lost: CancellationToken::new() };
+        let lost = CancellationToken::new();
+        let asked = Arc::new(Notify::new());
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep(self.context.clone(), Arc::clone(&self.board), lease.clone(), signals.lost.clone()));
+        keeper.spawn(keep(self.context.clone(), Arc::clone(&self.board), lease.clone(), lost.clone(), asked.clone()));
+        let mut halted: Option<Fault> = None;
         loop {
-            match pipeline::run(&self.context, lease, &signals).await {
+            let signals = Signals { drain: self.stop.clone(), lost: lost.clone(), commanded: CancellationToken::new() };
+            let outcome = {
+                let run = pipeline::run(&self.context, lease, &signals, halted.as_ref());
+                tokio::pin!(run);
+                tokio::select! {
+                    outcome = &mut run => outcome,
+                    () = asked.notified() => {
+                        signals.commanded.cancel();
+                        run.await
+                    }
+                }
+            };
+            match outcome {
                 Outcome::Drained => break,
                 Outcome::Fenced => {
                     self.context.status.fenced();
                     return Ok(());
                 }
                 Outcome::Broken(fault) => return Err(fault),
-                Outcome::Halted(_) if self.stop.is_cancelled() => break,
-                Outcome::Halted(fault) => {
-                    self.context.status.halted(&fault);
-                    let code = Some((fault.code.name(), fault.message.as_str()));
-                    let noted = self.context.checkpoints.note_phase(lease, Phase::Halted.name(), code).await;
-                    if let Err(fault) = noted {
-                        tracing::warn!(stream = lease.stream(), "halt not written down: {fault}");
-                    }
+                Outcome::Commanded => self.obey(lease).await?,
+                Outcome::Halted(_) | Outcome::Lost(_) if self.stop.is_cancelled() => break,
+                Outcome::Halted(fault) | Outcome::Lost(fault) => {
+                    self.halt(lease, &fault).await;
+                    halted = Some(fault);
                     tokio::select! {
-                        () = signals.lost.cancelled() => return Ok(()),
+                        () = lost.cancelled() => return Ok(()),
+                        () = asked.notified() => {
+                            self.obey(lease).await?;
+                            halted = None;
+                        }
                         () = self.pause(self.probe_interval()) => {}
                     }
                     if self.stop.is_cancelled() {
                         break;
                     }
+                    continue;
                 }
             }
+            halted = None;
         }
         keeper.abort_all();
         if let Err(fault) = self.context.checkpoints.release(lease).await {
@@ -160,18 +178,42 @@ impl Task {
         }
         Ok(())
     }
+
+    async fn halt(&self, lease: &Lease, fault: &Fault) {
+        self.context.status.halted(fault);
+        let code = Some((fault.code.name(), fault.message.as_str()));
+        if let Err(fault) = self.context.checkpoints.note_phase(lease, Phase::Halted.name(), code).await {
+            tracing::warn!(stream = lease.stream(), "halt not written down: {fault}");
+        }
+    }
+
+    /// Does what is asked. An end that is away is asked again when the keeper next notices the request.
+    async fn obey(&self, lease: &Lease) -> Result<(), Fault> {
+        match pipeline::obey(&self.context, lease).await {
+            Ok(_) => Ok(()),
+            Err(fault) if ends_the_process(&fault) => Err(fault),
+            Err(fault) => {
+                tracing::warn!(stream = lease.stream(), "a request could not be obeyed yet: {fault}");
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Renews the lease three times in its length, and leaves a report each time. Only the database's "no" ends it: while
 /// the database is away nothing can be written by anyone, and the fence decides when it is back.
-async fn keep(context: Context, board: Arc<Board>, lease: Lease, lost: CancellationToken) {
+async fn keep(context: Context, board: Arc<Board>, lease: Lease, lost: CancellationToken, asked: Arc<Notify>) {
     let duration = context.settings.lease.duration;
     loop {
         let begun = Instant::now();
         let report = serde_json::to_value(context.status.report()).unwrap_or_default();
         match context.checkpoints.renew(&lease, duration, &report).await {
-            Ok(true) => board.target_answers(true),
-            Ok(false) => return lost.cancel(),
+            Ok(Renewed::Kept) => board.target_answers(true),
+            Ok(Renewed::Commanded) => {
+                board.target_answers(true);
+                asked.notify_one();
+            }
+            Ok(Renewed::Lost) => return lost.cancel(),
             Err(fault) => {
                 board.target_answers(false);
                 tracing::warn!(stream = lease.stream(), "lease not renewed: {fault}");

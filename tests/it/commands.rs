@@ -1,21 +1,10 @@
 //! The commands and the status address, as a person or a script meets them.
 
-use std::process::Output;
-
 use devstack::Stack;
 use devstack::revalidation::Revalidation;
 use mongodb::bson::{DateTime, doc};
 
-use crate::support::{Config, World, stream};
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-fn run(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = world.command(arguments).output().unwrap();
-    (output.status.code(), text(&output))
-}
+use crate::support::{Config, World, run, stream, text};
 
 #[tokio::test]
 async fn check_names_what_is_missing_then_passes_and_changes_nothing() {

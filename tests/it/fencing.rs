@@ -116,5 +116,8 @@ async fn nothing_of_an_older_epoch_commits_after_a_newer_grant() {
     assert_eq!(writer.apply(&work(20)).await.unwrap_err().class, Class::Fenced);
     let stored: i64 = world.scalar("select cluster_time >> 32 from tidemark.checkpoint").await;
     assert_eq!(stored, 10, "the position is the last one committed before the grant");
-    assert!(!checkpoints.renew(&old, minute, &serde_json::Value::Null).await.unwrap());
+    assert_eq!(
+        checkpoints.renew(&old, minute, &serde_json::Value::Null).await.unwrap(),
+        tidemark::checkpoint::Renewed::Lost
+    );
 }

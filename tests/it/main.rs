@@ -14,6 +14,7 @@ mod fencing;
 mod following;
 mod killing;
 mod replay;
+mod resync;
 mod silence;
 mod snapshot;
 mod trouble;

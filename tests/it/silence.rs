@@ -33,27 +33,3 @@ async fn a_silent_collection_keeps_its_place_while_others_roll_the_oplog() {
     let walks: i64 = world.scalar("select count(*) from tidemark.resync where stream = 'recommendation'").await;
     assert_eq!(walks, 1, "only the first snapshot ever walked");
 }
-
-/// Until a resync repairs it, lost history halts the one stream, names itself, and leaves the other alone.
-#[tokio::test]
-async fn history_rolled_over_while_the_daemon_was_down_halts_and_never_skips() {
-    let mongo = Mongo::start(&MongoOptions::small_oplog()).unwrap();
-    let database = Stack::shared().postgres.database().await.unwrap();
-    let world = World::of(&mongo.uri(), &Stack::shared().postgres.url(&database), Config::default()).await;
-    world.collection("doctorsForDB").insert_one(doc! { "_id": "1000001", "doctorStatus": "DRAFT" }).await.unwrap();
-    let mut daemon = world.start();
-    daemon.until_phase("doctor", "streaming").await;
-    daemon.stop();
-    let before: Option<String> = world.scalar("select token from tidemark.checkpoint where stream = 'doctor'").await;
-    world.collection("doctorsForDB").insert_one(doc! { "_id": "1000002", "doctorStatus": "DRAFT" }).await.unwrap();
-    mongo.roll_oplog(2).await.unwrap();
-
-    let daemon = world.start();
-    let stream = daemon.until_phase("doctor", "halted").await;
-    assert_eq!(stream["halt_code"], "history_lost");
-    assert_eq!(daemon.status().await["verdict"], "critical");
-    let after: Option<String> = world.scalar("select token from tidemark.checkpoint where stream = 'doctor'").await;
-    assert_eq!(before, after, "a lost position is kept, not moved");
-    assert_eq!(daemon.get("/livez").await.0, 200);
-    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 1);
-}

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use devstack::{Comparison, Stack, compare};
@@ -59,6 +59,22 @@ impl World {
             config: file,
         };
         std::fs::write(&world.config, world.toml(&config)).unwrap();
+        world
+    }
+
+    /// The same databases under another configuration.
+    pub fn beside(&self, config: &Config) -> Self {
+        let folder = self.folder.join(devstack::unique("beside"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let world = Self {
+            name: self.name.clone(),
+            source: self.source.clone(),
+            source_uri: self.source_uri.clone(),
+            target_url: self.target_url.clone(),
+            config: folder.join("tidemark.toml"),
+            folder,
+        };
+        std::fs::write(&world.config, world.toml(config)).unwrap();
         world
     }
 
@@ -135,6 +151,26 @@ impl World {
         (T,): for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
     {
         sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut self.pg().await).await.unwrap()
+    }
+
+    /// One row from the target.
+    pub async fn row<T>(&self, sql: &str) -> T
+    where
+        T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+    {
+        self.row_or_none(sql).await.unwrap()
+    }
+
+    pub async fn row_or_none<T>(&self, sql: &str) -> Option<T>
+    where
+        T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+    {
+        sqlx::query_as(AssertSqlSafe(sql.to_owned())).fetch_optional(&mut self.pg().await).await.unwrap()
+    }
+
+    /// One column of texts.
+    pub async fn column(&self, sql: &str) -> Vec<String> {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.pg().await).await.unwrap()
     }
 
     pub async fn execute(&self, sql: &str) {
@@ -223,6 +259,14 @@ impl Daemon {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The phases a stream has been in, from the log.
+    pub fn phases(&self, stream: &str) -> Vec<String> {
+        let log = self.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let phases = lines.filter(|line| line["stream"] == stream && line["phase"].is_string());
+        phases.map(|line| line["phase"].as_str().unwrap().to_owned()).collect()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -304,4 +348,15 @@ impl Drop for Daemon {
 /// One stream of one collection, with these columns.
 pub fn stream(name: &str, collection: &str, rest: &str) -> String {
     format!("[[stream]]\nname = {name:?}\ncollection = {collection:?}\ntable = {name:?}\n{rest}\n")
+}
+
+/// What a command printed, on both channels.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Runs a command: its exit code, and what it printed.
+pub fn run(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = world.command(arguments).output().unwrap();
+    (output.status.code(), text(&output))
 }

@@ -1,0 +1,169 @@
+//! A walk's progress, committed with the rows it is about.
+
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
+
+use super::transaction::{Applied, Scribe};
+use crate::error::{Code, Fault};
+use crate::postgres::within;
+
+/// One step of a walk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Walk {
+    pub id: i64,
+    pub step: Step,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Documents were read up to this place.
+    Chunk { class: i32, after: Option<Vec<u8>>, documents_read: u64, seen: Vec<String>, then: Then },
+    /// Rows the walk did not see were deleted.
+    Swept,
+    /// Nothing more is done until a person says so.
+    Held { code: Code, note: String, rows_to_delete: Option<u64> },
+    /// The sweep is done.
+    Completed,
+}
+
+/// What comes after a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    MoreChunks,
+    Sweep,
+    Nothing,
+}
+
+impl Then {
+    const fn state(self) -> &'static str {
+        match self {
+            Self::MoreChunks => "running",
+            Self::Sweep => "sweeping",
+            Self::Nothing => "completed",
+        }
+    }
+}
+
+impl Walk {
+    /// Whether its rows are told apart and reported: not those of a first snapshot.
+    pub(super) const fn is_repair(&self) -> bool {
+        matches!(&self.step, Step::Chunk { then: Then::MoreChunks | Then::Sweep, seen, .. } if !seen.is_empty())
+    }
+
+    /// A chunk after which more is to come need not wait for the disk: should Postgres lose it in a crash, the walk's
+    /// place is lost with it and the chunk is walked again. What comes after it waits for everything before.
+    pub(super) const fn may_be_lost(&self) -> bool {
+        matches!(self.step, Step::Chunk { then: Then::MoreChunks, .. })
+    }
+}
+
+impl Scribe<'_> {
+    pub(super) async fn advance_walk(
+        &self,
+        connection: &mut PgConnection,
+        walk: &Walk,
+        done: &Applied,
+    ) -> Result<(), Fault> {
+        let updated = match &walk.step {
+            Step::Chunk { class, after, documents_read, seen, then } => {
+                self.note_seen(connection, walk.id, seen).await?;
+                let chunk = Chunk { class: *class, after: after.as_deref(), documents_read: *documents_read };
+                self.chunk(connection, walk.id, &chunk, then.state(), done).await?
+            }
+            Step::Swept => self.swept(connection, walk.id, done).await?,
+            Step::Held { code, note, rows_to_delete } => {
+                let rows = rows_to_delete.and_then(|n| i64::try_from(n).ok());
+                self.held(connection, walk.id, *code, note, rows).await?
+            }
+            Step::Completed => self.completed(connection, walk.id).await?,
+        };
+        if updated == 1 { Ok(()) } else { Err(Fault::bug(format!("walk {} is not under way any more", walk.id))) }
+    }
+
+    async fn note_seen(&self, connection: &mut PgConnection, id: i64, seen: &[String]) -> Result<(), Fault> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        let sql = format!("insert into {}.resync_seen (resync_id, ids) values ($1, $2)", self.state_schema);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(seen);
+        within(self.target.deadline(), query.execute(connection)).await.map(drop)
+    }
+
+    async fn chunk(
+        &self,
+        connection: &mut PgConnection,
+        id: i64,
+        chunk: &Chunk<'_>,
+        state: &str,
+        done: &Applied,
+    ) -> Result<u64, Fault> {
+        let sql = format!(
+            "update {}.resync set walk_class = $2, walk_after = $3, documents_read = $4, state = $5, \
+             rows_upserted = rows_upserted + $6 + $7, rows_inserted = rows_inserted + $6, \
+             rows_changed = rows_changed + $7, sample_ids = (sample_ids || $8)[1:20], updated_at = now(), \
+             ended_at = case when $5 = 'completed' then now() end where id = $1 and state = 'running'",
+            self.state_schema
+        );
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(id)
+            .bind(chunk.class)
+            .bind(chunk.after)
+            .bind(i64::try_from(chunk.documents_read).unwrap_or(i64::MAX))
+            .bind(state)
+            .bind(i64::try_from(done.rows_inserted).unwrap_or(i64::MAX))
+            .bind(i64::try_from(done.rows_changed - done.rows_inserted).unwrap_or(i64::MAX))
+            .bind(&done.sample_ids);
+        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+    }
+
+    async fn swept(&self, connection: &mut PgConnection, id: i64, done: &Applied) -> Result<u64, Fault> {
+        let sql = format!(
+            "update {}.resync set rows_deleted = rows_deleted + $2, sample_ids = (sample_ids || $3)[1:20], \
+             updated_at = now() where id = $1 and state = 'sweeping'",
+            self.state_schema
+        );
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(id)
+            .bind(i64::try_from(done.rows_deleted).unwrap_or(i64::MAX))
+            .bind(&done.sample_ids);
+        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+    }
+
+    async fn held(
+        &self,
+        connection: &mut PgConnection,
+        id: i64,
+        code: Code,
+        note: &str,
+        rows: Option<i64>,
+    ) -> Result<u64, Fault> {
+        let sql = format!(
+            "update {}.resync set state = 'held', held_code = $2, note = $3, rows_to_delete = $4, updated_at = now() \
+             where id = $1 and state in ('running', 'sweeping')",
+            self.state_schema
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(code.name()).bind(note).bind(rows);
+        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+    }
+
+    /// The end and the gap report are one statement.
+    async fn completed(&self, connection: &mut PgConnection, id: i64) -> Result<u64, Fault> {
+        let sql = format!(
+            "with ended as (update {0}.resync set state = 'completed', ended_at = now(), updated_at = now() \
+                 where id = $1 and state = 'sweeping' returning *), \
+             forgotten as (delete from {0}.resync_seen where resync_id = $1) \
+             insert into {0}.gap_report (resync_id, stream, blind_from, blind_until, rows_inserted, rows_changed, \
+                 rows_deleted, sample_ids) \
+             select id, stream, blind_from, blind_until, rows_inserted, rows_changed, rows_deleted, sample_ids from ended",
+            self.state_schema
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id);
+        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+    }
+}
+
+struct Chunk<'a> {
+    class: i32,
+    after: Option<&'a [u8]>,
+    documents_read: u64,
+}

@@ -1,0 +1,159 @@
+//! Reports as tables for people.
+
+use std::fmt::Write;
+
+use crate::checkpoint::Retired;
+use crate::ops::checkpoint::{Rewind, Shown};
+use crate::ops::compare::Compared;
+use crate::ops::resync::{Listed, Preview};
+use crate::status::Report;
+
+/// The report for people.
+pub fn status(report: &Report) -> String {
+    let mut out = format!("{} {}: {}\n", report.service, report.environment, report.verdict.name());
+    if let Some(action) = &report.action {
+        let _ = writeln!(out, "to do: {action}");
+    }
+    let _ = writeln!(
+        out,
+        "\n{:<20} {:<13} {:>8} {:>10} {:>12} {:>12}  POSITION",
+        "STREAM", "PHASE", "LAG", "HEADROOM", "EVENTS", "ROWS"
+    );
+    for stream in &report.streams {
+        let headroom = stream.headroom_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h", s / 3600.0));
+        let position = stream.position.as_ref().map_or("none", |position| position.cluster_time.as_str());
+        let _ = writeln!(
+            out,
+            "{:<20} {:<13} {:>8} {headroom:>10} {:>12} {:>12}  {position}",
+            stream.name,
+            stream.phase,
+            format!("{:.0} s", stream.lag_seconds),
+            stream.events_applied,
+            stream.rows_changed,
+        );
+        let walk = stream.resync.as_ref();
+        if let Some(walk) = walk {
+            let all = walk.documents_estimated.map_or_else(|| "?".to_owned(), |n| n.to_string());
+            let _ = writeln!(
+                out,
+                "{:<20} {} {} {}: {} of {all} documents read, {} rows written, {} deleted",
+                "", walk.reason, walk.id, walk.state, walk.documents_read, walk.rows_upserted, walk.rows_deleted
+            );
+        }
+        if let Some(reason) = &stream.reason {
+            let _ = writeln!(out, "{:<20} {reason}", "");
+        }
+    }
+    out
+}
+
+pub fn preview(preview: &Preview) -> String {
+    let Preview { stream, source, table, documents, rows, position, deletes_without_asking, .. } = preview;
+    let rate = match preview.documents_per_second_max {
+        0 => "as fast as both ends allow".to_owned(),
+        limit => format!("at most {limit} documents a second"),
+    };
+    let mut out = format!(
+        "resync of stream {stream}: {source} → {table}\n  reads        about {documents} documents, {rate}\n  \
+         compares     with {rows} rows, writes what differs; the table stays readable\n  deletes      rows the source \
+         does not have; more than {deletes_without_asking} ask first\n  position     {position}\n"
+    );
+    if let Some(open) = &preview.open {
+        let _ = writeln!(out, "  under way    resync {} is {}: this one would be refused", open.id, open.state);
+    }
+    out
+}
+
+pub fn walks(listed: &[Listed]) -> String {
+    let mut out = format!(
+        "{:>5} {:<16} {:<20} {:<10} {:<20} {:>10} {:>9} {:>9} {:>9}  BLIND\n",
+        "ID", "STREAM", "REASON", "STATE", "STARTED", "READ", "INSERTED", "CHANGED", "DELETED"
+    );
+    for Listed { walk, .. } in listed {
+        let at = |at: Option<chrono::DateTime<chrono::Utc>>| {
+            at.map_or_else(|| "?".to_owned(), |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+        };
+        let blind = if walk.is_snapshot() {
+            String::new()
+        } else {
+            format!("{} to {}", at(walk.blind_from), at(walk.blind_until))
+        };
+        let _ = writeln!(
+            out,
+            "{:>5} {:<16} {:<20} {:<10} {:<20} {:>10} {:>9} {:>9} {:>9}  {blind}",
+            walk.id,
+            walk.stream,
+            walk.reason,
+            walk.state,
+            at(Some(walk.started_at)),
+            walk.documents_read,
+            walk.rows_inserted,
+            walk.rows_changed,
+            walk.rows_deleted,
+        );
+        if let Some(note) = &walk.note {
+            let _ = writeln!(out, "{:>5} {note}", "");
+        }
+    }
+    out
+}
+
+pub fn checkpoint(shown: &Shown) -> String {
+    let none = || "none".to_owned();
+    let time = shown
+        .cluster_time
+        .clone()
+        .map_or_else(none, |at| format!("{at}, increment {}", shown.increment.unwrap_or_default()));
+    format!(
+        "stream       {}\nsource       {}\noptions      {}\ntoken        {}\ncluster time {time}\nusable       {}\n\
+         epoch        {}\nrevision     {}\nphase        {}{}\nupdated      {}\n",
+        shown.stream,
+        shown.source,
+        shown.options,
+        shown.token.clone().unwrap_or_else(none),
+        shown.usable,
+        shown.epoch,
+        shown.revision,
+        shown.phase,
+        shown.halt_code.as_ref().map_or_else(String::new, |code| format!(" ({code})")),
+        shown.updated_at.format("%Y-%m-%dT%H:%M:%SZ"),
+    )
+}
+
+pub fn retired(list: &[Retired]) -> String {
+    let mut out = format!("{:>5} {:<20} {:<20} WHY\n", "ID", "CLUSTER TIME", "RETIRED");
+    for retired in list {
+        let time =
+            retired.at().map_or_else(|| "none".to_owned(), |at| at.at().format("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let at = retired.retired_at.format("%Y-%m-%dT%H:%M:%SZ");
+        let _ = writeln!(out, "{:>5} {time:<20} {at:<20} {}", retired.id, retired.why);
+    }
+    out
+}
+
+pub fn rewind(rewind: &Rewind) -> String {
+    format!(
+        "rewind of stream {}: {}\n  to           {} ({})\n  back         {:.0} s; what follows is applied again, which is harmless\n",
+        rewind.stream, rewind.meant, rewind.cluster_time, rewind.token, rewind.back_seconds
+    )
+}
+
+pub fn compared(compared: &Compared) -> String {
+    let Compared { stream, documents, rows, missing, extra, different, .. } = compared;
+    let mut out = format!(
+        "stream {stream}: {documents} documents compared with {rows} rows in {:.1} s\n  missing    {missing}\n  extra      {}\n  different  {different}\n",
+        compared.seconds,
+        extra.map_or_else(|| "not looked for in a sample".to_owned(), |extra| extra.to_string()),
+    );
+    for (kind, ids) in
+        [("missing", &compared.missing_ids), ("extra", &compared.extra_ids), ("different", &compared.different_ids)]
+    {
+        if !ids.is_empty() {
+            let _ = writeln!(out, "  {kind}, for example: {}", ids.join(" "));
+        }
+    }
+    if let Some(note) = &compared.note {
+        let _ = writeln!(out, "  {note}");
+    }
+    out
+}

@@ -1,0 +1,147 @@
+//! The stored position: shown, its retired ones, and moved back.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::resync::stream;
+use crate::checkpoint::{Checkpoints, Start, Stored};
+use crate::error::{Class, Code, Fault};
+use crate::model::position::{ClusterTime, Position, ResumeToken, hex};
+use crate::settings::Settings;
+use crate::source::{FeedOptions, Source};
+
+/// A stream's checkpoint, decoded.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shown {
+    pub stream: String,
+    pub source: String,
+    pub options: String,
+    pub token: Option<String>,
+    pub cluster_time: Option<String>,
+    pub increment: Option<u32>,
+    /// Whether it can be used, or why not.
+    pub usable: String,
+    pub epoch: i64,
+    pub revision: i64,
+    pub phase: String,
+    pub halt_code: Option<String>,
+    pub updated_at: DateTime<Utc>,
+}
+
+fn none(name: &str) -> Fault {
+    let message = format!("no checkpoint is stored for stream {name}");
+    Fault::new(Class::Halt, Code::HistoryLost, message, "`tidemark run` makes one when it first leads the stream")
+}
+
+/// # Errors
+/// There is no such stream or no row of it; whatever Postgres answers.
+pub async fn show(settings: &Settings, checkpoints: &Checkpoints, name: &str) -> Result<Shown, Fault> {
+    let config = stream(settings, name)?;
+    let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
+    let source = format!("{}.{}", settings.source.database, config.collection);
+    let usable = match stored.start(&source, &FeedOptions::of(config, settings).fingerprint()) {
+        Start::Resume(_) => "yes, if the source still has its history".to_owned(),
+        Start::New => "no: none was stored yet".to_owned(),
+        Start::Lost(_, why) => format!("no: {why}"),
+        Start::Refused(version) => format!("no: written by a newer release (format {version})"),
+    };
+    let at = stored.cluster_time.map(ClusterTime::from_sql);
+    Ok(Shown {
+        stream: stored.stream,
+        source: stored.source,
+        options: stored.options,
+        token: stored.token,
+        cluster_time: at.map(|at| at.at().format("%Y-%m-%dT%H:%M:%SZ").to_string()),
+        increment: at.map(ClusterTime::increment),
+        usable,
+        epoch: stored.epoch,
+        revision: stored.revision,
+        phase: stored.phase,
+        halt_code: stored.halt_code,
+        updated_at: stored.updated_at,
+    })
+}
+
+/// Where a rewind would go.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rewind {
+    pub stream: String,
+    /// What `--to` was taken for.
+    pub meant: String,
+    pub token: String,
+    pub cluster_time: String,
+    /// How far back that is from the present position.
+    pub back_seconds: f64,
+    /// For the daemon: the token as BSON in hex, and the packed time.
+    #[serde(skip)]
+    pub arguments: serde_json::Value,
+}
+
+/// Finds the position meant by `to`: the id of a retired one, a token in hex, or a time.
+///
+/// # Errors
+/// It is none of these, or cannot be reached; whatever either end answers.
+pub async fn rewind(settings: &Settings, checkpoints: &Checkpoints, name: &str, to: &str) -> Result<Rewind, Fault> {
+    let config = stream(settings, name)?;
+    let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
+    let (meant, position) = if to.len() < 16
+        && let Ok(id) = to.parse::<i64>()
+    {
+        (format!("retired position {id}"), archived(checkpoints, name, id).await?)
+    } else if let Ok(at) = DateTime::parse_from_rfc3339(to) {
+        let source = Source::new(settings).await?;
+        let options = FeedOptions::of(config, settings);
+        (format!("time {to}"), source.position_at(&options, at.timestamp()).await?)
+    } else {
+        ("token".to_owned(), of_token(to)?)
+    };
+    let back = refuse_forward(&stored, &position)?;
+    Ok(Rewind {
+        stream: name.to_owned(),
+        meant,
+        token: position.token.text(),
+        cluster_time: position.cluster_time.at().format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        back_seconds: back,
+        arguments: serde_json::json!({
+            "resume_token": hex(position.token.bytes()),
+            "cluster_time": position.cluster_time.to_sql(),
+        }),
+    })
+}
+
+async fn archived(checkpoints: &Checkpoints, name: &str, id: i64) -> Result<Position, Fault> {
+    let found = checkpoints.retired(name).await?.into_iter().find(|retired| retired.id == id);
+    let position = found.and_then(|retired| {
+        let token = ResumeToken::new(retired.resume_token.as_deref()?).ok()?;
+        Some(Position { token, cluster_time: retired.at()? })
+    });
+    position.ok_or_else(|| {
+        let hint = "`tidemark checkpoint history` lists them with their ids";
+        Fault::new(Class::Halt, Code::HistoryLost, format!("stream {name} has no usable retired position {id}"), hint)
+    })
+}
+
+fn of_token(text: &str) -> Result<Position, Fault> {
+    let bad = |message: String| {
+        let hint =
+            "give --to the id of a retired position, a time such as 2026-11-22T10:14:50Z, or a resume token in hex";
+        Fault::new(Class::Halt, Code::HistoryLost, message, hint)
+    };
+    if text.is_empty() || !text.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Err(bad("--to is no id, no time and no token".to_owned()));
+    }
+    let token = ResumeToken::of_text(text);
+    let time = token.cluster_time().ok_or_else(|| bad("the token does not tell its time".to_owned()))?;
+    Ok(Position { token, cluster_time: time })
+}
+
+/// Seconds back; an error for a position further on, which would skip what lies between.
+fn refuse_forward(stored: &Stored, position: &Position) -> Result<f64, Fault> {
+    let present = stored.cluster_time.map(ClusterTime::from_sql).unwrap_or(position.cluster_time);
+    if position.cluster_time > present {
+        let message = "that position is further on than the present one: what lies between would be skipped";
+        let hint = "to go on from now, ask for a resync: it repairs the table, too";
+        return Err(Fault::new(Class::Halt, Code::HistoryLost, message, hint));
+    }
+    Ok(present.seconds_since(position.cluster_time))
+}

@@ -1,0 +1,123 @@
+//! A full resync on request: what it would do, what is under way, what was repaired.
+
+use serde::Serialize;
+use sqlx::AssertSqlSafe;
+
+use crate::checkpoint::{Checkpoints, GapReport, Start, WalkRow};
+use crate::error::{Class, Code, Fault};
+use crate::model::namespace::Table;
+use crate::postgres::{Target, close, within};
+use crate::settings::{Settings, Stream};
+use crate::source::{FeedOptions, Source};
+
+/// What a resync of a stream would do.
+#[derive(Debug, Clone, Serialize)]
+pub struct Preview {
+    pub stream: String,
+    pub source: String,
+    pub table: String,
+    pub documents: u64,
+    pub rows: u64,
+    /// Whether the stored position goes on to be used.
+    pub position: String,
+    /// More deletions than this are held for a person's word.
+    pub deletes_without_asking: u64,
+    pub documents_per_second_max: u64,
+    /// A resync under way already.
+    pub open: Option<WalkRow>,
+}
+
+/// A walk with what it repaired.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listed {
+    #[serde(flatten)]
+    pub walk: WalkRow,
+    pub gap: Option<GapReport>,
+}
+
+/// The stream of this name.
+///
+/// # Errors
+/// There is none; the message lists those there are.
+pub fn stream<'s>(settings: &'s Settings, name: &str) -> Result<&'s Stream, Fault> {
+    settings.streams.iter().find(|stream| stream.name == name).ok_or_else(|| {
+        let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
+        let message = format!("there is no stream {name}; configured are {}", names.join(", "));
+        Fault::new(Class::Halt, Code::SourceMisconfigured, message, "")
+    })
+}
+
+/// Looks at both ends; changes nothing.
+///
+/// # Errors
+/// Whatever either end answers.
+pub async fn preview(
+    settings: &Settings,
+    target: &Target,
+    checkpoints: &Checkpoints,
+    name: &str,
+) -> Result<Preview, Fault> {
+    let stream = stream(settings, name)?;
+    let source = Source::new(settings).await?;
+    let namespace = source.namespace(&stream.collection).to_string();
+    let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };
+    let mut connection = target.connect().await?;
+    let count = AssertSqlSafe(format!("select count(*) from {}", table.sql()));
+    let rows = within(target.deadline(), sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection)).await?;
+    close(connection).await;
+    let rows = u64::try_from(rows).unwrap_or_default();
+    let options = FeedOptions::of(stream, settings).fingerprint();
+    let position = match checkpoints.load(name).await? {
+        None => "none is stored".to_owned(),
+        Some(stored) => match stored.start(&namespace, &options) {
+            Start::Resume(position) => format!("goes on from {}", position.cluster_time.at()),
+            Start::New => "none is stored".to_owned(),
+            Start::Lost(_, why) => format!("a new one is taken: {why}"),
+            Start::Refused(version) => format!("refused: of a newer release (format {version})"),
+        },
+    };
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of rows, for people"
+    )]
+    let share = (rows as f64 * settings.resync.delete_fraction_max) as u64;
+    Ok(Preview {
+        stream: name.to_owned(),
+        documents: source.estimate(&stream.collection).await?,
+        source: namespace,
+        table: table.to_string(),
+        rows,
+        position,
+        deletes_without_asking: share.max(settings.resync.delete_count_min.saturating_sub(1)),
+        documents_per_second_max: settings.resync.documents_per_second_max,
+        open: checkpoints.open_walk(name).await?,
+    })
+}
+
+/// The latest walks with their gap reports, newest first.
+///
+/// # Errors
+/// Whatever Postgres answers.
+pub async fn list(checkpoints: &Checkpoints) -> Result<Vec<Listed>, Fault> {
+    let mut listed = Vec::new();
+    for walk in checkpoints.walks(50).await? {
+        let gap = checkpoints.gap_report(walk.id).await?;
+        listed.push(Listed { walk, gap });
+    }
+    Ok(listed)
+}
+
+/// A walk by its id.
+///
+/// # Errors
+/// There is none that has not ended; or whatever Postgres answers.
+pub async fn open(checkpoints: &Checkpoints, id: i64) -> Result<WalkRow, Fault> {
+    let walks = checkpoints.walks(1_000).await?;
+    let open = walks.into_iter().find(|walk| walk.id == id && walk.ended_at.is_none());
+    open.ok_or_else(|| {
+        let hint = "`tidemark resync list` shows them";
+        Fault::new(Class::Halt, Code::ResyncFailed, format!("there is no resync {id} under way"), hint)
+    })
+}

@@ -1,0 +1,92 @@
+//! How a stream without a usable position gets a new one: first the position, then the walk, so that nothing falls
+//! between the two.
+
+use chrono::{DateTime, Utc};
+
+use super::Context;
+use super::start::{Started, taken_up};
+use crate::checkpoint::{Beginning, Lease, Stored};
+use crate::error::{Class, Code, Fault};
+use crate::model::position::{ClusterTime, Position};
+use crate::model::reason::Reason;
+use crate::source::Feed;
+
+/// A stream never followed before.
+pub async fn first_snapshot(context: &Context, lease: &Lease) -> Result<Started, Fault> {
+    begin(context, lease, Reason::FirstSnapshot, "first snapshot", None).await
+}
+
+/// A stream whose position is unusable: a resync, if it is allowed without a person; else the stream halts.
+pub async fn heal(
+    context: &Context,
+    lease: &Lease,
+    stored: &Stored,
+    reason: Reason,
+    why: &str,
+) -> Result<Started, Fault> {
+    let settings = &context.settings.resync;
+    let stream = &context.config.name;
+    let halt = |message: String| {
+        let hint = "look into why; then `tidemark resync STREAM --reason TEXT --execute` repairs this stream";
+        let code = if reason == Reason::CollectionRecreated { Code::SourceDropped } else { Code::HistoryLost };
+        Err(Fault::new(Class::Halt, code, message, hint))
+    };
+    if !settings.automatic {
+        return halt(format!("{why}; resync.automatic is off"));
+    }
+    let today = context.checkpoints.automatic_today(stream).await?;
+    if today >= settings.automatic_per_day_max {
+        return halt(format!(
+            "{why}; {today} automatic resyncs in 24 hours are all that resync.automatic_per_day_max allows"
+        ));
+    }
+    tracing::error!(stream, reason = reason.name(), "position unusable, the stream is healed by a resync: {why}");
+    begin(context, lease, reason, why, blind_from(stored)).await
+}
+
+/// Asks the source for a position, and makes it durable together with the walk's row.
+async fn begin(
+    context: &Context,
+    lease: &Lease,
+    reason: Reason,
+    why: &str,
+    blind_from: Option<DateTime<Utc>>,
+) -> Result<Started, Fault> {
+    let (position, feed) = position_now(context).await?;
+    let estimated = context.source.estimate(&context.config.collection).await.ok();
+    let beginning = Beginning {
+        reason,
+        why,
+        position: Some(&position),
+        start_time: position.cluster_time,
+        blind_from,
+        documents_estimated: estimated,
+        duration_max: context.settings.resync.duration_max,
+        source: &context.namespace.to_string(),
+        options: &context.fingerprint(),
+    };
+    let before = context.checkpoints.open_walk(&context.config.name).await?;
+    context.checkpoints.begin_walk(lease, &beginning).await?;
+    if let Some(before) = before {
+        context.status.walk_ended(Reason::parse(&before.reason).unwrap_or(reason).name(), "failed");
+    }
+    taken_up(context, position, Some(feed)).await
+}
+
+/// A position the source gives now, and the feed that goes on from it.
+pub(super) async fn position_now(context: &Context) -> Result<(Position, Feed), Fault> {
+    let mut feed = context.source.open(&context.feed_options(), None).await?;
+    let reply = feed.next().await?;
+    let no_token = || {
+        let hint = "the server gives no post-batch resume token with an empty reply: MongoDB 4.0.7 or later is needed";
+        Fault::new(Class::Halt, Code::SourceMisconfigured, "the source gave no first position", hint)
+    };
+    let token = reply.token.clone().ok_or_else(no_token)?;
+    Ok((Position::of(token, reply.operation_time.unwrap_or(ClusterTime::default())), feed))
+}
+
+/// The last that is known of the stream: its position's time, else when its row was last written.
+pub(super) fn blind_from(stored: &Stored) -> Option<DateTime<Utc>> {
+    let at = stored.cluster_time.map(|time| ClusterTime::from_sql(time).at());
+    at.or_else(|| (stored.revision > 0).then_some(stored.updated_at))
+}

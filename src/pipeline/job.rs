@@ -1,0 +1,182 @@
+//! What a stream does beside following: a walk, the sweep after it, or waiting for a person's word about one of them.
+
+use tokio::time::Instant;
+
+use super::Context;
+use super::sweeper::Sweeper;
+use super::walker::Walker;
+use crate::apply::{Applied, Drift, Step, Then, Walk, Work};
+use crate::checkpoint::WalkRow;
+use crate::error::{Code, Fault};
+use crate::model::position::ClusterTime;
+use crate::model::reason::Reason;
+use crate::status::ResyncReport;
+
+/// The open walk of a stream.
+pub struct Job {
+    context: Context,
+    row: WalkRow,
+    reason: &'static str,
+    /// When a resync has lasted longer than it may.
+    deadline: Option<Instant>,
+    work: Kind,
+}
+
+enum Kind {
+    Walk(Box<Walker>),
+    Sweep(Sweeper),
+    Held,
+}
+
+/// Something to commit.
+pub struct Piece {
+    pub work: Work,
+    pub documents: u64,
+    pub drift: Drift,
+}
+
+/// What a committed piece came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    More,
+    Held,
+    Completed,
+}
+
+impl Job {
+    /// Goes on where the row says the walk was.
+    pub fn take_up(context: &Context, row: &WalkRow) -> Self {
+        let number = |n: i64| u64::try_from(n).unwrap_or_default();
+        context.status.walking(Some(ResyncReport {
+            id: row.id,
+            reason: row.reason.clone(),
+            state: row.state.clone(),
+            documents_read: number(row.documents_read),
+            rows_upserted: number(row.rows_inserted + row.rows_changed),
+            rows_deleted: number(row.rows_deleted),
+            rows_to_delete: row.rows_to_delete.map(number),
+            documents_estimated: row.documents_estimated.map(number),
+            held_code: row.held_code.clone(),
+            note: row.note.clone(),
+            started_at: row.started_at,
+            eta_at: None,
+            deadline_at: row.deadline_at,
+        }));
+        let work = match row.state.as_str() {
+            "running" => Kind::Walk(Box::new(Walker::new(context, row))),
+            "sweeping" => Kind::Sweep(Sweeper::new(context, row)),
+            _ => Kind::Held,
+        };
+        let left = row.deadline_at.map(|at| (at - chrono::Utc::now()).to_std().unwrap_or_default());
+        Self {
+            context: context.clone(),
+            reason: Reason::parse(&row.reason).unwrap_or(Reason::Requested).name(),
+            row: row.clone(),
+            deadline: left.map(|left| Instant::now() + left),
+            work,
+        }
+    }
+
+    /// The next piece to commit. Safe to cancel.
+    pub async fn next(&mut self) -> Result<Piece, Fault> {
+        let deadline = self.deadline;
+        let over_budget = async move {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let id = self.row.id;
+        match &mut self.work {
+            Kind::Held => std::future::pending().await,
+            Kind::Walk(walker) => tokio::select! {
+                biased;
+                () = over_budget => Ok(self.give_pause(id)),
+                ready = walker.next() => ready.map(|r| Piece { work: r.work, documents: r.documents, drift: r.drift }),
+            },
+            Kind::Sweep(sweeper) => tokio::select! {
+                biased;
+                () = over_budget => Ok(self.give_pause(id)),
+                work = sweeper.next() => work.map(|work| Piece { work, documents: 0, drift: Drift::default() }),
+            },
+        }
+    }
+
+    /// A resync that lasts longer than it may stops where it is: the stream goes on, the table stays readable.
+    fn give_pause(&self, id: i64) -> Piece {
+        let note =
+            format!("not completed within resync.duration_max = {:?}", self.context.settings.resync.duration_max);
+        let step = Step::Held { code: Code::ResyncOverBudget, note, rows_to_delete: None };
+        let work = Work { walk: Some(Walk { id, step }), ..Work::default() };
+        Piece { work, documents: 0, drift: Drift::default() }
+    }
+
+    /// The live stream wrote these rows.
+    pub fn touch(&mut self, work: &Work, last_event: Option<ClusterTime>) {
+        if let Kind::Walk(walker) = &mut self.work {
+            walker.touch(work, last_event);
+        }
+    }
+
+    /// A piece was committed: shows progress, and goes over to what comes next.
+    pub async fn committed(&mut self, piece: &Piece, applied: &Applied) -> Result<Done, Fault> {
+        let status = &self.context.status;
+        let step = piece.work.walk.as_ref().map(|walk| &walk.step);
+        match step {
+            Some(Step::Chunk { then, .. }) => {
+                if let Kind::Walk(walker) = &mut self.work {
+                    walker.committed(piece.documents, applied.rows_changed);
+                }
+                match then {
+                    Then::MoreChunks => Ok(Done::More),
+                    Then::Sweep => self.begin_sweep().await,
+                    Then::Nothing => {
+                        status.walk_ended(self.reason, "completed");
+                        Ok(Done::Completed)
+                    }
+                }
+            }
+            Some(Step::Swept) | None => {
+                status.swept(applied.rows_deleted);
+                Ok(Done::More)
+            }
+            Some(Step::Held { code, note, rows_to_delete }) => {
+                self.work = Kind::Held;
+                status.walk_held(*code, note, *rows_to_delete);
+                Ok(Done::Held)
+            }
+            Some(Step::Completed) => {
+                self.report_gap().await;
+                self.context.status.walk_ended(self.reason, "completed");
+                Ok(Done::Completed)
+            }
+        }
+    }
+
+    async fn begin_sweep(&mut self) -> Result<Done, Fault> {
+        let row = self.context.checkpoints.open_walk(&self.context.config.name).await?;
+        self.row = row.ok_or_else(|| Fault::bug("a walk that is under way has no row"))?;
+        self.context.status.walk_state("sweeping");
+        self.work = Kind::Sweep(Sweeper::new(&self.context, &self.row));
+        Ok(Done::More)
+    }
+
+    /// Says what was missed. The table has it; the log is for who reads along.
+    async fn report_gap(&self) {
+        match self.context.checkpoints.gap_report(self.row.id).await {
+            Ok(Some(gap)) => tracing::info!(
+                stream = %self.context.config.name,
+                resync = self.row.id,
+                reason = self.reason,
+                blind_from = gap.blind_from.map(|at| at.to_rfc3339()),
+                blind_until = gap.blind_until.map(|at| at.to_rfc3339()),
+                inserted = gap.rows_inserted,
+                changed = gap.rows_changed,
+                deleted = gap.rows_deleted,
+                "gap report"
+            ),
+            Ok(None) => {}
+            Err(fault) => tracing::warn!(stream = %self.context.config.name, "gap report not read: {fault}"),
+        }
+    }
+}

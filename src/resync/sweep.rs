@@ -1,0 +1,68 @@
+//! Whether a sweep may delete what the walk did not see. Pure.
+
+/// What a walk left over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Documents the walk read.
+    pub documents: u64,
+    /// Rows in the table.
+    pub rows: u64,
+    /// Of them, not seen by the walk and older than its start.
+    pub unseen: u64,
+}
+
+/// The caps, from `[resync]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    pub delete_fraction_max: f64,
+    pub delete_count_min: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Sweep,
+    /// A person must say so first; the text says why.
+    Hold(String),
+}
+
+/// A source that shows nothing never empties a table; one that shows much less than before is not believed either.
+pub fn judge(found: Found, limits: Limits, approved: bool) -> Verdict {
+    let Found { documents, rows, unseen } = found;
+    if unseen == 0 || approved {
+        return Verdict::Sweep;
+    }
+    if documents == 0 {
+        return Verdict::Hold(format!("the source showed no document at all, the table holds {rows} rows"));
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a share of rows; exact below 2^53 of them")]
+    let within = unseen as f64 <= rows as f64 * limits.delete_fraction_max;
+    if unseen < limits.delete_count_min || within {
+        return Verdict::Sweep;
+    }
+    let percent = limits.delete_fraction_max * 100.0;
+    Verdict::Hold(format!(
+        "the sweep would delete {unseen} of {rows} rows: more than {percent} % and not fewer than {}",
+        limits.delete_count_min
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_is_held_over_the_cap_and_always_when_the_source_shows_nothing() {
+        let limits = Limits { delete_fraction_max: 0.05, delete_count_min: 100 };
+        let sweeps = |documents, rows, unseen, approved| {
+            judge(Found { documents, rows, unseen }, limits, approved) == Verdict::Sweep
+        };
+        assert!(sweeps(950, 1_000, 0, false));
+        assert!(sweeps(950, 1_000, 50, false));
+        assert!(sweeps(901, 1_000, 99, false), "fewer than the count are let through");
+        assert!(!sweeps(900, 1_000, 100, false));
+        assert!(sweeps(900, 1_000, 100, true));
+        assert!(!sweeps(0, 3, 3, false), "an empty source never empties a table, however small");
+        assert!(sweeps(0, 3, 3, true));
+        assert!(sweeps(0, 3, 0, false), "nothing to delete is nothing to ask about");
+    }
+}

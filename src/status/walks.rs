@@ -1,0 +1,61 @@
+//! What a stream's walk is told to be doing. As in `stream`: state, metric and log together.
+
+use chrono::{DateTime, Utc};
+
+use super::report::ResyncReport;
+use super::stream::Stream;
+use crate::error::Code;
+
+impl Stream {
+    /// A walk began, went on or is resumed; `None` when there is none.
+    pub fn walking(&self, walk: Option<ResyncReport>) {
+        self.metrics.walks.active.with_label_values(&[&*self.name]).set(i64::from(walk.is_some()));
+        self.state().report.resync = walk;
+    }
+
+    /// A chunk was committed.
+    pub fn walked(&self, documents: u64, rows: u64, eta: Option<DateTime<Utc>>) {
+        self.metrics.walks.documents_read.with_label_values(&[&*self.name]).inc_by(documents);
+        self.metrics.walks.rows_upserted.with_label_values(&[&*self.name]).inc_by(rows);
+        if let Some(walk) = &mut self.state().report.resync {
+            walk.documents_read += documents;
+            walk.rows_upserted += rows;
+            walk.eta_at = eta;
+        }
+    }
+
+    /// A part of a sweep was committed.
+    pub fn swept(&self, rows: u64) {
+        self.metrics.walks.rows_deleted.with_label_values(&[&*self.name]).inc_by(rows);
+        if let Some(walk) = &mut self.state().report.resync {
+            walk.rows_deleted += rows;
+        }
+    }
+
+    /// A walk went over to another state.
+    pub fn walk_state(&self, to: &str) {
+        if let Some(walk) = &mut self.state().report.resync {
+            to.clone_into(&mut walk.state);
+        }
+    }
+
+    /// A walk waits for a person's word.
+    pub fn walk_held(&self, code: Code, note: &str, rows_to_delete: Option<u64>) {
+        if let Some(walk) = &mut self.state().report.resync {
+            "held".clone_into(&mut walk.state);
+            walk.held_code = Some(code.name().to_owned());
+            walk.note = Some(note.to_owned());
+            walk.rows_to_delete = rows_to_delete;
+        }
+        tracing::error!(stream = %self.name, code = code.name(), rows_to_delete, "resync waits for a person: {note}");
+    }
+
+    /// A walk ended.
+    pub fn walk_ended(&self, reason: &'static str, result: &'static str) {
+        self.metrics.walks.ended.with_label_values(&[&*self.name, reason, result]).inc();
+        let walk = self.state().report.resync.take();
+        self.metrics.walks.active.with_label_values(&[&*self.name]).set(0);
+        let (documents, rows) = walk.map_or((0, 0), |w| (w.documents_read, w.rows_upserted));
+        tracing::info!(stream = %self.name, reason, result, documents, rows, "walk ended");
+    }
+}

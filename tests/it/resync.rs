@@ -1,0 +1,317 @@
+//! Guarantee 7: history lost is repaired within bounds, while the stream is followed on; and it can be said what was missed.
+
+use std::time::Duration;
+
+use devstack::{Mongo, MongoOptions, Stack};
+use fastrand::Rng;
+use mongodb::bson::{Document, doc};
+use tokio::time::Instant;
+
+use crate::support::{Config, Daemon, World, run, stream};
+
+const DOCTORS: &str = "doctorsForDB";
+const TABLE: &str = "public.doctor";
+
+/// A world over a mongod of its own whose oplog is small, holding `documents` doctors.
+async fn world(documents: usize, config: Config) -> (Mongo, World) {
+    let mongo = Mongo::start(&MongoOptions::small_oplog()).unwrap();
+    let database = Stack::shared().postgres.database().await.unwrap();
+    let world = World::of(&mongo.uri(), &Stack::shared().postgres.url(&database), config).await;
+    insert(&world, 0..documents).await;
+    (mongo, world)
+}
+
+fn number(n: usize) -> String {
+    format!("{:07}", n + 1_000_000)
+}
+
+async fn insert(world: &World, numbers: std::ops::Range<usize>) {
+    let mut rng = Rng::with_seed(7);
+    let all: Vec<Document> = numbers.map(|n| devstack::revalidation::doctor(&mut rng, n)).collect();
+    for part in all.chunks(2_000) {
+        world.collection(DOCTORS).insert_many(part).await.unwrap();
+    }
+}
+
+/// Follows until the first snapshot is done, then stops.
+async fn follow_once(world: &World) {
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+/// `each` inserts, updates and deletes that nobody follows, then the history that told of them is rolled away.
+async fn gap(mongo: &Mongo, world: &World, documents: usize, each: usize) {
+    insert(world, documents..documents + each).await;
+    let doctors = world.collection(DOCTORS);
+    let ids = |from: usize| (from..from + each).map(number).collect::<Vec<_>>();
+    let set = doc! { "$set": { "doctorStatus": "MISSED" } };
+    doctors.update_many(doc! { "_id": { "$in": ids(1_000) } }, set).await.unwrap();
+    doctors.delete_many(doc! { "_id": { "$in": ids(5_000) } }).await.unwrap();
+    mongo.roll_oplog(2).await.unwrap();
+}
+
+async fn until_repaired(world: &World, daemon: &Daemon) {
+    world.until("the resync is completed", "select exists (select from tidemark.gap_report)").await;
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollover_while_the_daemon_was_down_is_repaired_and_reported_and_the_other_stream_never_notices() {
+    let (mongo, world) = world(50_000, Config::default()).await;
+    follow_once(&world).await;
+    // Another process keeps the other stream's place while this history rolls over.
+    let only = stream("recommendation", "recommendation", "");
+    let keeper = world.beside(&Config { streams: only, ..Config::default() });
+    let mut kept = keeper.start();
+    kept.until_phase("recommendation", "streaming").await;
+    insert(&world, 50_000..51_000).await;
+    let doctors = world.collection(DOCTORS);
+    let ids = |from: usize| (from..from + 1_000).map(number).collect::<Vec<_>>();
+    doctors
+        .update_many(doc! { "_id": { "$in": ids(1_000) } }, doc! { "$set": { "doctorStatus": "MISSED" } })
+        .await
+        .unwrap();
+    doctors.delete_many(doc! { "_id": { "$in": ids(5_000) } }).await.unwrap();
+    mongo.roll_oplog_gently(3).await.unwrap();
+    kept.stop();
+
+    let begun = Instant::now();
+    let daemon = world.start();
+    daemon.until_phase("doctor", "resyncing").await;
+    until_repaired(&world, &daemon).await;
+    assert!(begun.elapsed() < Duration::from_secs(60), "repaired within a minute");
+    let gap: (i64, i64, i64) = world
+        .row("select rows_inserted, rows_changed, rows_deleted from tidemark.gap_report where stream = 'doctor'")
+        .await;
+    assert_eq!(gap, (1_000, 1_000, 1_000));
+    let told: (bool, i64) =
+        world.row("select blind_from < blind_until, cardinality(sample_ids)::bigint from tidemark.gap_report").await;
+    assert!(told.0 && told.1 > 0);
+    let others: i64 = world.scalar("select count(*) from tidemark.resync where stream = 'recommendation'").await;
+    assert_eq!(others, 1, "only its first snapshot");
+    let phases = daemon.phases("recommendation");
+    assert!(!phases.contains(&"resyncing".to_owned()) && !phases.contains(&"halted".to_owned()), "{phases:?}");
+    let kept: i64 = world.scalar("select count(*) from tidemark.checkpoint_history where stream = 'doctor'").await;
+    assert_eq!(kept, 1, "the lost position is archived");
+    assert_eq!(
+        daemon.metric("tidemark_resyncs_total{reason=\"history_lost\",result=\"completed\",stream=\"doctor\"}").await,
+        1.0
+    );
+    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync_seen").await, 0);
+    let (code, listed) = run(&world, &["resync", "list"]);
+    assert!(code == Some(0) && listed.contains("history_lost"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resync_converges_under_a_writer_at_full_speed_and_a_kill_every_second() {
+    let extra = "resync.chunk_documents = 200".to_owned();
+    let (mongo, world) = world(20_000, Config { extra, ..Config::default() }).await;
+    follow_once(&world).await;
+    gap(&mongo, &world, 20_000, 500).await;
+    let doctors = world.collection(DOCTORS);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let told = stop.clone();
+    let writing = tokio::spawn(async move {
+        let mut rng = Rng::with_seed(11);
+        let mut written = 0_u64;
+        while !told.is_cancelled() {
+            let id = number(rng.usize(..21_000));
+            match rng.u8(..4) {
+                0 => drop(doctors.delete_one(doc! { "_id": id }).await.unwrap()),
+                1 => {
+                    let new = doc! { "_id": &id, "doctorStatus": "NEW", "n": rng.i32(..) };
+                    doctors.replace_one(doc! { "_id": &id }, new).upsert(true).await.unwrap();
+                }
+                _ => drop(doctors.update_one(doc! { "_id": id }, doc! { "$set": { "n": rng.i32(..) } }).await.unwrap()),
+            }
+            written += 1;
+        }
+        written
+    });
+    let mut reads = Vec::new();
+    for _ in 0..40 {
+        let daemon = world.start();
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        let open: Option<(i64, i64)> = world
+            .row_or_none("select id, documents_read from tidemark.resync where state in ('running', 'sweeping')")
+            .await;
+        daemon.kill();
+        match open {
+            Some(read) => reads.push(read),
+            None if !reads.is_empty() => break,
+            None => {}
+        }
+    }
+    assert!(reads.iter().all(|(id, _)| *id == reads[0].0), "one resync, continued: {reads:?}");
+    assert!(reads.is_sorted(), "its place never went back: {reads:?}");
+    let daemon = world.start();
+    world.until("the resync is completed", "select exists (select from tidemark.gap_report)").await;
+    stop.cancel();
+    assert!(writing.await.unwrap() > 0);
+    until_repaired(&world, &daemon).await;
+    let resyncs: i64 =
+        world.scalar("select count(*) from tidemark.resync where reason = 'history_lost' and stream = 'doctor'").await;
+    assert_eq!(resyncs, 1);
+}
+
+#[tokio::test]
+async fn history_lost_again_during_a_resync_begins_it_anew_and_reports_the_whole_gap() {
+    let extra = "resync.documents_per_second_max = 400\nresync.chunk_documents = 100".to_owned();
+    let (mongo, world) = world(3_000, Config { extra, ..Config::default() }).await;
+    let mut first = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
+    first.until_phase("doctor", "streaming").await;
+    first.stop();
+    insert(&world, 3_000..3_050).await;
+    mongo.roll_oplog(2).await.unwrap();
+    let daemon = world.start();
+    daemon.until("doctor", "some of it is walked", |s| s["resync"]["documents_read"].as_u64() > Some(1_000)).await;
+    daemon.kill();
+    // Missed, too: a row the walk had been past already.
+    world.collection(DOCTORS).delete_one(doc! { "_id": number(0) }).await.unwrap();
+    mongo.roll_oplog(2).await.unwrap();
+    let daemon = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
+    until_repaired(&world, &daemon).await;
+    let states: Vec<String> = world
+        .column("select state from tidemark.resync where stream = 'doctor' and reason = 'history_lost' order by id")
+        .await;
+    assert_eq!(states, ["failed", "completed"]);
+    let gap: (i64, i64, bool) = world
+        .row("select rows_inserted, rows_deleted, g.blind_from = (select min(blind_from) from tidemark.resync) from tidemark.gap_report g where stream = 'doctor'")
+        .await;
+    assert_eq!(gap, (50, 1, true), "what the first repaired is in the report of the second");
+}
+
+#[tokio::test]
+async fn a_walk_slower_than_the_history_window_keeps_its_place_fresh() {
+    let extra = "resync.documents_per_second_max = 150\nresync.chunk_documents = 50".to_owned();
+    let (mongo, world) = world(1_500, Config { extra, ..Config::default() }).await;
+    let mut first = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
+    first.until_phase("doctor", "streaming").await;
+    first.stop();
+    world.collection(DOCTORS).delete_one(doc! { "_id": number(1_400) }).await.unwrap();
+    mongo.roll_oplog(2).await.unwrap();
+    let daemon = world.start();
+    let started = daemon.until_phase("doctor", "resyncing").await;
+    // The history rolls over, three times, while the walk goes on.
+    mongo.roll_oplog_gently(3).await.unwrap();
+    world.collection(DOCTORS).insert_one(doc! { "_id": "late", "doctorStatus": "NEW" }).await.unwrap();
+    until_repaired(&world, &daemon).await;
+    let resyncs: i64 = world.scalar("select count(*) from tidemark.resync where stream = 'doctor'").await;
+    assert_eq!(resyncs, 2, "the snapshot and one resync; it began with {started}");
+}
+
+#[tokio::test]
+async fn an_emptied_source_never_empties_the_table_until_a_person_says_so() {
+    let (mongo, world) = world(60, Config::default()).await;
+    follow_once(&world).await;
+    world.collection(DOCTORS).delete_many(doc! {}).await.unwrap();
+    mongo.roll_oplog(2).await.unwrap();
+    let daemon = world.start();
+    let held = daemon.until("doctor", "the sweep is held", |s| s["resync"]["state"] == "held").await;
+    assert_eq!(held["resync"]["held_code"], "resync_held");
+    assert_eq!(held["resync"]["rows_to_delete"], 60);
+    assert_eq!(held["phase"], "resyncing");
+    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 60);
+    // The stream goes on meanwhile.
+    world.collection(DOCTORS).insert_one(doc! { "_id": "new", "doctorStatus": "NEW" }).await.unwrap();
+    world.until("the live stream is applied", "select count(*) = 61 from public.doctor").await;
+    let status = daemon.status().await;
+    assert_eq!(status["verdict"], "critical");
+    let id = held["resync"]["id"].to_string();
+    assert!(status["action"].as_str().unwrap().contains(&format!("tidemark resync approve {id}")), "{status}");
+    let (code, told) = run(&world, &["resync", "approve", &id]);
+    assert!(code == Some(0) && told.contains("--execute"), "{told}");
+    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 61, "a preview changes nothing");
+    let (code, told) = run(&world, &["resync", "approve", &id, "--reason", "emptied on purpose", "--execute"]);
+    assert!(code == Some(0) && told.contains("approved"), "{told}");
+    until_repaired(&world, &daemon).await;
+    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 1);
+    let recorded: (String, String, bool) =
+        world.row("select verb, reason, done_at is not null from tidemark.command").await;
+    assert_eq!(recorded, ("resync_approve".to_owned(), "emptied on purpose".to_owned(), true));
+}
+
+#[tokio::test]
+async fn more_losses_in_a_day_than_allowed_halt_the_stream_until_a_person_asks_for_a_resync() {
+    let extra = "resync.automatic_per_day_max = 1".to_owned();
+    let (mongo, world) = world(200, Config { extra, ..Config::default() }).await;
+    follow_once(&world).await;
+    for round in 0..2 {
+        insert(&world, 300 + round * 10..305 + round * 10).await;
+        mongo.roll_oplog(2).await.unwrap();
+        let mut daemon = world.start();
+        if round == 0 {
+            until_repaired(&world, &daemon).await;
+            daemon.stop();
+            continue;
+        }
+        let halted = daemon.until_phase("doctor", "halted").await;
+        assert_eq!(halted["halt_code"], "history_lost");
+        assert!(halted["reason"].as_str().unwrap().contains("automatic_per_day_max"), "{halted}");
+        let (code, told) = run(&world, &["resync", "doctor", "--reason", "looked into it"]);
+        assert!(code == Some(0) && told.contains("about 210 documents"), "{told}");
+        let (code, told) = run(&world, &["resync", "doctor", "--reason", "looked into it", "--execute"]);
+        assert!(code == Some(0) && told.contains("begun"), "{told}");
+        daemon.until_phase("doctor", "streaming").await;
+        world.until_equal(DOCTORS, TABLE).await;
+    }
+    let off = World::beside(&world, &Config { extra: "resync.automatic = false".to_owned(), ..Config::default() });
+    mongo.roll_oplog(2).await.unwrap();
+    let daemon = off.start();
+    let halted = daemon.until_phase("doctor", "halted").await;
+    assert!(halted["reason"].as_str().unwrap().contains("resync.automatic is off"), "{halted}");
+}
+
+#[tokio::test]
+async fn a_resync_over_its_duration_waits_for_a_person_and_can_go_on_or_be_cancelled() {
+    let extra =
+        "resync.duration_max = \"1s\"\nresync.documents_per_second_max = 100\nresync.chunk_documents = 50".to_owned();
+    let (mongo, world) = world(1_000, Config { extra, ..Config::default() }).await;
+    let mut first = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
+    first.until_phase("doctor", "streaming").await;
+    first.stop();
+    mongo.roll_oplog(2).await.unwrap();
+    let mut daemon = world.start();
+    let held = daemon.until("doctor", "it is held", |s| s["resync"]["state"] == "held").await;
+    assert_eq!(held["resync"]["held_code"], "resync_over_budget");
+    let id = held["resync"]["id"].to_string();
+    daemon.stop();
+    let daemon = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
+    daemon.until("doctor", "it is still held", |s| s["resync"]["state"] == "held").await;
+    let (code, told) = run(&world, &["resync", "approve", &id, "--execute"]);
+    assert!(code == Some(0) && told.contains("approved"), "{told}");
+    until_repaired(&world, &daemon).await;
+
+    let (code, told) = run(&world, &["resync", "doctor", "--reason", "again", "--execute"]);
+    assert_eq!(code, Some(0), "{told}");
+    drop(daemon);
+    let slow = world.start();
+    let held =
+        slow.until("doctor", "the second is held", |s| s["resync"]["state"] == "held" || s["resync"].is_null()).await;
+    if held["resync"]["state"] == "held" {
+        let id = held["resync"]["id"].to_string();
+        let (code, told) = run(&world, &["resync", "cancel", &id, "--reason", "not now", "--execute"]);
+        assert!(code == Some(0) && told.contains("cancelled"), "{told}");
+    }
+    slow.until_phase("doctor", "streaming").await;
+}
+
+#[tokio::test]
+async fn a_dropped_collection_that_is_there_again_is_taken_up_by_a_resync() {
+    let (_mongo, world) = world(150, Config::default()).await;
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    world.collection(DOCTORS).drop().await.unwrap();
+    let halted = daemon.until_phase("doctor", "halted").await;
+    assert_eq!(halted["halt_code"], "source_dropped");
+    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 150, "the table is untouched");
+    insert(&world, 0..149).await;
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    let reason: String = world.scalar("select reason from tidemark.resync order by id desc limit 1").await;
+    assert_eq!(reason, "collection_recreated");
+}
