@@ -14,7 +14,7 @@ use crate::model::reason::Reason;
 use crate::postgres::within;
 
 /// A walk's row.
-#[derive(Debug, Clone, FromRow, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, FromRow, PartialEq, Serialize)]
 pub struct WalkRow {
     pub id: i64,
     pub stream: String,
@@ -42,6 +42,9 @@ pub struct WalkRow {
     pub note: Option<String>,
     pub approved_at: Option<DateTime<Utc>>,
     pub deadline_at: Option<DateTime<Utc>>,
+    /// Until the deadline, on the database's clock.
+    #[serde(skip)]
+    pub seconds_left: Option<f64>,
     pub started_at: DateTime<Utc>,
     pub ended_at: Option<DateTime<Utc>>,
 }
@@ -49,7 +52,8 @@ pub struct WalkRow {
 /// The columns of [`WalkRow`].
 const COLUMNS: &str = "id, stream, reason, state, walk_class, walk_after, documents_read, documents_estimated, \
      rows_inserted, rows_changed, rows_deleted, rows_to_delete, start_time, blind_from, blind_until, sample_ids, \
-     held_code, note, approved_at, deadline_at, started_at, ended_at";
+     held_code, note, approved_at, deadline_at, started_at, ended_at, \
+     extract(epoch from deadline_at - clock_timestamp())::float8 as seconds_left";
 
 /// States of a walk that has not ended.
 const OPEN: &str = "state in ('running', 'sweeping', 'held')";

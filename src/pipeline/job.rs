@@ -1,5 +1,7 @@
 //! What a stream does beside following: a walk, the sweep after it, or waiting for a person's word about one of them.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Context;
@@ -67,7 +69,7 @@ impl Job {
             "sweeping" => Kind::Sweep(Sweeper::new(context, row)),
             _ => Kind::Held,
         };
-        let left = row.deadline_at.map(|at| (at - chrono::Utc::now()).to_std().unwrap_or_default());
+        let left = row.seconds_left.map(|left| Duration::from_secs_f64(left.max(0.0)));
         Self {
             context: context.clone(),
             reason: Reason::parse(&row.reason).unwrap_or(Reason::Requested).name(),
