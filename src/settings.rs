@@ -27,6 +27,7 @@ pub struct Settings {
     pub batch: Batch,
     pub checkpoint: Checkpoint,
     pub resync: Resync,
+    pub compare: Compare,
     pub record: Record,
     pub lease: Lease,
     pub retry: Retry,
@@ -66,6 +67,9 @@ pub struct Source {
     pub uri: Secret,
     pub database: String,
     pub history_retention: Option<Duration>,
+    /// Where the heartbeat document is written; none unless configured.
+    pub heartbeat_collection: Option<String>,
+    pub heartbeat_interval: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -97,6 +101,14 @@ pub struct Resync {
     pub duration_max: Duration,
     pub delete_fraction_max: f64,
     pub delete_count_min: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Compare {
+    /// How often each stream's table is compared with its source; never unless configured.
+    pub interval: Option<Duration>,
+    /// 0 = no limit.
+    pub documents_per_second_max: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -203,6 +215,7 @@ impl Settings {
     pub fn load(origin: &Origin) -> Result<Self, Problems> {
         let mut reader = Reader::new(Layers::collect(origin));
         let settings = Self::read(&mut reader);
+        settings.check_heartbeat(&mut reader);
         let (printed, problems) = reader.finish();
         if problems.is_empty() { Ok(Self { printed, ..settings }) } else { Err(Problems(problems)) }
     }
@@ -226,6 +239,8 @@ impl Settings {
                 uri,
                 database: r.word("source.database"),
                 history_retention: r.optional_duration("source.history_retention"),
+                heartbeat_collection: Some(r.text("source.heartbeat_collection")).filter(|name| !name.is_empty()),
+                heartbeat_interval: r.duration("source.heartbeat_interval"),
             },
             target: Target {
                 url,
@@ -239,6 +254,10 @@ impl Settings {
             },
             checkpoint: Checkpoint { idle_interval: r.duration("checkpoint.idle_interval") },
             resync: Self::read_resync(r),
+            compare: Compare {
+                interval: r.optional_duration("compare.interval"),
+                documents_per_second_max: r.integer("compare.documents_per_second_max"),
+            },
             record: Record {
                 dead_letter_fraction_max: r.fraction("record.dead_letter_fraction_max"),
                 dead_letter_count_min: r.integer("record.dead_letter_count_min"),
@@ -257,6 +276,14 @@ impl Settings {
             streams: stream::read(r),
             printed: String::new(),
         }
+    }
+
+    /// A heartbeat in a followed collection would be followed.
+    fn check_heartbeat(&self, r: &mut Reader) {
+        let followed = self.streams.iter().any(|s| Some(&s.collection) == self.source.heartbeat_collection.as_ref());
+        r.check("source.heartbeat_collection", !followed, "must be a collection of its own, not a followed one");
+        let often = self.source.heartbeat_interval >= Duration::from_millis(100);
+        r.check("source.heartbeat_interval", often, "must be at least 100ms");
     }
 
     fn read_resync(r: &mut Reader) -> Resync {

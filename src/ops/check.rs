@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::apply::{Statements, read_live};
 use crate::checkpoint::Checkpoints;
-use crate::error::Fault;
+use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::postgres::{Target, close, within};
 use crate::settings::{PostImage, Settings, Stream};
@@ -81,7 +81,12 @@ async fn open(source: &Source, settings: &Settings, stream: &Stream) -> Result<S
     let options = FeedOptions { poll: std::time::Duration::from_millis(100), ..FeedOptions::of(stream, settings) };
     let reply = source.open(&options, None).await?.next().await?;
     let mode = PostImage::NAMES.iter().find(|(_, mode)| *mode == stream.post_image).map_or("", |(name, _)| *name);
-    let token = if reply.token.is_some() { "with" } else { "without" };
+    if reply.token.is_none() && options.heartbeat.is_none() {
+        let message = "opens, but the server sends no post-batch resume token: an idle stream would lose its place";
+        let hint = "set source.heartbeat_collection to a collection of its own that the user may write";
+        return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, message, hint));
+    }
+    let token = if reply.token.is_some() { "with" } else { "heartbeats instead of" };
     Ok(format!("opens, post_image = {mode}, {token} post-batch resume token"))
 }
 
@@ -187,7 +192,7 @@ async fn privileges(connection: &mut sqlx::PgConnection, target: &Target, table:
     }
     let message = format!("the user of target.url may not write {table}");
     let hint = "grant select, insert, update, delete on the table to it";
-    Err(Fault::new(crate::error::Class::Halt, crate::error::Code::TargetUnauthorised, message, hint))
+    Err(Fault::new(Class::Halt, Code::TargetUnauthorised, message, hint))
 }
 
 async fn prepare(connection: &mut sqlx::PgConnection, target: &Target, statement: String) -> Result<String, Fault> {

@@ -73,16 +73,23 @@ async fn begin(
     taken_up(context, position, Some(feed)).await
 }
 
-/// A position the source gives now, and the feed that goes on from it.
+/// How many replies a first token is waited for, where the server gives none with an empty reply.
+const REPLIES_MAX: usize = 60;
+
+/// A position the source gives now, and the feed that goes on from it. Where the server gives no token with an empty
+/// reply, that of a heartbeat is waited for.
 pub(super) async fn position_now(context: &Context) -> Result<(Position, Feed), Fault> {
-    let mut feed = context.source.open(&context.feed_options(), None).await?;
-    let reply = feed.next().await?;
-    let no_token = || {
-        let hint = "the server gives no post-batch resume token with an empty reply: MongoDB 4.0.7 or later is needed";
-        Fault::new(Class::Halt, Code::SourceMisconfigured, "the source gave no first position", hint)
-    };
-    let token = reply.token.clone().ok_or_else(no_token)?;
-    Ok((Position::of(token, reply.operation_time.unwrap_or(ClusterTime::default())), feed))
+    let options = context.feed_options();
+    let mut feed = context.source.open(&options, None).await?;
+    for _ in 0..if options.heartbeat.is_some() { REPLIES_MAX } else { 1 } {
+        let reply = feed.next().await?;
+        if let Some(token) = reply.token.clone() {
+            return Ok((Position::of(token, reply.operation_time.unwrap_or(ClusterTime::default())), feed));
+        }
+    }
+    let hint =
+        "the server sends no post-batch resume token: set source.heartbeat_collection, so that idle streams move";
+    Err(Fault::new(Class::Halt, Code::SourceMisconfigured, "the source gave no first position", hint))
 }
 
 /// The last that is known of the stream: its position's time, else when its row was last written.

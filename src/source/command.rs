@@ -6,7 +6,7 @@ use crate::error::Fault;
 use crate::model::bson::Builder;
 use crate::model::position::ClusterTime;
 
-/// `readConcern: {level: "majority", afterClusterTime: …}`: nothing that could be rolled back, nothing older than `after`.
+/// A majority read, causally after a time unless that is zero.
 pub(super) fn majority(after: ClusterTime) -> Builder {
     let concern = Builder::default().text("level", "majority");
     if after == ClusterTime::default() { concern } else { concern.timestamp("afterClusterTime", after.packed()) }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use futures_util::StreamExt;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
-use super::command::{count, majority, raw};
+use super::command::{count, raw};
 use super::{DEADLINE, Reply, Source, within};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::{Builder, Value};
@@ -38,7 +38,7 @@ impl Source {
             .text("find", collection)
             .document("filter", filter)
             .i32("batchSize", count(ids.len() + 1))
-            .document("readConcern", majority(after));
+            .document("readConcern", self.read_concern(after));
         self.documents(command).await
     }
 
@@ -60,7 +60,7 @@ impl Source {
             .document("hint", Builder::default().i32("_id", 1))
             .i32("limit", count(limit))
             .i32("batchSize", count(limit))
-            .document("readConcern", majority(after));
+            .document("readConcern", self.read_concern(after));
         self.documents(command).await
     }
 
@@ -75,7 +75,7 @@ impl Source {
             .text("aggregate", collection)
             .array("pipeline", Builder::default().document("0", stage))
             .document("cursor", Builder::default())
-            .document("readConcern", majority(after));
+            .document("readConcern", self.read_concern(after));
         self.documents(command).await
     }
 

@@ -1,6 +1,8 @@
 //! The change stream of one collection: opened after a token, read reply by reply.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -24,6 +26,9 @@ pub struct FeedOptions {
     pub poll: Duration,
     /// Leave documents out: the way around an event over 16 MB.
     pub keys_only: bool,
+    /// The collection of the heartbeat document: the stream is then opened on the database and sees its events, too,
+    /// of which only the tokens count.
+    pub heartbeat: Option<String>,
 }
 
 impl FeedOptions {
@@ -35,13 +40,26 @@ impl FeedOptions {
             batch_size: settings.batch.events_max,
             poll: Duration::from_secs(1),
             keys_only: false,
+            heartbeat: settings.source.heartbeat_collection.clone(),
         }
     }
 
     /// What must be the same for a token to be resumed.
     pub fn fingerprint(&self) -> String {
         let mode = PostImage::NAMES.iter().find(|(_, mode)| *mode == self.post_image).map_or("", |(name, _)| name);
-        format!("v1 post_image={mode}")
+        match &self.heartbeat {
+            None => format!("v1 post_image={mode}"),
+            Some(collection) => format!("v1 post_image={mode} heartbeat={collection}"),
+        }
+    }
+
+    /// Events of the followed collection, of the heartbeat document, and those that end the stream.
+    fn either(&self, heartbeat: &str) -> Builder {
+        let collections = Builder::default().text("0", &self.collection).text("1", heartbeat);
+        let of_ours = Builder::default().document("ns.coll", Builder::default().array("$in", collections));
+        let ends = Builder::default().text("0", "dropDatabase").text("1", "invalidate");
+        let ends = Builder::default().document("operationType", Builder::default().array("$in", ends));
+        Builder::default().array("$or", Builder::default().document("0", of_ours).document("1", ends))
     }
 
     fn command(&self, after: Option<&ResumeToken>, at: Option<ClusterTime>) -> Builder {
@@ -59,13 +77,19 @@ impl FeedOptions {
             stage = stage.timestamp("startAtOperationTime", at.packed());
         }
         let mut pipeline = Builder::default().document("0", Builder::default().document("$changeStream", stage));
+        if let Some(heartbeat) = &self.heartbeat {
+            pipeline = pipeline.document("1", Builder::default().document("$match", self.either(heartbeat)));
+        }
         if self.keys_only {
             let fields = Builder::default().i32("fullDocument", 0).i32("updateDescription", 0);
-            pipeline = pipeline.document("1", Builder::default().document("$project", fields));
+            pipeline = pipeline.document("2", Builder::default().document("$project", fields));
         }
         // The first batch is asked for empty: opening answers at once, however far the server must read.
-        Builder::default()
-            .text("aggregate", &self.collection)
+        let command = match self.heartbeat {
+            None => Builder::default().text("aggregate", &self.collection),
+            Some(_) => Builder::default().i32("aggregate", 1),
+        };
+        command
             .array("pipeline", pipeline)
             .document("cursor", Builder::default().i32("batchSize", 0))
             .document("readConcern", majority(ClusterTime::default()))
@@ -74,6 +98,8 @@ impl FeedOptions {
 
 /// An open change stream.
 pub struct Feed {
+    heartbeat: Option<String>,
+    causal: Arc<AtomicBool>,
     cursor: Pin<Box<RawBatchCursor>>,
     deadline: Duration,
 }
@@ -126,7 +152,12 @@ impl Source {
             .batch_size(u32::try_from(count(options.batch_size)).unwrap_or(1))
             .max_time(options.poll);
         let cursor = within(DEADLINE, call.batch()).await?;
-        Ok(Feed { cursor: Box::pin(cursor), deadline: DEADLINE + options.poll })
+        Ok(Feed {
+            heartbeat: options.heartbeat.clone(),
+            causal: Arc::clone(&self.causal),
+            cursor: Box::pin(cursor),
+            deadline: DEADLINE + options.poll,
+        })
     }
 }
 
@@ -140,10 +171,14 @@ impl Feed {
         let call = async { cursor.next().await.transpose() };
         let batch = within(self.deadline, call).await?;
         let ended = || Fault::new(Class::Transient, Code::SourceUnreachable, "the change stream's cursor ended", "");
-        let reply = Reply::of_driver(batch.ok_or_else(ended)?);
-        reply.map_err(|error| {
+        let mut reply = Reply::of_driver(batch.ok_or_else(ended)?).map_err(|error| {
             Fault::new(Class::Unknown, Code::SourceUnreachable, format!("mongodb's reply: {error}"), "")
-        })
+        })?;
+        self.causal.store(reply.operation_time.is_some(), Ordering::Relaxed);
+        if let Some(heartbeat) = &self.heartbeat {
+            reply.leave_out(heartbeat);
+        }
+        Ok(reply)
     }
 }
 

@@ -7,10 +7,13 @@ mod classify;
 mod command;
 mod documents;
 mod feed;
+mod heartbeat;
 mod history;
 mod probe;
 mod reply;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mongodb::options::ClientOptions;
@@ -23,7 +26,9 @@ pub use probe::{Facts, ReplicaSet};
 pub use reply::Reply;
 
 use crate::error::{Class, Code, Fault};
+use crate::model::bson::Builder;
 use crate::model::namespace::Namespace;
+use crate::model::position::ClusterTime;
 use crate::settings::Settings;
 
 /// How long an answer may take before the wire counts as cut.
@@ -35,6 +40,9 @@ pub struct Source {
     client: Client,
     database: Database,
     hosts: String,
+    /// The server tells its operation time, so reads can be asked to be causally after one. `DocumentDB` does not;
+    /// its reads go to the primary.
+    causal: Arc<AtomicBool>,
 }
 
 impl Source {
@@ -66,12 +74,18 @@ impl Source {
         let client = Client::with_options(options)
             .map_err(|_| Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be used", hint))?;
         let database = client.database(&settings.source.database);
-        Ok(Self { client, database, hosts })
+        Ok(Self { client, database, hosts, causal: Arc::new(AtomicBool::new(true)) })
     }
 
     /// The hosts, for messages: never the user or password.
     pub fn shown(&self) -> &str {
         &self.hosts
+    }
+
+    /// `readConcern: {level: "majority", afterClusterTime: …}`: nothing that could be rolled back, nothing older.
+    fn read_concern(&self, after: ClusterTime) -> Builder {
+        let causal = self.causal.load(Ordering::Relaxed);
+        command::majority(if causal { after } else { ClusterTime::default() })
     }
 
     pub fn namespace(&self, collection: &str) -> Namespace {

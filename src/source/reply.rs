@@ -5,6 +5,7 @@ use std::ops::Range;
 use mongodb::raw_batch_cursor::RawBatch;
 
 use crate::model::bson::{Doc, Malformed};
+use crate::model::event::Event;
 use crate::model::position::{ClusterTime, ResumeToken};
 
 #[derive(Debug)]
@@ -64,6 +65,23 @@ impl Reply {
     pub fn item(&self, index: usize) -> &[u8] {
         let range = self.items.get(index).cloned().unwrap_or_default();
         self.backing.bytes().get(range).unwrap_or_default()
+    }
+
+    /// Leaves the events of one collection out; their tokens still count.
+    pub(super) fn leave_out(&mut self, collection: &str) {
+        if self.token.is_none()
+            && let Some(last) = self.len().checked_sub(1)
+        {
+            let event = Event::parse(self.item(last)).ok();
+            self.token = event.and_then(|event| event.token().ok());
+        }
+        let items = std::mem::take(&mut self.items);
+        let bytes = self.backing.bytes();
+        let of = |range: &Range<usize>| -> Option<&str> {
+            let event = Doc::new(bytes.get(range.clone())?).ok()?;
+            event.get("ns").ok()??.as_document()?.get("coll").ok()??.as_str()
+        };
+        self.items = items.into_iter().filter(|range| of(range) != Some(collection)).collect();
     }
 
     pub fn items(&self) -> impl Iterator<Item = &[u8]> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::settings::Settings;
 use crate::source::Source;
 use crate::status::Board;
 
@@ -25,6 +26,19 @@ pub async fn probe(board: Arc<Board>, source: Source, configured: Option<Duratio
                 board.source_answers(false);
                 tracing::debug!(hosts = source.shown(), "source not probed: {fault}");
             }
+        }
+    }
+}
+
+/// Writes the heartbeat document until aborted, where one is configured.
+pub async fn beat(source: Source, settings: Arc<Settings>) {
+    let Some(collection) = &settings.source.heartbeat_collection else { return };
+    let mut tick = tokio::time::interval(settings.source.heartbeat_interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if let Err(fault) = source.beat(collection, &settings.service).await {
+            tracing::warn!(collection, "heartbeat document not written: {fault}");
         }
     }
 }

@@ -94,6 +94,7 @@ impl Daemon {
             self.source.clone(),
             self.settings.source.history_retention,
         ));
+        helpers.spawn(horizon::beat(self.source.clone(), Arc::clone(&self.settings)));
         helpers.spawn(progress::show(Arc::clone(&self.board)));
         let mut streams = JoinSet::new();
         let holder: Arc<str> = holder().into();

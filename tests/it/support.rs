@@ -325,6 +325,15 @@ impl Daemon {
         }
     }
 
+    /// Waits until something about the metrics holds.
+    pub async fn until_metric(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !holds().await {
+            assert!(Instant::now() < deadline, "not within a minute: {what}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub async fn until_readiness(&self, code: u16) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.get("/readyz").await.0 != code {

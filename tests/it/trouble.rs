@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
 use devstack::{Mode, Mongo, MongoOptions, Postgres, PostgresOptions, Proxy, Stack};
-use mongodb::bson::{Bson, doc};
+use mongodb::bson::doc;
 
 use crate::killing::{AUDIT, assert_audit};
 use crate::support::{Config, World, stream};
@@ -162,67 +162,6 @@ async fn a_dropped_or_renamed_collection_halts_its_stream_and_leaves_the_table()
             assert_eq!(daemon.stream("recommendation").await["phase"], "streaming", "the other never left");
         }
     }
-}
-
-/// Each class of code, at open and in mid-stream, does what its class says.
-#[tokio::test]
-async fn codes_answered_at_open_and_in_mid_stream_do_what_their_class_says() {
-    let world =
-        World::with(Config { extra: "retry.escalate_after = \"1s\"".into(), streams: stream("doctor", DOCTORS, "") })
-            .await;
-    let mongo = &Stack::shared().mongo;
-    let doctors = world.collection(DOCTORS);
-    doctors.insert_one(doc! { "_id": "first" }).await.unwrap();
-    let daemon = world.start();
-    daemon.until_phase("doctor", "streaming").await;
-    let mut number = 0;
-    for command in ["aggregate", "getMore"] {
-        for (code, halt_code) in [
-            (91, None),
-            (13_388, None),
-            (262, None),
-            (13, Some("source_unauthorised")),
-            (18, Some("source_unauthorised")),
-            (20, Some("source_misconfigured")),
-            (40_573, Some("source_misconfigured")),
-            (286, Some("history_lost")),
-            (260, Some("history_lost")),
-            (99_999, Some("source_unreachable")),
-        ] {
-            // A fresh open, so that "aggregate" is asked at all.
-            let mut commands = vec![command];
-            if command == "aggregate" {
-                commands.push("getMore");
-            }
-            let mode: Bson = if halt_code.is_some() { "alwaysOn".into() } else { doc! { "times": 3 }.into() };
-            set_failpoint(mongo, &world.name, mode, &commands, code).await;
-            if let Some(halt_code) = halt_code {
-                let halted = daemon
-                    .until("doctor", &format!("halted by {code} at {command}"), |s| s["halt_code"] == halt_code)
-                    .await;
-                assert_eq!(halted["phase"], "halted");
-            } else {
-                daemon
-                    .until("doctor", &format!("retries after {code} at {command}"), |s| {
-                        s["retrying"].as_u64() > Some(0)
-                    })
-                    .await;
-            }
-            mongo.clear_failpoint().await.unwrap();
-            daemon.until("doctor", "goes on by itself", |s| s["phase"] == "streaming" && s["retrying"] == 0).await;
-            number += 1;
-            doctors.insert_one(doc! { "_id": format!("after {number}") }).await.unwrap();
-            world.until_equal(DOCTORS, "public.doctor").await;
-        }
-    }
-    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync").await, 1, "no code started another walk");
-}
-
-async fn set_failpoint(mongo: &Mongo, app_name: &str, mode: Bson, commands: &[&str], code: i32) {
-    let commands: Vec<String> = commands.iter().map(|c| (*c).to_owned()).collect();
-    let data = doc! { "failCommands": commands, "appName": app_name, "errorCode": code };
-    let command = doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data };
-    mongo.client().await.unwrap().database("admin").run_command(command).await.unwrap();
 }
 
 #[tokio::test]

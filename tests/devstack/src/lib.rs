@@ -5,6 +5,7 @@
 
 mod binaries;
 mod compare;
+mod documentdb;
 mod mongo;
 mod postgres;
 mod process;
@@ -15,6 +16,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use compare::{Comparison, compare, plain_json};
+pub use documentdb::{DocumentDb, Engine};
 pub use mongo::{Mongo, MongoOptions};
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Guarded, signal};

@@ -1,0 +1,20 @@
+//! The heartbeat document: keeps idle positions moving where the server sends no post-batch resume token.
+//!
+//! Opt-in, because it writes; into a collection of its own, never a followed one.
+
+use mongodb::bson::{DateTime, doc};
+
+use super::{DEADLINE, Source, within};
+use crate::error::Fault;
+
+impl Source {
+    /// Writes the heartbeat document: one event that every stream opened with it sees, and that is no document's change.
+    ///
+    /// # Errors
+    /// Whatever the server answers, classified.
+    pub async fn beat(&self, collection: &str, service: &str) -> Result<(), Fault> {
+        let update = doc! { "q": { "_id": service }, "u": { "$set": { "at": DateTime::now() } }, "upsert": true };
+        let command = doc! { "update": collection, "updates": [update] };
+        within(DEADLINE, async { self.database.run_command(command).await }).await.map(drop)
+    }
+}
