@@ -212,7 +212,11 @@ pub(super) async fn compare(settings: &Settings, args: &CompareArgs) -> u8 {
     let compared = async {
         let (target, checkpoints) = ends(settings)?;
         let stream = walks::stream(settings, &args.stream)?;
-        let compared = ops::compare::compare(settings, &target, &checkpoints, stream, args.sample).await?;
+        let plan = ops::compare::Plan {
+            sample: args.sample,
+            documents_per_second_max: settings.resync.documents_per_second_max,
+        };
+        let compared = ops::compare::compare(settings, &target, &checkpoints, stream, plan).await?;
         let asked = if args.repair && !compared.is_equal() {
             let arguments = serde_json::json!({ "divergence": true });
             Some(ask(&checkpoints, "resync", &args.stream, &arguments, &args.reason).await?)

@@ -63,6 +63,15 @@ struct Suspect {
     missing: bool,
 }
 
+/// How much is compared, and how fast.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// This many documents picked at random, instead of all.
+    pub sample: Option<u64>,
+    /// 0 = no limit.
+    pub documents_per_second_max: u64,
+}
+
 struct Comparison<'a> {
     source: Source,
     checkpoints: &'a Checkpoints,
@@ -70,6 +79,7 @@ struct Comparison<'a> {
     connection: PgConnection,
     config: &'a Stream,
     settings: &'a Settings,
+    plan: Plan,
     mapping: Mapping,
     statements: Statements,
     table: Table,
@@ -86,7 +96,7 @@ pub async fn compare(
     target: &Target,
     checkpoints: &Checkpoints,
     config: &Stream,
-    sample: Option<u64>,
+    plan: Plan,
 ) -> Result<Compared, Fault> {
     let begun = Instant::now();
     let table = Table { schema: settings.target.schema.clone(), name: config.table.clone() };
@@ -97,6 +107,7 @@ pub async fn compare(
         connection: target.connect().await?,
         config,
         settings,
+        plan,
         mapping: Mapping::new(&config.columns),
         statements: Statements::new(&table, &config.columns),
         table,
@@ -104,11 +115,11 @@ pub async fn compare(
         found: Compared { stream: config.name.clone(), ..Compared::default() },
     };
     let started = comparison.source.now().await?;
-    match sample {
+    match plan.sample {
         Some(size) => comparison.sample(size, started).await?,
         None => comparison.all(started).await?,
     }
-    comparison.settle(started, sample.is_none()).await?;
+    comparison.settle(started, plan.sample.is_none()).await?;
     let mut found = comparison.found;
     found.seconds = begun.elapsed().as_secs_f64();
     Ok(found)
@@ -147,9 +158,9 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Under `resync.documents_per_second_max`, which is about the load on the source.
+    /// Under the limit, which is about the load on the source.
     async fn slow_down(&self, begun: Instant) {
-        let limit = self.settings.resync.documents_per_second_max;
+        let limit = self.plan.documents_per_second_max;
         if limit > 0 {
             let documents = u32::try_from(self.found.documents).unwrap_or(u32::MAX);
             let due = f64::from(documents) / f64::from(u32::try_from(limit).unwrap_or(u32::MAX));

@@ -6,6 +6,8 @@
 //! that is as new as the walk's start, or that is more than the cap allows without a person's word.
 
 mod chunk;
+#[cfg(test)]
+mod interleavings;
 mod sweep;
 mod walk;
 

@@ -41,6 +41,7 @@ const RULES: &[Rule] = &[
     rule(260, "", Class::HistoryLost, Code::HistoryLost, LOST),
     rule(40576, "", Class::HistoryLost, Code::HistoryLost, LOST),
     rule(40615, "", Class::HistoryLost, Code::HistoryLost, LOST),
+    rule(40647, "", Class::HistoryLost, Code::HistoryLost, LOST),
     rule(40648, "", Class::HistoryLost, Code::HistoryLost, LOST),
     rule(50811, "", Class::HistoryLost, Code::HistoryLost, LOST),
     rule(13, "", Class::Halt, Code::SourceUnauthorised, GRANT),

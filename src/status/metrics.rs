@@ -169,6 +169,7 @@ pub struct Walks {
     pub documents_read: IntCounterVec,
     pub rows_upserted: IntCounterVec,
     pub rows_deleted: IntCounterVec,
+    pub divergent: IntGaugeVec,
 }
 
 impl Walks {
@@ -184,6 +185,11 @@ impl Walks {
             documents_read: make.counter("resync_documents_read_total", "Documents read by walks", s),
             rows_upserted: make.counter("resync_rows_upserted_total", "Rows written by walks", s),
             rows_deleted: make.counter("resync_rows_deleted_total", "Rows deleted by sweeps", s),
+            divergent: make.int_gauge(
+                "divergent_documents",
+                "Documents that the last scheduled comparison found missing, extra or different",
+                s,
+            ),
         }
     }
 }
@@ -256,7 +262,7 @@ impl Metrics {
     fn start_at_zero(&self, streams: &[String]) {
         for stream in streams {
             let s = stream.as_str();
-            for gauge in [&self.lease_held, &self.lease_epoch, &self.walks.active] {
+            for gauge in [&self.lease_held, &self.lease_epoch, &self.walks.active, &self.walks.divergent] {
                 gauge.with_label_values(&[s]);
             }
             for gauge in [

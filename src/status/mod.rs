@@ -13,7 +13,7 @@ mod walks;
 
 pub use board::Board;
 pub use http::serve;
-pub use report::{IncidentReport, PositionReport, Report, ResyncReport, StreamReport, Verdict, judge};
+pub use report::{ComparedReport, IncidentReport, PositionReport, Report, ResyncReport, StreamReport, Verdict, judge};
 pub use stream::Stream;
 pub use told::{Answer, Committed};
 

@@ -92,6 +92,26 @@ pub struct StreamReport {
     /// Attempts of the step that is failing now; 0 if none is.
     pub retrying: u64,
     pub resync: Option<ResyncReport>,
+    /// The last scheduled comparison.
+    #[serde(default)]
+    pub compared: Option<ComparedReport>,
+}
+
+/// What a scheduled comparison of source and table found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComparedReport {
+    #[serde(serialize_with = "millis")]
+    pub at: DateTime<Utc>,
+    pub documents: u64,
+    pub missing: u64,
+    pub extra: u64,
+    pub different: u64,
+}
+
+impl ComparedReport {
+    pub const fn differences(&self) -> u64 {
+        self.missing + self.extra + self.different
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +188,7 @@ impl StreamReport {
             drift: Vec::new(),
             retrying: 0,
             resync: None,
+            compared: None,
         }
     }
 }
@@ -217,6 +238,11 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
     }
     if share < 0.5 {
         return (Verdict::Degraded, Some(format!("stream {name} has used half of its history: find out why it lags")));
+    }
+    let differences = stream.compared.as_ref().map_or(0, ComparedReport::differences);
+    if differences > 0 {
+        let what = format!("{differences} documents of stream {name} differ between source and table");
+        return (Verdict::Degraded, Some(format!("{what}: look, then `tidemark compare {name} --repair`")));
     }
     if stream.dead_letters > 0 {
         return (Verdict::Degraded, Some(format!("stream {name} has set events aside: see table dead_letter")));

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::report::ResyncReport;
+use super::report::{ComparedReport, ResyncReport};
 use super::stream::Stream;
 use crate::error::Code;
 
@@ -57,5 +57,18 @@ impl Stream {
         self.metrics.walks.active.with_label_values(&[&*self.name]).set(0);
         let (documents, rows) = walk.map_or((0, 0), |w| (w.documents_read, w.rows_upserted));
         tracing::info!(stream = %self.name, reason, result, documents, rows, "walk ended");
+    }
+
+    /// A scheduled comparison ended.
+    pub fn compared(&self, compared: ComparedReport) {
+        let differences = compared.differences();
+        let gauge = self.metrics.walks.divergent.with_label_values(&[&*self.name]);
+        gauge.set(i64::try_from(differences).unwrap_or(i64::MAX));
+        if differences > 0 {
+            let code = Code::DivergenceFound.name();
+            let ComparedReport { documents, missing, extra, different, .. } = compared;
+            tracing::error!(stream = %self.name, code, documents, missing, extra, different, "source and table differ");
+        }
+        self.state().report.compared = Some(compared);
     }
 }

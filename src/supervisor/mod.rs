@@ -2,6 +2,7 @@
 //!
 //! One shutdown, one deadline. Whatever a stream does, the others and the status address go on.
 
+mod compare;
 mod horizon;
 mod progress;
 mod stream;
@@ -95,6 +96,11 @@ impl Daemon {
             self.settings.source.history_retention,
         ));
         helpers.spawn(horizon::beat(self.source.clone(), Arc::clone(&self.settings)));
+        helpers.spawn(compare::compare_on_schedule(
+            self.contexts.clone().into(),
+            self.checkpoints.clone(),
+            Arc::clone(&self.settings),
+        ));
         helpers.spawn(progress::show(Arc::clone(&self.board)));
         let mut streams = JoinSet::new();
         let holder: Arc<str> = holder().into();

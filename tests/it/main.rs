@@ -14,6 +14,7 @@ mod commands;
 mod fencing;
 mod following;
 mod killing;
+mod positions;
 mod replay;
 mod resync;
 mod silence;

@@ -152,9 +152,11 @@ async fn a_resync_converges_under_a_writer_at_full_speed_and_a_kill_every_second
     stop.cancel();
     assert!(writing.await.unwrap() > 0);
     until_repaired(&world, &daemon).await;
-    let resyncs: i64 =
-        world.scalar("select count(*) from tidemark.resync where reason = 'history_lost' and stream = 'doctor'").await;
-    assert_eq!(resyncs, 1);
+    let walked: (i64, i64) = world
+        .row("select count(*), max(documents_read) from tidemark.resync where reason = 'history_lost' and stream = 'doctor'")
+        .await;
+    assert_eq!(walked.0, 1);
+    assert!(walked.1 < 22_000, "no chunk was walked twice: {} documents read of some 20,500", walked.1);
 }
 
 #[tokio::test]
@@ -313,4 +315,27 @@ async fn a_dropped_collection_that_is_there_again_is_taken_up_by_a_resync() {
     world.until_equal(DOCTORS, TABLE).await;
     let reason: String = world.scalar("select reason from tidemark.resync order by id desc limit 1").await;
     assert_eq!(reason, "collection_recreated");
+}
+
+#[tokio::test]
+async fn a_source_that_may_not_be_read_during_a_resync_costs_no_row_and_the_walk_goes_on_once_it_may() {
+    let extra = "resync.documents_per_second_max = 300\nresync.chunk_documents = 50".to_owned();
+    let (mongo, world) = world(1_000, Config { extra, ..Config::default() }).await;
+    let mut first = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
+    first.until_phase("doctor", "streaming").await;
+    first.stop();
+    world.collection(DOCTORS).delete_one(doc! { "_id": number(900) }).await.unwrap();
+    mongo.roll_oplog(2).await.unwrap();
+    let daemon = world.start();
+    daemon.until("doctor", "some of it is walked", |s| s["resync"]["documents_read"].as_u64() > Some(100)).await;
+    let always = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": { "failCommands": ["find"], "appName": &world.name, "errorCode": 13 } };
+    mongo.client().await.unwrap().database("admin").run_command(always).await.unwrap();
+    let halted = daemon.until_phase("doctor", "halted").await;
+    assert_eq!(halted["halt_code"], "source_unauthorised");
+    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 1_000, "no row is deleted");
+    mongo.clear_failpoint().await.unwrap();
+    until_repaired(&world, &daemon).await;
+    let resyncs: i64 =
+        world.scalar("select count(*) from tidemark.resync where reason = 'history_lost' and stream = 'doctor'").await;
+    assert_eq!(resyncs, 1, "the same one went on");
 }

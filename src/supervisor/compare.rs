@@ -1,0 +1,40 @@
+//! Scheduled comparisons of source and table, at a low rate, of the streams led here. Off unless configured.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+
+use crate::checkpoint::Checkpoints;
+use crate::ops::compare::{Plan, compare};
+use crate::pipeline::{Context, Phase};
+use crate::settings::Settings;
+use crate::status::ComparedReport;
+
+/// Compares until aborted: each stream that is streaming here, one after the other, once an interval.
+pub async fn compare_on_schedule(contexts: Arc<[Context]>, checkpoints: Checkpoints, settings: Arc<Settings>) {
+    let Some(interval) = settings.compare.interval else { return };
+    let mut tick = tokio::time::interval(interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for context in contexts.iter() {
+            let streaming = context.status.report().phase == Phase::Streaming.name();
+            if !context.status.leads() || !streaming {
+                continue;
+            }
+            let plan = Plan { sample: None, documents_per_second_max: settings.compare.documents_per_second_max };
+            match compare(&settings, &context.target, &checkpoints, &context.config, plan).await {
+                // What has still to be applied is no divergence.
+                Ok(found) if found.note.is_none() => context.status.compared(ComparedReport {
+                    at: Utc::now(),
+                    documents: found.documents,
+                    missing: found.missing,
+                    extra: found.extra.unwrap_or_default(),
+                    different: found.different,
+                }),
+                Ok(_) => {}
+                Err(fault) => tracing::warn!(stream = %context.config.name, "comparison not completed: {fault}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Positions lost in Postgres are told from one another and healed; positions are shown, archived and moved back.
+
+use mongodb::bson::doc;
+
+use crate::support::{Config, World, run, stream};
+
+const DOCTORS: &str = "doctorsForDB";
+const TABLE: &str = "public.doctor";
+
+async fn world() -> World {
+    let extra = "resync.automatic_per_day_max = 100".to_owned();
+    let streams = format!("{}\n{}", stream("doctor", DOCTORS, ""), stream("recommendation", "recommendation", ""));
+    let world = World::with(Config { extra, streams }).await;
+    for n in 0..50 {
+        world.collection(DOCTORS).insert_one(doc! { "_id": format!("d{n}") }).await.unwrap();
+    }
+    world.collection("recommendation").insert_one(doc! { "_id": "r" }).await.unwrap();
+    world
+}
+
+#[tokio::test]
+async fn a_position_lost_in_postgres_is_reported_as_what_it_is_and_healed() {
+    let world = world().await;
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    daemon.until_phase("recommendation", "streaming").await;
+    daemon.stop();
+    let foreign = "update tidemark.checkpoint set resume_token = o.resume_token, token = o.token, cluster_time = o.cluster_time, \
+                   source = o.source from tidemark.checkpoint o where o.stream = 'recommendation' and checkpoint.stream = 'doctor'";
+    let smuggled = "update tidemark.checkpoint set resume_token = o.resume_token, token = o.token \
+                    from tidemark.checkpoint o where o.stream = 'recommendation' and checkpoint.stream = 'doctor'";
+    let cases = [
+        (
+            "update tidemark.checkpoint set resume_token = 'garbage' where stream = 'doctor'",
+            Some("position_unreadable"),
+        ),
+        ("update tidemark.checkpoint set resume_token = null where stream = 'doctor'", Some("position_empty")),
+        ("update tidemark.checkpoint set resume_token = '\\x2a' where stream = 'doctor'", Some("position_unreadable")),
+        // BSON, but {"_data": 42} and {"_data": "nonsense"}: for the server to tell.
+        (
+            "update tidemark.checkpoint set resume_token = '\\x10000000105f64617461002a00000000' where stream = 'doctor'",
+            Some("history_lost"),
+        ),
+        ("update tidemark.checkpoint set cluster_time = null where stream = 'doctor'", Some("position_empty")),
+        ("update tidemark.checkpoint set options = 'v0' where stream = 'doctor'", Some("options_changed")),
+        (foreign, Some("position_foreign")),
+        ("delete from tidemark.checkpoint where stream = 'doctor'", Some("position_missing")),
+        // A token of the other collection under this one's name: the server may take it; then nothing is lost.
+        (smuggled, None),
+    ];
+    for (index, (damage, reason)) in cases.into_iter().enumerate() {
+        world.execute(damage).await;
+        world.collection(DOCTORS).delete_one(doc! { "_id": format!("d{index}") }).await.unwrap();
+        world.collection(DOCTORS).insert_one(doc! { "_id": format!("new{index}") }).await.unwrap();
+        let mut daemon = world.start();
+        world.until_equal(DOCTORS, TABLE).await;
+        daemon.until_phase("doctor", "streaming").await;
+        if let Some(reason) = reason {
+            let told: String = world
+                .scalar("select reason from tidemark.resync where stream = 'doctor' order by id desc limit 1")
+                .await;
+            assert_eq!(told, reason, "{damage}");
+            assert!(daemon.log().contains(&format!("\"reason\":\"{reason}\"")), "{damage}");
+        }
+        daemon.stop();
+    }
+    let others: i64 = world.scalar("select count(*) from tidemark.resync where stream = 'recommendation'").await;
+    assert_eq!(others, 1);
+    world.execute("update tidemark.checkpoint set version = 99 where stream = 'doctor'").await;
+    let before: i64 = world.scalar("select count(*) from tidemark.resync").await;
+    let daemon = world.start();
+    let halted = daemon.until_phase("doctor", "halted").await;
+    assert!(halted["reason"].as_str().unwrap().contains("newer release"), "{halted}");
+    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync").await, before, "a newer format is refused");
+}
+
+#[tokio::test]
+async fn a_position_is_shown_archived_and_moved_back_only_when_asked_and_never_forward() {
+    let world = world().await;
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    let token: String = world.scalar("select token from tidemark.checkpoint where stream = 'doctor'").await;
+    let at: i64 = world.scalar("select cluster_time >> 32 from tidemark.checkpoint where stream = 'doctor'").await;
+    let (code, told) = run(&world, &["checkpoint", "show", "doctor"]);
+    assert!(code == Some(0) && told.contains("usable       yes"), "{told}");
+    for n in 0..20 {
+        world.collection(DOCTORS).insert_one(doc! { "_id": format!("later{n}") }).await.unwrap();
+    }
+    world.until_equal(DOCTORS, TABLE).await;
+    daemon.until("doctor", "moved on", |s| s["events_applied"] == 20).await;
+
+    let (code, told) = run(&world, &["checkpoint", "rewind", "doctor", "--to", &token, "--reason", "look again"]);
+    assert!(code == Some(0) && told.contains("--execute"), "{told}");
+    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.checkpoint_history").await, 0);
+    let (code, told) =
+        run(&world, &["checkpoint", "rewind", "doctor", "--to", &token, "--reason", "look again", "--execute"]);
+    assert!(code == Some(0) && told.contains("goes on from"), "{told}");
+    daemon.until("doctor", "applied the same again", |s| s["events_applied"] == 40).await;
+    world.until_equal(DOCTORS, TABLE).await;
+
+    let (code, told) = run(&world, &["checkpoint", "history", "doctor", "--json"]);
+    let history: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert!(code == Some(0) && history[0]["why"].as_str().unwrap().contains("look again"), "{told}");
+    let id = history[0]["id"].to_string();
+    let (code, told) = run(&world, &["checkpoint", "rewind", "doctor", "--to", &id, "--reason", "by id", "--execute"]);
+    assert_eq!(code, Some(0), "{told}");
+    daemon.until("doctor", "goes on", |s| s["phase"] == "streaming").await;
+
+    let time = chrono::DateTime::from_timestamp(at, 0).unwrap().to_rfc3339();
+    let (code, told) = run(&world, &["checkpoint", "rewind", "doctor", "--to", &time, "--reason", "by time"]);
+    assert!(code == Some(0) && told.contains("rewind of stream doctor"), "{told}");
+    for (to, why) in [
+        ("2001-01-01T00:00:00Z", "history begins at"),
+        ("82FFFFFFFF000000012B0229296E04", "further on"),
+        ("yesterday", "no id, no time and no token"),
+        ("999", "no usable retired position"),
+    ] {
+        let (code, told) = run(&world, &["checkpoint", "rewind", "doctor", "--to", to, "--reason", "x", "--execute"]);
+        assert!(code == Some(1) && told.contains(why), "{to}: {told}");
+    }
+    let (code, told) = run(&world, &["checkpoint", "show", "nobody"]);
+    assert!(
+        code == Some(1) && told.contains("there is no stream nobody; configured are doctor, recommendation"),
+        "{told}"
+    );
+    world.until_equal(DOCTORS, TABLE).await;
+}
+
+#[tokio::test]
+async fn a_comparison_finds_what_differs_also_while_the_stream_is_followed_and_can_have_it_repaired() {
+    let world = world().await;
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    let (code, told) = run(&world, &["compare", "doctor"]);
+    assert!(code == Some(0) && told.contains("50 documents compared with 50 rows"), "{told}");
+    world
+        .execute(
+            "delete from public.doctor where id = 'd1'; update public.doctor set doc = '{\"_id\": \"d2\", \"x\": 1}' where id = 'd2';
+             insert into public.doctor (id, doc, _cluster_time) values ('ghost', '{}', 5)",
+        )
+        .await;
+    // A writer at work is no difference.
+    let doctors = world.collection(DOCTORS);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let told = stop.clone();
+    let writing = tokio::spawn(async move {
+        let mut n = 0;
+        while !told.is_cancelled() {
+            n += 1;
+            let id = format!("d{}", 10 + n % 40);
+            doctors.update_one(doc! { "_id": id }, doc! { "$set": { "n": n } }).await.unwrap();
+            doctors.insert_one(doc! { "_id": format!("w{n}") }).await.unwrap();
+        }
+    });
+    let (code, told) = run(&world, &["compare", "doctor", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let found = &found["compared"];
+    assert_eq!(code, Some(1));
+    assert_eq!(
+        (&found["missing_ids"][0], &found["different_ids"][0], &found["extra_ids"][0]),
+        (&"d1".into(), &"d2".into(), &"ghost".into()),
+        "{told}"
+    );
+    assert_eq!((&found["missing"], &found["different"], &found["extra"]), (&1.into(), &1.into(), &1.into()), "{told}");
+    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.command").await, 0, "comparing changes nothing");
+    stop.cancel();
+    writing.await.unwrap();
+    let (code, told) = run(&world, &["compare", "doctor", "--sample", "1000"]);
+    assert!(code == Some(1) && told.contains("not looked for in a sample"), "{told}");
+    let (code, told) = run(&world, &["compare", "doctor", "--repair", "--reason", "tampered with"]);
+    assert!(code == Some(1) && told.contains("begun"), "{told}");
+    world.until_equal(DOCTORS, TABLE).await;
+    daemon.until_phase("doctor", "streaming").await;
+    assert_eq!(run(&world, &["compare", "doctor"]).0, Some(0));
+    let told: (String, i64, i64, i64) = world
+        .row("select r.reason, g.rows_inserted, g.rows_changed, g.rows_deleted from tidemark.gap_report g join tidemark.resync r on r.id = g.resync_id")
+        .await;
+    assert_eq!(told, ("divergence".to_owned(), 1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_scheduled_comparison_raises_what_it_finds_and_takes_it_back() {
+    let extra = "compare.interval = \"1s\"\ncompare.documents_per_second_max = 1000".to_owned();
+    let world = World::with(Config { extra, streams: stream("doctor", DOCTORS, "") }).await;
+    world.collection(DOCTORS).insert_one(doc! { "_id": "d1" }).await.unwrap();
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    daemon.until("doctor", "was compared", |s| s["compared"]["at"].is_string() && s["compared"]["missing"] == 0).await;
+    world.execute("delete from public.doctor").await;
+    daemon.until("doctor", "the difference is found", |s| s["compared"]["missing"] == 1).await;
+    let status = daemon.status().await;
+    assert_eq!(status["verdict"], "degraded", "{status}");
+    assert!(status["action"].as_str().unwrap().contains("compare doctor --repair"), "{status}");
+    assert!(daemon.log().contains("divergence_found"));
+    run(&world, &["compare", "doctor", "--repair"]);
+    daemon.until("doctor", "it is gone", |s| s["compared"]["missing"] == 0).await;
+    world.until_equal(DOCTORS, TABLE).await;
+}
