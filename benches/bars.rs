@@ -17,6 +17,8 @@
 mod daemon;
 #[path = "bars/load.rs"]
 mod load;
+#[path = "bars/resync.rs"]
+mod resync;
 #[path = "bars/rivals.rs"]
 mod rivals;
 #[path = "bars/table.rs"]
@@ -72,6 +74,9 @@ async fn main() {
     }
     if plan.wants("snapshot") {
         bars.push(snapshot(&bench, &plan).await);
+    }
+    if plan.wants("resync") {
+        bars.extend(resync::bars(&bench, plan.events / 2, plan.rounds).await);
     }
     if plan.wants("rewrite") {
         bars.extend(rewrite(&bench, &plan).await);
