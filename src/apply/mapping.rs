@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use twox_hash::XxHash3_64;
+
 use super::rows::Rows;
 use crate::model::bson::{Doc, Malformed, Value, kind};
 use crate::model::position::ClusterTime;
@@ -121,6 +123,8 @@ impl Mapping {
                 return Err(error);
             }
         }
+        let hash = XxHash3_64::oneshot(row.content());
+        row.field(|out| (true, out.extend_from_slice(&hash.to_be_bytes())));
         row.field(|out| (true, out.extend_from_slice(&at.to_sql().to_be_bytes())));
         row.finish(origin);
         Ok(())
@@ -161,7 +165,7 @@ impl Mapping {
 /// The first byte of a binary `jsonb`.
 const JSONB_VERSION: u8 = 1;
 
-/// The types of a tuple's fields after the id: the columns', then `doc` and `_cluster_time`.
+/// The types of a tuple's fields after the id: the columns', then `doc`, `_hash` and `_cluster_time`.
 pub(super) fn field_types(columns: &[Column]) -> impl Iterator<Item = ColumnType> {
-    columns.iter().map(|column| column.kind).chain([ColumnType::Jsonb, ColumnType::Bigint])
+    columns.iter().map(|column| column.kind).chain([ColumnType::Jsonb, ColumnType::Bigint, ColumnType::Bigint])
 }

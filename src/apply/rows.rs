@@ -1,7 +1,7 @@
 //! Rows as they go on the wire: binary tuples in one buffer, encoded once for both roads into the table.
 //!
 //! A tuple is what COPY takes: a 16-bit field count, then each field with its 32-bit length (-1 = NULL), in the
-//! order id, columns, doc, `_cluster_time`. For `unnest` the same bytes are read out column by column.
+//! order id, columns, doc, `_hash`, `_cluster_time`. For `unnest` the same bytes are read out column by column.
 
 use std::ops::Range;
 
@@ -69,6 +69,26 @@ impl Rows {
         self.bytes.truncate(self.rows.last().map_or(0, |row| row.tuple.end));
     }
 
+    /// The hash of row `index`, as stored in `_hash`.
+    pub fn hash(&self, index: usize) -> Option<i64> {
+        let tail = self.tuple(index)?.last_chunk::<20>()?;
+        Some(i64::from_be_bytes(*tail.first_chunk::<8>()?))
+    }
+
+    /// A copy without the rows at these places, which are in ascending order.
+    pub fn without_places(&self, places: &[usize]) -> Self {
+        let mut leave_out = places.iter().copied().peekable();
+        let mut kept = Self::default();
+        for (place, row) in self.rows.iter().enumerate() {
+            if leave_out.next_if_eq(&place).is_none() {
+                let start = kept.bytes.len();
+                kept.bytes.extend_from_slice(self.bytes.get(row.tuple.clone()).unwrap_or_default());
+                kept.rows.push(Row { tuple: start..kept.bytes.len(), origin: row.origin });
+            }
+        }
+        kept
+    }
+
     /// Leaves out the rows whose id `leave_out` names.
     pub fn without(&mut self, leave_out: impl Fn(&str) -> bool) {
         let kept: Vec<Row> = (0..self.len())
@@ -106,6 +126,11 @@ impl RowEncoder<'_> {
         }
         self.fields += 1;
         result
+    }
+
+    /// What is encoded so far: what a row's hash is taken of, once its columns and `doc` are.
+    pub fn content(&self) -> &[u8] {
+        self.rows.bytes.get(self.start..).unwrap_or_default()
     }
 
     pub fn finish(self, origin: usize) {

@@ -30,10 +30,13 @@ impl LiveTable {
         if self.columns.is_none() {
             statements.push(format!(
                 "create table if not exists {sql} (id text primary key, doc jsonb not null, \
-                 _cluster_time bigint not null, _applied_at timestamptz not null default now())"
+                 _cluster_time bigint not null, _applied_at timestamptz not null default now(), _hash bigint)"
             ));
         }
         let live = self.columns.as_deref().unwrap_or_default();
+        if self.columns.is_some() && !live.iter().any(|(name, _)| name == "_hash") {
+            statements.push(format!("alter table {sql} add column if not exists _hash bigint"));
+        }
         for column in columns.iter().filter(|column| !live.iter().any(|(name, _)| *name == column.name)) {
             let (name, kind) = (quote(&column.name), column.kind.sql());
             statements.push(format!("alter table {sql} add column if not exists {name} {kind}"));
@@ -49,6 +52,7 @@ impl LiveTable {
             ("doc", "jsonb"),
             ("_cluster_time", "bigint"),
             ("_applied_at", "timestamp with time zone"),
+            ("_hash", "bigint"),
         ];
         let wanted = fixed.into_iter().chain(columns.iter().map(|c| (c.name.as_str(), c.kind.sql())));
         wanted
@@ -127,6 +131,7 @@ mod tests {
             ("doc", "jsonb"),
             ("_cluster_time", "bigint"),
             ("_applied_at", "timestamp with time zone"),
+            ("_hash", "bigint"),
         ];
         let old = live(&[&fixed[..], &[("a", "integer")]].concat());
         assert_eq!(

@@ -13,6 +13,8 @@ pub struct Statements {
     pub upsert: Arc<str>,
     /// The upsert of a resync: answers rows inserted, rows changed, and a few of their ids.
     pub repair: Arc<str>,
+    /// The places, in ascending order, of the rows given that the table has as they are, told by their hash.
+    pub known: Arc<str>,
     /// Of the rows given, those the table lacks (true) or has otherwise (false).
     pub compare: Arc<str>,
     pub delete: Arc<str>,
@@ -34,22 +36,30 @@ impl Statements {
             )
             .into(),
             upsert: upsert.into(),
+            known: format!(
+                "select coalesce(array_agg(u.place order by u.place), '{{}}') \
+                 from unnest($1::text[], $2::bigint[]) with ordinality as u (id, hash, place) \
+                 join {sql} as t on t.id = u.id where t._hash = u.hash"
+            )
+            .into(),
             compare: compare(&sql, columns, &names).into(),
             delete: format!(
                 "delete from {sql} as t using unnest($1::text[], $2::bigint[]) as d (id, cluster_time) \
                  where t.id = d.id and t._cluster_time <= d.cluster_time"
             )
             .into(),
-            copy: format!("copy {sql} (id, {}doc, _cluster_time) from stdin (format binary)", list(&names, "")).into(),
+            copy: format!("copy {sql} (id, {}doc, _hash, _cluster_time) from stdin (format binary)", list(&names, ""))
+                .into(),
             any: format!("select exists (select from {sql})").into(),
         }
     }
 
     /// Those that can be prepared, with their names.
-    pub const fn preparable(&self) -> [(&'static str, &Arc<str>); 5] {
+    pub const fn preparable(&self) -> [(&'static str, &Arc<str>); 6] {
         [
             ("upsert", &self.upsert),
             ("repair", &self.repair),
+            ("known", &self.known),
             ("compare", &self.compare),
             ("delete", &self.delete),
             ("exists", &self.any),
@@ -81,9 +91,11 @@ fn given(columns: &[Column]) -> Given {
         let cast = if is_array { "::text[]" } else { "" };
         let _ = write!(values, "u.c{index}{cast}, ");
     }
-    let (doc, time) = (columns.len() + 2, columns.len() + 3);
-    let from =
-        format!("unnest($1::text[], {arrays}${doc}::jsonb[], ${time}::bigint[]) as u (id, {aliases}doc, cluster_time)");
+    let (doc, hash, time) = (columns.len() + 2, columns.len() + 3, columns.len() + 4);
+    let from = format!(
+        "unnest($1::text[], {arrays}${doc}::jsonb[], ${hash}::bigint[], ${time}::bigint[]) \
+         as u (id, {aliases}doc, hash, cluster_time)"
+    );
     Given { from, values }
 }
 
@@ -95,12 +107,12 @@ fn upsert(sql: &str, columns: &[Column], names: &[String]) -> String {
     });
     let (columns, before, after) = (list(names, ""), list(names, "t."), list(names, "excluded."));
     format!(
-        "insert into {sql} as t (id, {columns}doc, _cluster_time, _applied_at) \
-         select u.id, {values}u.doc, u.cluster_time, now() from {from} \
-         on conflict (id) do update set {assignments}doc = excluded.doc, \
+        "insert into {sql} as t (id, {columns}doc, _hash, _cluster_time, _applied_at) \
+         select u.id, {values}u.doc, u.hash, u.cluster_time, now() from {from} \
+         on conflict (id) do update set {assignments}doc = excluded.doc, _hash = excluded._hash, \
          _cluster_time = excluded._cluster_time, _applied_at = excluded._applied_at \
          where t._cluster_time <= excluded._cluster_time \
-         and ({before}t.doc) is distinct from ({after}excluded.doc)"
+         and (t._hash is distinct from excluded._hash or ({before}t.doc) is distinct from ({after}excluded.doc))"
     )
 }
 
@@ -122,7 +134,7 @@ mod tests {
         let table = Table { schema: "public".into(), name: "t".into() };
         let none = Statements::new(&table, &[]);
         assert!(none.upsert.contains("(t.doc) is distinct from (excluded.doc)"));
-        assert!(none.copy.contains("(id, doc, _cluster_time)"));
+        assert!(none.copy.contains("(id, doc, _hash, _cluster_time)"));
         let column = Column { name: "a\"b".into(), paths: vec![], kind: ColumnType::TextArray, required: false };
         let hostile = Statements::new(&table, &[column]);
         assert!(hostile.upsert.contains("u.c0::text[]"));

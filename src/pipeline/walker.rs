@@ -14,7 +14,8 @@ use crate::apply::{Origins, Step, Then, Walk, Work};
 use crate::checkpoint::WalkRow;
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
-use crate::resync::{Chunk, Place, Reading};
+use crate::model::reason::Reason;
+use crate::resync::{Chunk, Fetched, Place, Reading};
 use crate::retry::Backoff;
 
 /// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
@@ -29,6 +30,8 @@ pub struct Walker {
     id: i64,
     /// Into an empty table, with no sweep after it.
     is_snapshot: bool,
+    /// A person doubts the table: rows are compared by their content, not by the hash of what was written.
+    doubts: bool,
     /// Where the next chunk to be asked for begins.
     place: Place,
     documents_read: u64,
@@ -63,6 +66,7 @@ impl Walker {
             context: context.clone(),
             id: walk.id,
             is_snapshot: walk.is_snapshot(),
+            doubts: Reason::parse(&walk.reason).is_none_or(|reason| !reason.is_automatic()),
             place: Place::restore(walk.walk_class, walk.walk_after.clone()),
             documents_read: read,
             estimated,
@@ -83,37 +87,21 @@ impl Walker {
         self.touched.clear();
         self.wanted.store(false, Ordering::Relaxed);
         let settings = &self.context.settings;
-        let limited = settings.resync.documents_per_second_max > 0;
-        let mut reading = Reading {
-            collection: self.context.config.collection.clone(),
-            documents_max: settings.resync.chunk_documents,
-            bytes_max: settings.batch.bytes_max,
-            after: self.time.unwrap_or_default(),
+        let read = Read {
+            context: self.context.clone(),
+            reading: Reading {
+                collection: self.context.config.collection.clone(),
+                documents_max: settings.resync.chunk_documents,
+                bytes_max: settings.batch.bytes_max,
+                after: self.time.unwrap_or_default(),
+            },
+            wanted: Arc::clone(&self.wanted),
         };
-        let (due, mut known) = (self.due(), self.time.is_some());
-        let documents_enough = crate::status::count(settings.resync.chunk_documents) * FINDS_MAX;
-        let (context, wanted) = (self.context.clone(), Arc::clone(&self.wanted));
-        let mut chunk = Chunk::at(self.place.clone(), !self.is_snapshot);
+        let (due, known) = (self.due(), self.time.is_some());
+        let chunk = Chunk::at(self.place.clone(), !self.is_snapshot);
         self.reading.spawn(async move {
             tokio::time::sleep_until(due).await;
-            let mut backoff = Backoff::new(context.settings.retry);
-            loop {
-                let read = async {
-                    if !known {
-                        reading.after = context.source.now().await?;
-                        known = true;
-                    }
-                    chunk.read(&context.source, &context.mapping, &reading).await
-                };
-                if let Err(fault) = read.await {
-                    wait_or_give_up(&context, "walk", &mut backoff, fault).await?;
-                    continue;
-                }
-                let full = chunk.documents >= documents_enough || chunk.rows.size() >= reading.bytes_max / 2;
-                if limited || full || chunk.place.is_end() || wanted.load(Ordering::Relaxed) {
-                    return Ok(chunk);
-                }
-            }
+            read.run(chunk, known).await
         });
     }
 
@@ -179,6 +167,7 @@ impl Walker {
         };
         let work = Work {
             fresh: if self.is_snapshot { chunk.rows.len() } else { 0 },
+            trust_hashes: !self.is_snapshot && !self.doubts,
             rows: chunk.rows,
             dead: chunk.dead,
             walk: Some(Walk { id: self.id, step }),
@@ -209,6 +198,68 @@ impl Walker {
                 seconds_left,
                 "walking"
             );
+        }
+    }
+}
+
+/// One chunk being read.
+struct Read {
+    context: Context,
+    reading: Reading,
+    /// The writer waits for it.
+    wanted: Arc<AtomicBool>,
+}
+
+impl Read {
+    async fn run(mut self, mut chunk: Chunk, time_is_known: bool) -> Result<Chunk, Fault> {
+        if !time_is_known {
+            self.reading.after = now(&self.context).await?;
+        }
+        let mut fetched = fetch(self.context.clone(), self.reading.clone(), chunk.place.clone()).await?;
+        loop {
+            // The next find is under way while this one's documents are encoded.
+            let mut ahead = JoinSet::new();
+            if self.may_grow(&chunk, &fetched) {
+                ahead.spawn(fetch(self.context.clone(), self.reading.clone(), fetched.place.clone()));
+            }
+            chunk.take(fetched, &self.context.mapping, self.reading.after);
+            fetched = match ahead.join_next().await {
+                None => return Ok(chunk),
+                Some(Ok(next)) => next?,
+                Some(Err(_)) => return Err(Fault::bug("the task that fetches documents ended without a word")),
+            };
+        }
+    }
+
+    fn may_grow(&self, chunk: &Chunk, fetched: &Fetched) -> bool {
+        let resync = &self.context.settings.resync;
+        let documents = chunk.documents + fetched.documents;
+        resync.documents_per_second_max == 0
+            && !fetched.place.is_end()
+            && documents < crate::status::count(resync.chunk_documents) * FINDS_MAX
+            && chunk.rows.size() + fetched.bytes < self.reading.bytes_max / 2
+            && !self.wanted.load(Ordering::Relaxed)
+    }
+}
+
+/// Over as many attempts as it takes.
+async fn fetch(context: Context, reading: Reading, place: Place) -> Result<Fetched, Fault> {
+    let mut backoff = Backoff::new(context.settings.retry);
+    loop {
+        match Fetched::after(place.clone(), &context.source, &reading).await {
+            Ok(fetched) => return Ok(fetched),
+            Err(fault) => wait_or_give_up(&context, "walk", &mut backoff, fault).await?,
+        }
+    }
+}
+
+/// The source's time, over as many attempts as it takes.
+async fn now(context: &Context) -> Result<ClusterTime, Fault> {
+    let mut backoff = Backoff::new(context.settings.retry);
+    loop {
+        match context.source.now().await {
+            Ok(now) => return Ok(now),
+            Err(fault) => wait_or_give_up(context, "walk", &mut backoff, fault).await?,
         }
     }
 }

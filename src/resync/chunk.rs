@@ -2,7 +2,7 @@
 
 use crate::apply::{DeadLetter, Drift, Mapping, Rows};
 use crate::error::Fault;
-use crate::model::bson::{Doc, Value};
+use crate::model::bson::{Builder, Doc, Value};
 use crate::model::position::ClusterTime;
 use crate::model::value::encode_id;
 use crate::source::{Reply, Source};
@@ -59,67 +59,32 @@ impl Chunk {
     /// # Errors
     /// Whatever the source answers, classified.
     pub async fn read(&mut self, source: &Source, mapping: &Mapping, reading: &Reading) -> Result<(), Fault> {
-        while let Some(filter) = self.place.filter() {
-            let kept = (self.rows.len(), self.dead.len(), self.documents, self.replies.len(), self.seen.len());
-            let read = match self.find(source, mapping, reading, filter).await {
-                Ok(read) => read,
-                Err(fault) => {
-                    self.rows.truncate(kept.0);
-                    self.dead.truncate(kept.1);
-                    self.documents = kept.2;
-                    self.replies.truncate(kept.3);
-                    self.seen.truncate(kept.4);
-                    return Err(fault);
-                }
-            };
-            if read > 0 {
-                break;
-            }
-        }
+        let fetched = Fetched::after(self.place.clone(), source, reading).await?;
+        self.take(fetched, mapping, reading.after);
         Ok(())
     }
 
-    /// One find, and the place after it. Returns the number of documents read.
-    async fn find(
-        &mut self,
-        source: &Source,
-        mapping: &Mapping,
-        reading: &Reading,
-        filter: crate::model::bson::Builder,
-    ) -> Result<usize, Fault> {
-        let mut documents = source.chunk(&reading.collection, filter, reading.documents_max, reading.after).await?;
-        let mut read = 0;
-        let mut cut_short = false;
-        while let Some(reply) = documents.next().await? {
+    /// Encodes what was fetched. `at` is the time its rows will carry: of before the read.
+    pub fn take(&mut self, fetched: Fetched, mapping: &Mapping, at: ClusterTime) {
+        for reply in fetched.replies {
             self.operation_time = reply.operation_time.or(self.operation_time);
-            read += reply.len();
-            self.take(reply, mapping, reading.after);
-            if self.rows.size() >= reading.bytes_max && read < reading.documents_max {
-                cut_short = true;
-                break;
+            for document in reply.items() {
+                let origin = usize::try_from(self.documents).unwrap_or(usize::MAX);
+                self.documents += 1;
+                if let Err(error) = self.encode(document, mapping, at, origin) {
+                    self.dead.push(DeadLetter {
+                        document_id: None,
+                        operation: "snapshot",
+                        event: document.to_vec(),
+                        code: "malformed".to_owned(),
+                        error,
+                        cluster_time: Some(at),
+                    });
+                }
             }
+            self.replies.push(reply);
         }
-        let more = cut_short || read >= reading.documents_max;
-        self.place = self.place.after_chunk(self.last_id().filter(|_| read > 0), more);
-        Ok(read)
-    }
-
-    fn take(&mut self, reply: Reply, mapping: &Mapping, at: ClusterTime) {
-        for document in reply.items() {
-            let origin = usize::try_from(self.documents).unwrap_or(usize::MAX);
-            self.documents += 1;
-            if let Err(error) = self.encode(document, mapping, at, origin) {
-                self.dead.push(DeadLetter {
-                    document_id: None,
-                    operation: "snapshot",
-                    event: document.to_vec(),
-                    code: "malformed".to_owned(),
-                    error,
-                    cluster_time: Some(at),
-                });
-            }
-        }
-        self.replies.push(reply);
+        self.place = fetched.place;
     }
 
     fn encode(&mut self, bytes: &[u8], mapping: &Mapping, at: ClusterTime, origin: usize) -> Result<(), String> {
@@ -133,6 +98,52 @@ impl Chunk {
             self.seen.push(text);
         }
         encoded.map_err(|error| error.to_string())
+    }
+}
+
+/// What one find answered, not yet encoded.
+#[derive(Debug)]
+pub struct Fetched {
+    replies: Vec<Reply>,
+    pub documents: u64,
+    /// Of the replies.
+    pub bytes: usize,
+    /// Where the walk goes on.
+    pub place: Place,
+}
+
+impl Fetched {
+    /// Finds on from a place: what the first find that answers anything answers, or the end of the walk.
+    ///
+    /// # Errors
+    /// Whatever the source answers, classified.
+    pub async fn after(place: Place, source: &Source, reading: &Reading) -> Result<Self, Fault> {
+        let mut fetched = Self { replies: Vec::new(), documents: 0, bytes: 0, place };
+        while let Some(filter) = fetched.place.filter() {
+            fetched.find(source, reading, filter).await?;
+            if fetched.documents > 0 {
+                break;
+            }
+        }
+        Ok(fetched)
+    }
+
+    async fn find(&mut self, source: &Source, reading: &Reading, filter: Builder) -> Result<(), Fault> {
+        let mut documents = source.chunk(&reading.collection, filter, reading.documents_max, reading.after).await?;
+        let (mut read, mut cut_short) = (0, false);
+        while let Some(reply) = documents.next().await? {
+            read += reply.len();
+            self.bytes += reply.size();
+            self.replies.push(reply);
+            if self.bytes >= reading.bytes_max && read < reading.documents_max {
+                cut_short = true;
+                break;
+            }
+        }
+        self.documents += crate::status::count(read);
+        let more = cut_short || read >= reading.documents_max;
+        self.place = self.place.after_chunk(self.last_id().filter(|_| read > 0), more);
+        Ok(())
     }
 
     fn last_id(&self) -> Option<Value<'_>> {

@@ -45,7 +45,7 @@ pub struct Column {
 
 const STREAM_KEYS: [&str; 6] = ["name", "collection", "table", "post_image", "expect_changes_within", "column"];
 const COLUMN_KEYS: [&str; 5] = ["name", "field", "type", "required", "aliases"];
-const RESERVED: [&str; 4] = ["id", "doc", "_cluster_time", "_applied_at"];
+const RESERVED: [&str; 5] = ["id", "doc", "_cluster_time", "_applied_at", "_hash"];
 
 pub(super) fn read(r: &mut Reader) -> Vec<Stream> {
     let tables = r.tables("stream");
@@ -153,7 +153,7 @@ fn read_columns(entry: &mut Entry<'_>, stream: &str) -> Vec<Column> {
         if !seen.insert(column.name.clone()) {
             entry.problem(
                 "name",
-                &format!("{:?} is used twice or is one of id, doc, _cluster_time, _applied_at", column.name),
+                &format!("{:?} is used twice or is one of id, doc, _cluster_time, _applied_at, _hash", column.name),
             );
         }
         entry.finish(&COLUMN_KEYS);

@@ -61,6 +61,11 @@ impl Reply {
         self.items.is_empty()
     }
 
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        self.backing.bytes().len()
+    }
+
     /// The bytes of the n-th event or document; empty past the end.
     pub fn item(&self, index: usize) -> &[u8] {
         let range = self.items.get(index).cloned().unwrap_or_default();

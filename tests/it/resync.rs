@@ -33,10 +33,12 @@ async fn insert(world: &World, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// Follows until the first snapshot is done, then stops.
+/// Follows until the first snapshot is done and some rows were written by the live stream, then stops.
 async fn follow_once(world: &World) {
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
+    let some = doc! { "_id": { "$lt": number(1_500) } };
+    world.collection(DOCTORS).update_many(some, doc! { "$set": { "seen": true } }).await.unwrap();
     world.until_equal(DOCTORS, TABLE).await;
     assert_eq!(daemon.stop().0, Some(0));
 }
