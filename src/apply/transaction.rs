@@ -188,8 +188,8 @@ impl Scribe<'_> {
         if known.len() == rows.len() {
             return Ok(());
         }
-        // Places count from one.
-        let known: Vec<usize> = known.iter().filter_map(|place| usize::try_from(place - 1).ok()).collect();
+        let mut known: Vec<usize> = known.iter().filter_map(|place| usize::try_from(place - 1).ok()).collect();
+        known.sort_unstable();
         let unknown = rows.without_places(&known);
         self.repair(connection, &unknown, 0..unknown.len(), done).await
     }

@@ -1,8 +1,6 @@
 //! The walk beside the live stream: one chunk is read ahead while another is written.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -21,7 +19,8 @@ use crate::retry::Backoff;
 /// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
 const TOUCHED_MAX: usize = 100_000;
 
-/// A chunk holds at most so many times `resync.chunk_documents`, when the writer is slower than the reader.
+/// A chunk holds so many times `resync.chunk_documents` unless the rate is limited: a commit costs the more round trips
+/// a document the smaller it is.
 const FINDS_MAX: u64 = 8;
 
 /// A walk under way.
@@ -42,8 +41,6 @@ pub struct Walker {
     /// an idle stream's token may be ahead of the source's clock, which the source then refuses to read at.
     time: Option<ClusterTime>,
     reading: JoinSet<Result<Chunk, Fault>>,
-    /// The writer waits for the chunk being read.
-    wanted: Arc<AtomicBool>,
     begun: Instant,
     read_before: u64,
     logged: Instant,
@@ -73,7 +70,6 @@ impl Walker {
             touched: HashSet::new(),
             time: None,
             reading: JoinSet::new(),
-            wanted: Arc::default(),
             begun: Instant::now(),
             read_before: read,
             logged: Instant::now(),
@@ -82,10 +78,9 @@ impl Walker {
         walker
     }
 
-    /// Begins to read the next chunk. While the writer is busy the chunk grows, find by find; once it is wanted it goes.
+    /// Begins to read the next chunk.
     fn ask(&mut self) {
         self.touched.clear();
-        self.wanted.store(false, Ordering::Relaxed);
         let settings = &self.context.settings;
         let read = Read {
             context: self.context.clone(),
@@ -95,7 +90,6 @@ impl Walker {
                 bytes_max: settings.batch.bytes_max,
                 after: self.time.unwrap_or_default(),
             },
-            wanted: Arc::clone(&self.wanted),
         };
         let (due, known) = (self.due(), self.time.is_some());
         let chunk = Chunk::at(self.place.clone(), !self.is_snapshot);
@@ -129,7 +123,6 @@ impl Walker {
     /// Waits for the chunk being read; begins to read the one after it. Safe to cancel.
     pub async fn next(&mut self) -> Result<Ready, Fault> {
         loop {
-            self.wanted.store(true, Ordering::Relaxed);
             let joined = self.reading.join_next().await;
             let chunk = joined
                 .and_then(Result::ok)
@@ -206,8 +199,6 @@ impl Walker {
 struct Read {
     context: Context,
     reading: Reading,
-    /// The writer waits for it.
-    wanted: Arc<AtomicBool>,
 }
 
 impl Read {
@@ -238,7 +229,6 @@ impl Read {
             && !fetched.place.is_end()
             && documents < crate::status::count(resync.chunk_documents) * FINDS_MAX
             && chunk.rows.size() + fetched.bytes < self.reading.bytes_max / 2
-            && !self.wanted.load(Ordering::Relaxed)
     }
 }
 
