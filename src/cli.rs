@@ -272,7 +272,7 @@ fn failed(fault: &Fault) -> u8 {
     if fault.class.may_retry() { exit::UNAVAILABLE } else { exit::FAILED }
 }
 
-fn print_json(value: &impl serde::Serialize) {
+fn print_json(value: &(impl serde::Serialize + ?Sized)) {
     print(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
 }
 

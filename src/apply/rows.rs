@@ -76,6 +76,7 @@ impl Rows {
     }
 
     /// A copy without the rows at these places, which are in ascending order.
+    #[must_use]
     pub fn without_places(&self, places: &[usize]) -> Self {
         let mut leave_out = places.iter().copied().peekable();
         let mut kept = Self::default();

@@ -1,6 +1,7 @@
 //! The commands that look at and mend what a stream has stored.
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::{complain, ends, exit, failed, print, print_json, tables};
 use crate::error::Fault;
@@ -123,11 +124,7 @@ pub(super) async fn resync(settings: &Settings, args: ResyncArgs) -> u8 {
 async fn list(settings: &Settings, json: bool) -> Result<u8, Fault> {
     let (_, checkpoints) = ends(settings)?;
     let listed = walks::list(&checkpoints).await?;
-    if json {
-        print_json(&listed)
-    } else {
-        print(&tables::walks(&listed))
-    }
+    show(json, listed.as_slice(), tables::walks);
     Ok(0)
 }
 
@@ -135,11 +132,7 @@ async fn begin(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Re
     let (target, checkpoints) = ends(settings)?;
     let preview = walks::preview(settings, &target, &checkpoints, stream).await?;
     if !act.execute {
-        if act.json {
-            print_json(&preview)
-        } else {
-            print(&tables::preview(&preview))
-        }
+        show(act.json, &preview, tables::preview);
         return Ok(only_shown());
     }
     let asked = ask(&checkpoints, "resync", stream, &serde_json::json!({}), reason).await?;
@@ -150,11 +143,7 @@ async fn about(settings: &Settings, verb: &str, one: &OneWalk) -> Result<u8, Fau
     let (_, checkpoints) = ends(settings)?;
     let walk = walks::open(&checkpoints, one.id).await?;
     if !one.act.execute {
-        if one.act.json {
-            print_json(&walk);
-        } else {
-            print(&tables::walks(&[walks::Listed { walk, gap: None }]));
-        }
+        show(one.act.json, [walks::Listed { walk, gap: None }].as_slice(), tables::walks);
         return Ok(only_shown());
     }
     let asked = ask(&checkpoints, verb, &walk.stream, &serde_json::json!({ "id": one.id }), &one.reason).await?;
@@ -163,21 +152,17 @@ async fn about(settings: &Settings, verb: &str, one: &OneWalk) -> Result<u8, Fau
 
 pub(super) async fn checkpoint(settings: &Settings, args: CheckpointArgs) -> u8 {
     let done = match args.verb {
-        CheckpointVerb::Show { stream, json } => show(settings, &stream, json).await,
+        CheckpointVerb::Show { stream, json } => show_checkpoint(settings, &stream, json).await,
         CheckpointVerb::History { stream, json } => history(settings, &stream, json).await,
         CheckpointVerb::Rewind { stream, to, reason, act } => rewind(settings, &stream, &to, &reason, &act).await,
     };
     done.unwrap_or_else(|fault| failed(&fault))
 }
 
-async fn show(settings: &Settings, stream: &str, json: bool) -> Result<u8, Fault> {
+async fn show_checkpoint(settings: &Settings, stream: &str, json: bool) -> Result<u8, Fault> {
     let (_, checkpoints) = ends(settings)?;
     let shown = ops::checkpoint::show(settings, &checkpoints, stream).await?;
-    if json {
-        print_json(&shown)
-    } else {
-        print(&tables::checkpoint(&shown))
-    }
+    show(json, &shown, tables::checkpoint);
     Ok(0)
 }
 
@@ -185,11 +170,7 @@ async fn history(settings: &Settings, stream: &str, json: bool) -> Result<u8, Fa
     let (_, checkpoints) = ends(settings)?;
     walks::stream(settings, stream)?;
     let retired = checkpoints.retired(stream).await?;
-    if json {
-        print_json(&retired)
-    } else {
-        print(&tables::retired(&retired))
-    }
+    show(json, retired.as_slice(), tables::retired);
     Ok(0)
 }
 
@@ -197,11 +178,7 @@ async fn rewind(settings: &Settings, stream: &str, to: &str, reason: &str, act: 
     let (_, checkpoints) = ends(settings)?;
     let rewind = ops::checkpoint::rewind(settings, &checkpoints, stream, to).await?;
     if !act.execute {
-        if act.json {
-            print_json(&rewind)
-        } else {
-            print(&tables::rewind(&rewind))
-        }
+        show(act.json, &rewind, tables::rewind);
         return Ok(only_shown());
     }
     let asked = ask(&checkpoints, "checkpoint_rewind", stream, &rewind.arguments, reason).await?;
@@ -236,6 +213,15 @@ pub(super) async fn compare(settings: &Settings, args: &CompareArgs) -> u8 {
             let refused = asked.is_some_and(|asked| answer(&asked, args.json) != 0);
             if compared.is_equal() && !refused { 0 } else { exit::FAILED }
         }
+    }
+}
+
+/// A report, for a script or for a person.
+fn show<T: Serialize + ?Sized>(json: bool, report: &T, table: impl FnOnce(&T) -> String) {
+    if json {
+        print_json(report);
+    } else {
+        print(&table(report));
     }
 }
 

@@ -84,10 +84,11 @@ pub struct Rewind {
 pub async fn rewind(settings: &Settings, checkpoints: &Checkpoints, name: &str, to: &str) -> Result<Rewind, Fault> {
     let config = stream(settings, name)?;
     let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
+    let source = format!("{}.{}", settings.source.database, config.collection);
     let (meant, position) = if to.len() < 16
         && let Ok(id) = to.parse::<i64>()
     {
-        (format!("retired position {id}"), archived(checkpoints, name, id).await?)
+        (format!("retired position {id}"), archived(checkpoints, name, &source, id).await?)
     } else if let Ok(at) = DateTime::parse_from_rfc3339(to) {
         let source = Source::new(settings).await?;
         let options = FeedOptions::of(config, settings);
@@ -109,8 +110,9 @@ pub async fn rewind(settings: &Settings, checkpoints: &Checkpoints, name: &str, 
     })
 }
 
-async fn archived(checkpoints: &Checkpoints, name: &str, id: i64) -> Result<Position, Fault> {
-    let found = checkpoints.retired(name).await?.into_iter().find(|retired| retired.id == id);
+/// A retired position of the collection that is followed now.
+async fn archived(checkpoints: &Checkpoints, name: &str, source: &str, id: i64) -> Result<Position, Fault> {
+    let found = checkpoints.retired(name).await?.into_iter().find(|old| old.id == id && old.source == source);
     let position = found.and_then(|retired| {
         let token = ResumeToken::new(retired.resume_token.as_deref()?).ok()?;
         Some(Position { token, cluster_time: retired.at()? })
@@ -137,7 +139,7 @@ fn of_token(text: &str) -> Result<Position, Fault> {
 
 /// Seconds back; an error for a position further on, which would skip what lies between.
 fn refuse_forward(stored: &Stored, position: &Position) -> Result<f64, Fault> {
-    let present = stored.cluster_time.map(ClusterTime::from_sql).unwrap_or(position.cluster_time);
+    let present = stored.cluster_time.map_or(position.cluster_time, ClusterTime::from_sql);
     if position.cluster_time > present {
         let message = "that position is further on than the present one: what lies between would be skipped";
         let hint = "to go on from now, ask for a resync: it repairs the table, too";

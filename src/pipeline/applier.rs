@@ -150,7 +150,7 @@ impl<'a> Applier<'a> {
             ..Committed::default()
         });
         let Some(job) = &mut self.job else { return Ok(()) };
-        match job.committed(&piece, &applied).await? {
+        match job.committed(&piece, &applied).await {
             Done::More => {}
             Done::Held => {
                 self.note_phase().await;

@@ -121,46 +121,43 @@ impl Job {
     }
 
     /// A piece was committed: shows progress, and goes over to what comes next.
-    pub async fn committed(&mut self, piece: &Piece, applied: &Applied) -> Result<Done, Fault> {
+    pub async fn committed(&mut self, piece: &Piece, applied: &Applied) -> Done {
         let status = &self.context.status;
         let step = piece.work.walk.as_ref().map(|walk| &walk.step);
         match step {
-            Some(Step::Chunk { then, .. }) => {
+            Some(Step::Chunk { then, documents_read, .. }) => {
                 if let Kind::Walk(walker) = &mut self.work {
                     walker.committed(piece.documents, applied.rows_changed);
                 }
                 match then {
-                    Then::MoreChunks => Ok(Done::More),
-                    Then::Sweep => self.begin_sweep().await,
+                    Then::MoreChunks => Done::More,
+                    Then::Sweep => {
+                        self.row.documents_read = i64::try_from(*documents_read).unwrap_or(i64::MAX);
+                        status.walk_state("sweeping");
+                        self.work = Kind::Sweep(Sweeper::new(&self.context, &self.row));
+                        Done::More
+                    }
                     Then::Nothing => {
                         status.walk_ended(self.reason, "completed");
-                        Ok(Done::Completed)
+                        Done::Completed
                     }
                 }
             }
             Some(Step::Swept) | None => {
                 status.swept(applied.rows_deleted);
-                Ok(Done::More)
+                Done::More
             }
             Some(Step::Held { code, note, rows_to_delete }) => {
                 self.work = Kind::Held;
                 status.walk_held(*code, note, *rows_to_delete);
-                Ok(Done::Held)
+                Done::Held
             }
             Some(Step::Completed) => {
                 self.report_gap().await;
                 self.context.status.walk_ended(self.reason, "completed");
-                Ok(Done::Completed)
+                Done::Completed
             }
         }
-    }
-
-    async fn begin_sweep(&mut self) -> Result<Done, Fault> {
-        let row = self.context.checkpoints.open_walk(&self.context.config.name).await?;
-        self.row = row.ok_or_else(|| Fault::bug("a walk that is under way has no row"))?;
-        self.context.status.walk_state("sweeping");
-        self.work = Kind::Sweep(Sweeper::new(&self.context, &self.row));
-        Ok(Done::More)
     }
 
     /// Says what was missed. The table has it; the log is for who reads along.

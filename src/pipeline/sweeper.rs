@@ -64,7 +64,9 @@ impl Sweeper {
         if let Piece::Delete(ids) = piece {
             // Deleted only if still older than the walk's start: what the live stream wrote since stays.
             let before = ClusterTime::new(self.start.packed().saturating_sub(1));
-            ids.into_iter().for_each(|id| deletes.push(id, before));
+            for id in ids {
+                deletes.push(id, before);
+            }
         }
         Ok(Work { deletes, walk: Some(Walk { id: self.id, step }), ..Work::default() })
     }

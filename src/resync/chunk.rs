@@ -140,7 +140,7 @@ impl Fetched {
                 break;
             }
         }
-        self.documents += crate::status::count(read);
+        self.documents += u64::try_from(read).unwrap_or(u64::MAX);
         let more = cut_short || read >= reading.documents_max;
         self.place = self.place.after_chunk(self.last_id().filter(|_| read > 0), more);
         Ok(())

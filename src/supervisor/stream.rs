@@ -45,7 +45,7 @@ impl Task {
             };
             self.board.led_elsewhere(lease.stream(), false);
             self.context.status.granted(lease.epoch(), &self.holder);
-            let ended = self.lead(&lease).await;
+            let ended = Box::pin(self.lead(&lease)).await;
             self.context.status.lease_ended();
             ended?;
         }

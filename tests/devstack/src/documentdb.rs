@@ -177,10 +177,8 @@ impl Shared {
                 return refuse(code, &text);
             }
         }
-        if let Ok(concern) = request.body.get_document_mut("readConcern") {
-            if concern.contains_key("afterClusterTime") {
-                return refuse(303, "Feature not supported: afterClusterTime");
-            }
+        if request.body.get_document("readConcern").is_ok_and(|concern| concern.contains_key("afterClusterTime")) {
+            return refuse(303, "Feature not supported: afterClusterTime");
         }
         if !is_stream {
             return Ok(request);
