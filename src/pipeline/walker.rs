@@ -19,9 +19,10 @@ use crate::retry::Backoff;
 /// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
 const TOUCHED_MAX: usize = 100_000;
 
-/// A chunk holds so many times `resync.chunk_documents` unless the rate is limited: a commit costs the more round trips
-/// a document the smaller it is.
-const FINDS_MAX: u64 = 8;
+/// A chunk holds at most so many times `resync.chunk_documents`: the larger it is, the fewer round trips a document
+/// costs. Without a rate limit a snapshot's chunk holds twice as many as a resync's, between whose chunks the live stream
+/// wants to be quick.
+const FINDS_MAX: u64 = 16;
 
 /// A walk under way.
 pub struct Walker {
@@ -37,6 +38,9 @@ pub struct Walker {
     estimated: Option<u64>,
     /// Keys the live stream wrote since the chunk now being read was begun: those rows are newer than the chunk.
     touched: HashSet<String>,
+    /// The position the live stream goes on from: every event to come is at least as new, so rows may carry this time
+    /// even where the source's own clock is not trusted to the second.
+    start: ClusterTime,
     /// The time the next chunk must see and its rows will carry: of an event or a reply, never of a token, because
     /// an idle stream's token may be ahead of the source's clock, which the source then refuses to read at.
     time: Option<ClusterTime>,
@@ -68,6 +72,7 @@ impl Walker {
             documents_read: read,
             estimated,
             touched: HashSet::new(),
+            start: walk.start_time(),
             time: None,
             reading: JoinSet::new(),
             begun: Instant::now(),
@@ -89,6 +94,12 @@ impl Walker {
                 documents_max: settings.resync.chunk_documents,
                 bytes_max: settings.batch.bytes_max,
                 after: self.time.unwrap_or_default(),
+            },
+            start: self.start,
+            share: match (settings.resync.documents_per_second_max, self.is_snapshot) {
+                (0, true) => 1,
+                (0, false) => 2,
+                _ => FINDS_MAX,
             },
         };
         let (due, known) = (self.due(), self.time.is_some());
@@ -199,6 +210,9 @@ impl Walker {
 struct Read {
     context: Context,
     reading: Reading,
+    start: ClusterTime,
+    /// A chunk is full at this fraction of what it may hold.
+    share: u64,
 }
 
 impl Read {
@@ -213,7 +227,7 @@ impl Read {
             if self.may_grow(&chunk, &fetched) {
                 ahead.spawn(fetch(self.context.clone(), self.reading.clone(), fetched.place.clone()));
             }
-            chunk.take(fetched, &self.context.mapping, self.reading.after);
+            chunk.take(fetched, &self.context.mapping, self.reading.after.max(self.start));
             fetched = match ahead.join_next().await {
                 None => return Ok(chunk),
                 Some(Ok(next)) => next?,
@@ -223,12 +237,11 @@ impl Read {
     }
 
     fn may_grow(&self, chunk: &Chunk, fetched: &Fetched) -> bool {
-        let resync = &self.context.settings.resync;
-        let documents = chunk.documents + fetched.documents;
-        resync.documents_per_second_max == 0
-            && !fetched.place.is_end()
-            && documents < crate::status::count(resync.chunk_documents) * FINDS_MAX
-            && chunk.rows.size() + fetched.bytes < self.reading.bytes_max / 2
+        let documents_max = crate::status::count(self.reading.documents_max) * FINDS_MAX / self.share;
+        let bytes_max = crate::status::count(self.reading.bytes_max) / self.share;
+        !fetched.place.is_end()
+            && chunk.documents + fetched.documents < documents_max
+            && crate::status::count(chunk.rows.size() + fetched.bytes) < bytes_max
     }
 }
 

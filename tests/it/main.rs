@@ -11,6 +11,7 @@ mod support;
 
 mod codes;
 mod commands;
+mod documentdb;
 mod fencing;
 mod following;
 mod killing;
