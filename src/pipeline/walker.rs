@@ -19,10 +19,9 @@ use crate::retry::Backoff;
 /// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
 const TOUCHED_MAX: usize = 100_000;
 
-/// A chunk holds at most so many times `resync.chunk_documents`: the larger it is, the fewer round trips a document
-/// costs. Without a rate limit a snapshot's chunk holds twice as many as a resync's, between whose chunks the live stream
-/// wants to be quick.
-const FINDS_MAX: u64 = 16;
+/// A chunk holds so many times `resync.chunk_documents` unless the rate is limited: a commit costs the more round trips
+/// a document the smaller it is, and holds up the live stream the longer the larger it is.
+const FINDS_MAX: u64 = 8;
 
 /// A walk under way.
 pub struct Walker {
@@ -96,11 +95,6 @@ impl Walker {
                 after: self.time.unwrap_or_default(),
             },
             start: self.start,
-            share: match (settings.resync.documents_per_second_max, self.is_snapshot) {
-                (0, true) => 1,
-                (0, false) => 2,
-                _ => FINDS_MAX,
-            },
         };
         let (due, known) = (self.due(), self.time.is_some());
         let chunk = Chunk::at(self.place.clone(), !self.is_snapshot);
@@ -211,8 +205,6 @@ struct Read {
     context: Context,
     reading: Reading,
     start: ClusterTime,
-    /// A chunk is full at this fraction of what it may hold.
-    share: u64,
 }
 
 impl Read {
@@ -237,11 +229,12 @@ impl Read {
     }
 
     fn may_grow(&self, chunk: &Chunk, fetched: &Fetched) -> bool {
-        let documents_max = crate::status::count(self.reading.documents_max) * FINDS_MAX / self.share;
-        let bytes_max = crate::status::count(self.reading.bytes_max) / self.share;
-        !fetched.place.is_end()
-            && chunk.documents + fetched.documents < documents_max
-            && crate::status::count(chunk.rows.size() + fetched.bytes) < bytes_max
+        let resync = &self.context.settings.resync;
+        let documents = chunk.documents + fetched.documents;
+        resync.documents_per_second_max == 0
+            && !fetched.place.is_end()
+            && documents < crate::status::count(resync.chunk_documents) * FINDS_MAX
+            && chunk.rows.size() + fetched.bytes < self.reading.bytes_max / 2
     }
 }
 
