@@ -67,7 +67,10 @@ impl Scribe<'_> {
         let updated = match &walk.step {
             Step::Chunk { class, after, documents_read, seen, then } => {
                 self.note_seen(connection, walk.id, seen).await?;
-                let chunk = Chunk { class: *class, after: after.as_deref(), documents_read: *documents_read };
+                // Rows of a first snapshot are all new; only a repair keeps what it has seen, and tells them apart.
+                let inserted = if seen.is_empty() { done.rows_changed } else { done.rows_inserted };
+                let (after, documents_read) = (after.as_deref(), *documents_read);
+                let chunk = Chunk { class: *class, after, documents_read, inserted };
                 self.chunk(connection, walk.id, &chunk, then.state(), done).await?
             }
             Step::Swept => self.swept(connection, walk.id, done).await?,
@@ -110,8 +113,8 @@ impl Scribe<'_> {
             .bind(chunk.after)
             .bind(i64::try_from(chunk.documents_read).unwrap_or(i64::MAX))
             .bind(state)
-            .bind(i64::try_from(done.rows_inserted).unwrap_or(i64::MAX))
-            .bind(i64::try_from(done.rows_changed - done.rows_inserted).unwrap_or(i64::MAX))
+            .bind(i64::try_from(chunk.inserted).unwrap_or(i64::MAX))
+            .bind(i64::try_from(done.rows_changed - chunk.inserted).unwrap_or(i64::MAX))
             .bind(&done.sample_ids);
         Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
     }
@@ -166,4 +169,6 @@ struct Chunk<'a> {
     class: i32,
     after: Option<&'a [u8]>,
     documents_read: u64,
+    /// Of the rows written.
+    inserted: u64,
 }

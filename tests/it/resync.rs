@@ -103,6 +103,10 @@ async fn a_rollover_while_the_daemon_was_down_is_repaired_and_reported_and_the_o
         1.0
     );
     assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync_seen").await, 0);
+    let first: (i64, i64) = world
+        .row("select rows_inserted, rows_changed from tidemark.resync where stream = 'doctor' and reason = 'first_snapshot'")
+        .await;
+    assert_eq!(first, (50_000, 0), "a snapshot's rows are new");
     let (code, listed) = run(&world, &["resync", "list"]);
     assert!(code == Some(0) && listed.contains("history_lost"), "{listed}");
 }
