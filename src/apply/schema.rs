@@ -11,6 +11,15 @@ use crate::model::namespace::{Table, quote};
 use crate::postgres::{Target, within};
 use crate::settings::Column;
 
+/// The columns every followed table has, beside those of the configuration.
+const FIXED: [(&str, &str); 5] = [
+    ("id", "text"),
+    ("doc", "jsonb"),
+    ("_cluster_time", "bigint"),
+    ("_applied_at", "timestamp with time zone"),
+    ("_hash", "bigint"),
+];
+
 /// A table's columns in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LiveTable {
@@ -47,14 +56,7 @@ impl LiveTable {
     /// What is missing or of another type, one sentence each.
     pub fn differences(&self, table: &Table, columns: &[Column]) -> Vec<String> {
         let Some(live) = &self.columns else { return vec![format!("table {table} does not exist")] };
-        let fixed = [
-            ("id", "text"),
-            ("doc", "jsonb"),
-            ("_cluster_time", "bigint"),
-            ("_applied_at", "timestamp with time zone"),
-            ("_hash", "bigint"),
-        ];
-        let wanted = fixed.into_iter().chain(columns.iter().map(|c| (c.name.as_str(), c.kind.sql())));
+        let wanted = FIXED.into_iter().chain(columns.iter().map(|c| (c.name.as_str(), c.kind.sql())));
         wanted
             .filter_map(|(name, kind)| match live.iter().find(|(live, _)| live == name) {
                 None => Some(format!("column {name} of table {table} does not exist")),
@@ -126,14 +128,7 @@ mod tests {
             schema_exists: true,
             columns: Some(list.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect()),
         };
-        let fixed = [
-            ("id", "text"),
-            ("doc", "jsonb"),
-            ("_cluster_time", "bigint"),
-            ("_applied_at", "timestamp with time zone"),
-            ("_hash", "bigint"),
-        ];
-        let old = live(&[&fixed[..], &[("a", "integer")]].concat());
+        let old = live(&[&FIXED[..], &[("a", "integer")]].concat());
         assert_eq!(
             old.additions(&table, &columns),
             ["alter table \"public\".\"doctor\" add column if not exists \"b\" date"]
