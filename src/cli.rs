@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::Store;
 use crate::checkpoint::Checkpoints;
 use crate::error::Fault;
 use crate::model::namespace::Table;
@@ -130,6 +131,7 @@ async fn run(settings: Settings) -> u8 {
         complain(&why);
         return exit::CONFIGURATION;
     }
+    crate::telemetry::on_panic(|_| {});
     let address = settings.status.listen;
     let listener = match TcpListener::bind(address) {
         Ok(listener) => listener,
@@ -235,12 +237,13 @@ async fn migrate(settings: &Settings) -> u8 {
 }
 
 async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
-    let checkpoints = match ends(settings) {
-        Ok((_, checkpoints)) => checkpoints,
+    let (target, checkpoints) = match ends(settings) {
+        Ok(ends) => ends,
         Err(fault) => return failed(&fault),
     };
+    let store = Store::new(settings, &target);
     loop {
-        let report = match ops::status::status(settings, &checkpoints).await {
+        let report = match ops::status::status(settings, &checkpoints, &store).await {
             Ok(report) => report,
             Err(fault) => return failed(&fault),
         };

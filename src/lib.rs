@@ -8,6 +8,7 @@ pub mod error;
 pub mod model;
 
 pub mod failpoint;
+pub mod http;
 pub mod retry;
 pub mod settings;
 
@@ -24,6 +25,8 @@ pub mod resync;
 pub mod status;
 
 pub mod pipeline;
+
+pub mod alert;
 
 pub mod ops;
 

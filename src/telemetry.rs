@@ -1,7 +1,11 @@
-//! Logs: lines for people on a terminal, JSON elsewhere. Every JSON line carries service and environment.
+//! Logs: lines for people on a terminal, JSON elsewhere. Every JSON line carries service and environment. The last
+//! lines are kept as crumbs for whoever reports an incident; a line never becomes a report of its own.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
@@ -9,7 +13,9 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::{LogFormat, Settings};
 
@@ -26,14 +32,71 @@ pub fn start(settings: &Settings) -> Result<(), String> {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter).with(Crumbs);
     let started = if pretty {
-        builder.with_ansi(terminal).with_target(false).try_init()
+        registry.with(lines.with_ansi(terminal).with_target(false)).try_init()
     } else {
-        let lines = JsonLines { service: settings.service.clone(), environment: settings.environment.clone() };
-        builder.event_format(lines).try_init()
+        let format = JsonLines { service: settings.service.clone(), environment: settings.environment.clone() };
+        registry.with(lines.event_format(format)).try_init()
     };
     started.map_err(|error| error.to_string())
+}
+
+/// What a panic says, and to whom beside the log. Only where it happened is told, and what stands in the code: what a
+/// panic formats may hold a document's value.
+pub fn on_panic(tell: impl Fn(&str) + Send + Sync + 'static) {
+    std::panic::set_hook(Box::new(move |info| {
+        let place = info.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        let said = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(values left out)");
+        let what = format!("panic{place}: {said}");
+        tracing::error!("{what}");
+        tell(&what);
+    }));
+}
+
+/// A line of the log, kept for a while.
+#[derive(Debug, Clone)]
+pub struct Crumb {
+    pub at: SystemTime,
+    pub level: tracing::Level,
+    pub target: &'static str,
+    pub message: String,
+    pub fields: BTreeMap<String, Value>,
+}
+
+const CRUMBS_MAX: usize = 50;
+static CRUMBS: Mutex<VecDeque<Crumb>> = Mutex::new(VecDeque::new());
+
+/// The last lines of the log at INFO or worse, oldest first.
+pub fn crumbs() -> Vec<Crumb> {
+    CRUMBS.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+struct Crumbs;
+
+impl<S: Subscriber> Layer<S> for Crumbs {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        if *metadata.level() > tracing::Level::INFO {
+            return;
+        }
+        let mut fields = Map::new();
+        event.record(&mut Fields(&mut fields));
+        let message = fields.remove("message").and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default();
+        let crumb = Crumb {
+            at: SystemTime::now(),
+            level: *metadata.level(),
+            target: metadata.target(),
+            message,
+            fields: fields.into_iter().collect(),
+        };
+        let mut crumbs = CRUMBS.lock().unwrap_or_else(PoisonError::into_inner);
+        if crumbs.len() == CRUMBS_MAX {
+            crumbs.pop_front();
+        }
+        crumbs.push_back(crumb);
+    }
 }
 
 /// One JSON object a line: timestamp, level, service, environment, message, then the event's fields.

@@ -182,7 +182,7 @@ pub struct Running {
 
 impl Running {
     async fn get(&self, path: &str) -> String {
-        reqwest::get(format!("http://{}{path}", self.address)).await.unwrap().text().await.unwrap()
+        tidemark::http::client().get(format!("http://{}{path}", self.address)).send().await.unwrap().text().await.unwrap()
     }
 
     async fn stream(&self) -> serde_json::Value {

@@ -11,7 +11,7 @@ use crate::settings::Settings;
 /// Why it is not, in one clause.
 pub async fn healthcheck(settings: &Settings) -> Result<(), String> {
     let address = reachable(settings.status.listen);
-    let request = reqwest::Client::builder()
+    let request = crate::http::builder()
         .timeout(Duration::from_secs(2))
         .no_proxy()
         .build()

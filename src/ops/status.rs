@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::alert::{self, Store};
 use crate::checkpoint::{Checkpoints, Held, Stored};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
@@ -12,7 +13,10 @@ use crate::status::{PositionReport, Report, StreamReport, Verdict, judge};
 ///
 /// # Errors
 /// Postgres cannot be asked, or has no tables of tidemark.
-pub async fn status(settings: &Settings, checkpoints: &Checkpoints) -> Result<Report, Fault> {
+pub async fn status(settings: &Settings, checkpoints: &Checkpoints, store: &Store) -> Result<Report, Fault> {
+    let now = Utc::now();
+    let latest = store.latest(100).await?;
+    let incidents = latest.iter().filter(|i| !i.is_resolved()).map(|i| alert::report(i, now)).collect::<Vec<_>>();
     let (stored, held) = (checkpoints.all().await?, checkpoints.leases().await?);
     let streams: Vec<StreamReport> = settings
         .streams
@@ -25,7 +29,7 @@ pub async fn status(settings: &Settings, checkpoints: &Checkpoints) -> Result<Re
             stream(&config.name, source, table, row, lease)
         })
         .collect();
-    let (mut verdict, mut action) = judge(&streams);
+    let (mut verdict, mut action) = judge(&streams, &incidents);
     let nobody = streams.iter().find(|stream| !stream.leader);
     if let (Some(stream), true) = (nobody, verdict < Verdict::Critical) {
         verdict = Verdict::Critical;
@@ -38,7 +42,8 @@ pub async fn status(settings: &Settings, checkpoints: &Checkpoints) -> Result<Re
         verdict,
         action,
         streams,
-        incidents: Vec::new(),
+        incidents,
+        channels: Vec::new(),
     })
 }
 

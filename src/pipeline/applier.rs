@@ -144,6 +144,7 @@ impl<'a> Applier<'a> {
         self.tell_drift(&piece.drift);
         let dead_letters = dead_letters(&piece.work, &applied);
         self.context.status.committed(&Committed {
+            of_walk: true,
             rows_changed: applied.rows_changed + applied.rows_deleted,
             rows_unchanged: applied.rows_unchanged,
             dead_letters,
@@ -235,6 +236,7 @@ impl<'a> Applier<'a> {
     fn tell(&self, prepared: &Prepared, applied: &Applied, took: Duration) {
         self.tell_drift(&prepared.drift);
         self.context.status.committed(&Committed {
+            of_walk: false,
             received: prepared.received,
             not_applied: applied.dead_by_operation,
             gone: prepared.gone,

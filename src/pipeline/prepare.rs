@@ -221,7 +221,7 @@ impl Preparer {
                     prepared.drift.add(found.drift);
                     prepared.work.dead.extend(found.dead);
                     if backoff.is_failing() {
-                        self.context.status.recovered();
+                        self.context.status.recovered(&["lookup"]);
                     }
                     return Ok(fits);
                 }

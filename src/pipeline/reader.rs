@@ -114,7 +114,7 @@ impl Reader {
         self.context.status.polled(reply.operation_time, reply.is_empty(), answer);
         if answer != Answer::Opened {
             if self.backoff.is_failing() {
-                self.context.status.recovered();
+                self.context.status.recovered(&["open", "read"]);
             }
             self.backoff.reset();
         }

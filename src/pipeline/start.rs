@@ -27,7 +27,7 @@ pub async fn start(context: &Context, lease: &Lease, trouble: Option<&Fault>) ->
     loop {
         match attempt(context, lease, trouble).await {
             Ok(started) => {
-                context.status.recovered();
+                context.status.recovered(&["open"]);
                 return Ok(started);
             }
             Err(fault) => wait_or_give_up(context, "open", &mut backoff, fault).await?,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::Utc;
 
 use super::metrics::Metrics;
+use super::notices::Told;
 use super::report::{Report, StreamReport, judge};
 use super::stream::Stream;
 
@@ -23,6 +24,7 @@ pub struct Board {
     turned_at: AtomicI64,
     /// Streams another process leads.
     elsewhere: Mutex<BTreeSet<String>>,
+    pub(super) told: Mutex<Told>,
 }
 
 /// How long the loops may stand still before the process counts as dead.
@@ -43,6 +45,7 @@ impl Board {
             target_answers: AtomicBool::new(false),
             turned_at: AtomicI64::new(Utc::now().timestamp_millis()),
             elsewhere: Mutex::default(),
+            told: Mutex::default(),
         })
     }
 
@@ -106,7 +109,10 @@ impl Board {
 
     pub fn report(&self) -> Report {
         let streams: Vec<StreamReport> = self.streams.iter().map(Stream::report).collect();
-        let (verdict, action) = judge(&streams);
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (incidents, channels) = (told.incidents.clone(), told.channels.clone());
+        drop(told);
+        let (verdict, action) = judge(&streams, &incidents);
         Report {
             service: self.service.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -114,7 +120,8 @@ impl Board {
             verdict,
             action,
             streams,
-            incidents: Vec::new(),
+            incidents,
+            channels,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::model::reason::Reason;
 pub const PHASES: [&str; 7] = ["standby", "resuming", "snapshotting", "streaming", "resyncing", "draining", "halted"];
 
 /// The steps whose attempts are counted.
-pub const STEPS: [&str; 6] = ["open", "read", "lookup", "walk", "sweep", "apply"];
+pub const STEPS: [&str; 7] = ["lease", "open", "read", "lookup", "walk", "sweep", "apply"];
 
 /// Why an event changes nothing: documented in docs/reference.md.
 pub const SKIPPED: [&str; 1] = ["document_gone"];
@@ -114,14 +114,16 @@ impl Times {
 pub struct Notices {
     pub incident_open: IntGaugeVec,
     pub alerts_sent: IntCounterVec,
+    pub outbox_pending: IntGauge,
 }
 
 impl Notices {
     fn new(make: &Maker) -> Self {
-        // Nothing is sent by this release, so nothing is ever pending.
-        let _: IntGauge = make.keep(IntGauge::with_opts(Maker::opts("outbox_pending", "Notices not yet delivered")));
+        let outbox =
+            IntGauge::with_opts(Maker::opts("outbox_pending", "Incidents that a channel has still to be told of"));
         Self {
-            incident_open: make.int_gauge("incident_open", "1 while an incident is open", &["code", "severity"]),
+            outbox_pending: make.keep(outbox),
+            incident_open: make.int_gauge("incident_open", "Incidents that are open", &["code", "severity"]),
             alerts_sent: make.counter(
                 "alerts_sent_total",
                 "Notices sent, by channel and result",

@@ -6,14 +6,19 @@
 mod board;
 mod http;
 mod metrics;
+mod notices;
 mod report;
 mod stream;
 mod told;
+mod trouble;
 mod walks;
 
 pub use board::Board;
 pub use http::serve;
-pub use report::{ComparedReport, IncidentReport, PositionReport, Report, ResyncReport, StreamReport, Verdict, judge};
+pub use report::{
+    ChannelReport, ComparedReport, FailingReport, IncidentReport, PositionReport, Report, ResyncReport, StreamReport,
+    Verdict, judge,
+};
 pub use stream::Stream;
 pub use told::{Answer, Committed};
 

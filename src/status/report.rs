@@ -53,7 +53,21 @@ pub struct Report {
     /// What a person must do now, in one sentence.
     pub action: Option<String>,
     pub streams: Vec<StreamReport>,
+    /// Those that are open.
     pub incidents: Vec<IncidentReport>,
+    /// Where notices go.
+    #[serde(default)]
+    pub channels: Vec<ChannelReport>,
+}
+
+/// A place that incidents are told to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelReport {
+    pub name: String,
+    /// Incidents of which it has not been told everything.
+    pub pending: u64,
+    /// Why it does not take notices.
+    pub failing: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,10 +105,31 @@ pub struct StreamReport {
     pub drift: Vec<String>,
     /// Attempts of the step that is failing now; 0 if none is.
     pub retrying: u64,
+    /// The steps that fail and are tried again.
+    #[serde(default)]
+    pub failing: Vec<FailingReport>,
+    /// Failed attempts and halts since the start.
+    #[serde(default)]
+    pub failures: u64,
     pub resync: Option<ResyncReport>,
     /// The last scheduled comparison.
     #[serde(default)]
     pub compared: Option<ComparedReport>,
+    /// Since when a scheduled comparison has been under way.
+    #[serde(default, serialize_with = "optional_millis")]
+    pub comparing_since: Option<DateTime<Utc>>,
+}
+
+/// A step that fails and is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailingReport {
+    pub step: String,
+    /// What it is an incident of, if it lasts.
+    pub code: String,
+    #[serde(serialize_with = "millis")]
+    pub since: DateTime<Utc>,
+    pub attempts: u64,
+    pub reason: String,
 }
 
 /// What a scheduled comparison of source and table found.
@@ -149,13 +184,21 @@ pub struct IncidentReport {
     pub code: String,
     pub stream: Option<String>,
     pub severity: String,
+    /// `open`, `acked`, `resolving` or `resolved`.
+    pub state: String,
     #[serde(serialize_with = "millis")]
     pub opened_at: DateTime<Utc>,
     #[serde(serialize_with = "optional_millis")]
     pub resolved_at: Option<DateTime<Utc>>,
     pub count: u64,
     pub acked_by: Option<String>,
+    #[serde(serialize_with = "optional_millis")]
+    pub acked_until: Option<DateTime<Utc>>,
     pub summary: String,
+    /// What tidemark does about it.
+    pub doing: String,
+    /// What a person must do; `null` if nothing.
+    pub action: Option<String>,
 }
 
 impl StreamReport {
@@ -187,8 +230,11 @@ impl StreamReport {
             dead_letters: 0,
             drift: Vec::new(),
             retrying: 0,
+            failing: Vec::new(),
+            failures: 0,
             resync: None,
             compared: None,
+            comparing_since: None,
         }
     }
 }
@@ -200,8 +246,17 @@ impl PositionReport {
     }
 }
 
-/// The verdict on a set of streams, and what a person must do. Pure.
-pub fn judge(streams: &[StreamReport]) -> (Verdict, Option<String>) {
+/// The verdict on the streams and the open incidents, and what a person must do. Pure.
+pub fn judge(streams: &[StreamReport], incidents: &[IncidentReport]) -> (Verdict, Option<String>) {
+    let (of_streams, action) = judge_streams(streams);
+    let (of_incidents, wanted) = super::notices::judge(incidents);
+    let verdict = of_streams.max(of_incidents);
+    // The streams say it now, the incidents have it from a moment ago.
+    let first = if of_incidents > of_streams { wanted } else { action.or(wanted) };
+    (verdict, first)
+}
+
+fn judge_streams(streams: &[StreamReport]) -> (Verdict, Option<String>) {
     let mut verdict = Verdict::Healthy;
     let mut action = None;
     for stream in streams {
@@ -268,7 +323,7 @@ pub(super) mod tests {
         let judged = |change: fn(&mut StreamReport)| {
             let mut changed = stream();
             change(&mut changed);
-            judge(&[stream(), changed])
+            judge(&[stream(), changed], &[])
         };
         assert_eq!(judged(|_| {}), (Verdict::Healthy, None));
         assert_eq!(judged(|s| s.retrying = 3).0, Verdict::Degraded);

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use super::metrics::{Metrics, PHASES, Series};
-use super::report::{PositionReport, StreamReport};
+use super::report::{FailingReport, PositionReport, StreamReport};
 use super::told::{Answer, Committed};
-use crate::error::Fault;
 use crate::model::horizon::Horizon;
 use crate::model::position::{ClusterTime, Position};
 
@@ -31,8 +29,10 @@ pub(super) struct State {
     caught_up: bool,
     horizon: Option<Horizon>,
     /// The phase to show once a probe of a halted stream has proved something.
-    after_probe: Option<String>,
+    pub(super) after_probe: Option<String>,
     drift: BTreeMap<(String, &'static str), u64>,
+    /// The steps that fail now.
+    pub(super) failing: BTreeMap<&'static str, FailingReport>,
 }
 
 impl Stream {
@@ -46,6 +46,7 @@ impl Stream {
             horizon: None,
             after_probe: None,
             drift: BTreeMap::new(),
+            failing: BTreeMap::new(),
         };
         let stream = Self {
             name: name.into(),
@@ -73,7 +74,7 @@ impl Stream {
         self.state().report.leader
     }
 
-    fn show_phase(&self, now: &str) {
+    pub(super) fn show_phase(&self, now: &str) {
         for phase in PHASES {
             self.metrics.stream_phase.with_label_values(&[&*self.name, phase]).set(i64::from(phase == now));
         }
@@ -93,9 +94,7 @@ impl Stream {
     fn show(&self, mut state: MutexGuard<'_, State>, phase: &str) {
         state.after_probe = None;
         state.report.halt_code = None;
-        if state.report.retrying == 0 {
-            state.report.reason = None;
-        }
+        state.show_failing();
         if state.report.phase == phase {
             return;
         }
@@ -110,28 +109,8 @@ impl Stream {
     fn proved(&self) {
         let mut state = self.state();
         if let Some(phase) = state.after_probe.take() {
-            state.report.retrying = 0;
+            state.failing.clear();
             self.show(state, &phase);
-        }
-    }
-
-    /// The stream halted: a person must act.
-    pub fn halted(&self, fault: &Fault) {
-        let mut state = self.state();
-        let reason = if fault.hint.is_empty() { fault.message.clone() } else { format!("{fault}; {}", fault.hint) };
-        let again = state.report.phase == "halted" && state.report.reason.as_ref() == Some(&reason);
-        if state.report.phase != "halted" {
-            "halted".clone_into(&mut state.report.phase);
-            state.report.phase_since = Utc::now();
-        }
-        state.after_probe = None;
-        state.report.halt_code = Some(fault.code.name().to_owned());
-        state.report.reason = Some(reason);
-        state.report.retrying = 0;
-        drop(state);
-        self.show_phase("halted");
-        if !again {
-            tracing::error!(stream = %self.name, code = fault.code.name(), hint = fault.hint, "stream halted: {fault}");
         }
     }
 
@@ -145,7 +124,11 @@ impl Stream {
     }
 
     pub fn lease_ended(&self) {
-        self.state().report.leader = false;
+        let mut state = self.state();
+        state.report.leader = false;
+        state.failing.clear();
+        state.show_failing();
+        drop(state);
         self.metrics.lease_held.with_label_values(&[&*self.name]).set(0);
     }
 
@@ -165,6 +148,12 @@ impl Stream {
             report.lag_seconds = told.lag_seconds;
             report.resync = told.resync;
         }
+    }
+
+    /// What the stream's last leader left, for what a new one cannot know.
+    pub fn remembers(&self, told: &StreamReport) {
+        let mut state = self.state();
+        state.report.last_event_at = state.report.last_event_at.max(told.last_event_at);
     }
 
     /// Work was given up because another process was granted the stream.
@@ -226,14 +215,14 @@ impl Stream {
         report.rows_changed += work.rows_changed;
         report.rows_unchanged += work.rows_unchanged;
         report.dead_letters += work.dead_letters.values().sum::<u64>();
-        report.retrying = 0;
-        report.reason = None;
         if let Some(at) = work.last_event {
             report.last_event_at = Some(at.at());
         }
         if let Some(position) = work.position {
             self.place(&mut state, position);
         }
+        let works: &[&str] = if work.of_walk { &["apply", "walk", "sweep"] } else { &["apply", "lookup"] };
+        state.works(works);
         drop(state);
         self.proved();
         self.count_committed(work, now, received);
@@ -268,31 +257,6 @@ impl Stream {
         for written in work.written_at_millis {
             let millis = i32::try_from(now.timestamp_millis() - written).unwrap_or(i32::MAX).max(0);
             self.series.latency.observe(f64::from(millis) / 1000.0);
-        }
-    }
-
-    /// A commit failed.
-    pub fn commit_failed(&self, fault: &Fault) {
-        self.metrics.commit_failures.with_label_values(&[&*self.name, fault.class.name()]).inc();
-    }
-
-    /// A step failed and is tried again after `delay`.
-    pub fn retries(&self, step: &'static str, attempt: u64, delay: Duration, fault: &Fault) {
-        let mut state = self.state();
-        state.report.retrying = attempt;
-        state.report.reason = Some(format!("{step}: {fault}"));
-        drop(state);
-        self.metrics.retries.with_label_values(&[&*self.name, step]).inc();
-        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(stream = %self.name, step, attempt, delay_ms, "will be tried again: {fault}");
-    }
-
-    /// What was failing works again.
-    pub fn recovered(&self) {
-        let mut state = self.state();
-        if state.report.retrying > 0 && state.report.halt_code.is_none() {
-            state.report.retrying = 0;
-            state.report.reason = None;
         }
     }
 

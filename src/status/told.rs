@@ -14,6 +14,8 @@ pub struct Committed<'a> {
     pub not_applied: [u64; 4],
     /// Updates whose document was gone.
     pub gone: u64,
+    /// A chunk of a walk or a part of a sweep, not a batch.
+    pub of_walk: bool,
     pub rows_changed: u64,
     pub rows_unchanged: u64,
     /// By code.

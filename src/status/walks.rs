@@ -53,10 +53,22 @@ impl Stream {
     /// A walk ended.
     pub fn walk_ended(&self, reason: &'static str, result: &'static str) {
         self.metrics.walks.ended.with_label_values(&[&*self.name, reason, result]).inc();
-        let walk = self.state().report.resync.take();
+        let mut state = self.state();
+        let walk = state.report.resync.take();
+        if result == "completed" {
+            // What a comparison found before is repaired.
+            state.report.compared = None;
+            self.metrics.walks.divergent.with_label_values(&[&*self.name]).set(0);
+        }
+        drop(state);
         self.metrics.walks.active.with_label_values(&[&*self.name]).set(0);
         let (documents, rows) = walk.map_or((0, 0), |w| (w.documents_read, w.rows_upserted));
         tracing::info!(stream = %self.name, reason, result, documents, rows, "walk ended");
+    }
+
+    /// A scheduled comparison began, or broke off.
+    pub fn comparing(&self, under_way: bool) {
+        self.state().report.comparing_since = under_way.then(Utc::now);
     }
 
     /// A scheduled comparison ended.
@@ -69,6 +81,7 @@ impl Stream {
             let ComparedReport { documents, missing, extra, different, .. } = compared;
             tracing::error!(stream = %self.name, code, documents, missing, extra, different, "source and table differ");
         }
-        self.state().report.compared = Some(compared);
+        let mut state = self.state();
+        (state.report.compared, state.report.comparing_since) = (Some(compared), None);
     }
 }

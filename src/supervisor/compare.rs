@@ -23,6 +23,7 @@ pub async fn compare_on_schedule(contexts: Arc<[Context]>, checkpoints: Checkpoi
                 continue;
             }
             let plan = Plan { sample: None, documents_per_second_max: settings.compare.documents_per_second_max };
+            context.status.comparing(true);
             match compare(&settings, &context.target, &checkpoints, &context.config, plan).await {
                 // What has still to be applied is no divergence.
                 Ok(found) if found.note.is_none() => context.status.compared(ComparedReport {
@@ -32,8 +33,11 @@ pub async fn compare_on_schedule(contexts: Arc<[Context]>, checkpoints: Checkpoi
                     extra: found.extra.unwrap_or_default(),
                     different: found.different,
                 }),
-                Ok(_) => {}
-                Err(fault) => tracing::warn!(stream = %context.config.name, "comparison not completed: {fault}"),
+                Ok(_) => context.status.comparing(false),
+                Err(fault) => {
+                    context.status.comparing(false);
+                    tracing::warn!(stream = %context.config.name, "comparison not completed: {fault}");
+                }
             }
         }
     }

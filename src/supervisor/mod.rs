@@ -15,6 +15,7 @@ use sqlx::postgres::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::{Alerts, Sentry};
 use crate::apply::{Mapping, Statements};
 use crate::checkpoint::Checkpoints;
 use crate::error::{Class, Fault};
@@ -24,6 +25,7 @@ use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::status::{Board, serve};
+use crate::telemetry;
 
 /// How long the streams have to finish their batches once told to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
@@ -34,6 +36,7 @@ pub struct Daemon {
     board: Arc<Board>,
     contexts: Vec<Context>,
     checkpoints: Checkpoints,
+    target: Target,
     source: Source,
     settings: Arc<Settings>,
     listener: TcpListener,
@@ -73,7 +76,7 @@ impl Daemon {
             })
         });
         let contexts = contexts.collect();
-        Ok(Self { board, contexts, checkpoints, source, settings, listener })
+        Ok(Self { board, contexts, checkpoints, target, source, settings, listener })
     }
 
     /// What the daemon shows of itself.
@@ -104,6 +107,10 @@ impl Daemon {
         helpers.spawn(progress::show(Arc::clone(&self.board)));
         let mut streams = JoinSet::new();
         let holder: Arc<str> = holder().into();
+        let alerts = Alerts::start(&self.settings, &self.target, &self.checkpoints, &self.board, &holder);
+        if let Some(sentry) = &alerts.sentry {
+            report_panics(Arc::clone(sentry));
+        }
         let migrated = Arc::new(tokio::sync::OnceCell::new());
         for context in &self.contexts {
             let task = stream::Task {
@@ -118,6 +125,10 @@ impl Daemon {
         }
         let broken = self.watch(&mut streams, &stop).await;
         helpers.abort_all();
+        if let (Some(fault), Some(sentry)) = (&broken, &alerts.sentry) {
+            sentry.broken(&format!("ended by a bug: {fault}")).await;
+        }
+        alerts.stop(broken.is_none()).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), self.checkpoints.pool().close()).await;
         served.cancel();
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -165,6 +176,19 @@ async fn turn(board: Arc<Board>) {
         tick.tick().await;
         board.turned();
     }
+}
+
+/// Sentry hears of a panic before the process ends by it.
+fn report_panics(sentry: Arc<Sentry>) {
+    telemetry::on_panic(move |what| {
+        let (sentry, what) = (Arc::clone(&sentry), what.to_owned());
+        let thread = std::thread::spawn(move || {
+            if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                runtime.block_on(sentry.broken(&what));
+            }
+        });
+        let _ = thread.join();
+    });
 }
 
 /// Host and process, for people.

@@ -79,7 +79,7 @@ impl Task {
             match self.try_lease().await {
                 Ok(Some(lease)) => {
                     self.board.target_answers(true);
-                    self.context.status.recovered();
+                    self.context.status.recovered(&["lease"]);
                     return Ok(lease);
                 }
                 Ok(None) => {
@@ -93,7 +93,7 @@ impl Task {
                     match backoff.decide(fault.clone(), std::time::Instant::now(), fastrand::f64()) {
                         Decision::GiveUp(fault) => return Err(fault),
                         Decision::Wait(delay, attempt) => {
-                            self.context.status.retries("open", attempt, delay, &fault);
+                            self.context.status.retries("lease", attempt, delay, &fault);
                             self.pause(delay).await;
                         }
                     }
@@ -108,9 +108,17 @@ impl Task {
         self.migrated.get_or_try_init(|| async move { migrate(&contexts).await.map(drop) }).await?;
         let name = &self.context.config.name;
         let held = self.context.checkpoints.leases().await?.into_iter().find(|held| held.stream == *name);
-        if let Some(held) = held.filter(|held| held.live) {
-            self.show_holder(held);
-            return Ok(None);
+        match held {
+            Some(held) if held.live => {
+                self.show_holder(held);
+                return Ok(None);
+            }
+            Some(Held { report: Some(left), .. }) => {
+                if let Ok(left) = serde_json::from_value(left) {
+                    self.context.status.remembers(&left);
+                }
+            }
+            _ => {}
         }
         let (source, options) = (self.context.namespace.to_string(), self.context.fingerprint());
         let duration = self.context.settings.lease.duration;

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod alerting;
 mod codes;
 mod commands;
 mod documentdb;

@@ -6,6 +6,7 @@
 mod binaries;
 mod compare;
 mod documentdb;
+mod fakes;
 mod mongo;
 mod postgres;
 mod process;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use compare::{Comparison, compare, plain_json};
 pub use documentdb::{DocumentDb, Engine};
+pub use fakes::{Behaviour, Fakes, Message};
 pub use mongo::{Mongo, MongoOptions};
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Guarded, signal};

@@ -1,0 +1,106 @@
+//! What the rules need that only Postgres knows, and the register of processes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::causes::{EndedWalk, Facts};
+use super::incident::Gap;
+use super::store::Store;
+use crate::error::Fault;
+use crate::postgres::within;
+
+const DEADLINE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, FromRow)]
+struct WalkRow {
+    id: i64,
+    stream: String,
+    reason: String,
+    state: String,
+    note: Option<String>,
+    lately: bool,
+    blind_from: Option<DateTime<Utc>>,
+    blind_until: Option<DateTime<Utc>>,
+    rows_inserted: i64,
+    rows_changed: i64,
+    rows_deleted: i64,
+}
+
+impl WalkRow {
+    fn walk(self) -> EndedWalk {
+        let gap = Gap {
+            resync: self.id,
+            blind_from: self.blind_from,
+            blind_until: self.blind_until,
+            rows_inserted: self.rows_inserted,
+            rows_changed: self.rows_changed,
+            rows_deleted: self.rows_deleted,
+        };
+        EndedWalk { stream: self.stream, reason: self.reason, state: self.state, note: self.note, gap }
+    }
+}
+
+impl Store {
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn facts(&self) -> Result<Facts, Fault> {
+        let schema = &self.schema;
+        let dead = AssertSqlSafe(format!(
+            "select stream, count(*) from {schema}.dead_letter where resolved_at is null group by stream"
+        ));
+        let dead = within(DEADLINE, sqlx::query_as::<_, (String, i64)>(dead).fetch_all(self.pool())).await?;
+        // Each stream's newest walk, and its newest that ended.
+        let walks = AssertSqlSafe(format!(
+            "select distinct on (stream) id, stream, reason, state, note, ended_at > now() - interval '10 minutes' as lately, \
+             blind_from, blind_until, rows_inserted, rows_changed, rows_deleted from {schema}.resync \
+             where ended_at is not null order by stream, id desc"
+        ));
+        let walks = within(DEADLINE, sqlx::query_as::<_, WalkRow>(walks).fetch_all(self.pool())).await?;
+        let (failed, ended): (Vec<_>, Vec<_>) = walks.into_iter().partition(|walk| walk.state == "failed");
+        Ok(Facts {
+            dead_letters: dead
+                .into_iter()
+                .map(|(s, n)| (s, u64::try_from(n).unwrap_or_default()))
+                .collect::<BTreeMap<_, _>>(),
+            ended: ended.into_iter().filter(|walk| walk.lately).map(WalkRow::walk).collect(),
+            failed: failed.into_iter().map(WalkRow::walk).collect(),
+            crashes: self.crashes().await?,
+        })
+    }
+
+    /// Processes of this service that have ended lately without saying so.
+    async fn crashes(&self) -> Result<u64, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select count(*) from {}.process where service = $1 and ended_at is null \
+             and seen_at < now() - interval '15 seconds' and started_at > now() - interval '10 minutes'",
+            self.schema
+        ));
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(self.service());
+        Ok(u64::try_from(within(DEADLINE, query.fetch_one(self.pool())).await?).unwrap_or_default())
+    }
+
+    /// This process runs.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn register(&self, holder: &str) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "with old as (delete from {0}.process where started_at < now() - interval '1 day' and id <> $1) \
+             insert into {0}.process (id, service, holder, version) values ($1, $2, $3, $4) \
+             on conflict (id) do update set seen_at = now()",
+            self.schema
+        ));
+        let query =
+            sqlx::query(sql).bind(self.process()).bind(self.service()).bind(holder).bind(env!("CARGO_PKG_VERSION"));
+        within(DEADLINE, query.execute(self.pool())).await.map(drop)
+    }
+
+    /// This process ends because it was told to.
+    pub async fn ends(&self) {
+        let sql = AssertSqlSafe(format!("update {}.process set ended_at = now() where id = $1", self.schema));
+        let _ = within(Duration::from_secs(1), sqlx::query(sql).bind(self.process()).execute(self.pool())).await;
+    }
+}

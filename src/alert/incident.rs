@@ -1,0 +1,446 @@
+//! The life of an incident: pending → open → acked → resolving → resolved. Pure: the time is passed in.
+//!
+//! Identity is (environment, service, stream, code), never an error's text. What is told of it is numbered by
+//! transition, so that each channel can say how far it has got.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::Code;
+
+/// A cause that returns within this time goes on in the same thread.
+pub const REOPEN_WITHIN: TimeDelta = TimeDelta::minutes(30);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Info,
+    Warning,
+    Critical,
+}
+
+impl Severity {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What an incident is about, within one service and environment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub code: Code,
+    /// `None`: of an end that all streams share, or of the process.
+    pub stream: Option<String>,
+}
+
+/// How far a resync is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub documents_read: u64,
+    pub documents_estimated: Option<u64>,
+    pub rows_written: u64,
+    pub rows_deleted: u64,
+    pub eta_at: Option<DateTime<Utc>>,
+}
+
+/// What a resync repaired. No ids: those stay in the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    pub resync: i64,
+    pub blind_from: Option<DateTime<Utc>>,
+    pub blind_until: Option<DateTime<Utc>>,
+    pub rows_inserted: i64,
+    pub rows_changed: i64,
+    pub rows_deleted: i64,
+}
+
+/// What the rules see wrong now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cause {
+    pub key: Key,
+    pub severity: Severity,
+    /// Since when, where the status tells.
+    pub since: Option<DateTime<Utc>>,
+    /// How long it must last before it is an incident.
+    pub lasting: TimeDelta,
+    /// What is wrong, in one clause.
+    pub summary: String,
+    /// What a person must do; `None` if nothing.
+    pub action: Option<String>,
+    /// What tidemark is doing about it.
+    pub doing: String,
+    /// Failures so far, cumulative.
+    pub occurrences: u64,
+    pub progress: Option<Progress>,
+    /// The resync that repairs it.
+    pub resync: Option<i64>,
+    /// The resync has ended: the cause is over, though it may not have been told.
+    pub over: Option<Gap>,
+    /// A deeper cause explains it.
+    pub silenced: bool,
+}
+
+/// What happened to an incident that people are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transition {
+    Opened,
+    Worsened,
+    Acknowledged,
+    Reminder,
+    Reopened,
+    Resolved,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Open,
+    /// The cause is away; if it stays away, the incident is resolved.
+    Resolving,
+    Resolved,
+}
+
+/// Somebody has taken an incident on, until a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    pub by: String,
+    pub until: DateTime<Utc>,
+}
+
+/// What is kept of an incident beside its columns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Detail {
+    pub since: DateTime<Utc>,
+    /// The worst it has been.
+    pub worst: Severity,
+    pub doing: String,
+    pub action: Option<String>,
+    pub progress: Option<Progress>,
+    pub resync: Option<i64>,
+    pub gap: Option<Gap>,
+    /// The number of the last transition.
+    pub revision: u32,
+    pub last: Transition,
+    pub changed_at: DateTime<Utc>,
+    pub remind_at: DateTime<Utc>,
+    pub away_since: Option<DateTime<Utc>>,
+}
+
+impl Detail {
+    /// Whether the last transition changes what the message says.
+    pub const fn last_is_news(&self) -> bool {
+        !matches!(self.last, Transition::Opened | Transition::Reminder)
+    }
+}
+
+/// How far one channel has got with one incident.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The transition last told.
+    #[serde(skip)]
+    pub told: u32,
+    /// Where the message is: Slack's channel id and timestamp.
+    pub message: Option<(String, String)>,
+    /// What the message shows, as a digest.
+    pub shown: Option<String>,
+    pub edited_at: Option<DateTime<Utc>>,
+    /// The worst severity this channel was told.
+    pub worst: Option<Severity>,
+    /// Whether its end was told.
+    pub ended: bool,
+}
+
+/// One cause of trouble, from its opening to its end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Incident {
+    /// Given by Postgres.
+    pub id: Option<i64>,
+    pub tag: Uuid,
+    pub key: Key,
+    pub severity: Severity,
+    pub state: State,
+    pub opened_at: DateTime<Utc>,
+    pub resolved_at: Option<DateTime<Utc>>,
+    pub count: u64,
+    pub ack: Option<Ack>,
+    pub summary: String,
+    pub detail: Detail,
+    /// By channel.
+    pub deliveries: BTreeMap<&'static str, Delivery>,
+    /// Differs from what Postgres holds.
+    pub unsaved: bool,
+    pub(super) silenced: bool,
+    occurrences: u64,
+}
+
+impl Incident {
+    fn open(now: DateTime<Utc>, cause: &Cause, since: DateTime<Utc>, repeat: TimeDelta) -> Self {
+        Self {
+            id: None,
+            tag: Uuid::new_v4(),
+            key: cause.key.clone(),
+            severity: cause.severity,
+            state: State::Open,
+            opened_at: now,
+            resolved_at: None,
+            count: 1,
+            ack: None,
+            summary: cause.summary.clone(),
+            detail: Detail {
+                since,
+                worst: cause.severity,
+                doing: cause.doing.clone(),
+                action: cause.action.clone(),
+                progress: cause.progress.clone(),
+                resync: cause.resync,
+                gap: cause.over.clone(),
+                revision: 1,
+                last: Transition::Opened,
+                changed_at: now,
+                remind_at: now + repeat,
+                away_since: None,
+            },
+            deliveries: BTreeMap::new(),
+            unsaved: true,
+            silenced: false,
+            occurrences: cause.occurrences,
+        }
+    }
+
+    /// As it was stored.
+    #[expect(clippy::too_many_arguments, reason = "one a column")]
+    pub const fn stored(
+        id: i64,
+        tag: Uuid,
+        key: Key,
+        severity: Severity,
+        state: State,
+        (opened_at, resolved_at): (DateTime<Utc>, Option<DateTime<Utc>>),
+        count: u64,
+        ack: Option<Ack>,
+        summary: String,
+        detail: Detail,
+    ) -> Self {
+        Self {
+            id: Some(id),
+            tag,
+            key,
+            severity,
+            state,
+            opened_at,
+            resolved_at,
+            count,
+            ack,
+            summary,
+            detail,
+            deliveries: BTreeMap::new(),
+            unsaved: false,
+            silenced: false,
+            occurrences: 0,
+        }
+    }
+
+    pub const fn is_resolved(&self) -> bool {
+        matches!(self.state, State::Resolved)
+    }
+
+    /// Who has taken it on, if that still holds.
+    pub fn acked(&self, now: DateTime<Utc>) -> Option<&Ack> {
+        self.ack.as_ref().filter(|ack| ack.until > now)
+    }
+
+    /// The state's name, for people.
+    pub fn state_name(&self, now: DateTime<Utc>) -> &'static str {
+        match self.state {
+            State::Open if self.acked(now).is_some() => "acked",
+            State::Open => "open",
+            State::Resolving => "resolving",
+            State::Resolved => "resolved",
+        }
+    }
+
+    const fn turn(&mut self, now: DateTime<Utc>, to: Transition) {
+        self.detail.revision += 1;
+        self.detail.last = to;
+        self.detail.changed_at = now;
+        self.unsaved = true;
+    }
+
+    /// The cause is there.
+    fn met(&mut self, now: DateTime<Utc>, cause: &Cause) {
+        if self.state == State::Resolving {
+            self.state = State::Open;
+            self.detail.away_since = None;
+            self.count += 1;
+            self.unsaved = true;
+        }
+        if self.occurrences > 0 && cause.occurrences > self.occurrences {
+            self.count += cause.occurrences - self.occurrences;
+            self.unsaved = true;
+        }
+        self.occurrences = cause.occurrences;
+        self.silenced = cause.silenced;
+        let told = (&self.summary, &self.detail.doing, &self.detail.action, self.severity, self.detail.resync);
+        if told != (&cause.summary, &cause.doing, &cause.action, cause.severity, cause.resync) {
+            self.unsaved = true;
+        }
+        self.summary.clone_from(&cause.summary);
+        self.detail.doing.clone_from(&cause.doing);
+        self.detail.action.clone_from(&cause.action);
+        self.detail.progress.clone_from(&cause.progress);
+        self.detail.resync = cause.resync.or(self.detail.resync);
+        self.severity = cause.severity;
+        if cause.severity > self.detail.worst {
+            self.detail.worst = cause.severity;
+            self.turn(now, Transition::Worsened);
+        }
+    }
+
+    fn reopen(&mut self, now: DateTime<Utc>, cause: &Cause, repeat: TimeDelta) {
+        self.state = State::Open;
+        self.resolved_at = None;
+        self.ack = None;
+        self.count += 1;
+        self.occurrences = cause.occurrences;
+        self.detail.away_since = None;
+        self.detail.gap = None;
+        self.detail.remind_at = now + repeat;
+        self.turn(now, Transition::Reopened);
+        self.met(now, cause);
+    }
+
+    /// The cause is away.
+    fn missed(&mut self, now: DateTime<Utc>, hold: TimeDelta) {
+        if self.state == State::Open {
+            self.state = State::Resolving;
+            self.detail.away_since = Some(now);
+            self.unsaved = true;
+        }
+        if self.detail.away_since.is_none_or(|since| now - since >= hold) {
+            self.state = State::Resolved;
+            self.resolved_at = Some(now);
+            self.turn(now, Transition::Resolved);
+        }
+    }
+
+    /// A resync that repaired it has ended.
+    fn repaired(&mut self, gap: &Gap) {
+        if self.detail.gap.as_ref() != Some(gap) {
+            self.count += u64::from(self.detail.resync.is_some_and(|resync| resync != gap.resync));
+            self.detail.resync = Some(gap.resync);
+            self.detail.gap = Some(gap.clone());
+            self.unsaved = true;
+        }
+    }
+}
+
+/// How long things take.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Between reminders.
+    pub repeat: TimeDelta,
+    /// How long the cause must stay away.
+    pub hold: TimeDelta,
+}
+
+/// Every incident that is open, may be reopened, or has still to be told; and causes that may become one.
+#[derive(Debug)]
+pub struct Book {
+    pace: Pace,
+    pub incidents: Vec<Incident>,
+    pending: BTreeMap<Key, DateTime<Utc>>,
+}
+
+impl Book {
+    pub const fn new(pace: Pace) -> Self {
+        Self { pace, incidents: Vec::new(), pending: BTreeMap::new() }
+    }
+
+    /// One look at the causes. `blind` names what cannot be told now: its incidents stay as they are.
+    pub fn step(&mut self, now: DateTime<Utc>, causes: &[Cause], blind: impl Fn(&Key) -> bool) {
+        let there = |key: &Key| causes.iter().any(|cause| cause.over.is_none() && cause.key == *key);
+        self.pending.retain(|key, _| there(key));
+        for cause in causes {
+            self.look(now, cause);
+        }
+        for incident in self.incidents.iter_mut().filter(|incident| !incident.is_resolved()) {
+            if !there(&incident.key) && !blind(&incident.key) {
+                incident.missed(now, self.pace.hold);
+            }
+        }
+        self.remind(now);
+        self.incidents.retain(|i| i.resolved_at.is_none_or(|at| now - at < REOPEN_WITHIN) || i.is_pending());
+    }
+
+    fn look(&mut self, now: DateTime<Utc>, cause: &Cause) {
+        let Pace { repeat, .. } = self.pace;
+        // The newest of this identity that is open, or may be opened again.
+        let known = self.incidents.iter_mut().rev().find(|incident| {
+            incident.key == cause.key && incident.resolved_at.is_none_or(|at| now - at < REOPEN_WITHIN)
+        });
+        match (known, &cause.over) {
+            (Some(incident), Some(gap)) if !incident.is_resolved() => incident.repaired(gap),
+            (Some(incident), Some(gap)) if incident.detail.resync == Some(gap.resync) => {}
+            (Some(incident), None) if !incident.is_resolved() => incident.met(now, cause),
+            (known, over) => {
+                let since = cause.since.unwrap_or(now);
+                let since = *self.pending.entry(cause.key.clone()).or_insert(since);
+                if cause.silenced || (over.is_none() && now - since < cause.lasting) {
+                    return;
+                }
+                self.pending.remove(&cause.key);
+                match known {
+                    Some(incident) => {
+                        incident.reopen(now, cause, repeat);
+                        if let Some(gap) = over {
+                            incident.repaired(gap);
+                        }
+                    }
+                    None => self.incidents.push(Incident::open(now, cause, since, repeat)),
+                }
+            }
+        }
+    }
+
+    fn remind(&mut self, now: DateTime<Utc>) {
+        for incident in self.incidents.iter_mut().filter(|incident| incident.state == State::Open) {
+            if incident.silenced || incident.acked(now).is_some() || now < incident.detail.remind_at {
+                continue;
+            }
+            let on_schedule = incident.detail.remind_at + self.pace.repeat;
+            incident.detail.remind_at = if on_schedule > now { on_schedule } else { now + self.pace.repeat };
+            incident.turn(now, Transition::Reminder);
+        }
+    }
+
+    /// Somebody has taken an incident on.
+    pub fn acknowledge(&mut self, now: DateTime<Utc>, id: i64, ack: &Ack) {
+        let open = self.incidents.iter_mut().find(|incident| incident.id == Some(id) && !incident.is_resolved());
+        if let Some(incident) = open.filter(|incident| incident.ack.as_ref() != Some(ack)) {
+            incident.detail.remind_at = ack.until;
+            incident.ack = Some(ack.clone());
+            incident.turn(now, Transition::Acknowledged);
+        }
+    }
+}
+
+impl Incident {
+    /// Whether some channel has not been told all of it.
+    pub fn is_pending(&self) -> bool {
+        self.deliveries.values().any(|delivery| delivery.is_pending(self))
+    }
+}
+
+impl Delivery {
+    pub const fn is_pending(&self, incident: &Incident) -> bool {
+        self.told < incident.detail.revision
+    }
+}

@@ -1,0 +1,109 @@
+//! Who must know: rules turn status into incidents, the watch keeps them, senders tell Slack and Sentry.
+//!
+//! Invariants: status is read, never waited on; nothing here is waited for by the data path; an incident is written
+//! down before it is told, while Postgres answers; identity is code and stream, never an error's text; nothing that is
+//! told holds a secret or a document's content. `rules`, `causes`, `incident` and `render` are pure.
+
+mod causes;
+mod channel;
+mod checkin;
+mod deliver;
+mod desk;
+mod facts;
+mod heartbeat;
+mod incident;
+mod render;
+pub mod rules;
+mod sentry;
+mod slack;
+mod store;
+mod watch;
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use tokio::task::JoinSet;
+
+pub use causes::{EndedWalk, Facts, Limits, Observed, Seen};
+pub use channel::Sent;
+pub use deliver::Sender;
+pub use desk::{Desk, HEARTBEAT, report};
+pub use heartbeat::Heartbeat;
+pub use incident::{Ack, Book, Incident, Pace, Severity};
+pub use render::Voice;
+pub use sentry::Sentry;
+pub use slack::{Bot, Webhook};
+pub use store::Store;
+
+use crate::checkpoint::Checkpoints;
+use crate::postgres::Target;
+use crate::settings::Settings;
+use crate::status::Board;
+
+/// The alert side of a running daemon.
+#[derive(Debug)]
+pub struct Alerts {
+    tasks: JoinSet<()>,
+    store: Store,
+    pub sentry: Option<Arc<Sentry>>,
+}
+
+impl Alerts {
+    /// Starts the watch and one sender a configured channel. Nothing is waited for.
+    pub fn start(
+        settings: &Settings,
+        target: &Target,
+        checkpoints: &Checkpoints,
+        board: &Arc<Board>,
+        holder: &str,
+    ) -> Self {
+        let store = Store::new(settings, target);
+        let sentry = Sentry::new(settings, holder).map(Arc::new);
+        let senders = senders(settings, sentry.as_ref());
+        let desk = desk(settings, &senders, board);
+        let mut tasks = JoinSet::new();
+        let check_ins = sentry.as_ref().map(|sentry| {
+            let (check_ins, waiting) = checkin::CheckIns::new(settings);
+            tasks.spawn(checkin::send(Arc::clone(sentry), Arc::clone(&desk), waiting));
+            check_ins
+        });
+        let watch =
+            watch::Watch::new(Arc::clone(&desk), store.clone(), checkpoints.clone(), check_ins, settings, holder);
+        tasks.spawn(watch.run());
+        for sender in senders {
+            tasks.spawn(sender.run(Arc::clone(&desk), store.clone()));
+        }
+        if let Some(heartbeat) = Heartbeat::new(&settings.alert, settings.checkpoint.idle_interval) {
+            tasks.spawn(heartbeat.run(desk));
+        }
+        Self { tasks, store, sentry }
+    }
+
+    /// Ends it. What has still to be told is written down; the next process tells it.
+    pub async fn stop(mut self, in_order: bool) {
+        self.tasks.shutdown().await;
+        self.store.leave().await;
+        if in_order {
+            self.store.ends().await;
+        }
+    }
+}
+
+/// One sender a configured channel.
+pub fn senders(settings: &Settings, sentry: Option<&Arc<Sentry>>) -> Vec<Sender> {
+    let mut senders = Vec::new();
+    senders.extend(Bot::new(&settings.alert).map(Sender::Bot));
+    senders.extend(Webhook::new(&settings.alert).map(Sender::Webhook));
+    senders.extend(sentry.cloned().map(Sender::Sentry));
+    senders
+}
+
+/// The desk they work at.
+pub fn desk(settings: &Settings, senders: &[Sender], board: &Arc<Board>) -> Arc<Desk> {
+    let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
+    let alert = &settings.alert;
+    let pace = Pace { repeat: delta(alert.repeat_interval), hold: delta(alert.resolve_hold) };
+    let voice = Voice { service: settings.service.clone(), environment: settings.environment.clone() };
+    let channels = senders.iter().map(Sender::channel).collect();
+    Desk::new(voice, channels, pace, Arc::clone(board))
+}

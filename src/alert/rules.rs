@@ -1,0 +1,247 @@
+//! The rules: from what is seen to what is wrong. Pure. One rule a code; docs/runbook.md has the same table.
+//!
+//! Severity: *critical*, the table is or will soon be wrong or standing still; *warning*, look in working hours.
+
+use chrono::TimeDelta;
+
+use super::incident::Severity;
+use crate::error::Code;
+
+/// How long a cause must last before it is an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasts {
+    /// It opens at once: it is classified already as something that waiting does not mend.
+    AtOnce,
+    /// `retry.escalate_after`.
+    Escalated,
+}
+
+/// What an incident is identified by beside its code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    Stream,
+    /// An end that all streams share: one incident, however many streams it stops.
+    End,
+    Process,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    pub code: Code,
+    pub severity: Severity,
+    pub lasts: Lasts,
+    pub scope: Scope,
+    /// Deeper causes that explain this one.
+    pub silenced_by: &'static [Code],
+    /// After the stream's name, in a title.
+    pub title: &'static str,
+    /// What it means for the data.
+    pub means: &'static str,
+    /// What tidemark does about it.
+    pub doing: &'static str,
+    /// What a person must do.
+    pub action: &'static str,
+}
+
+impl Rule {
+    pub const fn lasting(&self, escalate_after: TimeDelta) -> TimeDelta {
+        match self.lasts {
+            Lasts::AtOnce => TimeDelta::zero(),
+            Lasts::Escalated => escalate_after,
+        }
+    }
+}
+
+/// Whatever stops a stream explains that it stands still, is silent, and uses up its history.
+const STOPPED: &[Code] = &[
+    Code::HistoryLost,
+    Code::SourceUnreachable,
+    Code::SourceUnauthorised,
+    Code::SourceMisconfigured,
+    Code::SourceDropped,
+    Code::TargetUnreachable,
+    Code::TargetFull,
+    Code::TargetSchemaMismatch,
+    Code::TargetUnauthorised,
+    Code::DeadLetterRate,
+];
+
+const ENDS: &[Code] = &[
+    Code::SourceUnreachable,
+    Code::SourceUnauthorised,
+    Code::SourceMisconfigured,
+    Code::SourceDropped,
+    Code::TargetUnreachable,
+    Code::TargetFull,
+    Code::TargetUnauthorised,
+];
+
+const KEEPS: &str = "The table keeps its last state; nothing is lost while the history lasts.";
+const TRIES: &str = "It keeps trying, slower and slower, and goes on by itself.";
+pub const PROBES: &str = "It has stopped writing, looks again at intervals, and goes on by itself once this is mended.";
+
+use Lasts::{AtOnce, Escalated};
+use Scope::{End, Process, Stream};
+use Severity::{Critical, Warning};
+
+const fn rule(code: Code, severity: Severity, lasts: Lasts, scope: Scope, silenced_by: &'static [Code]) -> Rule {
+    Rule { code, severity, lasts, scope, silenced_by, title: "", means: "", doing: "", action: "" }
+}
+
+impl Rule {
+    const fn says(self, title: &'static str, means: &'static str, doing: &'static str, action: &'static str) -> Self {
+        Self { title, means, doing, action, ..self }
+    }
+}
+
+/// Every rule, in the order of [`Code::ALL`].
+pub const RULES: &[Rule] = &[
+    rule(Code::HistoryLost, Critical, AtOnce, Stream, &[]).says(
+        "history lost",
+        "Changes were missed: rows may be out of date until the repair is done.",
+        "It repairs the table by a full walk of the collection and goes on following meanwhile.",
+        "Find out why history was lost, then ask for the repair: `tidemark resync STREAM --reason TEXT --execute`.",
+    ),
+    rule(Code::HistoryExpiring, Warning, Escalated, Stream, STOPPED).says(
+        "history is running out",
+        "Nothing is lost yet. When the headroom is gone, changes will be missed.",
+        "It goes on following.",
+        "Find out why the stream lags, or why its position does not move; enlarge the oplog.",
+    ),
+    rule(Code::SourceUnreachable, Critical, Escalated, End, &[]).says(
+        "MongoDB cannot be reached",
+        KEEPS,
+        TRIES,
+        "Check the replica set and the network to it.",
+    ),
+    rule(Code::SourceUnauthorised, Critical, AtOnce, End, &[]).says(
+        "MongoDB refuses access",
+        KEEPS,
+        PROBES,
+        "Correct the user, password or privileges; `tidemark check` proves them.",
+    ),
+    rule(Code::SourceMisconfigured, Critical, AtOnce, End, &[]).says(
+        "MongoDB cannot give change streams",
+        KEEPS,
+        PROBES,
+        "See the reason; `tidemark check` proves the remedy.",
+    ),
+    rule(Code::SourceDropped, Critical, AtOnce, Stream, &[]).says(
+        "the collection was dropped or renamed",
+        "The table is left as it was.",
+        "It waits for the collection, and repairs the table when it is there again.",
+        "Bring the collection back, or take the stream out of the configuration.",
+    ),
+    rule(Code::SourceSilent, Warning, AtOnce, Stream, STOPPED).says(
+        "no change for longer than expected",
+        "Either nothing happened, or whatever writes to the collection has stopped.",
+        "It goes on following; its position is fresh.",
+        "Look at whatever writes to the collection.",
+    ),
+    rule(Code::TargetUnreachable, Critical, Escalated, End, &[]).says(
+        "Postgres cannot be reached",
+        KEEPS,
+        TRIES,
+        "Check the Postgres server and the network to it.",
+    ),
+    rule(Code::TargetFull, Critical, AtOnce, End, &[]).says(
+        "Postgres has no disk space left",
+        KEEPS,
+        PROBES,
+        "Free disk space on the Postgres server.",
+    ),
+    rule(Code::TargetSchemaMismatch, Critical, AtOnce, Stream, &[]).says(
+        "the table does not fit the configuration",
+        KEEPS,
+        PROBES,
+        "Run `tidemark migrate`, or alter the column named in the reason; `tidemark check` proves it.",
+    ),
+    rule(Code::TargetUnauthorised, Critical, AtOnce, End, &[]).says(
+        "Postgres refuses access",
+        KEEPS,
+        PROBES,
+        "Grant the privileges, or point target.url at the primary; `tidemark check` proves it.",
+    ),
+    rule(Code::DeadLetters, Warning, AtOnce, Stream, &[Code::DeadLetterRate]).says(
+        "events were set aside",
+        "These events are not in the table; each is kept whole.",
+        "It goes on with the others.",
+        "See the errors in tidemark.dead_letter; mend the mapping or the data.",
+    ),
+    rule(Code::DeadLetterRate, Critical, AtOnce, Stream, &[]).says(
+        "too many events cannot be stored",
+        KEEPS,
+        PROBES,
+        "Compare the refusals with [[stream.column]] and the table's constraints.",
+    ),
+    rule(Code::FieldDrift, Warning, AtOnce, Stream, &[]).says(
+        "fields differ from the configuration",
+        "Whole documents still land in `doc`; the columns named may be empty.",
+        "It goes on following.",
+        "See which fields in /status; add an alias or change the column.",
+    ),
+    rule(Code::ResyncHeld, Critical, AtOnce, Stream, &[]).says(
+        "a resync waits for a person",
+        "Nothing was deleted. Rows that the source does not have are still in the table.",
+        "It goes on following and holds the sweep.",
+        "Look at the source, then `tidemark resync approve ID --execute` or `cancel`.",
+    ),
+    rule(Code::ResyncOverBudget, Critical, AtOnce, Stream, ENDS).says(
+        "a resync is not done in time",
+        "Part of the table is not repaired yet.",
+        "It goes on following.",
+        "Find out why it is slow, then `tidemark resync approve ID --execute` or `cancel`.",
+    ),
+    rule(Code::ResyncFailed, Warning, Escalated, Stream, STOPPED).says(
+        "a resync does not get on",
+        "Part of the table is not repaired yet.",
+        "It tries again, and goes on following.",
+        "See the reason; `tidemark resync list` shows how far it got.",
+    ),
+    rule(Code::DivergenceFound, Critical, AtOnce, Stream, &[Code::HistoryLost]).says(
+        "source and table differ",
+        "Some rows are missing, extra or different.",
+        "It goes on following.",
+        "Find out who else writes to the table, then `tidemark compare STREAM --repair`.",
+    ),
+    rule(Code::CrashLoop, Critical, AtOnce, Process, &[]).says(
+        "the process keeps ending by itself",
+        KEEPS,
+        "Each new process goes on where the last one committed.",
+        "See the last lines of its log, the container's exit code and its memory limit.",
+    ),
+    rule(Code::Stalled, Critical, AtOnce, Stream, STOPPED).says(
+        "nothing moves",
+        "The table keeps its last state, and falls behind.",
+        "It cannot tell why.",
+        "See /status and the log; restart tidemark if they do not tell; please report it.",
+    ),
+    rule(Code::ChannelFailing, Warning, Escalated, Process, &[]).says(
+        "notices cannot be delivered",
+        "The data is not affected.",
+        "It keeps trying, and delivers the current state when the channel answers.",
+        "See the reason in /status; `tidemark check` tests each channel.",
+    ),
+];
+
+/// The rule of a code.
+#[expect(clippy::expect_used, reason = "a test holds that every code has its rule")]
+pub fn of(code: Code) -> &'static Rule {
+    RULES.iter().find(|rule| rule.code == code).expect("every code has its rule")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_rule_in_order_and_none_silences_itself() {
+        assert_eq!(RULES.iter().map(|rule| rule.code).collect::<Vec<_>>(), Code::ALL);
+        for rule in RULES {
+            assert!(!rule.title.is_empty() && !rule.means.is_empty() && !rule.doing.is_empty(), "{}", rule.code);
+            for deeper in rule.silenced_by {
+                assert!(!of(*deeper).silenced_by.contains(&rule.code), "{} and {deeper} silence each other", rule.code);
+            }
+        }
+    }
+}

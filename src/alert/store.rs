@@ -1,0 +1,338 @@
+//! Incidents in Postgres: who watches, what is open, what each channel has still to be told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgPool;
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, FromRow};
+use uuid::Uuid;
+
+use super::desk::Desk;
+use super::incident::{Ack, Delivery, Detail, Incident, Key, REOPEN_WITHIN, Severity, State};
+use crate::error::{Code, Fault};
+use crate::model::namespace::quote;
+use crate::postgres::{Target, within};
+use crate::settings::Settings;
+
+/// Every call ends within this time: an alert does not wait for Postgres.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// tidemark's tables of incidents.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+    /// Quoted, for statements.
+    pub(super) schema: Arc<str>,
+    service: Arc<str>,
+    environment: Arc<str>,
+    /// This process, among those that may watch.
+    nonce: Uuid,
+}
+
+/// One row of `incident`.
+#[derive(Debug, FromRow)]
+struct Row {
+    id: i64,
+    tag: Uuid,
+    code: String,
+    stream: Option<String>,
+    severity: String,
+    state: String,
+    opened_at: DateTime<Utc>,
+    resolved_at: Option<DateTime<Utc>>,
+    count: i64,
+    acked_by: Option<String>,
+    acked_until: Option<DateTime<Utc>>,
+    summary: String,
+    detail: Json<Detail>,
+}
+
+const COLUMNS: &str = "id, tag, code, stream, severity, state, opened_at, resolved_at, count, acked_by, acked_until, \
+     summary, detail";
+
+impl Row {
+    /// `None` for an incident of a newer release.
+    fn incident(self) -> Option<Incident> {
+        let key = Key { code: Code::parse(&self.code)?, stream: self.stream };
+        let severity = [Severity::Info, Severity::Warning, Severity::Critical].into_iter();
+        let severity = severity.into_iter().find(|severity| severity.name() == self.severity)?;
+        let state = match self.state.as_str() {
+            "open" => State::Open,
+            "resolving" => State::Resolving,
+            "resolved" => State::Resolved,
+            _ => return None,
+        };
+        let ack = self.acked_by.zip(self.acked_until).map(|(by, until)| Ack { by, until });
+        let count = u64::try_from(self.count).unwrap_or(1);
+        let times = (self.opened_at, self.resolved_at);
+        let detail = self.detail.0;
+        Some(Incident::stored(self.id, self.tag, key, severity, state, times, count, ack, self.summary, detail))
+    }
+}
+
+impl Store {
+    pub fn new(settings: &Settings, target: &Target) -> Self {
+        Self {
+            pool: target.pool(2),
+            schema: quote(&settings.target.state_schema).into(),
+            service: settings.service.as_str().into(),
+            environment: settings.environment.as_str().into(),
+            nonce: Uuid::new_v4(),
+        }
+    }
+
+    pub const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub const fn process(&self) -> Uuid {
+        self.nonce
+    }
+
+    pub(super) fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// Becomes or stays the one that watches, unless another is. On the database's clock.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn hold(&self, holder: &str, length: Duration) -> Result<bool, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "insert into {0}.watch as w (service, environment, holder, nonce, expires_at) \
+             values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) \
+             on conflict (service, environment) do update set holder = excluded.holder, nonce = excluded.nonce, \
+             expires_at = excluded.expires_at where w.nonce = excluded.nonce or w.expires_at < clock_timestamp() \
+             returning true",
+            self.schema
+        ));
+        let query = sqlx::query_scalar::<_, bool>(sql)
+            .bind(&*self.service)
+            .bind(&*self.environment)
+            .bind(holder)
+            .bind(self.nonce)
+            .bind(length.as_secs_f64());
+        Ok(within(DEADLINE, query.fetch_optional(&self.pool)).await?.is_some())
+    }
+
+    /// Lets another watch at once.
+    pub async fn leave(&self) {
+        let sql = AssertSqlSafe(format!("delete from {}.watch where nonce = $1", self.schema));
+        let _ = within(Duration::from_secs(1), sqlx::query(sql).bind(self.nonce).execute(&self.pool)).await;
+    }
+
+    /// Incidents that are open, may be opened again, or have still to be told; with how far each channel has got.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn load(&self, now: DateTime<Utc>, channels: &[&'static str]) -> Result<Vec<Incident>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {0}.incident i where service = $1 and environment = $2 and (resolved_at is null \
+             or resolved_at > $3 or (resolved_at > $4 and exists (select from {0}.outbox o where o.incident_id = i.id \
+             and o.pending and o.channel = any($5)))) order by id",
+            self.schema
+        ));
+        let names: Vec<&str> = channels.to_vec();
+        let query = sqlx::query_as::<_, Row>(sql)
+            .bind(&*self.service)
+            .bind(&*self.environment)
+            .bind(now - REOPEN_WITHIN)
+            .bind(now - chrono::TimeDelta::days(7))
+            .bind(names);
+        let rows = within(DEADLINE, query.fetch_all(&self.pool)).await?;
+        let mut incidents: Vec<Incident> = rows.into_iter().filter_map(Row::incident).collect();
+        let sql = AssertSqlSafe(format!(
+            "select incident_id, channel, told, state from {}.outbox where incident_id = any($1)",
+            self.schema
+        ));
+        let ids: Vec<i64> = incidents.iter().filter_map(|incident| incident.id).collect();
+        let query = sqlx::query_as::<_, (i64, String, i32, Json<Delivery>)>(sql).bind(ids);
+        for (id, channel, told, Json(state)) in within(DEADLINE, query.fetch_all(&self.pool)).await? {
+            let known = channels.iter().find(|name| **name == channel);
+            if let Some((incident, channel)) = incidents.iter_mut().find(|i| i.id == Some(id)).zip(known) {
+                let told = u32::try_from(told).unwrap_or_default();
+                incident.deliveries.insert(channel, Delivery { told, ..state });
+            }
+        }
+        Ok(incidents)
+    }
+
+    /// Incidents for people: open ones and the latest of the past.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn latest(&self, limit: i64) -> Result<Vec<Incident>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {}.incident where service = $1 and environment = $2 \
+             order by resolved_at desc nulls first, id desc limit $3",
+            self.schema
+        ));
+        let query = sqlx::query_as::<_, Row>(sql).bind(&*self.service).bind(&*self.environment).bind(limit);
+        let rows = within(DEADLINE, query.fetch_all(&self.pool)).await?;
+        Ok(rows.into_iter().filter_map(Row::incident).collect())
+    }
+
+    /// Writes an incident down, with what its channels have still to be told, if this process is the one that
+    /// watches. An incident that another process opened meanwhile for the same cause is taken over: its number and
+    /// its thread stand.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn save(&self, incident: &mut Incident, now: DateTime<Utc>) -> Result<bool, Fault> {
+        if incident.id.is_none()
+            && !incident.is_resolved()
+            && let Some(known) = self.open_of(&incident.key, now).await?
+        {
+            (incident.id, incident.tag) = (known.id, known.tag);
+            incident.opened_at = incident.opened_at.min(known.opened_at);
+            incident.detail.revision = incident.detail.revision.max(known.detail.revision);
+            incident.count += known.count;
+            incident.deliveries.extend(known.deliveries);
+        }
+        let saved = self.write(incident).await?;
+        incident.id = saved.or(incident.id);
+        if saved.is_some() {
+            self.write_deliveries(incident).await?;
+        }
+        Ok(saved.is_some())
+    }
+
+    async fn open_of(&self, key: &Key, now: DateTime<Utc>) -> Result<Option<Incident>, Fault> {
+        let open = self.load(now, &[super::desk::BOT, super::desk::WEBHOOK, super::desk::SENTRY]).await?;
+        Ok(open.into_iter().find(|known| known.key == *key && !known.is_resolved()))
+    }
+
+    /// Who has taken it on is not written here: that is the command's to say.
+    async fn write(&self, incident: &Incident) -> Result<Option<i64>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "insert into {0}.incident (tag, environment, service, code, stream, severity, state, opened_at, resolved_at, \
+             count, summary, detail) select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 \
+             where exists (select from {0}.watch where nonce = $13) \
+             on conflict (tag) do update set severity = excluded.severity, state = excluded.state, \
+             opened_at = excluded.opened_at, resolved_at = excluded.resolved_at, count = excluded.count, \
+             summary = excluded.summary, detail = excluded.detail returning id",
+            self.schema
+        ));
+        let state = match incident.state {
+            State::Open => "open",
+            State::Resolving => "resolving",
+            State::Resolved => "resolved",
+        };
+        let query = sqlx::query_scalar(sql)
+            .bind(incident.tag)
+            .bind(&*self.environment)
+            .bind(&*self.service)
+            .bind(incident.key.code.name())
+            .bind(&incident.key.stream)
+            .bind(incident.severity.name())
+            .bind(state)
+            .bind(incident.opened_at)
+            .bind(incident.resolved_at)
+            .bind(i64::try_from(incident.count).unwrap_or(i64::MAX))
+            .bind(&incident.summary)
+            .bind(Json(&incident.detail))
+            .bind(self.nonce);
+        within(DEADLINE, query.fetch_optional(&self.pool)).await
+    }
+
+    async fn write_deliveries(&self, incident: &Incident) -> Result<(), Fault> {
+        let Some(id) = incident.id else { return Ok(()) };
+        let sql = AssertSqlSafe(format!(
+            "insert into {}.outbox (incident_id, channel, pending, told, state) \
+             select $1, * from unnest($2::text[], $3::boolean[], $4::integer[], $5::jsonb[]) \
+             on conflict (incident_id, channel) do update set pending = excluded.pending, told = excluded.told, \
+             state = excluded.state",
+            self.schema
+        ));
+        let (mut names, mut pending, mut told, mut states) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (channel, delivery) in &incident.deliveries {
+            names.push(*channel);
+            pending.push(delivery.is_pending(incident));
+            told.push(i32::try_from(delivery.told).unwrap_or(i32::MAX));
+            states.push(Json(delivery));
+        }
+        let query = sqlx::query(sql).bind(id).bind(names).bind(pending).bind(told).bind(states);
+        within(DEADLINE, query.execute(&self.pool)).await.map(drop)
+    }
+
+    /// Notes how far the channels have got, at once after something was sent. What cannot be written now is written
+    /// with the incident's next change; a process that ends before that sends it a second time.
+    pub async fn save_deliveries(&self, incident: &Incident) {
+        if let Err(fault) = self.write_deliveries(incident).await {
+            tracing::debug!("delivery not written down yet: {fault}");
+        }
+    }
+
+    /// Who has taken on which open incident.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn acks(&self) -> Result<Vec<(i64, Ack)>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select id, acked_by, acked_until from {}.incident where service = $1 and environment = $2 \
+             and resolved_at is null and acked_by is not null and acked_until is not null",
+            self.schema
+        ));
+        let query =
+            sqlx::query_as::<_, (i64, String, DateTime<Utc>)>(sql).bind(&*self.service).bind(&*self.environment);
+        let rows = within(DEADLINE, query.fetch_all(&self.pool)).await?;
+        Ok(rows.into_iter().map(|(id, by, until)| (id, Ack { by, until })).collect())
+    }
+
+    /// Somebody takes an open incident on; recorded with who and when. `false` if there is no such open incident.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers; then nothing was changed.
+    pub async fn acknowledge(&self, id: i64, ack: &Ack, actor: &str) -> Result<bool, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "with acked as (update {0}.incident set acked_by = $2, acked_until = $3 where id = $1 \
+                 and resolved_at is null returning stream, code) \
+             insert into {0}.command (verb, stream, arguments, actor, reason, done_at, result) \
+             select 'incident ack', coalesce(stream, ''), \
+                 jsonb_build_object('incident', $1::bigint, 'by', $2::text, 'until', $3::timestamptz), $4, \
+                 code, now(), 'acknowledged' from acked returning id",
+            self.schema
+        ));
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(id).bind(&ack.by).bind(ack.until).bind(actor);
+        Ok(within(DEADLINE, query.fetch_optional(&self.pool)).await?.is_some())
+    }
+}
+
+impl Desk {
+    /// Writes down what has changed. `false`: another process watches now.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers; what was not written is written next time.
+    pub async fn save(&self, store: &Store, now: DateTime<Utc>) -> Result<bool, Fault> {
+        let unsaved: Vec<Incident> = self.book().incidents.iter().filter(|i| i.unsaved).cloned().collect();
+        for before in unsaved {
+            let mut incident = before.clone();
+            if !store.save(&mut incident, now).await? {
+                return Ok(false);
+            }
+            let mut book = self.book();
+            let Some(kept) = book.incidents.iter_mut().find(|kept| kept.tag == before.tag) else { continue };
+            kept.adopt(&before, &incident);
+        }
+        Ok(true)
+    }
+}
+
+impl Incident {
+    /// What saving told: the number, and the thread of a twin that was there before. Changes made meanwhile stay unsaved.
+    fn adopt(&mut self, before: &Self, saved: &Self) {
+        self.unsaved = self.detail != before.detail
+            || (self.state, self.count) != (before.state, before.count)
+            || self.deliveries != before.deliveries;
+        (self.id, self.tag) = (saved.id, saved.tag);
+        if saved.tag != before.tag {
+            self.opened_at = saved.opened_at;
+            self.count += saved.count - before.count;
+            self.detail.revision = self.detail.revision.max(saved.detail.revision);
+            self.deliveries.clone_from(&saved.deliveries);
+            self.unsaved = true;
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The watch: once a second, looks at the status, applies the rules, keeps the book, and writes it down. One process
+//! of a service watches at a time; while Postgres is away, the one that watched last goes on from memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::causes::{Facts, Limits, Observed, Seen};
+use super::checkin::CheckIns;
+use super::desk::Desk;
+use super::incident::Ack;
+use super::store::Store;
+use crate::checkpoint::{Checkpoints, Held};
+use crate::error::Fault;
+use crate::settings::Settings;
+use crate::status::StreamReport;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the watch is taken anew.
+const HOLD_INTERVAL: TimeDelta = TimeDelta::seconds(2);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Postgres has not answered yet: who watches is not known.
+    Unknown,
+    Watching,
+    /// Another process watches.
+    Aside,
+}
+
+/// What of Postgres one look needs.
+struct Known {
+    leases: Vec<Held>,
+    facts: Facts,
+    acks: Vec<(i64, Ack)>,
+}
+
+#[derive(Debug)]
+pub struct Watch {
+    desk: Arc<Desk>,
+    store: Store,
+    checkpoints: Checkpoints,
+    check_ins: Option<CheckIns>,
+    limits: Limits,
+    holder: String,
+    length: Duration,
+    role: Role,
+    held_at: Option<DateTime<Utc>>,
+}
+
+impl Watch {
+    pub fn new(
+        desk: Arc<Desk>,
+        store: Store,
+        checkpoints: Checkpoints,
+        check_ins: Option<CheckIns>,
+        settings: &Settings,
+        holder: &str,
+    ) -> Self {
+        let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
+        let within =
+            |stream: &crate::settings::Stream| Some((stream.name.clone(), delta(stream.expect_changes_within?)));
+        let changes_within: BTreeMap<String, TimeDelta> = settings.streams.iter().filter_map(within).collect();
+        Self {
+            desk,
+            store,
+            checkpoints,
+            check_ins,
+            limits: Limits { escalate_after: delta(settings.retry.escalate_after), changes_within },
+            holder: holder.to_owned(),
+            length: settings.lease.duration,
+            role: Role::Unknown,
+            held_at: None,
+        }
+    }
+
+    /// Watches until aborted.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.turn(Utc::now()).await;
+        }
+    }
+
+    async fn turn(&mut self, now: DateTime<Utc>) {
+        let known = match self.hold(now).await {
+            Ok(()) => self.ask().await.ok(),
+            Err(fault) => {
+                tracing::debug!("incidents are kept in memory: {fault}");
+                None
+            }
+        };
+        self.desk.record(known.is_some());
+        if self.role == Role::Aside {
+            return self.stand_aside(now, known.is_some()).await;
+        }
+        self.desk.speak(true);
+        if let Some(known) = &known {
+            let mut book = self.desk.book();
+            for (id, ack) in &known.acks {
+                book.acknowledge(now, *id, ack);
+            }
+        }
+        let observed = self.observe(known.as_ref());
+        self.look(now, &observed);
+        if let Some(check_ins) = &mut self.check_ins {
+            check_ins.see(&observed);
+        }
+        if known.is_some() {
+            match self.desk.save(&self.store, now).await {
+                Ok(true) => {}
+                Ok(false) => self.held_at = None,
+                Err(fault) => tracing::debug!("incidents not written down yet: {fault}"),
+            }
+        }
+        self.desk.show(now);
+        self.desk.due.notify_waiters();
+    }
+
+    fn look(&self, now: DateTime<Utc>, observed: &Observed) {
+        let causes = observed.causes(now);
+        self.desk.book().step(now, &causes, |key| observed.is_blind_to(key));
+        self.desk.address();
+    }
+
+    /// Takes or keeps the watch. Who takes it over reads what the one before has left.
+    async fn hold(&mut self, now: DateTime<Utc>) -> Result<(), Fault> {
+        if self.held_at.is_some_and(|at| (TimeDelta::zero()..HOLD_INTERVAL).contains(&(now - at))) {
+            return Ok(());
+        }
+        self.held_at = None;
+        self.store.register(&self.holder).await?;
+        let held = self.store.hold(&self.holder, self.length).await?;
+        if held && self.role != Role::Watching {
+            let mut loaded = self.store.load(now, &self.desk.channels).await?;
+            let mut book = self.desk.book();
+            let remembered = if self.role == Role::Unknown { std::mem::take(&mut book.incidents) } else { Vec::new() };
+            // What was opened from memory finds its twin when it is saved.
+            loaded.retain(|l| !remembered.iter().any(|r| r.key == l.key && !r.is_resolved() && !l.is_resolved()));
+            loaded.extend(remembered);
+            book.incidents = loaded;
+            tracing::info!(open = book.incidents.iter().filter(|i| !i.is_resolved()).count(), "watching for incidents");
+        }
+        self.role = if held { Role::Watching } else { Role::Aside };
+        self.held_at = Some(now);
+        Ok(())
+    }
+
+    async fn ask(&mut self) -> Result<Known, Fault> {
+        let asked = async {
+            let (leases, facts) = (self.checkpoints.leases().await?, self.store.facts().await?);
+            Ok(Known { leases, facts, acks: self.store.acks().await? })
+        };
+        let known = asked.await;
+        if known.is_err() {
+            self.held_at = None;
+        }
+        known
+    }
+
+    /// Another process watches and speaks; this one shows what that one has written down.
+    async fn stand_aside(&self, now: DateTime<Utc>, answers: bool) {
+        self.desk.speak(false);
+        if answers && let Ok(loaded) = self.store.load(now, &self.desk.channels).await {
+            self.desk.book().incidents = loaded;
+        }
+        self.desk.show(now);
+    }
+
+    fn observe(&self, known: Option<&Known>) -> Observed {
+        let mut streams: Vec<Seen> = Vec::new();
+        for stream in self.desk.board.streams() {
+            let own = stream.report();
+            let held = known.and_then(|known| known.leases.iter().find(|held| held.stream == own.name));
+            streams.push(seen(own, held, known.is_some()));
+        }
+        // Another process of this service may lead streams that this one is not configured for.
+        for held in known.iter().flat_map(|known| &known.leases).filter(|held| held.live) {
+            if !streams.iter().any(|seen| seen.report.name == held.stream)
+                && let Some(report) = told(held)
+            {
+                streams.push(Seen { report, fresh: true, unled_since: None });
+            }
+        }
+        Observed {
+            streams,
+            facts: known.map(|known| known.facts.clone()),
+            channels: self.desk.troubles(),
+            limits: self.limits.clone(),
+        }
+    }
+}
+
+/// What is known of a stream: from here if it is led here, else from what its leader last wrote down.
+fn seen(own: StreamReport, held: Option<&Held>, answers: bool) -> Seen {
+    if own.leader {
+        return Seen { report: own, fresh: true, unled_since: None };
+    }
+    let told = held.filter(|held| held.live).and_then(told);
+    let unled_since = if answers && !held.is_some_and(|held| held.live) {
+        // A lease that was given back says nothing of when; then this process's own standby does.
+        Some(held.map_or(own.phase_since, |held| held.expires_at.max(own.phase_since)))
+    } else {
+        None
+    };
+    match told {
+        Some(report) => Seen { report, fresh: true, unled_since },
+        None => Seen { fresh: !own.failing.is_empty() || own.halt_code.is_some() || answers, report: own, unled_since },
+    }
+}
+
+/// What a stream's leader last wrote down.
+fn told(held: &Held) -> Option<StreamReport> {
+    serde_json::from_value(held.report.clone()?).ok()
+}

@@ -1,0 +1,129 @@
+//! Guarantee 9: one cause, one incident, one resolve; delivered when the channel comes back; never waited for.
+
+use std::time::{Duration, Instant};
+
+use devstack::{Behaviour, Fakes, Message, Stack};
+use serde_json::Value;
+
+use crate::support::{Config, Daemon, World, run};
+
+const DOCTORS: &str = "doctorsForDB";
+const TABLE: &str = "public.doctor";
+
+/// Everything quick, told to the fakes.
+async fn world(fakes: &Fakes, extra: &str) -> World {
+    let quick = "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\n";
+    World::with(Config { extra: format!("{}{quick}{extra}", fakes.config()), ..Config::default() }).await
+}
+
+async fn seed(world: &World, documents: usize) {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let all: Vec<_> = (0..documents).map(|n| devstack::revalidation::doctor(&mut rng, n)).collect();
+    world.collection(DOCTORS).insert_many(all).await.unwrap();
+}
+
+/// Waits until something about the fakes holds.
+async fn until(what: &str, world: &World, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within a minute: {what}\n{}", world.logs());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn header(message: &Message) -> String {
+    message.body["blocks"][0]["text"]["text"].as_str().unwrap_or_default().to_owned()
+}
+
+fn is_resolved(message: &Message) -> bool {
+    header(message).starts_with('🟢')
+}
+
+/// The stored position becomes one that no server knows.
+async fn lose_the_position(world: &World, stream: &str) {
+    world.execute(&format!("update tidemark.checkpoint set resume_token = '\\x00' where stream = '{stream}'")).await;
+}
+
+async fn until_incident(daemon: &Daemon, what: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let status = daemon.status().await;
+        let incidents = status["incidents"].as_array().unwrap().clone();
+        if holds(&incidents) {
+            return incidents;
+        }
+        assert!(Instant::now() < deadline, "not within a minute: {what}\n{status:#}\n{}", daemon.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_history_with_six_hundred_failures_behind_it_is_one_thread_and_one_sentry_issue() {
+    let fakes = Fakes::start().unwrap();
+    let world =
+        world(&fakes, "resync.automatic = false\nretry.delay_max = \"10ms\"\nretry.delay_min = \"5ms\"\n").await;
+    seed(&world, 200).await;
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    daemon.stop();
+    lose_the_position(&world, "doctor").await;
+
+    let daemon = world.start();
+    until_incident(&daemon, "600 failures are counted", |incidents| {
+        incidents.iter().any(|i| i["code"] == "history_lost" && i["count"].as_u64() >= Some(600))
+    })
+    .await;
+    assert_eq!(daemon.status().await["verdict"], "critical");
+    assert_eq!(daemon.metric("tidemark_incident_open{code=\"history_lost\",severity=\"critical\"}").await, 1.0);
+    let (code, said) = run(&world, &["resync", "doctor", "--reason", "lost", "--execute"]);
+    assert_eq!(code, Some(0), "{said}");
+    until("the message is green", &world, || fakes.roots().iter().all(is_resolved)).await;
+    until_incident(&daemon, "none is open", <[Value]>::is_empty).await;
+
+    let roots = fakes.roots();
+    assert_eq!(roots.len(), 1, "{roots:#?}");
+    let replies = fakes.replies(&roots[0].ts);
+    assert!(replies.len() <= 6 && roots[0].edits >= 1, "{replies:#?}");
+    let ends = replies.iter().filter(|r| r.body["blocks"][0]["text"]["text"].as_str().unwrap().starts_with("Resolved"));
+    assert_eq!(ends.count(), 1);
+    let events = fakes.events();
+    assert!((1..=2).contains(&events.len()), "{events:#?}");
+    assert_eq!(events[0]["fingerprint"], serde_json::json!(["tidemark", "development", "history_lost", "doctor"]));
+    assert!(events.iter().all(|event| event["fingerprint"] == events[0]["fingerprint"]));
+    world.until_equal(DOCTORS, TABLE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resync_is_one_message_that_fills_up_and_ends_as_its_own_completion() {
+    let fakes = Fakes::start().unwrap();
+    let world = world(&fakes, "resync.documents_per_second_max = 150\nresync.chunk_documents = 50\n").await;
+    seed(&world, 600).await;
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    daemon.stop();
+    lose_the_position(&world, "doctor").await;
+    world.collection(DOCTORS).delete_one(mongodb::bson::doc! { "_id": "1000007" }).await.unwrap();
+
+    let daemon = world.start();
+    until("the opening is posted", &world, || !fakes.roots().is_empty()).await;
+    let root = &fakes.roots()[0];
+    let text = root.body["blocks"][1]["text"]["text"].as_str().unwrap();
+    assert!(text.contains("Nothing to do") && text.contains("of 599 documents"), "{text}");
+    until("the message is green", &world, || fakes.roots().iter().all(is_resolved)).await;
+    let root = &fakes.roots()[0];
+    let text = root.body["blocks"][1]["text"]["text"].as_str().unwrap();
+    assert!(text.contains("repaired by resync") && text.contains("1 deleted"), "{text}");
+    assert_eq!((fakes.roots().len(), fakes.replies(&root.ts).len(), fakes.events().len()), (1, 1, 1));
+    let jobs: Vec<_> = fakes
+        .check_ins()
+        .iter()
+        .map(|c| format!("{} {}", c["monitor_slug"].as_str().unwrap(), c["status"].as_str().unwrap()))
+        .collect();
+    for job in ["tidemark-doctor-snapshot ok", "tidemark-doctor-resync in_progress", "tidemark-doctor-resync ok"] {
+        assert!(jobs.iter().any(|found| found == job), "{job} is not in {jobs:?}");
+    }
+    drop(daemon);
+    world.until_equal(DOCTORS, TABLE).await;
+}
