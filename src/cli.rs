@@ -1,5 +1,6 @@
 //! The command line: parses, runs, prints, and turns what came of it into an exit code.
 
+mod incident;
 mod repair;
 mod tables;
 
@@ -59,6 +60,10 @@ enum Command {
     Compare(repair::CompareArgs),
     /// The stored position: show it, list retired ones, move it back
     Checkpoint(repair::CheckpointArgs),
+    /// Open and past incidents; take one on
+    Incident(incident::IncidentArgs),
+    /// Try the alert channels
+    Alert(incident::AlertArgs),
     /// For container health checks: GET /livez on the configured listener, within 2 s
     Healthcheck,
 }
@@ -112,6 +117,8 @@ pub fn main() -> ExitCode {
             Command::Resync(args) => repair::resync(&settings, args).await,
             Command::Compare(args) => repair::compare(&settings, &args).await,
             Command::Checkpoint(args) => repair::checkpoint(&settings, args).await,
+            Command::Incident(args) => incident::incident(&settings, args).await,
+            Command::Alert(args) => incident::alert(&settings, &args).await,
             Command::Healthcheck => match ops::healthcheck::healthcheck(&settings).await {
                 Ok(()) => 0,
                 Err(why) => {

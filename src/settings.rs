@@ -333,6 +333,12 @@ impl Settings {
                 r.check_scheme(key, value, &["http", "https"]);
             }
         }
+        let dsn = &alert.sentry_dsn;
+        let is_dsn = dsn.is_empty() || dsn.expose().parse::<sentry::types::Dsn>().is_ok();
+        r.check("alert.sentry.dsn", is_dsn, "is not a DSN: copy it from the project's page, https://KEY@HOST/PROJECT");
+        let often =
+            alert.repeat_interval >= Duration::from_secs(1) && alert.heartbeat_interval >= Duration::from_secs(1);
+        r.check("alert.repeat_interval", often, "and alert.heartbeat.interval must be at least 1s");
         alert
     }
 }

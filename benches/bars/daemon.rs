@@ -182,7 +182,14 @@ pub struct Running {
 
 impl Running {
     async fn get(&self, path: &str) -> String {
-        tidemark::http::client().get(format!("http://{}{path}", self.address)).send().await.unwrap().text().await.unwrap()
+        tidemark::http::client()
+            .get(format!("http://{}{path}", self.address))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
     }
 
     async fn stream(&self) -> serde_json::Value {

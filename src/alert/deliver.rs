@@ -153,7 +153,7 @@ impl Sender {
         done
     }
 
-    async fn send(&self, incident: &Incident, notice: &Notice) -> Sent {
+    pub(super) async fn send(&self, incident: &Incident, notice: &Notice) -> Sent {
         let id = |transition| render::message_id(incident, transition);
         match (self, notice) {
             (Self::Bot(bot), Notice::Post(body)) => {

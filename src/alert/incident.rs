@@ -118,6 +118,9 @@ pub struct Ack {
 /// What is kept of an incident beside its columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
+    /// In place of the rule's, for what is no real incident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     pub since: DateTime<Utc>,
     /// The worst it has been.
     pub worst: Severity,
@@ -182,7 +185,7 @@ pub struct Incident {
 }
 
 impl Incident {
-    fn open(now: DateTime<Utc>, cause: &Cause, since: DateTime<Utc>, repeat: TimeDelta) -> Self {
+    pub(super) fn open(now: DateTime<Utc>, cause: &Cause, since: DateTime<Utc>, repeat: TimeDelta) -> Self {
         Self {
             id: None,
             tag: Uuid::new_v4(),
@@ -195,6 +198,7 @@ impl Incident {
             ack: None,
             summary: cause.summary.clone(),
             detail: Detail {
+                title: None,
                 since,
                 worst: cause.severity,
                 doing: cause.doing.clone(),
@@ -318,7 +322,7 @@ impl Incident {
     }
 
     /// The cause is away.
-    fn missed(&mut self, now: DateTime<Utc>, hold: TimeDelta) {
+    pub(super) fn missed(&mut self, now: DateTime<Utc>, hold: TimeDelta) {
         if self.state == State::Open {
             self.state = State::Resolving;
             self.detail.away_since = Some(now);

@@ -17,7 +17,11 @@ pub mod rules;
 mod sentry;
 mod slack;
 mod store;
+mod trial;
 mod watch;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -29,7 +33,7 @@ pub use channel::Sent;
 pub use deliver::Sender;
 pub use desk::{Desk, HEARTBEAT, report};
 pub use heartbeat::Heartbeat;
-pub use incident::{Ack, Book, Incident, Pace, Severity};
+pub use incident::{Ack, Book, Incident, Key, Pace, Severity};
 pub use render::Voice;
 pub use sentry::Sentry;
 pub use slack::{Bot, Webhook};

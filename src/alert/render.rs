@@ -75,6 +75,9 @@ pub fn reply(voice: &Voice, incident: &Incident, skipped: u32, now: DateTime<Utc
 
 /// `recommendation: history lost`, or the code's words alone where no stream is meant.
 pub fn title(incident: &Incident) -> String {
+    if let Some(title) = &incident.detail.title {
+        return title.clone();
+    }
     let rule = rules::of(incident.key.code);
     incident.key.stream.as_ref().map_or_else(|| rule.title.to_owned(), |stream| format!("{stream}: {}", rule.title))
 }

@@ -174,6 +174,16 @@ impl Store {
         Ok(rows.into_iter().filter_map(Row::incident).collect())
     }
 
+    /// One incident.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn find(&self, id: i64) -> Result<Option<Incident>, Fault> {
+        let sql = AssertSqlSafe(format!("select {COLUMNS} from {}.incident where id = $1", self.schema));
+        let row = within(DEADLINE, sqlx::query_as::<_, Row>(sql).bind(id).fetch_optional(&self.pool)).await?;
+        Ok(row.and_then(Row::incident))
+    }
+
     /// Writes an incident down, with what its channels have still to be told, if this process is the one that
     /// watches. An incident that another process opened meanwhile for the same cause is taken over: its number and
     /// its thread stand.

@@ -6,7 +6,7 @@ use crate::checkpoint::Retired;
 use crate::ops::checkpoint::{Rewind, Shown};
 use crate::ops::compare::Compared;
 use crate::ops::resync::{Listed, Preview};
-use crate::status::Report;
+use crate::status::{IncidentReport, Report};
 
 /// The report for people.
 pub fn status(report: &Report) -> String {
@@ -43,6 +43,9 @@ pub fn status(report: &Report) -> String {
         if let Some(reason) = &stream.reason {
             let _ = writeln!(out, "{:<20} {reason}", "");
         }
+    }
+    if !report.incidents.is_empty() {
+        let _ = write!(out, "\n{}", incidents(&report.incidents));
     }
     out
 }
@@ -156,4 +159,50 @@ pub fn compared(compared: &Compared) -> String {
         let _ = writeln!(out, "  {note}");
     }
     out
+}
+
+pub fn incidents(list: &[IncidentReport]) -> String {
+    let mut out = format!(
+        "{:>5} {:<9} {:<9} {:<22} {:<16} {:<20} {:>6}  OWNER\n",
+        "ID", "STATE", "SEVERITY", "CODE", "STREAM", "OPENED", "COUNT"
+    );
+    for incident in list {
+        let IncidentReport { id, state, severity, code, count, .. } = incident;
+        let stream = incident.stream.as_deref().unwrap_or("-");
+        let opened = incident.opened_at.format("%Y-%m-%dT%H:%M:%SZ");
+        let owner = incident.acked_by.as_deref().unwrap_or("-");
+        let _ =
+            writeln!(out, "{id:>5} {state:<9} {severity:<9} {code:<22} {stream:<16} {opened:<20} {count:>6}  {owner}");
+        let _ = writeln!(out, "{:>5} {}", "", incident.summary);
+        if let Some(action) = incident.action.as_ref().filter(|_| incident.resolved_at.is_none()) {
+            let _ = writeln!(out, "{:>5} → {action}", "");
+        }
+    }
+    out
+}
+
+/// Names and values, one a line; what is nested, indented.
+pub fn fields(value: &serde_json::Value) -> String {
+    let mut out = String::new();
+    write_fields(&mut out, value, 0);
+    out
+}
+
+fn write_fields(out: &mut String, value: &serde_json::Value, depth: usize) {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let name = format!("{:depth$}{name}", "");
+        match value {
+            serde_json::Value::Null => {}
+            serde_json::Value::Object(_) => {
+                let _ = writeln!(out, "{name}");
+                write_fields(out, value, depth + 2);
+            }
+            serde_json::Value::String(text) => {
+                let _ = writeln!(out, "{name:<20} {text}");
+            }
+            other => {
+                let _ = writeln!(out, "{name:<20} {other}");
+            }
+        }
+    }
 }

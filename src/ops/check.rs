@@ -45,7 +45,7 @@ impl Finding {
 pub async fn check(settings: &Settings) -> Vec<Finding> {
     let mut findings = source(settings).await;
     findings.extend(target(settings).await);
-    findings.push(alerts(settings));
+    findings.extend(alerts(settings).await);
     findings
 }
 
@@ -201,16 +201,23 @@ async fn prepare(connection: &mut sqlx::PgConnection, target: &Target, statement
     Ok("prepared".to_owned())
 }
 
-/// This release follows and shows; it does not send notices yet, and says so rather than let someone rely on it.
-fn alerts(settings: &Settings) -> Finding {
+/// The channels that are configured. Nothing is sent.
+async fn alerts(settings: &Settings) -> Vec<Finding> {
     let alert = &settings.alert;
-    let configured = [&alert.slack_bot_token, &alert.slack_webhook_url, &alert.sentry_dsn, &alert.heartbeat_url]
-        .iter()
-        .any(|secret| !secret.is_empty());
-    let detail = if configured {
-        "configured, but this release does not send notices: watch /status and /metrics"
-    } else {
-        "none configured"
-    };
-    Finding::ok("alert channels", detail)
+    let mut findings = Vec::new();
+    if let Some(asked) = super::alert::ask_slack(settings).await {
+        findings.push(Finding::of("slack", asked));
+    }
+    let others = [
+        ("slack webhook", &alert.slack_webhook_url),
+        ("sentry", &alert.sentry_dsn),
+        ("heartbeat", &alert.heartbeat_url),
+    ];
+    for (what, _) in others.iter().filter(|(_, secret)| !secret.is_empty()) {
+        findings.push(Finding::ok(*what, "configured; `tidemark alert test` sends through it"));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("alert channels", "none configured: nobody is told of an incident"));
+    }
+    findings
 }

@@ -1,9 +1,11 @@
 //! What a person does: each command's work, returning a report. Printing is `cli`'s.
 
+pub mod alert;
 pub mod check;
 pub mod checkpoint;
 pub mod compare;
 pub mod healthcheck;
+pub mod incident;
 pub mod migrate;
 pub mod request;
 pub mod resync;

@@ -57,7 +57,7 @@ pub async fn ask(
 }
 
 /// Who asks: the login name and the host, as the environment tells.
-fn actor() -> String {
+pub fn actor() -> String {
     let user = ["TIDEMARK_ACTOR", "SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     format!("{}@{}", user.as_deref().unwrap_or("unknown"), host.trim())

@@ -10,6 +10,7 @@
 mod support;
 
 mod alerting;
+mod channels;
 mod codes;
 mod commands;
 mod documentdb;

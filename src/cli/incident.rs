@@ -1,0 +1,99 @@
+//! The commands about incidents and the channels they are told to.
+
+use clap::{Args, Subcommand};
+
+use super::{ends, exit, failed, print, print_json, tables};
+use crate::alert::Store;
+use crate::error::Fault;
+use crate::ops;
+use crate::settings::Settings;
+
+#[derive(Debug, Args)]
+pub(super) struct IncidentArgs {
+    #[command(subcommand)]
+    verb: IncidentVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum IncidentVerb {
+    /// Open incidents, then the latest of the past
+    List {
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// One incident, whole
+    Show {
+        id: i64,
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take an incident on: no reminders until then
+    Ack {
+        id: i64,
+        /// Who takes it on
+        #[arg(long, value_name = "NAME")]
+        by: String,
+        /// Until when: a time (2026-11-22T18:00:00Z) or a length (4h)
+        #[arg(long, value_name = "TIME")]
+        until: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AlertArgs {
+    #[command(subcommand)]
+    verb: AlertVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum AlertVerb {
+    /// Send one test incident, open and resolve, through every configured channel
+    Test {
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) async fn incident(settings: &Settings, args: IncidentArgs) -> u8 {
+    let store = match ends(settings) {
+        Ok((target, _)) => Store::new(settings, &target),
+        Err(fault) => return failed(&fault),
+    };
+    match obey(&store, args.verb).await {
+        Ok(()) => 0,
+        Err(fault) => failed(&fault),
+    }
+}
+
+async fn obey(store: &Store, verb: IncidentVerb) -> Result<(), Fault> {
+    match verb {
+        IncidentVerb::List { json: true } => print_json(&ops::incident::list(store).await?),
+        IncidentVerb::List { json: false } => print(&tables::incidents(&ops::incident::list(store).await?)),
+        IncidentVerb::Show { id, json } => {
+            let shown = ops::incident::show(store, id).await?;
+            if json { print_json(&shown) } else { print(&tables::fields(&shown)) }
+        }
+        IncidentVerb::Ack { id, by, until } => {
+            let ack = ops::incident::acknowledge(store, id, &by, &until).await?;
+            print(&format!("incident {id}: {} is on it until {}\n", ack.by, ack.until.format("%Y-%m-%d %H:%M:%S UTC")));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn alert(settings: &Settings, args: &AlertArgs) -> u8 {
+    let AlertVerb::Test { json } = args.verb;
+    let tried = ops::alert::test(settings).await;
+    if json {
+        print_json(&tried);
+    } else if tried.is_empty() {
+        print("no channel is configured: see [alert] in the configuration\n");
+    }
+    for one in tried.iter().filter(|_| !json) {
+        print(&format!("{} {:<14} {}\n", if one.ok { "ok    " } else { "FAILED" }, one.channel, one.detail));
+    }
+    if tried.is_empty() || tried.iter().any(|one| !one.ok) { exit::FAILED } else { 0 }
+}

@@ -1,0 +1,253 @@
+//! Guarantee 9, on a clock of the test's own: the desk, the senders, real Postgres, and Slack and Sentry at their worst.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use devstack::{Behaviour, Fakes, Message};
+use tidemark::alert::{Desk, Facts, Limits, Observed, Seen, Sender, Sentry, Store, desk, senders};
+use tidemark::postgres::Target;
+use tidemark::settings::{Origin, Settings};
+use tidemark::status::{Board, StreamReport};
+
+use crate::support::{Config, World, run};
+
+/// The alert side of a daemon, turned by hand.
+struct Bench {
+    world: World,
+    fakes: Fakes,
+    desk: Arc<Desk>,
+    store: Store,
+    senders: Vec<Sender>,
+    now: DateTime<Utc>,
+}
+
+impl Bench {
+    async fn new(extra: &str) -> Self {
+        Self::over(Fakes::start().unwrap(), extra).await
+    }
+
+    async fn over(fakes: Fakes, extra: &str) -> Self {
+        let extra = format!("{}{extra}", fakes.config());
+        let world = World::with(Config { extra, ..Config::default() }).await;
+        assert_eq!(run(&world, &["migrate"]).0, Some(0));
+        let origin = Origin { file: Some(world.config.clone()), ..Origin::default() };
+        let settings = Settings::load(&origin).unwrap();
+        let store = Store::new(&settings, &Target::new(&settings).unwrap());
+        let sentry = Sentry::new(&settings, "test").map(Arc::new);
+        let senders = senders(&settings, sentry.as_ref());
+        let board = Board::new("tidemark", "development", &[]);
+        let desk = desk(&settings, &senders, &board);
+        desk.speak(true);
+        desk.record(true);
+        assert!(store.hold("test", Duration::from_secs(3600)).await.unwrap());
+        Self { world, fakes, desk, store, senders, now: "2026-11-20T18:07:00Z".parse().unwrap() }
+    }
+
+    /// Another process, with nothing in memory but what Postgres holds.
+    async fn restarted(&mut self) {
+        let loaded = self.store.load(self.now, &self.desk.channels).await.unwrap();
+        self.desk.book().incidents = loaded;
+    }
+
+    /// One turn of the watch and of each sender, `seconds` later.
+    async fn turn(&mut self, seconds: i64, seen: &Observed) {
+        self.now += TimeDelta::seconds(seconds);
+        let causes = seen.causes(self.now);
+        self.desk.book().step(self.now, &causes, |key| seen.is_blind_to(key));
+        self.desk.address();
+        assert!(self.desk.save(&self.store, self.now).await.unwrap());
+        for sender in &self.senders {
+            while sender.turn(&self.desk, &self.store, self.now).await {}
+        }
+    }
+
+    async fn turns(&mut self, seconds: i64, times: usize, seen: impl Fn(&Self) -> Observed) {
+        for _ in 0..times {
+            let seen = seen(self);
+            self.turn(seconds, &seen).await;
+        }
+    }
+
+    fn well(&self) -> Observed {
+        observed(Vec::new())
+    }
+
+    fn only_root(&self) -> Message {
+        let roots = self.fakes.roots();
+        assert_eq!(roots.len(), 1, "{roots:#?}");
+        roots.into_iter().next().unwrap()
+    }
+}
+
+fn observed(streams: Vec<StreamReport>) -> Observed {
+    let streams = streams.into_iter().map(|report| Seen { report, fresh: true, unled_since: None });
+    let limits = Limits { escalate_after: TimeDelta::minutes(2), ..Limits::default() };
+    Observed { streams: streams.collect(), facts: Some(Facts::default()), channels: Vec::new(), limits }
+}
+
+fn halted(stream: &str, code: &str, bench: &Bench) -> StreamReport {
+    let begun: DateTime<Utc> = "2026-11-20T18:00:00Z".parse().unwrap();
+    StreamReport {
+        phase: "halted".into(),
+        phase_since: begun,
+        halt_code: Some(code.into()),
+        reason: Some("the resume token was not found".into()),
+        leader: true,
+        // Once a minute, a probe fails.
+        failures: u64::try_from((bench.now - begun).num_minutes()).unwrap() + 1,
+        ..StreamReport::new(stream, "revalidation.c", "public.t")
+    }
+}
+
+fn lost(bench: &Bench) -> Observed {
+    observed(vec![halted("recommendation", "history_lost", bench)])
+}
+
+fn header(message: &Message) -> String {
+    message.body["blocks"][0]["text"]["text"].as_str().unwrap_or_default().to_owned()
+}
+
+fn said(message: &Message) -> String {
+    message.body["blocks"][0]["text"]["text"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_weekend_of_sixty_hours_with_the_token_lost_is_one_thread_with_reminders_on_schedule() {
+    let mut bench = Bench::new("").await;
+    for _ in 0..60 * 60 * 2 {
+        let seen = lost(&bench);
+        bench.turn(30, &seen).await;
+    }
+    let root = bench.only_root();
+    let replies = bench.fakes.replies(&root.ts);
+    assert_eq!(replies.len(), 14, "every four hours, within sixty");
+    assert!(replies.iter().all(|reply| reply.body["reply_broadcast"] == true && said(reply).contains("Still open")));
+    assert!((3_000..3_601).contains(&root.edits), "edited once a minute: {}", root.edits);
+    assert!(root.body.to_string().contains("met 3,6"), "{:#}", root.body);
+    assert_eq!(bench.fakes.events().len(), 1);
+    let row: (i64, i64) = bench.world.row("select count(*), max(count) from tidemark.incident").await;
+    assert_eq!(row.0, 1);
+    assert!(row.1 > 3_590, "{row:?}");
+    bench.turns(31, 4, Bench::well).await;
+    assert!(header(&bench.only_root()).starts_with('🟢'));
+    assert_eq!(bench.fakes.replies(&root.ts).len(), 15);
+}
+
+#[tokio::test]
+async fn slack_overrun_is_left_alone_for_as_long_as_it_asks() {
+    let mut bench = Bench::new("").await;
+    bench.fakes.slack(Behaviour::Overrun(30));
+    bench.turns(1, 30, lost).await;
+    assert_eq!(bench.fakes.calls().len(), 1, "one call, then thirty seconds of silence");
+    bench.fakes.slack(Behaviour::Normal);
+    bench.turns(1, 2, lost).await;
+    bench.only_root();
+    assert_eq!(bench.world.scalar::<i64>("select count(*) from tidemark.outbox where pending").await, 0);
+}
+
+#[tokio::test]
+async fn slack_away_for_ten_minutes_gets_the_current_state_and_not_the_queue_in_order() {
+    let mut bench = Bench::new("alert.repeat_interval = \"1m\"\n").await;
+    bench.turns(1, 3, lost).await;
+    let first = bench.only_root();
+    bench.fakes.slack(Behaviour::Status(500));
+    let both = |bench: &Bench| {
+        observed(vec![halted("recommendation", "history_lost", bench), halted("doctor", "dead_letter_rate", bench)])
+    };
+    bench.turns(5, 120, both).await;
+    let calls = bench.fakes.calls().len();
+    assert!(calls < 30, "{calls} calls in ten minutes");
+    // Another process goes on: what has still to be told is in Postgres.
+    bench.restarted().await;
+    bench.fakes.slack(Behaviour::Normal);
+    bench.turns(5, 14, both).await;
+    let roots = bench.fakes.roots();
+    assert_eq!(
+        roots.iter().map(header).collect::<Vec<_>>(),
+        ["🔴 recommendation: history lost", "🔴 doctor: too many events cannot be stored"]
+    );
+    let replies = bench.fakes.replies(&first.ts);
+    assert!(replies.len() <= 2, "{replies:#?}");
+    assert!(replies[0].body.to_string().contains("earlier updates could not be delivered"), "{:#}", replies[0].body);
+    // It ends while Slack is away again, and is green when Slack is back.
+    bench.fakes.slack(Behaviour::Status(503));
+    bench.turns(20, 10, Bench::well).await;
+    bench.fakes.slack(Behaviour::Normal);
+    bench.turns(61, 3, Bench::well).await;
+    assert!(bench.fakes.roots().iter().all(|root| header(root).starts_with('🟢')));
+    assert_eq!(bench.fakes.roots().len(), 2);
+}
+
+#[tokio::test]
+async fn an_incident_that_came_and_went_while_slack_was_away_is_one_green_message() {
+    let mut bench = Bench::new("").await;
+    bench.fakes.slack(Behaviour::Status(503));
+    bench.fakes.sentry(Behaviour::Status(503));
+    bench.turns(10, 3, lost).await;
+    bench.turns(31, 60, Bench::well).await;
+    bench.fakes.slack(Behaviour::Normal);
+    bench.fakes.sentry(Behaviour::Normal);
+    bench.turns(61, 2, Bench::well).await;
+    assert_eq!(header(&bench.only_root()), "🟢 recommendation: history lost – resolved");
+    assert_eq!((bench.fakes.messages().len(), bench.fakes.events().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_never_came_doubles_a_message_once_at_most_and_names_the_incident() {
+    let mut bench = Bench::new("").await;
+    bench.fakes.slack(Behaviour::TakesAndHangs);
+    bench.turns(1, 1, lost).await;
+    bench.fakes.slack(Behaviour::Normal);
+    bench.turns(2, 5, lost).await;
+    let roots = bench.fakes.roots();
+    assert!(roots.len() <= 2);
+    let ids: Vec<_> = roots.iter().map(|root| root.body["client_msg_id"].clone()).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "Slack may tell them apart as one: {ids:?}");
+    let tag: String = bench.world.scalar("select tag::text from tidemark.incident").await;
+    assert!(roots.iter().all(|root| root.body["metadata"]["event_payload"]["incident"] == tag.as_str()));
+}
+
+#[tokio::test]
+async fn a_message_that_was_deleted_is_posted_anew_once() {
+    let mut bench = Bench::new("").await;
+    bench.turns(1, 3, lost).await;
+    bench.fakes.delete_messages();
+    bench.turns(61, 5, lost).await;
+    bench.only_root();
+    bench.turns(61, 3, Bench::well).await;
+    assert!(header(&bench.only_root()).starts_with('🟢'));
+}
+
+fn with_channels(bench: &Bench, seen: Observed) -> Observed {
+    Observed { channels: bench.desk.troubles(), ..seen }
+}
+
+#[tokio::test]
+async fn a_refusal_is_shown_and_told_elsewhere_and_mended() {
+    for error in ["channel_not_found", "not_in_channel", "invalid_auth", "missing_scope"] {
+        let mut bench = Bench::new("").await;
+        bench.fakes.slack(Behaviour::Error(error));
+        bench.turns(10, 3, |bench| with_channels(bench, lost(bench))).await;
+        assert!(bench.fakes.roots().is_empty());
+        let codes: Vec<_> = bench.fakes.events().iter().map(|event| event["tags"]["code"].clone()).collect();
+        assert!(codes.contains(&"channel_failing".into()), "{error}: {codes:?}");
+        bench.fakes.slack(Behaviour::Normal);
+        bench.turns(61, 3, |bench| with_channels(bench, lost(bench))).await;
+        assert!(bench.desk.troubles().is_empty(), "{error}");
+        assert_eq!(header(&bench.fakes.roots()[0]), "🔴 recommendation: history lost");
+    }
+}
+
+#[tokio::test]
+async fn the_webhook_takes_over_from_a_bot_that_is_refused_and_tells_the_opening_and_the_end() {
+    let fakes = Fakes::start().unwrap();
+    let mut bench = Bench::over(fakes.clone(), &format!("alert.slack.webhook_url = {:?}\n", fakes.webhook_url())).await;
+    fakes.slack(Behaviour::Error("token_revoked"));
+    bench.turns(10, 200, lost).await;
+    let told = fakes.webhooked();
+    assert_eq!(told.len(), 1, "{told:#?}");
+    bench.turns(31, 3, Bench::well).await;
+    let told = fakes.webhooked();
+    assert!(told.len() == 2 && told[1]["text"].as_str().unwrap().contains("resolved"), "{told:#?}");
+}
