@@ -27,6 +27,7 @@ create table outbox (
     channel     text not null,
     pending     boolean not null,                      -- there is something this channel has not been told
     told        integer not null default 0,            -- the transition last told, by number
+    version     integer not null default 0,            -- an older state never replaces a newer one
     state       jsonb not null default '{}',           -- where the message is and what it shows
     primary key (incident_id, channel)
 );

@@ -207,6 +207,22 @@ impl Origin {
     }
 }
 
+/// What may stand after the ? of `target.url`.
+const TARGET_PARAMETERS: [&str; 12] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
 impl Settings {
     /// Reads every layer and validates the result.
     ///
@@ -230,6 +246,7 @@ impl Settings {
         let url = r.secret("target.url");
         r.check_scheme("source.uri", &uri, &["mongodb", "mongodb+srv"]);
         r.check_scheme("target.url", &url, &["postgres", "postgresql"]);
+        r.check_parameters("target.url", &url, &TARGET_PARAMETERS);
         let lease = Lease { duration: r.duration("lease.duration") };
         r.check("lease.duration", lease.duration >= Duration::from_secs(2), "must be at least 2s");
         Self {

@@ -111,7 +111,10 @@ impl Desk {
     pub fn sent(&self, tag: Uuid, channel: &'static str, note: impl FnOnce(&mut Delivery)) -> Option<Incident> {
         let mut book = self.book();
         let incident = book.incidents.iter_mut().find(|incident| incident.tag == tag)?;
-        note(incident.deliveries.entry(channel).or_default());
+        let delivery = incident.deliveries.entry(channel).or_default();
+        let version = delivery.version;
+        note(delivery);
+        delivery.version = version + 1;
         Some(incident.clone())
     }
 

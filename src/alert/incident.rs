@@ -150,6 +150,9 @@ pub struct Delivery {
     /// The transition last told.
     #[serde(skip)]
     pub told: u32,
+    /// How often this was changed.
+    #[serde(skip)]
+    pub version: u32,
     /// Where the message is: Slack's channel id and timestamp.
     pub message: Option<(String, String)>,
     /// What the message shows, as a digest.
@@ -209,7 +212,7 @@ impl Incident {
                 revision: 1,
                 last: Transition::Opened,
                 changed_at: now,
-                remind_at: now + repeat,
+                remind_at: later(now, repeat),
                 away_since: None,
             },
             deliveries: BTreeMap::new(),
@@ -316,7 +319,7 @@ impl Incident {
         self.occurrences = cause.occurrences;
         self.detail.away_since = None;
         self.detail.gap = None;
-        self.detail.remind_at = now + repeat;
+        self.detail.remind_at = later(now, repeat);
         self.turn(now, Transition::Reopened);
         self.met(now, cause);
     }
@@ -344,6 +347,11 @@ impl Incident {
             self.unsaved = true;
         }
     }
+}
+
+/// Later by a length that may be longer than time itself.
+fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+    at.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 /// How long things take.
@@ -419,8 +427,8 @@ impl Book {
             if incident.silenced || incident.acked(now).is_some() || now < incident.detail.remind_at {
                 continue;
             }
-            let on_schedule = incident.detail.remind_at + self.pace.repeat;
-            incident.detail.remind_at = if on_schedule > now { on_schedule } else { now + self.pace.repeat };
+            let on_schedule = later(incident.detail.remind_at, self.pace.repeat);
+            incident.detail.remind_at = if on_schedule > now { on_schedule } else { later(now, self.pace.repeat) };
             incident.turn(now, Transition::Reminder);
         }
     }

@@ -144,16 +144,16 @@ impl Store {
         let rows = within(DEADLINE, query.fetch_all(&self.pool)).await?;
         let mut incidents: Vec<Incident> = rows.into_iter().filter_map(Row::incident).collect();
         let sql = AssertSqlSafe(format!(
-            "select incident_id, channel, told, state from {}.outbox where incident_id = any($1)",
+            "select incident_id, channel, told, version, state from {}.outbox where incident_id = any($1)",
             self.schema
         ));
         let ids: Vec<i64> = incidents.iter().filter_map(|incident| incident.id).collect();
-        let query = sqlx::query_as::<_, (i64, String, i32, Json<Delivery>)>(sql).bind(ids);
-        for (id, channel, told, Json(state)) in within(DEADLINE, query.fetch_all(&self.pool)).await? {
+        let query = sqlx::query_as::<_, (i64, String, i32, i32, Json<Delivery>)>(sql).bind(ids);
+        for (id, channel, told, version, Json(state)) in within(DEADLINE, query.fetch_all(&self.pool)).await? {
             let known = channels.iter().find(|name| **name == channel);
             if let Some((incident, channel)) = incidents.iter_mut().find(|i| i.id == Some(id)).zip(known) {
-                let told = u32::try_from(told).unwrap_or_default();
-                incident.deliveries.insert(channel, Delivery { told, ..state });
+                let (told, version) = (told.unsigned_abs(), version.unsigned_abs());
+                incident.deliveries.insert(channel, Delivery { told, version, ..state });
             }
         }
         Ok(incidents)
@@ -201,12 +201,37 @@ impl Store {
             incident.count += known.count;
             incident.deliveries.extend(known.deliveries);
         }
-        let saved = self.write(incident).await?;
+        let saved = self.write(incident, false).await?;
         incident.id = saved.or(incident.id);
         if saved.is_some() {
             self.write_deliveries(incident).await?;
         }
         Ok(saved.is_some())
+    }
+
+    /// Leaves an incident that was kept in memory to the process that watches now: it goes on in the same thread.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers; also where that process has opened one for the same cause itself.
+    pub async fn hand_over(&self, incident: &Incident) -> Result<(), Fault> {
+        let id = self.write(incident, true).await?;
+        let mut written = incident.clone();
+        written.id = id;
+        self.write_deliveries(&written).await
+    }
+
+    /// Whether another process has left open incidents beside these.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn has_others(&self, known: &[Uuid]) -> Result<bool, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select exists (select from {}.incident where service = $1 and environment = $2 and resolved_at is null \
+             and tag <> all($3))",
+            self.schema
+        ));
+        let query = sqlx::query_scalar(sql).bind(&*self.service).bind(&*self.environment).bind(known);
+        within(DEADLINE, query.fetch_one(&self.pool)).await
     }
 
     async fn open_of(&self, key: &Key, now: DateTime<Utc>) -> Result<Option<Incident>, Fault> {
@@ -215,11 +240,11 @@ impl Store {
     }
 
     /// Who has taken it on is not written here: that is the command's to say.
-    async fn write(&self, incident: &Incident) -> Result<Option<i64>, Fault> {
+    async fn write(&self, incident: &Incident, handed_over: bool) -> Result<Option<i64>, Fault> {
         let sql = AssertSqlSafe(format!(
             "insert into {0}.incident (tag, environment, service, code, stream, severity, state, opened_at, resolved_at, \
              count, summary, detail) select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 \
-             where exists (select from {0}.watch where nonce = $13) \
+             where $14 or exists (select from {0}.watch where nonce = $13) \
              on conflict (tag) do update set severity = excluded.severity, state = excluded.state, \
              opened_at = excluded.opened_at, resolved_at = excluded.resolved_at, count = excluded.count, \
              summary = excluded.summary, detail = excluded.detail returning id",
@@ -243,27 +268,31 @@ impl Store {
             .bind(i64::try_from(incident.count).unwrap_or(i64::MAX))
             .bind(&incident.summary)
             .bind(Json(&incident.detail))
-            .bind(self.nonce);
+            .bind(self.nonce)
+            .bind(handed_over);
         within(DEADLINE, query.fetch_optional(&self.pool)).await
     }
 
     async fn write_deliveries(&self, incident: &Incident) -> Result<(), Fault> {
         let Some(id) = incident.id else { return Ok(()) };
         let sql = AssertSqlSafe(format!(
-            "insert into {}.outbox (incident_id, channel, pending, told, state) \
-             select $1, * from unnest($2::text[], $3::boolean[], $4::integer[], $5::jsonb[]) \
+            "insert into {}.outbox as o (incident_id, channel, pending, told, version, state) \
+             select $1, * from unnest($2::text[], $3::boolean[], $4::integer[], $5::integer[], $6::jsonb[]) \
              on conflict (incident_id, channel) do update set pending = excluded.pending, told = excluded.told, \
-             state = excluded.state",
+             version = excluded.version, state = excluded.state where o.version <= excluded.version",
             self.schema
         ));
-        let (mut names, mut pending, mut told, mut states) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let (mut names, mut pending) = (Vec::new(), Vec::new());
+        let (mut told, mut versions, mut states) = (Vec::new(), Vec::new(), Vec::new());
         for (channel, delivery) in &incident.deliveries {
             names.push(*channel);
             pending.push(delivery.is_pending(incident));
-            told.push(i32::try_from(delivery.told).unwrap_or(i32::MAX));
+            told.push(number(delivery.told));
+            versions.push(number(delivery.version));
             states.push(Json(delivery));
         }
-        let query = sqlx::query(sql).bind(id).bind(names).bind(pending).bind(told).bind(states);
+        let query = sqlx::query(sql).bind(id).bind(names).bind(pending).bind(told).bind(versions).bind(states);
         within(DEADLINE, query.execute(&self.pool)).await.map(drop)
     }
 

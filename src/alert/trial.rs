@@ -25,7 +25,7 @@ fn incident() -> Incident {
         silenced: false,
     };
     let now = Utc::now();
-    let mut incident = Incident::open(now, &cause, now, TimeDelta::MAX);
+    let mut incident = Incident::open(now, &cause, now, TimeDelta::days(1));
     incident.detail.title = Some("test of the alert channels".to_owned());
     incident
 }

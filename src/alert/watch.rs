@@ -135,19 +135,50 @@ impl Watch {
         self.held_at = None;
         self.store.register(&self.holder).await?;
         let held = self.store.hold(&self.holder, self.length).await?;
-        if held && self.role != Role::Watching {
-            let mut loaded = self.store.load(now, &self.desk.channels).await?;
-            let mut book = self.desk.book();
-            let remembered = if self.role == Role::Unknown { std::mem::take(&mut book.incidents) } else { Vec::new() };
-            // What was opened from memory finds its twin when it is saved.
-            loaded.retain(|l| !remembered.iter().any(|r| r.key == l.key && !r.is_resolved() && !l.is_resolved()));
-            loaded.extend(remembered);
-            book.incidents = loaded;
-            tracing::info!(open = book.incidents.iter().filter(|i| !i.is_resolved()).count(), "watching for incidents");
+        match (held, self.role) {
+            (true, Role::Watching) => self.take_in(now).await?,
+            (true, _) => self.take_over(now).await?,
+            (false, Role::Aside) => {}
+            (false, _) => self.hand_over().await,
         }
         self.role = if held { Role::Watching } else { Role::Aside };
         self.held_at = Some(now);
         Ok(())
+    }
+
+    /// Goes on from what is written down, and from what this process kept in memory while it did not know who watches.
+    async fn take_over(&self, now: DateTime<Utc>) -> Result<(), Fault> {
+        let mut loaded = self.store.load(now, &self.desk.channels).await?;
+        let mut book = self.desk.book();
+        let remembered = if self.role == Role::Unknown { std::mem::take(&mut book.incidents) } else { Vec::new() };
+        // What was opened from memory finds its twin when it is saved.
+        loaded.retain(|l| !remembered.iter().any(|r| r.key == l.key && !r.is_resolved() && !l.is_resolved()));
+        loaded.extend(remembered);
+        book.incidents = loaded;
+        tracing::info!(open = book.incidents.iter().filter(|i| !i.is_resolved()).count(), "watching for incidents");
+        Ok(())
+    }
+
+    /// Takes in what a process has left that watched from memory until just now.
+    async fn take_in(&self, now: DateTime<Utc>) -> Result<(), Fault> {
+        let known: Vec<_> = self.desk.book().incidents.iter().map(|incident| incident.tag).collect();
+        if self.store.has_others(&known).await? {
+            let mut left = self.store.load(now, &self.desk.channels).await?;
+            left.retain(|incident| !known.contains(&incident.tag));
+            self.desk.book().incidents.extend(left);
+        }
+        Ok(())
+    }
+
+    /// Another process watches now: what only this one's memory holds is left to it.
+    async fn hand_over(&self) {
+        self.desk.speak(false);
+        let remembered: Vec<_> = self.desk.book().incidents.iter().filter(|i| i.id.is_none()).cloned().collect();
+        for incident in remembered {
+            if let Err(fault) = self.store.hand_over(&incident).await {
+                tracing::warn!(code = incident.key.code.name(), "incident not handed over: {fault}");
+            }
+        }
     }
 
     async fn ask(&mut self) -> Result<Known, Fault> {
@@ -209,7 +240,8 @@ fn seen(own: StreamReport, held: Option<&Held>, answers: bool) -> Seen {
     };
     match told {
         Some(report) => Seen { report, fresh: true, unled_since },
-        None => Seen { fresh: !own.failing.is_empty() || own.halt_code.is_some() || answers, report: own, unled_since },
+        // What nobody leads is not known to be well.
+        None => Seen { fresh: !own.failing.is_empty() || own.halt_code.is_some(), report: own, unled_since },
     }
 }
 

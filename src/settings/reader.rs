@@ -201,6 +201,14 @@ impl Reader {
         self.check(key, known, &format!("must begin with {}://", schemes.join(":// or ")));
     }
 
+    /// A parameter that the library does not know would be left out, and written to its log with its value.
+    pub fn check_parameters(&mut self, key: &str, url: &Secret, known: &[&str]) {
+        let parameters = url.expose().split_once('?').map_or("", |(_, rest)| rest);
+        let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
+        let unknown = parameters.split('&').map(name).any(|name| !name.is_empty() && !known.contains(&name.as_str()));
+        self.check(key, !unknown, &format!("has a parameter after ? that is not one of {}", known.join(", ")));
+    }
+
     /// The `[[stream]]` list: each element's table, with the layer they came from.
     pub fn tables(&mut self, key: &str) -> Vec<BTreeMap<String, Value>> {
         let Some(value) = self.leaf(key) else { return Vec::new() };

@@ -2,28 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-use devstack::{Behaviour, Fakes, Message, Stack};
+use devstack::{Behaviour, Fakes, Message};
 use serde_json::Value;
 
 use crate::support::{Config, Daemon, World, run};
 
-const DOCTORS: &str = "doctorsForDB";
-const TABLE: &str = "public.doctor";
+pub const DOCTORS: &str = "doctorsForDB";
+pub const TABLE: &str = "public.doctor";
 
 /// Everything quick, told to the fakes.
-async fn world(fakes: &Fakes, extra: &str) -> World {
+pub async fn world(fakes: &Fakes, extra: &str) -> World {
     let quick = "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\n";
     World::with(Config { extra: format!("{}{quick}{extra}", fakes.config()), ..Config::default() }).await
 }
 
-async fn seed(world: &World, documents: usize) {
+pub async fn seed(world: &World, documents: usize) {
     let mut rng = fastrand::Rng::with_seed(7);
     let all: Vec<_> = (0..documents).map(|n| devstack::revalidation::doctor(&mut rng, n)).collect();
     world.collection(DOCTORS).insert_many(all).await.unwrap();
 }
 
 /// Waits until something about the fakes holds.
-async fn until(what: &str, world: &World, mut holds: impl FnMut() -> bool) {
+pub async fn until(what: &str, world: &World, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "not within a minute: {what}\n{}", world.logs());
@@ -35,16 +35,16 @@ fn header(message: &Message) -> String {
     message.body["blocks"][0]["text"]["text"].as_str().unwrap_or_default().to_owned()
 }
 
-fn is_resolved(message: &Message) -> bool {
+pub fn is_resolved(message: &Message) -> bool {
     header(message).starts_with('🟢')
 }
 
 /// The stored position becomes one that no server knows.
-async fn lose_the_position(world: &World, stream: &str) {
+pub async fn lose_the_position(world: &World, stream: &str) {
     world.execute(&format!("update tidemark.checkpoint set resume_token = '\\x00' where stream = '{stream}'")).await;
 }
 
-async fn until_incident(daemon: &Daemon, what: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+pub async fn until_incident(daemon: &Daemon, what: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let status = daemon.status().await;
@@ -126,4 +126,97 @@ async fn a_resync_is_one_message_that_fills_up_and_ends_as_its_own_completion() 
     }
     drop(daemon);
     world.until_equal(DOCTORS, TABLE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_incident_is_listed_shown_and_taken_on_and_that_is_recorded() {
+    let fakes = Fakes::start().unwrap();
+    let heartbeat = format!("alert.heartbeat.url = {:?}\nalert.heartbeat.interval = \"1s\"\n", fakes.heartbeat_url());
+    let world = world(&fakes, &format!("resync.automatic = false\n{heartbeat}")).await;
+    seed(&world, 20).await;
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    until("the heart beats", &world, || fakes.pings() > 1).await;
+    daemon.stop();
+    lose_the_position(&world, "doctor").await;
+    let before = fakes.pings();
+    let daemon = world.start();
+    let open = until_incident(&daemon, "one is open", |incidents| incidents.len() == 1).await;
+    let id = open[0]["id"].to_string();
+    until("the opening is posted", &world, || !fakes.roots().is_empty()).await;
+
+    let (code, said) = run(&world, &["incident", "list"]);
+    assert!(code == Some(0) && said.contains("history_lost") && said.contains("→"), "{said}");
+    let (code, said) = run(&world, &["incident", "show", &id, "--json"]);
+    assert!(code == Some(0) && serde_json::from_str::<Value>(&said).unwrap()["detail"]["revision"] == 1, "{said}");
+    let (code, said) = run(&world, &["incident", "ack", &id, "--by", "Mary", "--until", "1999-01-01T00:00:00Z"]);
+    assert!(code == Some(1) && said.contains("time to come"), "{said}");
+    let (code, said) = run(&world, &["incident", "ack", "999", "--by", "Mary", "--until", "4h"]);
+    assert!(code == Some(1) && said.contains("999"), "{said}");
+    let (code, said) = run(&world, &["incident", "ack", &id, "--by", "Mary", "--until", "4h"]);
+    assert_eq!(code, Some(0), "{said}");
+    until("the thread says who is on it", &world, || {
+        fakes.messages().iter().any(|message| message.body.to_string().contains("Mary is on it until"))
+    })
+    .await;
+    let open = until_incident(&daemon, "it is acknowledged", |i| i[0]["state"] == "acked").await;
+    assert_eq!(open[0]["acked_by"], "Mary");
+    let recorded: (String, String, bool) =
+        world.row("select verb, arguments->>'by', done_at is not null from tidemark.command").await;
+    assert_eq!(recorded, ("incident ack".into(), "Mary".into(), true));
+    // The stream is halted: the heart stays still, whoever is on it.
+    assert_eq!(run(&world, &["status"]).0, Some(2));
+    let pings = fakes.pings();
+    assert!(pings <= before + 1, "{pings} after {before}");
+    let (code, said) = run(&world, &["resync", "doctor", "--reason", "lost", "--execute"]);
+    assert_eq!(code, Some(0), "{said}");
+    until("the heart beats again", &world, || fakes.pings() > pings + 1).await;
+    world.until_equal(DOCTORS, TABLE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_channels_can_be_tried_and_checked() {
+    let fakes = Fakes::start().unwrap();
+    let extra = format!(
+        "alert.slack.webhook_url = {:?}\nalert.heartbeat.url = {:?}\n",
+        fakes.webhook_url(),
+        fakes.heartbeat_url()
+    );
+    let world = world(&fakes, &extra).await;
+    let (code, said) = run(&world, &["alert", "test"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), 4, "{said}");
+    let roots = fakes.roots();
+    assert!(roots.len() == 1 && is_resolved(&roots[0]) && header(&roots[0]).contains("test of the alert channels"));
+    assert_eq!((fakes.replies(&roots[0].ts).len(), fakes.webhooked().len()), (1, 2));
+    assert_eq!((fakes.events().len(), fakes.pings()), (1, 1));
+    let (_, said) = run(&world, &["check"]);
+    assert!(said.contains("the token is good and the channel is there"), "{said}");
+    assert_eq!(fakes.messages().len(), 2, "check sends nothing");
+    fakes.slack(Behaviour::Error("invalid_auth"));
+    let (code, said) = run(&world, &["alert", "test"]);
+    assert!(code == Some(1) && said.contains("FAILED slack") && said.contains("invalid_auth"), "{said}");
+    let (code, said) = run(&world, &["check"]);
+    assert!(code == Some(1) && said.contains("bot token is not valid"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slack_and_sentry_that_never_answer_delay_neither_the_start_nor_the_end_nor_the_data() {
+    let fakes = Fakes::start().unwrap();
+    fakes.slack(Behaviour::Hangs);
+    fakes.sentry(Behaviour::Hangs);
+    let world = world(&fakes, "").await;
+    seed(&world, 50).await;
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    lose_the_position(&world, "recommendation").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    daemon.stop();
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.collection(DOCTORS).delete_one(mongodb::bson::doc! { "_id": "1000007" }).await.unwrap();
+    world.until_equal(DOCTORS, TABLE).await;
+    let (code, took) = daemon.stop();
+    assert!(code == Some(0) && took < Duration::from_secs(5), "{took:?}");
 }
