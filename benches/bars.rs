@@ -13,6 +13,8 @@
     reason = "a bench: an error ends it, its output is its purpose"
 )]
 
+#[path = "bars/alerts.rs"]
+mod alerts;
 #[path = "bars/daemon.rs"]
 mod daemon;
 #[path = "bars/load.rs"]
@@ -86,6 +88,9 @@ async fn main() {
     }
     if plan.wants("growth") {
         bars.push(growth(&bench, 300_000).await);
+    }
+    if plan.wants("alerts") {
+        bars.push(alerts::bar(&bench, plan.events, plan.rounds).await);
     }
     table::print(&bars);
     if let Some(file) = plan.json {

@@ -1,6 +1,7 @@
 //! The command line: parses, runs, prints, and turns what came of it into an exit code.
 
 mod incident;
+mod letter;
 mod repair;
 mod tables;
 
@@ -60,6 +61,8 @@ enum Command {
     Compare(repair::CompareArgs),
     /// The stored position: show it, list retired ones, move it back
     Checkpoint(repair::CheckpointArgs),
+    /// Events set aside: list, show, retry, discard
+    DeadLetter(letter::LetterArgs),
     /// Open and past incidents; take one on
     Incident(incident::IncidentArgs),
     /// Try the alert channels
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
             Command::Resync(args) => repair::resync(&settings, args).await,
             Command::Compare(args) => repair::compare(&settings, &args).await,
             Command::Checkpoint(args) => repair::checkpoint(&settings, args).await,
+            Command::DeadLetter(args) => letter::letter(&settings, args).await,
             Command::Incident(args) => incident::incident(&settings, args).await,
             Command::Alert(args) => incident::alert(&settings, &args).await,
             Command::Healthcheck => match ops::healthcheck::healthcheck(&settings).await {

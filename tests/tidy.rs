@@ -182,6 +182,24 @@ fn every_code_has_its_section_in_the_runbook() {
 }
 
 #[test]
+fn the_runbooks_table_says_what_the_rules_do() {
+    use tidemark::alert::rules::{Lasts, RULES, Scope};
+    let runbook = read("docs/runbook.md");
+    for rule in RULES {
+        let opens = if rule.lasts == Lasts::AtOnce { "at once" } else { "escalated" };
+        let of = match rule.scope {
+            Scope::Stream => "stream",
+            Scope::End => "end",
+            Scope::Process => "process",
+        };
+        let deeper: Vec<String> = rule.silenced_by.iter().map(|code| format!("`{code}`")).collect();
+        let deeper = if deeper.is_empty() { "–".to_owned() } else { deeper.join(", ") };
+        let row = format!("| `{}` | {} | {opens} | {of} | {deeper} |", rule.code, rule.severity.name());
+        assert!(runbook.contains(&row), "docs/runbook.md lacks the row\n{row}");
+    }
+}
+
+#[test]
 fn every_metric_and_command_stands_in_the_reference() {
     let reference = read("docs/reference.md");
     let board = tidemark::status::Board::new("s", "e", &[("doctor".into(), "db.c".into(), "public.t".into())]);
@@ -196,7 +214,9 @@ fn every_metric_and_command_stands_in_the_reference() {
         let stands = [format!("`{name}`"), format!("`{name}{{")].iter().any(|form| reference.contains(form));
         assert!(stands, "metric {name} is not in docs/reference.md");
     }
-    for command in ["run", "check", "migrate", "status", "healthcheck"] {
+    let commands =
+        ["run", "check", "migrate", "status", "resync", "compare", "checkpoint", "incident", "alert", "healthcheck"];
+    for command in commands {
         assert!(reference.contains(&format!("| `{command}")), "command {command} is not in docs/reference.md");
     }
 }

@@ -36,18 +36,25 @@ pub struct Run {
 const TABLE: &str = "public.doctor";
 
 impl Bench {
+    /// The defaults, but for three typed columns as the figures in docs/performance.md have.
     pub async fn world(&self, name: &str) -> World {
+        let streams = format!(
+            "[[stream]]\nname = \"doctor\"\ncollection = {COLLECTION:?}\ntable = \"doctor\"\ncolumn = [\n\
+             {{ name = \"last_name\", field = \"doctorLastName\", type = \"text\" }},\n\
+             {{ name = \"doctor_status\", field = \"doctorStatus\", type = \"text\" }},\n\
+             {{ name = \"submission_date\", field = \"submissionDate\", type = \"date\" }},\n]\n"
+        );
+        self.world_of(name, &streams).await
+    }
+
+    pub async fn world_of(&self, name: &str, streams: &str) -> World {
         let name = devstack::unique(name);
         let database = self.postgres.database().await.unwrap();
         let config = std::env::temp_dir().join(format!("tidemark-bench-{name}.toml"));
         let (uri, url) = (self.mongo.uri(), self.postgres.url(&database));
-        // The defaults, but for addresses, and three typed columns as the figures in docs/performance.md have.
         let text = format!(
-            "source.uri = {uri:?}\nsource.database = {name:?}\ntarget.url = {url:?}\nstatus.listen = \"127.0.0.1:0\"\nlog.format = \"json\"\n\
-             [[stream]]\nname = \"doctor\"\ncollection = {COLLECTION:?}\ntable = \"doctor\"\ncolumn = [\n\
-             {{ name = \"last_name\", field = \"doctorLastName\", type = \"text\" }},\n\
-             {{ name = \"doctor_status\", field = \"doctorStatus\", type = \"text\" }},\n\
-             {{ name = \"submission_date\", field = \"submissionDate\", type = \"date\" }},\n]\n"
+            "source.uri = {uri:?}\nsource.database = {name:?}\ntarget.url = {url:?}\nstatus.listen = \"127.0.0.1:0\"\n\
+             log.format = \"json\"\n{streams}"
         );
         std::fs::write(&config, text).unwrap();
         World { source: self.mongo.client().await.unwrap().database(&name), target_url: url, config }
@@ -55,6 +62,13 @@ impl Bench {
 }
 
 impl World {
+    /// The same with more configuration, put before the sections.
+    pub fn with(&self, extra: &str) -> Self {
+        let config = std::env::temp_dir().join(format!("tidemark-bench-{}.toml", devstack::unique("with")));
+        std::fs::write(&config, format!("{extra}{}", std::fs::read_to_string(&self.config).unwrap())).unwrap();
+        Self { source: self.source.clone(), target_url: self.target_url.clone(), config }
+    }
+
     pub async fn pg(&self) -> PgConnection {
         PgConnection::connect(&self.target_url).await.unwrap()
     }
@@ -175,6 +189,12 @@ impl World {
     }
 }
 
+/// One for the process: making one reads every certificate of the machine.
+fn client() -> &'static reqwest::Client {
+    static CLIENT: std::sync::OnceLock<reqwest::Client> = std::sync::OnceLock::new();
+    CLIENT.get_or_init(tidemark::http::client)
+}
+
 pub struct Running {
     child: Child,
     address: String,
@@ -182,14 +202,7 @@ pub struct Running {
 
 impl Running {
     async fn get(&self, path: &str) -> String {
-        tidemark::http::client()
-            .get(format!("http://{}{path}", self.address))
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap()
+        client().get(format!("http://{}{path}", self.address)).send().await.unwrap().text().await.unwrap()
     }
 
     async fn stream(&self) -> serde_json::Value {

@@ -29,6 +29,8 @@ pub struct Work {
     pub trust_hashes: bool,
     pub deletes: Deletes,
     pub dead: Vec<DeadLetter>,
+    /// A dead letter that this work resolves.
+    pub resolves: Option<i64>,
     /// The position after this work; `None` leaves the stored one.
     pub position: Option<Position>,
     pub walk: Option<Walk>,
@@ -160,6 +162,7 @@ impl Scribe<'_> {
             }
         }
         self.set_aside(connection, &dead).await?;
+        self.resolve(connection, work.resolves).await?;
         if let Some(walk) = &work.walk {
             self.advance_walk(connection, walk, &done).await?;
         }
@@ -275,6 +278,16 @@ impl Scribe<'_> {
 
     async fn plain(&self, connection: &mut PgConnection, statement: &'static str) -> Result<(), Fault> {
         within(self.target.deadline(), sqlx::query(statement).execute(connection)).await.map(drop)
+    }
+
+    async fn resolve(&self, connection: &mut PgConnection, letter: Option<i64>) -> Result<(), Fault> {
+        let Some(letter) = letter else { return Ok(()) };
+        let sql = format!(
+            "update {}.dead_letter set resolved_at = now(), resolution = 'retried' where id = $1 and resolved_at is null",
+            self.state_schema
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(letter);
+        within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 
     async fn set_aside(&self, connection: &mut PgConnection, dead: &[DeadLetter]) -> Result<(), Fault> {

@@ -58,6 +58,17 @@ impl Writer {
         Ok(done)
     }
 
+    /// Commits a piece of work if all of it can be stored; nothing is set aside.
+    ///
+    /// # Errors
+    /// A row is refused; else as [`Writer::apply`].
+    pub async fn apply_whole(&mut self, work: &Work) -> Result<Applied, Fault> {
+        match self.resolve().await? {
+            Some(done) => Ok(done),
+            None => self.transact(work, Road::Upsert).await,
+        }
+    }
+
     /// COPY gives way to the upsert where rows are there already, that to bisection where one cannot be stored.
     async fn attempt(&mut self, work: &Work) -> Result<Applied, Fault> {
         self.no_copy_for = self.no_copy_for.saturating_sub(1);

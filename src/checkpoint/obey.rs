@@ -19,6 +19,10 @@ pub enum Act<'a> {
     Approve { id: i64 },
     /// Go on from another position; the present one is archived.
     Rewind { to: &'a Position },
+    /// Give dead letters up.
+    Discard { ids: &'a [i64] },
+    /// Nothing more: it is done already, with this result.
+    Done(String),
     /// Nothing, for this reason.
     Refuse(String),
 }
@@ -51,6 +55,11 @@ impl Checkpoints {
                 fence.advance(&mut transaction, &self.target, Some(to)).await?;
                 format!("goes on from {}", to.cluster_time.at().format("%Y-%m-%dT%H:%M:%SZ"))
             }
+            Act::Discard { ids } => {
+                let discarded = self.discard(&mut transaction, lease.stream(), ids).await?;
+                format!("{discarded} discarded")
+            }
+            Act::Done(result) => result.clone(),
             Act::Refuse(why) => format!("refused: {why}"),
         };
         self.finish_command(&mut transaction, command, &result).await?;

@@ -25,13 +25,13 @@ pub(super) struct ResyncArgs {
 }
 
 #[derive(Debug, Args)]
-struct Act {
+pub(super) struct Act {
     /// Do it; without this, only say what would be done
     #[arg(long)]
-    execute: bool,
+    pub execute: bool,
     /// Print the report as JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -217,7 +217,7 @@ pub(super) async fn compare(settings: &Settings, args: &CompareArgs) -> u8 {
 }
 
 /// A report, for a script or for a person.
-fn show<T: Serialize + ?Sized>(json: bool, report: &T, table: impl FnOnce(&T) -> String) {
+pub(super) fn show<T: Serialize + ?Sized>(json: bool, report: &T, table: impl FnOnce(&T) -> String) {
     if json {
         print_json(report);
     } else {
@@ -226,12 +226,12 @@ fn show<T: Serialize + ?Sized>(json: bool, report: &T, table: impl FnOnce(&T) ->
 }
 
 /// A preview changes nothing, and says how to go on.
-fn only_shown() -> u8 {
+pub(super) fn only_shown() -> u8 {
     complain("nothing was changed; add --execute to do it");
     0
 }
 
-fn answer(asked: &Asked, json: bool) -> u8 {
+pub(super) fn answer(asked: &Asked, json: bool) -> u8 {
     if json {
         print_json(asked);
     } else {

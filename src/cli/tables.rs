@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::checkpoint::Retired;
+use crate::checkpoint::{Letter, Retired};
 use crate::ops::checkpoint::{Rewind, Shown};
 use crate::ops::compare::Compared;
 use crate::ops::resync::{Listed, Preview};
@@ -177,6 +177,20 @@ pub fn incidents(list: &[IncidentReport]) -> String {
         if let Some(action) = incident.action.as_ref().filter(|_| incident.resolved_at.is_none()) {
             let _ = writeln!(out, "{:>5} → {action}", "");
         }
+    }
+    out
+}
+
+pub fn letters(list: &[Letter]) -> String {
+    let mut out = format!(
+        "{:>6} {:<16} {:<10} {:<26} {:<20} {:<10} ERROR\n",
+        "ID", "STREAM", "OPERATION", "DOCUMENT", "AT", "RESOLVED"
+    );
+    for Letter { id, stream, document_id, operation, error, at, resolution, .. } in list {
+        let document = document_id.as_deref().unwrap_or("?");
+        let at = at.format("%Y-%m-%dT%H:%M:%SZ");
+        let resolution = resolution.as_deref().unwrap_or("-");
+        let _ = writeln!(out, "{id:>6} {stream:<16} {operation:<10} {document:<26} {at:<20} {resolution:<10} {error}");
     }
     out
 }

@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod compare;
 pub mod healthcheck;
 pub mod incident;
+pub mod letter;
 pub mod migrate;
 pub mod request;
 pub mod resync;

@@ -7,6 +7,7 @@
 mod applier;
 mod heal;
 mod job;
+mod letters;
 mod obey;
 mod phase;
 mod prepare;

@@ -2,7 +2,8 @@
 
 use super::Context;
 use super::heal::{blind_from, position_now};
-use crate::checkpoint::{Act, Beginning, Command, Lease, Start, Stored};
+use super::letters;
+use crate::checkpoint::{Act, Beginning, Command, Lease, Letters, Start, Stored};
 use crate::error::Fault;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
@@ -51,8 +52,24 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
                 Err(why) => act(Act::Refuse(why)).await,
             }
         }
+        "dead_letter_retry" => {
+            let mut letters = Vec::new();
+            for id in ids(command) {
+                let found = context.checkpoints.letters(&Letters::One(id)).await?.into_iter();
+                letters.extend(found.filter(|letter| letter.stream == lease.stream() && letter.resolved_at.is_none()));
+            }
+            let result = letters::retry(context, lease, &letters).await?;
+            act(Act::Done(result)).await
+        }
+        "dead_letter_discard" => act(Act::Discard { ids: &ids(command) }).await,
         other => act(Act::Refuse(format!("{other} is not known to this release"))).await,
     }
+}
+
+/// The dead letters a request names.
+fn ids(command: &Command) -> Vec<i64> {
+    let named = command.arguments.get("ids").and_then(serde_json::Value::as_array);
+    named.into_iter().flatten().filter_map(serde_json::Value::as_i64).collect()
 }
 
 /// A resync somebody asked for: from the stored position, if it can be used, since then nothing was missed after it.

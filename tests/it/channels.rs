@@ -69,10 +69,6 @@ impl Bench {
         }
     }
 
-    fn well(&self) -> Observed {
-        observed(Vec::new())
-    }
-
     fn only_root(&self) -> Message {
         let roots = self.fakes.roots();
         assert_eq!(roots.len(), 1, "{roots:#?}");
@@ -84,6 +80,10 @@ fn observed(streams: Vec<StreamReport>) -> Observed {
     let streams = streams.into_iter().map(|report| Seen { report, fresh: true, unled_since: None });
     let limits = Limits { escalate_after: TimeDelta::minutes(2), ..Limits::default() };
     Observed { streams: streams.collect(), facts: Some(Facts::default()), channels: Vec::new(), limits }
+}
+
+fn well(_: &Bench) -> Observed {
+    observed(Vec::new())
 }
 
 fn halted(stream: &str, code: &str, bench: &Bench) -> StreamReport {
@@ -129,7 +129,7 @@ async fn a_weekend_of_sixty_hours_with_the_token_lost_is_one_thread_with_reminde
     let row: (i64, i64) = bench.world.row("select count(*), max(count) from tidemark.incident").await;
     assert_eq!(row.0, 1);
     assert!(row.1 > 3_590, "{row:?}");
-    bench.turns(31, 4, Bench::well).await;
+    bench.turns(31, 4, well).await;
     assert!(header(&bench.only_root()).starts_with('🟢'));
     assert_eq!(bench.fakes.replies(&root.ts).len(), 15);
 }
@@ -172,9 +172,9 @@ async fn slack_away_for_ten_minutes_gets_the_current_state_and_not_the_queue_in_
     assert!(replies[0].body.to_string().contains("earlier updates could not be delivered"), "{:#}", replies[0].body);
     // It ends while Slack is away again, and is green when Slack is back.
     bench.fakes.slack(Behaviour::Status(503));
-    bench.turns(20, 10, Bench::well).await;
+    bench.turns(20, 10, well).await;
     bench.fakes.slack(Behaviour::Normal);
-    bench.turns(61, 3, Bench::well).await;
+    bench.turns(61, 3, well).await;
     assert!(bench.fakes.roots().iter().all(|root| header(root).starts_with('🟢')));
     assert_eq!(bench.fakes.roots().len(), 2);
 }
@@ -185,10 +185,10 @@ async fn an_incident_that_came_and_went_while_slack_was_away_is_one_green_messag
     bench.fakes.slack(Behaviour::Status(503));
     bench.fakes.sentry(Behaviour::Status(503));
     bench.turns(10, 3, lost).await;
-    bench.turns(31, 60, Bench::well).await;
+    bench.turns(31, 60, well).await;
     bench.fakes.slack(Behaviour::Normal);
     bench.fakes.sentry(Behaviour::Normal);
-    bench.turns(61, 2, Bench::well).await;
+    bench.turns(61, 2, well).await;
     assert_eq!(header(&bench.only_root()), "🟢 recommendation: history lost – resolved");
     assert_eq!((bench.fakes.messages().len(), bench.fakes.events().len()), (1, 1));
 }
@@ -215,7 +215,7 @@ async fn a_message_that_was_deleted_is_posted_anew_once() {
     bench.fakes.delete_messages();
     bench.turns(61, 5, lost).await;
     bench.only_root();
-    bench.turns(61, 3, Bench::well).await;
+    bench.turns(61, 3, well).await;
     assert!(header(&bench.only_root()).starts_with('🟢'));
 }
 
@@ -247,7 +247,7 @@ async fn the_webhook_takes_over_from_a_bot_that_is_refused_and_tells_the_opening
     bench.turns(10, 200, lost).await;
     let told = fakes.webhooked();
     assert_eq!(told.len(), 1, "{told:#?}");
-    bench.turns(31, 3, Bench::well).await;
+    bench.turns(31, 3, well).await;
     let told = fakes.webhooked();
     assert!(told.len() == 2 && told[1]["text"].as_str().unwrap().contains("resolved"), "{told:#?}");
 }

@@ -17,6 +17,7 @@ mod documentdb;
 mod fencing;
 mod following;
 mod killing;
+mod letters;
 mod one_thread;
 mod positions;
 mod replay;

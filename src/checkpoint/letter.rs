@@ -1,0 +1,75 @@
+//! Dead letters as they lie in Postgres: listed, looked at, resolved.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::Checkpoints;
+use crate::error::Fault;
+use crate::postgres::within;
+
+/// One event that was set aside.
+#[derive(Debug, Clone, FromRow, Serialize)]
+pub struct Letter {
+    pub id: i64,
+    pub stream: String,
+    pub document_id: Option<String>,
+    pub operation: String,
+    /// Raw BSON, whole.
+    #[serde(skip)]
+    pub event: Vec<u8>,
+    pub code: String,
+    pub error: String,
+    pub at: DateTime<Utc>,
+    pub resolved_at: Option<DateTime<Utc>>,
+    /// `retried` or `discarded`.
+    pub resolution: Option<String>,
+}
+
+const COLUMNS: &str = "id, stream, document_id, operation, event, code, error, at, resolved_at, resolution";
+
+/// Which dead letters are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Letters {
+    One(i64),
+    /// All of a stream that are not resolved; at most so many.
+    Open {
+        stream: String,
+        limit: i64,
+    },
+    /// The latest, resolved ones too.
+    Latest {
+        limit: i64,
+    },
+}
+
+impl Checkpoints {
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn letters(&self, which: &Letters) -> Result<Vec<Letter>, Fault> {
+        let (condition, number, stream) = match which {
+            Letters::One(id) => ("id = $1", *id, ""),
+            Letters::Open { stream, limit } => {
+                ("stream = $2 and resolved_at is null order by id limit $1", *limit, stream.as_str())
+            }
+            Letters::Latest { limit } => ("$2 = '' order by resolved_at is not null, id desc limit $1", *limit, ""),
+        };
+        // Each form names both parameters, so that one statement's shape does for all.
+        let sql =
+            format!("select {COLUMNS} from {}.dead_letter where $2::text is not null and {condition}", self.schema());
+        let query = sqlx::query_as(AssertSqlSafe(sql)).bind(number).bind(stream);
+        within(self.target.deadline(), query.fetch_all(&self.pool)).await
+    }
+
+    /// Gives letters up for good, in the caller's transaction. They stay in the table.
+    pub(super) async fn discard(&self, connection: &mut PgConnection, stream: &str, ids: &[i64]) -> Result<u64, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.dead_letter set resolved_at = now(), resolution = 'discarded' \
+             where stream = $1 and id = any($2) and resolved_at is null",
+            self.schema()
+        ));
+        let query = sqlx::query(sql).bind(stream).bind(ids);
+        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+    }
+}

@@ -1,0 +1,104 @@
+//! The commands about events set aside.
+
+use clap::{Args, Subcommand};
+
+use super::repair::{Act, answer, only_shown, show};
+use super::{ends, exit, failed, tables};
+use crate::checkpoint::{Letter, Letters};
+use crate::error::Fault;
+use crate::ops::letter::{self, LISTED};
+use crate::ops::request::ask;
+use crate::settings::Settings;
+
+#[derive(Debug, Args)]
+pub(super) struct LetterArgs {
+    #[command(subcommand)]
+    verb: LetterVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum LetterVerb {
+    /// Events set aside: those not resolved first
+    List {
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// One of them; its content only if asked for
+    Show {
+        id: i64,
+        /// Print the event itself, as canonical Extended JSON: it holds a document's content
+        #[arg(long)]
+        event: bool,
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write its document as it is now, once the mapping or the table is mended
+    Retry(Which),
+    /// Give it up for good; it stays in the table
+    Discard(Which),
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// One dead letter
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    id: Option<i64>,
+    /// All of a stream that are not resolved
+    #[arg(long, value_name = "STREAM")]
+    all: Option<String>,
+    /// Why; recorded with who and when
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    act: Act,
+}
+
+pub(super) async fn letter(settings: &Settings, args: LetterArgs) -> u8 {
+    let done = match args.verb {
+        LetterVerb::List { json } => list(settings, json).await,
+        LetterVerb::Show { id, event, json } => look(settings, id, event, json).await,
+        LetterVerb::Retry(which) => about(settings, "dead_letter_retry", &which).await,
+        LetterVerb::Discard(which) => about(settings, "dead_letter_discard", &which).await,
+    };
+    done.unwrap_or_else(|fault| failed(&fault))
+}
+
+async fn list(settings: &Settings, json: bool) -> Result<u8, Fault> {
+    let (_, checkpoints) = ends(settings)?;
+    let letters = checkpoints.letters(&Letters::Latest { limit: LISTED }).await?;
+    show(json, letters.as_slice(), tables::letters);
+    Ok(0)
+}
+
+async fn look(settings: &Settings, id: i64, event: bool, json: bool) -> Result<u8, Fault> {
+    let (_, checkpoints) = ends(settings)?;
+    let shown = letter::show(&checkpoints, id, event).await?;
+    show(json, &shown, tables::fields);
+    Ok(0)
+}
+
+async fn about(settings: &Settings, verb: &str, which: &Which) -> Result<u8, Fault> {
+    let (_, checkpoints) = ends(settings)?;
+    let letters: Vec<Letter> = match (which.id, &which.all) {
+        (Some(id), _) => vec![letter::open(&checkpoints, id).await?],
+        (None, stream) => {
+            let stream = crate::ops::resync::stream(settings, stream.as_deref().unwrap_or_default())?.name.clone();
+            checkpoints.letters(&Letters::Open { stream, limit: LISTED }).await?
+        }
+    };
+    let Some(stream) = letters.first().map(|letter| letter.stream.clone()) else {
+        super::print("there is none that is not resolved\n");
+        return Ok(0);
+    };
+    if !which.act.execute {
+        show(which.act.json, letters.as_slice(), tables::letters);
+        return Ok(only_shown());
+    }
+    let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
+    let asked = ask(&checkpoints, verb, &stream, &serde_json::json!({ "ids": ids }), &which.reason).await?;
+    let code = answer(&asked, which.act.json);
+    let refused = asked.result.is_some_and(|result| result.contains("still refused"));
+    Ok(if refused { exit::FAILED } else { code })
+}

@@ -1,0 +1,85 @@
+//! Dead letters tried again: not the event as it was, but its document as it is now, so that nothing goes back in time.
+
+use super::Context;
+use crate::apply::{Drift, Rows, Work, Writer};
+use crate::checkpoint::{Lease, Letter};
+use crate::error::{Class, Code, Fault};
+use crate::model::bson::{Doc, Malformed, Value};
+use crate::model::event::Event;
+use crate::model::value::encode_id;
+
+/// Writes what can be written now, each letter in a transaction of its own that also marks it as resolved. Says how
+/// many were, and why the first that was not.
+///
+/// # Errors
+/// Fenced, or whatever either end answers; what was resolved by then stays resolved.
+pub async fn retry(context: &Context, lease: &Lease, letters: &[Letter]) -> Result<String, Fault> {
+    let mut writer = Writer::new(
+        context.target.clone(),
+        context.checkpoints.clone(),
+        lease.clone(),
+        context.mapping.columns().to_vec(),
+        context.statements.clone(),
+        context.settings.record,
+    );
+    let (mut resolved, mut refused, mut why) = (0, 0, None);
+    for letter in letters {
+        let written = match work(context, letter).await? {
+            Ok(work) => writer.apply_whole(&work).await,
+            Err(error) => Err(Fault::new(Class::Record, Code::DeadLetters, error, "")),
+        };
+        match written {
+            Ok(_) => resolved += 1,
+            Err(fault) if fault.class == Class::Record => {
+                refused += 1;
+                why.get_or_insert_with(|| format!("letter {}: {fault}", letter.id));
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(match why {
+        None => format!("{resolved} written"),
+        Some(why) => format!("{resolved} written, {refused} still refused: {why}"),
+    })
+}
+
+/// The letter's document as it is now, or its deletion.
+async fn work(context: &Context, letter: &Letter) -> Result<Result<Work, String>, Fault> {
+    let raw_id = match document_id(letter) {
+        Ok(raw_id) => raw_id,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let mut id = Vec::new();
+    if let Err(error) = encode_id(raw_id, &mut id) {
+        return Ok(Err(error.to_string()));
+    }
+    let id = String::from_utf8_lossy(&id).into_owned();
+    // A time taken before the read, so that a newer event always wins over what is read here.
+    let before = context.source.now().await?;
+    let mut work = Work { resolves: Some(letter.id), ..Work::default() };
+    let (mut rows, mut drift) = (Rows::default(), Drift::default());
+    let mut documents = context.source.lookup(&context.config.collection, &[raw_id], before).await?;
+    while let Some(reply) = documents.next().await? {
+        for bytes in reply.items() {
+            let encoded = Doc::new(bytes)
+                .and_then(|document| context.mapping.encode(&id, document, before, 0, &mut rows, &mut drift));
+            if let Err(error) = encoded {
+                return Ok(Err(error.to_string()));
+            }
+        }
+    }
+    if rows.is_empty() {
+        work.deletes.push(id, before);
+    }
+    work.rows = rows;
+    Ok(Ok(work))
+}
+
+/// The key of the document, from the event, or from the document a walk read.
+fn document_id(letter: &Letter) -> Result<Value<'_>, Malformed> {
+    let missing = Malformed("no key can be read from it: it can only be discarded");
+    if letter.operation == "snapshot" {
+        return Doc::new(&letter.event)?.get("_id")?.ok_or(missing);
+    }
+    Event::parse(&letter.event)?.id.ok_or(missing)
+}
