@@ -202,7 +202,8 @@ fn the_runbooks_table_says_what_the_rules_do() {
 #[test]
 fn every_metric_and_command_stands_in_the_reference() {
     let reference = read("docs/reference.md");
-    let board = tidemark::status::Board::new("s", "e", &[("doctor".into(), "db.c".into(), "public.t".into())]);
+    let board =
+        tidemark::status::Board::new("s", "e", &[("doctor".into(), "db.c".into(), "public.t".into())], Vec::new());
     let text = board.metrics_text();
     let names: Vec<&str> = text
         .lines()

@@ -145,8 +145,9 @@ impl Desk {
     /// Shows the incidents and the channels to whoever looks at the status.
     pub fn show(&self, now: DateTime<Utc>) {
         let book = self.book();
-        let open: Vec<IncidentReport> =
-            book.incidents.iter().filter(|i| !i.is_resolved()).map(|incident| report(incident, now)).collect();
+        let mut open: Vec<&Incident> = book.incidents.iter().filter(|incident| !incident.is_resolved()).collect();
+        open.sort_by_key(|incident| (std::cmp::Reverse(incident.severity), incident.opened_at));
+        let open: Vec<IncidentReport> = open.into_iter().map(|incident| report(incident, now)).collect();
         let pending = |channel: &str| {
             let waiting = book.incidents.iter().filter(|i| i.deliveries.get(channel).is_some_and(|d| d.is_pending(i)));
             waiting.count()

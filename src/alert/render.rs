@@ -3,12 +3,13 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::incident::{Gap, Incident, Progress, Severity, Transition};
 use super::rules;
+use crate::model::words::{length, thousands};
 
 /// Slack's limits, in characters: a header, a section, and what a line of notification can show.
 const HEADER_MAX: usize = 150;
@@ -52,7 +53,7 @@ pub fn reply(voice: &Voice, incident: &Incident, skipped: u32, now: DateTime<Utc
         },
         Transition::Reminder => format!(
             "Still open after {} and nobody is on it. {} `tidemark incident ack {} --by NAME --until TIME`",
-            duration(now - incident.opened_at),
+            length(now - incident.opened_at),
             incident.detail.action.as_deref().unwrap_or("Nothing to do but know."),
             number(incident),
         ),
@@ -114,7 +115,7 @@ fn resolved_lines(incident: &Incident) -> String {
 /// How long it lasted, and what was missed meanwhile.
 fn ending(incident: &Incident) -> String {
     let until = incident.resolved_at.unwrap_or(incident.detail.changed_at);
-    let lasted = duration(until - incident.detail.since.min(incident.opened_at));
+    let lasted = length(until - incident.detail.since.min(incident.opened_at));
     let mut text = format!("It lasted {lasted}, until {}.", time(until));
     if let Some(gap) = &incident.detail.gap {
         let _ = write!(text, "\n{}", gap_report(gap));
@@ -153,7 +154,7 @@ fn filling(progress: &Progress, now: DateTime<Utc>) -> String {
         let _ = write!(text, " · {} deleted", thousands(progress.rows_deleted));
     }
     if let Some(eta) = progress.eta_at.filter(|eta| *eta > now) {
-        let _ = write!(text, " · {} left", duration(eta - now));
+        let _ = write!(text, " · {} left", length(eta - now));
     }
     text
 }
@@ -230,28 +231,4 @@ fn cut(text: &str, characters: usize) -> String {
     let mut short: String = text.chars().take(characters - 1).collect();
     short.push('…');
     short
-}
-
-/// `2 d 4 h`, `3 h 20 min`, `12 min`, `40 s`.
-pub fn duration(length: TimeDelta) -> String {
-    let seconds = length.num_seconds().max(0);
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => format!("{minutes} min"),
-        (0, hours, minutes) => format!("{hours} h {minutes} min"),
-        (days, hours, _) => format!("{days} d {hours} h"),
-    }
-}
-
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }

@@ -241,21 +241,29 @@ impl Store {
 
     /// Who has taken it on is not written here: that is the command's to say.
     async fn write(&self, incident: &Incident, handed_over: bool) -> Result<Option<i64>, Fault> {
-        let sql = AssertSqlSafe(format!(
-            "insert into {0}.incident (tag, environment, service, code, stream, severity, state, opened_at, resolved_at, \
-             count, summary, detail) select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 \
-             where $14 or exists (select from {0}.watch where nonce = $13) \
-             on conflict (tag) do update set severity = excluded.severity, state = excluded.state, \
-             opened_at = excluded.opened_at, resolved_at = excluded.resolved_at, count = excluded.count, \
-             summary = excluded.summary, detail = excluded.detail returning id",
-            self.schema
-        ));
+        let mine = "$14 or exists (select from {0}.watch where nonce = $13)".replace("{0}", &self.schema);
+        // An insert that turns into an update would use up a number each time.
+        let sql = if incident.id.is_some() {
+            format!(
+                "update {}.incident set environment = $2, service = $3, code = $4, stream = $5, severity = $6, \
+                 state = $7, opened_at = $8, resolved_at = $9, count = $10, summary = $11, detail = $12 \
+                 where tag = $1 and ({mine}) returning id",
+                self.schema
+            )
+        } else {
+            format!(
+                "insert into {}.incident (tag, environment, service, code, stream, severity, state, opened_at, \
+                 resolved_at, count, summary, detail) select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 \
+                 where {mine} on conflict (tag) do nothing returning id",
+                self.schema
+            )
+        };
         let state = match incident.state {
             State::Open => "open",
             State::Resolving => "resolving",
             State::Resolved => "resolved",
         };
-        let query = sqlx::query_scalar(sql)
+        let query = sqlx::query_scalar(AssertSqlSafe(sql))
             .bind(incident.tag)
             .bind(&*self.environment)
             .bind(&*self.service)

@@ -7,3 +7,4 @@ pub mod namespace;
 pub mod position;
 pub mod reason;
 pub mod value;
+pub mod words;

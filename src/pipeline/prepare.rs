@@ -279,7 +279,7 @@ impl Preparer {
                 Class::Halt,
                 Code::SourceDropped,
                 format!("{namespace} was dropped or renamed ({name} event)"),
-                "the table is untouched; restore the collection, then have the stream begin anew",
+                "the table is untouched; once the collection is there again, the stream goes on by itself with a resync",
             ),
         }
     }

@@ -5,9 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Utc;
+use tokio::sync::Semaphore;
 
+use super::http::pages;
 use super::metrics::Metrics;
 use super::notices::Told;
+use super::page::{self, About};
+use super::rates::{self, Sampler};
 use super::report::{Report, StreamReport, judge};
 use super::stream::Stream;
 
@@ -25,6 +29,10 @@ pub struct Board {
     /// Streams another process leads.
     elsewhere: Mutex<BTreeSet<String>>,
     pub(super) told: Mutex<Told>,
+    sampler: Sampler,
+    about: About,
+    /// Pages that may be left open.
+    pub(super) pages: Arc<Semaphore>,
 }
 
 /// How long the loops may stand still before the process counts as dead.
@@ -32,7 +40,13 @@ const STILL_MILLIS: i64 = 10_000;
 
 impl Board {
     /// `streams`: (name, source, table) in the order of configuration.
-    pub fn new(service: &str, environment: &str, streams: &[(String, String, String)]) -> Arc<Self> {
+    /// `about`: what the configuration comes to, for people.
+    pub fn new(
+        service: &str,
+        environment: &str,
+        streams: &[(String, String, String)],
+        about: Vec<(&'static str, String)>,
+    ) -> Arc<Self> {
         let names: Vec<String> = streams.iter().map(|(name, ..)| name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&names));
         let streams = streams.iter().map(|(name, source, table)| Stream::new(name, source, table, &metrics)).collect();
@@ -46,6 +60,9 @@ impl Board {
             turned_at: AtomicI64::new(Utc::now().timestamp_millis()),
             elsewhere: Mutex::default(),
             told: Mutex::default(),
+            sampler: Sampler::default(),
+            about,
+            pages: pages(),
         })
     }
 
@@ -105,6 +122,23 @@ impl Board {
 
     pub fn metrics_text(&self) -> String {
         self.metrics.text()
+    }
+
+    /// The page as it is now: the whole document, or what of it changes.
+    pub(super) fn page(&self, whole: bool) -> String {
+        let (report, rates, now) = (self.report(), self.sampler.rates(), Utc::now());
+        let render = if whole { page::document } else { page::body };
+        render(&report, &rates, &self.about, now)
+    }
+
+    /// Samples the streams for the page's charts, until dropped.
+    pub(super) async fn sample(&self) {
+        let mut tick = tokio::time::interval(rates::INTERVAL);
+        loop {
+            tick.tick().await;
+            let streams: Vec<StreamReport> = self.streams.iter().map(Stream::report).collect();
+            self.sampler.sample(&streams);
+        }
     }
 
     pub fn report(&self) -> Report {

@@ -7,6 +7,8 @@ mod board;
 mod http;
 mod metrics;
 mod notices;
+mod page;
+mod rates;
 mod report;
 mod stream;
 mod told;

@@ -41,10 +41,11 @@ pub(super) fn judge(incidents: &[IncidentReport]) -> (Verdict, Option<String>) {
         "warning" => Verdict::Degraded,
         _ => Verdict::Healthy,
     };
-    let worst = incidents.iter().max_by_key(|incident| (verdict(incident), incident.action.is_some()));
-    worst.map_or((Verdict::Healthy, None), |worst| {
-        let about = worst.stream.as_ref().map_or_else(String::new, |stream| format!("stream {stream}: "));
-        let wanted = worst.action.as_ref().map(|action| format!("{about}{}; {action}", worst.summary));
-        (verdict(worst), wanted)
-    })
+    let worst = incidents.iter().map(verdict).max().unwrap_or(Verdict::Healthy);
+    let wanted = incidents.iter().filter(|incident| incident.action.is_some()).max_by_key(|incident| verdict(incident));
+    let action = wanted.map(|incident| {
+        let about = incident.stream.as_ref().map_or_else(String::new, |stream| format!("stream {stream}: "));
+        format!("{about}{}; {}", incident.summary, incident.action.as_deref().unwrap_or_default())
+    });
+    (worst, action)
 }

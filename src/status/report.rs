@@ -1,5 +1,7 @@
 //! The shape of `GET /status`: docs/reference.md, "HTTP". Times are RFC 3339 in UTC, durations seconds.
 
+use std::collections::BTreeMap;
+
 use crate::model::position::ClusterTime;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
@@ -101,6 +103,8 @@ pub struct StreamReport {
     pub rows_changed: u64,
     pub rows_unchanged: u64,
     pub dead_letters: u64,
+    #[serde(default)]
+    pub dead_letters_by_code: BTreeMap<String, u64>,
     /// Fields whose values differ from their configuration since the start, by column.
     pub drift: Vec<String>,
     /// Attempts of the step that is failing now; 0 if none is.
@@ -228,6 +232,7 @@ impl StreamReport {
             rows_changed: 0,
             rows_unchanged: 0,
             dead_letters: 0,
+            dead_letters_by_code: BTreeMap::new(),
             drift: Vec::new(),
             retrying: 0,
             failing: Vec::new(),

@@ -215,6 +215,9 @@ impl Stream {
         report.rows_changed += work.rows_changed;
         report.rows_unchanged += work.rows_unchanged;
         report.dead_letters += work.dead_letters.values().sum::<u64>();
+        for (code, number) in &work.dead_letters {
+            *report.dead_letters_by_code.entry((*code).to_owned()).or_default() += number;
+        }
         if let Some(at) = work.last_event {
             report.last_event_at = Some(at.at());
         }

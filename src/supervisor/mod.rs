@@ -60,7 +60,7 @@ impl Daemon {
             .iter()
             .map(|s| (s.name.clone(), source.namespace(&s.collection).to_string(), table(&s.table).to_string()))
             .collect();
-        let board = Board::new(&settings.service, &settings.environment, &named);
+        let board = Board::new(&settings.service, &settings.environment, &named, about(&settings, &source, &target));
         let contexts = settings.streams.iter().filter_map(|config| {
             Some(Context {
                 settings: Arc::clone(&settings),
@@ -167,6 +167,25 @@ impl Daemon {
             }
         }
     }
+}
+
+/// What the configuration comes to, for the foot of the page.
+fn about(settings: &Settings, source: &Source, target: &Target) -> Vec<(&'static str, String)> {
+    let resync = &settings.resync;
+    let automatic = if resync.automatic {
+        format!("automatic, {} a day, at most {:?} each", resync.automatic_per_day_max, resync.duration_max)
+    } else {
+        "only on request".to_owned()
+    };
+    vec![
+        ("source", format!("{} / {}", source.shown(), settings.source.database)),
+        ("target", target.shown()),
+        ("batch", format!("{} events, {} KiB", settings.batch.events_max, settings.batch.bytes_max >> 10)),
+        ("idle position committed every", format!("{:?}", settings.checkpoint.idle_interval)),
+        ("lease", format!("{:?}", settings.lease.duration)),
+        ("resync", automatic),
+        ("trouble is an incident after", format!("{:?}", settings.retry.escalate_after)),
+    ]
 }
 
 /// Proves that the process's own loops turn.

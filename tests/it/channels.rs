@@ -36,7 +36,7 @@ impl Bench {
         let store = Store::new(&settings, &Target::new(&settings).unwrap());
         let sentry = Sentry::new(&settings, "test").map(Arc::new);
         let senders = senders(&settings, sentry.as_ref());
-        let board = Board::new("tidemark", "development", &[]);
+        let board = Board::new("tidemark", "development", &[], Vec::new());
         let desk = desk(&settings, &senders, &board);
         desk.speak(true);
         desk.record(true);

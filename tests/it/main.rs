@@ -19,6 +19,7 @@ mod following;
 mod killing;
 mod letters;
 mod one_thread;
+mod page;
 mod positions;
 mod replay;
 mod resync;
