@@ -1,5 +1,6 @@
 //! The HTTP client: deadlines on everything, no redirects, no cookies; one TLS for the whole process.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder};
@@ -19,6 +20,9 @@ pub fn builder() -> ClientBuilder {
         .user_agent(concat!("tidemark/", env!("CARGO_PKG_VERSION")))
 }
 
+/// The one client: making one reads every certificate of the machine. No connection is kept, so that it can be used
+/// from any runtime.
 pub fn client() -> Client {
-    builder().build().unwrap_or_default()
+    static CLIENT: OnceLock<Client> = OnceLock::new();
+    CLIENT.get_or_init(|| builder().pool_max_idle_per_host(0).build().unwrap_or_default()).clone()
 }

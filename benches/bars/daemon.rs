@@ -189,12 +189,6 @@ impl World {
     }
 }
 
-/// One for the process: making one reads every certificate of the machine.
-fn client() -> &'static reqwest::Client {
-    static CLIENT: std::sync::OnceLock<reqwest::Client> = std::sync::OnceLock::new();
-    CLIENT.get_or_init(tidemark::http::client)
-}
-
 pub struct Running {
     child: Child,
     address: String,
@@ -202,7 +196,14 @@ pub struct Running {
 
 impl Running {
     async fn get(&self, path: &str) -> String {
-        client().get(format!("http://{}{path}", self.address)).send().await.unwrap().text().await.unwrap()
+        tidemark::http::client()
+            .get(format!("http://{}{path}", self.address))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
     }
 
     async fn stream(&self) -> serde_json::Value {

@@ -130,6 +130,23 @@ impl Mapping {
         Ok(())
     }
 
+    /// Counts, by column, in `found`: documents that have a value for it, and values that do not fit its type.
+    ///
+    /// # Errors
+    /// The document is not BSON.
+    pub fn survey(&self, document: Doc<'_>, found: &mut Vec<(u64, u64)>) -> Result<(), Malformed> {
+        found.resize(self.columns.len(), (0, 0));
+        let heads = self.find_heads(document)?;
+        for ((index, column), (present, unfit)) in self.columns.iter().enumerate().zip(found) {
+            match encode_column(self.value(index, column, &heads), column.kind, &mut Vec::new()) {
+                Fit::Value => *present += 1,
+                Fit::Drift => (*present, *unfit) = (*present + 1, *unfit + 1),
+                Fit::Null => {}
+            }
+        }
+        Ok(())
+    }
+
     /// One pass over the document finds every field a column begins at.
     fn find_heads<'a>(&self, document: Doc<'a>) -> Result<Vec<Option<Value<'a>>>, Malformed> {
         let mut found = vec![None; self.heads.len()];

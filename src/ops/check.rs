@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 
-use crate::apply::{Statements, read_live};
+use crate::apply::{Mapping, Statements, read_live};
 use crate::checkpoint::Checkpoints;
 use crate::error::{Class, Code, Fault};
+use crate::model::bson::Doc;
 use crate::model::namespace::Table;
+use crate::model::position::ClusterTime;
 use crate::postgres::{Target, close, within};
 use crate::settings::{PostImage, Settings, Stream};
 use crate::source::{FeedOptions, ReplicaSet, Source};
@@ -70,7 +72,13 @@ async fn source(settings: &Settings) -> Vec<Finding> {
         let what = format!("change stream of {}", source.namespace(&stream.collection));
         findings.push(Finding::of(what, open(&source, settings, stream).await));
         let what = format!("documents of {}", source.namespace(&stream.collection));
-        findings.push(Finding::of(what, read(&source, stream).await));
+        let read = read(&source, stream).await;
+        let readable = read.is_ok();
+        findings.push(Finding::of(what, read));
+        if readable {
+            let what = format!("fields of {}", source.namespace(&stream.collection));
+            findings.push(Finding::of(what, fields(&source, stream).await));
+        }
     }
     findings.push(history(&source, settings).await);
     findings
@@ -90,14 +98,46 @@ async fn open(source: &Source, settings: &Settings, stream: &Stream) -> Result<S
     Ok(format!("opens, post_image = {mode}, {token} post-batch resume token"))
 }
 
-/// Reads one document: lookups and walks need the right to.
+/// Reads documents: lookups and walks need the right to.
 async fn read(source: &Source, stream: &Stream) -> Result<String, Fault> {
+    if !source.exists(&stream.collection).await? {
+        let message = "the collection does not exist: tidemark would wait for it";
+        let hint = "correct source.database or the stream's collection, or create it";
+        return Err(Fault::new(Class::Halt, Code::SourceDropped, message, hint));
+    }
     let all = crate::model::bson::Builder::default();
-    let after = crate::model::position::ClusterTime::default();
-    let mut documents = source.chunk(&stream.collection, all, 1, after).await?;
+    let mut documents = source.chunk(&stream.collection, all, 1, ClusterTime::default()).await?;
     documents.next().await?;
     let estimate = source.estimate(&stream.collection).await?;
     Ok(format!("readable, about {estimate}"))
+}
+
+/// How many documents are looked at for columns that cannot take their fields.
+const SAMPLE: u64 = 200;
+
+/// A column none of whose sampled values fits its type is named: the configuration is wrong, or the field has changed.
+async fn fields(source: &Source, stream: &Stream) -> Result<String, Fault> {
+    let mapping = Mapping::new(&stream.columns);
+    let (mut seen, mut found) = (0_u64, Vec::new());
+    let mut documents = source.sample(&stream.collection, SAMPLE, ClusterTime::default()).await?;
+    while let Some(reply) = documents.next().await? {
+        for document in reply.items().filter_map(|bytes| Doc::new(bytes).ok()) {
+            seen += 1;
+            let _ = mapping.survey(document, &mut found);
+        }
+    }
+    let unfit: Vec<String> = stream
+        .columns
+        .iter()
+        .zip(&found)
+        .filter(|(_, (present, unfit))| *unfit > 0 && present == unfit)
+        .map(|(column, (present, _))| format!("{} takes none of {present} values", column.name))
+        .collect();
+    if unfit.is_empty() {
+        return Ok(format!("every column takes its field in {seen} documents sampled"));
+    }
+    let hint = "correct the type of the [[stream.column]], and of the table's column";
+    Err(Fault::new(Class::Halt, Code::FieldDrift, unfit.join("; "), hint))
 }
 
 async fn history(source: &Source, settings: &Settings) -> Finding {
@@ -166,12 +206,11 @@ async fn table(
             down: false,
         })
         .collect();
-    if findings.is_empty() {
-        findings.push(Finding::ok(&what, format!("{} columns as configured", stream.columns.len())));
-    }
-    if live.columns.is_none() {
+    // What is missing fails every statement, too: it is said once.
+    if !findings.is_empty() {
         return findings;
     }
+    findings.push(Finding::ok(&what, format!("{} columns as configured", stream.columns.len())));
     findings.push(Finding::of(format!("privileges on {table}"), privileges(connection, target, &table).await));
     let statements = Statements::new(&table, &stream.columns);
     for (name, statement) in statements.preparable() {

@@ -21,6 +21,9 @@ async fn check_names_what_is_missing_then_passes_and_changes_nothing() {
     assert_eq!(run(&world, &["migrate"]).0, Some(0));
     assert!(run(&world, &["migrate"]).1.contains("nothing to do"));
     let (code, told) = run(&world, &["check"]);
+    assert!(code == Some(1) && told.contains("the collection does not exist"), "{told}");
+    Revalidation::new(world.source.clone(), 5).load(50, 50).await.unwrap();
+    let (code, told) = run(&world, &["check"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("replica set rs0") && told.contains("read from the oplog"), "{told}");
     world.execute("alter table public.doctor drop column last_name; alter table public.recommendation alter outcome type varchar(9)").await;
@@ -36,6 +39,53 @@ async fn check_names_what_is_missing_then_passes_and_changes_nothing() {
     let (_, json) = run(&world, &["check", "--json"]);
     let findings: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(findings.as_array().unwrap().iter().any(|finding| finding["ok"] == false));
+}
+
+/// What a release's gate relies on: each of these is refused, in one line that names it.
+#[tokio::test]
+async fn check_refuses_what_a_release_would_break_on() {
+    let world = World::new().await;
+    Revalidation::new(world.source.clone(), 5).load(50, 50).await.unwrap();
+    assert_eq!(run(&world, &["migrate"]).0, Some(0));
+    let failures = |world: &World| -> (Option<i32>, Vec<String>) {
+        let (code, told) = run(world, &["check"]);
+        (code, told.lines().filter(|line| line.starts_with("FAILED")).map(str::to_owned).collect())
+    };
+    assert_eq!(failures(&world), (Some(0), Vec::new()));
+    let column = |name: &str, field: &str, kind: &str| {
+        format!("column = [ {{ name = {name:?}, field = {field:?}, type = {kind:?} }} ]\n")
+    };
+    let with = |streams: String| world.beside(&Config { streams, ..Config::default() });
+    for (streams, expected) in [
+        (
+            stream("doctor", "doctorsForDB", &column("honours", "honours", "text")),
+            "column honours of table public.doctor",
+        ),
+        (stream("doctor", "doctorsForDBB", &column("admin", "admin", "text")), "collection does not exist"),
+        (stream("doctor", "doctorsForDB", &column("admin", "admin", "boolean")), "the configuration says boolean"),
+        (
+            stream("doctor", "doctorsForDB", &column("exists_in_gmc", "admin", "boolean")),
+            "exists_in_gmc takes none of 50 values",
+        ),
+    ] {
+        let (code, failed) = failures(&with(streams));
+        assert_eq!(code, Some(1), "{expected}");
+        assert!(failed.iter().any(|line| line.contains(expected)), "{expected} is not in {failed:#?}");
+        assert!(failed.len() <= 2, "{failed:#?}");
+    }
+    // A user without rights.
+    let user = devstack::unique("reader");
+    world
+        .execute(&format!(
+            "create role {user} login; grant usage on schema public, tidemark to {user}; \
+         grant select on all tables in schema public, tidemark to {user}"
+        ))
+        .await;
+    let url = world.target_url.replace("tidemark@", &format!("{user}@"));
+    let poor = world.beside(&Config { extra: format!("target.url = {url:?}\n"), ..Config::default() });
+    let (code, failed) = failures(&poor);
+    assert!(code == Some(1) && failed.iter().any(|line| line.contains("may not write")), "{failed:#?}");
+    world.execute(&format!("drop owned by {user}; drop role {user}")).await;
 }
 
 #[tokio::test]
@@ -142,7 +192,7 @@ async fn the_status_has_the_shape_that_others_rely_on() {
     let metrics = daemon.get("/metrics").await.1;
     let names: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     insta::assert_snapshot!("metric_names", names.join("\n"));
-    assert!(daemon.get("/").await.1.contains("<title>tidemark"));
+    assert!(daemon.get("/").await.1.contains("· tidemark "));
     assert_eq!(daemon.get("/readyz").await, (200, "{\"ready\":true,\"reasons\":[]}".to_owned()));
 }
 

@@ -247,12 +247,6 @@ impl Drop for World {
     }
 }
 
-/// One for the process: making one reads every certificate of the machine. Nothing is kept open between tests.
-fn client() -> &'static reqwest::Client {
-    static CLIENT: std::sync::OnceLock<reqwest::Client> = std::sync::OnceLock::new();
-    CLIENT.get_or_init(|| tidemark::http::builder().pool_max_idle_per_host(0).build().unwrap())
-}
-
 /// A running daemon, killed when dropped.
 pub struct Daemon {
     pub child: Child,
@@ -298,7 +292,7 @@ impl Daemon {
     }
 
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let answer = client().get(format!("http://{}{path}", self.address)).send().await.unwrap();
+        let answer = tidemark::http::client().get(format!("http://{}{path}", self.address)).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
