@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -34,9 +35,11 @@ pub mod exit {
     pub const CONFIGURATION: u8 = 78;
 }
 
+static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} (commit {})", crate::VERSION, crate::COMMIT));
+
 /// Follows MongoDB collections through change streams and keeps Postgres tables equal to them.
 #[derive(Debug, Parser)]
-#[command(name = "tidemark", version, max_term_width = 100)]
+#[command(name = "tidemark", version = &**VERSION, max_term_width = 100)]
 pub struct Cli {
     /// Configuration file; its keys win over the defaults and config/<environment>.toml
     #[arg(long, global = true, value_name = "FILE")]
@@ -153,7 +156,8 @@ async fn run(settings: Settings) -> u8 {
     };
     let shown = listener.local_addr().unwrap_or(address);
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = crate::VERSION,
+        commit = crate::COMMIT,
         streams = settings.streams.len(),
         "starting; status at http://{shown}/"
     );

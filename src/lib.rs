@@ -34,3 +34,12 @@ pub mod supervisor;
 
 pub mod cli;
 pub mod telemetry;
+
+/// The release.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit it was built from, where the build was told.
+pub const COMMIT: &str = match option_env!("TIDEMARK_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};

@@ -222,6 +222,33 @@ fn every_metric_and_command_stands_in_the_reference() {
     }
 }
 
+/// Dashboards and alert rules name series by text: each must be one that is served.
+#[test]
+fn every_metric_a_dashboard_or_rule_names_is_served() {
+    let board =
+        tidemark::status::Board::new("s", "e", &[("doctor".into(), "db.c".into(), "public.t".into())], Vec::new());
+    let text = board.metrics_text();
+    let served = |name: &str| {
+        text.lines().any(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")))
+    };
+    for file in ["deploy/grafana/tidemark.json", "deploy/prometheus/alerts.yml", "deploy/prometheus/alerts.test.yml"] {
+        let content = read(file);
+        let mut names: Vec<String> = content
+            .split("tidemark_")
+            .skip(1)
+            .map(|rest| {
+                format!("tidemark_{}", rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap())
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        assert!(names.len() > 7, "{file} names {names:?}");
+        for name in names {
+            assert!(served(&name), "{file} names {name}, which is not served");
+        }
+    }
+}
+
 #[test]
 fn every_dependency_has_its_reason() {
     let manifest = read("Cargo.toml");

@@ -9,9 +9,10 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::book::{Book, Pace};
 use super::causes::ChannelTrouble;
 use super::channel::{Health, Sent};
-use super::incident::{Book, Delivery, Incident, Pace};
+use super::incident::{Delivery, Incident};
 use super::render::Voice;
 use crate::status::{Board, ChannelReport, IncidentReport};
 

@@ -93,8 +93,7 @@ impl Store {
              on conflict (id) do update set seen_at = now()",
             self.schema
         ));
-        let query =
-            sqlx::query(sql).bind(self.process()).bind(self.service()).bind(holder).bind(env!("CARGO_PKG_VERSION"));
+        let query = sqlx::query(sql).bind(self.process()).bind(self.service()).bind(holder).bind(crate::VERSION);
         within(DEADLINE, query.execute(self.pool())).await.map(drop)
     }
 

@@ -11,9 +11,6 @@ use uuid::Uuid;
 
 use crate::error::Code;
 
-/// A cause that returns within this time goes on in the same thread.
-pub const REOPEN_WITHIN: TimeDelta = TimeDelta::minutes(30);
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -274,7 +271,7 @@ impl Incident {
         }
     }
 
-    const fn turn(&mut self, now: DateTime<Utc>, to: Transition) {
+    pub(super) const fn turn(&mut self, now: DateTime<Utc>, to: Transition) {
         self.detail.revision += 1;
         self.detail.last = to;
         self.detail.changed_at = now;
@@ -282,7 +279,7 @@ impl Incident {
     }
 
     /// The cause is there.
-    fn met(&mut self, now: DateTime<Utc>, cause: &Cause) {
+    pub(super) fn met(&mut self, now: DateTime<Utc>, cause: &Cause) {
         if self.state == State::Resolving {
             self.state = State::Open;
             self.detail.away_since = None;
@@ -311,7 +308,7 @@ impl Incident {
         }
     }
 
-    fn reopen(&mut self, now: DateTime<Utc>, cause: &Cause, repeat: TimeDelta) {
+    pub(super) fn reopen(&mut self, now: DateTime<Utc>, cause: &Cause, repeat: TimeDelta) {
         self.state = State::Open;
         self.resolved_at = None;
         self.ack = None;
@@ -339,7 +336,7 @@ impl Incident {
     }
 
     /// A resync that repaired it has ended.
-    fn repaired(&mut self, gap: &Gap) {
+    pub(super) fn repaired(&mut self, gap: &Gap) {
         if self.detail.gap.as_ref() != Some(gap) {
             self.count += u64::from(self.detail.resync.is_some_and(|resync| resync != gap.resync));
             self.detail.resync = Some(gap.resync);
@@ -350,98 +347,8 @@ impl Incident {
 }
 
 /// Later by a length that may be longer than time itself.
-fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+pub(super) fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
     at.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
-}
-
-/// How long things take.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// Between reminders.
-    pub repeat: TimeDelta,
-    /// How long the cause must stay away.
-    pub hold: TimeDelta,
-}
-
-/// Every incident that is open, may be reopened, or has still to be told; and causes that may become one.
-#[derive(Debug)]
-pub struct Book {
-    pace: Pace,
-    pub incidents: Vec<Incident>,
-    pending: BTreeMap<Key, DateTime<Utc>>,
-}
-
-impl Book {
-    pub const fn new(pace: Pace) -> Self {
-        Self { pace, incidents: Vec::new(), pending: BTreeMap::new() }
-    }
-
-    /// One look at the causes. `blind` names what cannot be told now: its incidents stay as they are.
-    pub fn step(&mut self, now: DateTime<Utc>, causes: &[Cause], blind: impl Fn(&Key) -> bool) {
-        let there = |key: &Key| causes.iter().any(|cause| cause.over.is_none() && cause.key == *key);
-        self.pending.retain(|key, _| there(key));
-        for cause in causes {
-            self.look(now, cause);
-        }
-        for incident in self.incidents.iter_mut().filter(|incident| !incident.is_resolved()) {
-            if !there(&incident.key) && !blind(&incident.key) {
-                incident.missed(now, self.pace.hold);
-            }
-        }
-        self.remind(now);
-        self.incidents.retain(|i| i.resolved_at.is_none_or(|at| now - at < REOPEN_WITHIN) || i.is_pending());
-    }
-
-    fn look(&mut self, now: DateTime<Utc>, cause: &Cause) {
-        let Pace { repeat, .. } = self.pace;
-        // The newest of this identity that is open, or may be opened again.
-        let known = self.incidents.iter_mut().rev().find(|incident| {
-            incident.key == cause.key && incident.resolved_at.is_none_or(|at| now - at < REOPEN_WITHIN)
-        });
-        match (known, &cause.over) {
-            (Some(incident), Some(gap)) if !incident.is_resolved() => incident.repaired(gap),
-            (Some(incident), Some(gap)) if incident.detail.resync == Some(gap.resync) => {}
-            (Some(incident), None) if !incident.is_resolved() => incident.met(now, cause),
-            (known, over) => {
-                let since = cause.since.unwrap_or(now);
-                let since = *self.pending.entry(cause.key.clone()).or_insert(since);
-                if cause.silenced || (over.is_none() && now - since < cause.lasting) {
-                    return;
-                }
-                self.pending.remove(&cause.key);
-                match known {
-                    Some(incident) => {
-                        incident.reopen(now, cause, repeat);
-                        if let Some(gap) = over {
-                            incident.repaired(gap);
-                        }
-                    }
-                    None => self.incidents.push(Incident::open(now, cause, since, repeat)),
-                }
-            }
-        }
-    }
-
-    fn remind(&mut self, now: DateTime<Utc>) {
-        for incident in self.incidents.iter_mut().filter(|incident| incident.state == State::Open) {
-            if incident.silenced || incident.acked(now).is_some() || now < incident.detail.remind_at {
-                continue;
-            }
-            let on_schedule = later(incident.detail.remind_at, self.pace.repeat);
-            incident.detail.remind_at = if on_schedule > now { on_schedule } else { later(now, self.pace.repeat) };
-            incident.turn(now, Transition::Reminder);
-        }
-    }
-
-    /// Somebody has taken an incident on.
-    pub fn acknowledge(&mut self, now: DateTime<Utc>, id: i64, ack: &Ack) {
-        let open = self.incidents.iter_mut().find(|incident| incident.id == Some(id) && !incident.is_resolved());
-        if let Some(incident) = open.filter(|incident| incident.ack.as_ref() != Some(ack)) {
-            incident.detail.remind_at = ack.until;
-            incident.ack = Some(ack.clone());
-            incident.turn(now, Transition::Acknowledged);
-        }
-    }
 }
 
 impl Incident {

@@ -4,6 +4,7 @@
 //! down before it is told, while Postgres answers; identity is code and stream, never an error's text; nothing that is
 //! told holds a secret or a document's content. `rules`, `causes`, `incident` and `render` are pure.
 
+mod book;
 mod causes;
 mod channel;
 mod checkin;
@@ -28,12 +29,13 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use tokio::task::JoinSet;
 
+pub use book::{Book, Pace};
 pub use causes::{EndedWalk, Facts, Limits, Observed, Seen};
 pub use channel::Sent;
 pub use deliver::Sender;
 pub use desk::{Desk, HEARTBEAT, report};
 pub use heartbeat::Heartbeat;
-pub use incident::{Ack, Book, Incident, Key, Pace, Severity};
+pub use incident::{Ack, Incident, Key, Severity};
 pub use render::Voice;
 pub use sentry::Sentry;
 pub use slack::{Bot, Webhook};

@@ -9,8 +9,9 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
+use super::book::REOPEN_WITHIN;
 use super::desk::Desk;
-use super::incident::{Ack, Delivery, Detail, Incident, Key, REOPEN_WITHIN, Severity, State};
+use super::incident::{Ack, Delivery, Detail, Incident, Key, Severity, State};
 use crate::error::{Code, Fault};
 use crate::model::namespace::quote;
 use crate::postgres::{Target, within};

@@ -2,8 +2,9 @@ mod telling;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::book::{Book, Pace};
 use super::causes::{ChannelTrouble, EndedWalk, Facts, Limits, Observed, Seen};
-use super::incident::{Ack, Book, Gap, Key, Pace, Severity, State, Transition};
+use super::incident::{Ack, Gap, Key, Severity, State, Transition};
 use super::render::Voice;
 use super::rules::{self, Scope};
 use crate::error::Code;

@@ -37,7 +37,7 @@ pub async fn status(settings: &Settings, checkpoints: &Checkpoints, store: &Stor
     }
     Ok(Report {
         service: settings.service.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: crate::VERSION.to_owned(),
         environment: settings.environment.clone(),
         verdict,
         action,

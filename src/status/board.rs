@@ -149,7 +149,7 @@ impl Board {
         let (verdict, action) = judge(&streams, &incidents);
         Report {
             service: self.service.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::VERSION.to_owned(),
             environment: self.environment.clone(),
             verdict,
             action,

@@ -201,8 +201,8 @@ const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 impl Metrics {
     pub fn new(streams: &[String]) -> Self {
         let make = Maker(Registry::new());
-        let build = make.int_gauge("build_info", "Always 1; the labels tell the build", &["version"]);
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let build = make.int_gauge("build_info", "Always 1; the labels tell the build", &["version", "commit"]);
+        build.with_label_values(&[crate::VERSION, crate::COMMIT]).set(1);
         let s = &["stream"];
         let metrics = Self {
             times: Times::new(&make),

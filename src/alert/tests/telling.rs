@@ -4,9 +4,10 @@ use chrono::TimeDelta;
 use serde_json::json;
 
 use super::{PACE, after, ended, look, observed, start, stream, voice, walk, wrong};
+use crate::alert::book::Book;
 use crate::alert::deliver::{Notice, for_bot, for_sentry, for_webhook};
 use crate::alert::heartbeat::without_proof;
-use crate::alert::incident::{Ack, Book, Delivery, Incident, Severity, State, Transition};
+use crate::alert::incident::{Ack, Delivery, Incident, Severity, State, Transition};
 use crate::alert::render::{reply, root};
 use crate::error::Code;
 use crate::status::StreamReport;
