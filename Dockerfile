@@ -22,7 +22,7 @@ COPY migrations migrations
 ARG COMMIT=unknown
 RUN touch src/lib.rs src/main.rs \
     && TIDEMARK_COMMIT="${COMMIT}" cargo auditable build --locked --release --bin tidemark \
-    && cp target/release/tidemark /tidemark && strip --strip-debug /tidemark
+    && cp target/release/tidemark /tidemark && strip /tidemark
 
 # Recorders in place of Slack, Sentry and a heartbeat receiver, for docker-compose's profile "fakes".
 FROM build AS fakes-build

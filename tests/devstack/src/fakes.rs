@@ -1,6 +1,8 @@
 //! Stand-ins for Slack, Sentry and a heartbeat receiver: they speak the real protocols over loopback, keep what they
 //! are sent, refuse what the real ones would, and fail on demand.
 
+mod page;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -99,7 +101,7 @@ impl Fakes {
             .route("/sentry/api/{project}/envelope/", post(sentry))
             .route("/heartbeat/{id}", get(heartbeat))
             .route("/received", get(received_json))
-            .route("/", get(received_page))
+            .route("/", get(page::received))
             .with_state(Arc::clone(&fakes.received));
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -388,31 +390,4 @@ async fn received_json(State(shared): Shared) -> Response {
         "heartbeats": received.pings,
     }))
     .into_response()
-}
-
-/// The channel as it looks now, newest last, for a person.
-async fn received_page(State(shared): Shared) -> Response {
-    let received = lock(&shared);
-    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;");
-    let mut page = String::from(
-        "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=2><title>fakes</title>\
-         <style>body{font:15px/1.5 system-ui;max-width:60rem;margin:1rem auto}pre{white-space:pre-wrap;border-left:4px \
-         solid #888;padding-left:1rem}.reply{margin-left:3rem}</style><h1>What tidemark has sent</h1><h2>Slack</h2>",
-    );
-    for message in &received.messages {
-        let lines: Vec<&str> = message.body["blocks"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|b| b["text"]["text"].as_str().or_else(|| b["elements"][0]["text"].as_str()))
-            .collect();
-        let class = if message.thread.is_some() { " class=reply" } else { "" };
-        page.push_str(&format!("<pre{class}>{}\n({} edits)</pre>", escape(&lines.join("\n")), message.edits));
-    }
-    page.push_str(&format!("<h2>Sentry</h2><p>{} check-ins</p>", received.check_ins.len()));
-    for event in &received.events {
-        page.push_str(&format!("<pre>{}</pre>", escape(event["message"].as_str().unwrap_or("?"))));
-    }
-    page.push_str(&format!("<h2>Heartbeat</h2><p>{} pings</p>", received.pings));
-    axum::response::Html(page).into_response()
 }
