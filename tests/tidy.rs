@@ -215,8 +215,19 @@ fn every_metric_and_command_stands_in_the_reference() {
         let stands = [format!("`{name}`"), format!("`{name}{{")].iter().any(|form| reference.contains(form));
         assert!(stands, "metric {name} is not in docs/reference.md");
     }
-    let commands =
-        ["run", "check", "migrate", "status", "resync", "compare", "checkpoint", "incident", "alert", "healthcheck"];
+    let commands = [
+        "run",
+        "check",
+        "migrate",
+        "status",
+        "resync",
+        "compare",
+        "checkpoint",
+        "dead-letter",
+        "incident",
+        "alert",
+        "healthcheck",
+    ];
     for command in commands {
         assert!(reference.contains(&format!("| `{command}")), "command {command} is not in docs/reference.md");
     }

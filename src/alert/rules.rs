@@ -166,7 +166,7 @@ pub const RULES: &[Rule] = &[
         "events were set aside",
         "These events are not in the table; each is kept whole.",
         "It goes on with the others.",
-        "See the errors in tidemark.dead_letter; mend the mapping or the data.",
+        "See `tidemark dead-letter list`; mend the mapping or the data, then `tidemark dead-letter retry --all STREAM`.",
     ),
     rule(Code::DeadLetterRate, Critical, AtOnce, Stream, &[]).says(
         "too many events cannot be stored",

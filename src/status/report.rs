@@ -305,7 +305,10 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
         return (Verdict::Degraded, Some(format!("{what}: look, then `tidemark compare {name} --repair`")));
     }
     if stream.dead_letters > 0 {
-        return (Verdict::Degraded, Some(format!("stream {name} has set events aside: see table dead_letter")));
+        return (
+            Verdict::Degraded,
+            Some(format!("stream {name} has set events aside: see `tidemark dead-letter list`")),
+        );
     }
     (Verdict::Healthy, None)
 }
