@@ -1,9 +1,8 @@
-# tidemark as a container: a static set of dependencies built once, one binary, nothing to log in to.
+# tidemark as a container: one binary, the libraries it loads, the public certificate authorities, and nothing else.
 #   docker build --build-arg COMMIT=$(git rev-parse HEAD) -t tidemark .
-# The base images can be replaced, for a mirror or a pinned digest: --build-arg BUILDER=… --build-arg RUNTIME=…
+# The image it is built on can be replaced, for a mirror or a digest: --build-arg BUILDER=…
 
 ARG BUILDER=rust:1.95.0-slim-bookworm
-ARG RUNTIME=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${BUILDER} AS build
 WORKDIR /build
@@ -23,24 +22,32 @@ ARG COMMIT=unknown
 RUN touch src/lib.rs src/main.rs \
     && TIDEMARK_COMMIT="${COMMIT}" cargo auditable build --locked --release --bin tidemark \
     && cp target/release/tidemark /tidemark && strip /tidemark
+# What runs: no shell, no package manager. The C library answers DNS by itself.
+RUN mkdir -p /rootfs/etc/ssl/certs /rootfs/tidemark.d \
+    && for library in $(ldd /tidemark | awk '/=> \//{print $3} /^\t\/lib/{print $1}'); do cp --parents -L "$library" /rootfs; done \
+    && cp -L /etc/ssl/certs/ca-certificates.crt /rootfs/etc/ssl/certs/ \
+    && echo 'tidemark:x:65532:65532::/:/none' > /rootfs/etc/passwd \
+    && cp /tidemark /rootfs/tidemark
 
 # Recorders in place of Slack, Sentry and a heartbeat receiver, for docker-compose's profile "fakes".
 FROM build AS fakes-build
 COPY tests/devstack tests/devstack
 RUN cargo build --locked --release -p devstack --bin fakes && cp target/release/fakes /fakes
 
-FROM ${RUNTIME} AS fakes
+FROM scratch AS fakes
+COPY --from=build /rootfs /
 COPY --from=fakes-build /fakes /fakes
+USER 65532:65532
 ENTRYPOINT ["/fakes"]
 CMD ["0.0.0.0:9500"]
 
-FROM ${RUNTIME} AS tidemark
+FROM scratch AS tidemark
 ARG COMMIT=unknown
 LABEL org.opencontainers.image.title="tidemark" \
       org.opencontainers.image.description="Follows MongoDB collections through change streams and keeps Postgres tables equal to them" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.revision="${COMMIT}"
-COPY --from=build /tidemark /tidemark
+COPY --from=build /rootfs /
 # config/<environment>.toml is looked for beside the working directory: mount it at /tidemark.d/config.
 WORKDIR /tidemark.d
 USER 65532:65532
