@@ -8,7 +8,7 @@ use super::incident::{Cause, Gap, Key, Progress, Severity};
 use super::rules::{self, Scope};
 use crate::error::Code;
 use crate::model::reason::Reason;
-use crate::status::{ComparedReport, ResyncReport, StreamReport};
+use crate::status::{ComparedReport, DriftReport, REMEMBERED, ResyncReport, StreamReport};
 
 /// Everything the rules look at.
 #[derive(Debug)]
@@ -173,7 +173,7 @@ impl Causes<'_> {
         }
         self.of_headroom(stream);
         self.of_movement(now, stream);
-        self.of_content(stream);
+        self.of_content(now, stream);
     }
 
     fn of_walk(&mut self, now: DateTime<Utc>, stream: &StreamReport, walk: &ResyncReport) {
@@ -244,9 +244,15 @@ impl Causes<'_> {
         }
     }
 
-    fn of_content(&mut self, stream: &StreamReport) {
-        if !stream.drift.is_empty() {
-            self.add(Code::FieldDrift, Some(&stream.name), stream.drift.join(", "));
+    fn of_content(&mut self, now: DateTime<Utc>, stream: &StreamReport) {
+        // An idle stream forgets nothing by itself.
+        let lately = |drift: &&DriftReport| {
+            let since = if drift.kind == "unknown" { drift.first_seen_at } else { drift.last_seen_at };
+            now - since <= REMEMBERED
+        };
+        let drift: Vec<String> = stream.drift.iter().filter(lately).map(ToString::to_string).collect();
+        if !drift.is_empty() {
+            self.add(Code::FieldDrift, Some(&stream.name), drift.join(", "));
         }
         let differences = stream.compared.as_ref().map_or(0, ComparedReport::differences);
         if let Some(ComparedReport { at, documents, missing, extra, different, .. }) =

@@ -8,7 +8,7 @@ use super::incident::{Ack, Gap, Key, Severity, State, Transition};
 use super::render::Voice;
 use super::rules::{self, Scope};
 use crate::error::Code;
-use crate::status::{ComparedReport, FailingReport, ResyncReport, StreamReport};
+use crate::status::{ComparedReport, DriftReport, FailingReport, ResyncReport, StreamReport};
 
 /// Saturday, 05:29.
 fn start() -> DateTime<Utc> {
@@ -108,7 +108,17 @@ fn wrong(code: Code, now: DateTime<Utc>) -> Observed {
         Code::DeadLetters => {
             seen.facts.as_mut().unwrap().dead_letters = [("recommendation".to_owned(), 2)].into();
         }
-        Code::FieldDrift => report.drift = vec!["admin: type ×2".into()],
+        Code::FieldDrift => {
+            report.drift = vec![DriftReport {
+                field: "admin".into(),
+                column: Some("admin".into()),
+                kind: "type".into(),
+                documents: 2,
+                first_seen_at: start(),
+                last_seen_at: start(),
+                likely_new_name: None,
+            }];
+        }
         Code::ResyncHeld | Code::ResyncOverBudget => {
             let held = (Some(code.name().to_owned()), Some("it would delete 900 rows".to_owned()));
             let asked = "requested".to_owned();

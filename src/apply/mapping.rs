@@ -1,9 +1,8 @@
 //! From a document to a row: the configured columns, the whole document, its time.
 
-use std::collections::HashMap;
-
 use twox_hash::XxHash3_64;
 
+use super::drift::{Drift, DriftKind};
 use super::rows::Rows;
 use crate::model::bson::{Doc, Malformed, Value, kind};
 use crate::model::position::ClusterTime;
@@ -18,48 +17,6 @@ pub struct Mapping {
     heads: Vec<Box<str>>,
     /// For each column, for each of its paths: the slot of its head.
     slots: Vec<Vec<usize>>,
-}
-
-/// How a field differs from its configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DriftKind {
-    /// The value does not fit the column's type.
-    Type,
-    /// A required field is absent.
-    Missing,
-}
-
-impl DriftKind {
-    pub const ALL: [Self; 2] = [Self::Type, Self::Missing];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Type => "type",
-            Self::Missing => "missing",
-        }
-    }
-}
-
-/// What mapping noticed, counted.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Drift {
-    /// By (column, kind).
-    pub fields: HashMap<(usize, DriftKind), u64>,
-    /// Characters Postgres cannot store that became U+FFFD.
-    pub replaced: u64,
-}
-
-impl Drift {
-    pub fn add(&mut self, other: Self) {
-        for (field, number) in other.fields {
-            *self.fields.entry(field).or_default() += number;
-        }
-        self.replaced += other.replaced;
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.fields.is_empty() && self.replaced == 0
-    }
 }
 
 impl Mapping {
@@ -93,7 +50,8 @@ impl Mapping {
         rows: &mut Rows,
         drift: &mut Drift,
     ) -> Result<(), Malformed> {
-        let heads = self.find_heads(document)?;
+        drift.begin(self.columns.len());
+        let heads = self.find_heads(document, Some(&mut *drift))?;
         let mut row = rows.begin();
         row.field(|out| (true, out.extend_from_slice(id.as_bytes())));
         for (index, column) in self.columns.iter().enumerate() {
@@ -102,8 +60,9 @@ impl Mapping {
                 let fit = encode_column(value, column.kind, out);
                 (fit == Fit::Value, fit)
             });
+            drift.present(index, value.is_some());
             let noticed = match fit {
-                Fit::Drift => Some(DriftKind::Type),
+                Fit::Drift => value.map(|value| DriftKind::of_unfit(value, column.kind)),
                 Fit::Null if column.required && value.is_none() => Some(DriftKind::Missing),
                 Fit::Null | Fit::Value => None,
             };
@@ -136,7 +95,7 @@ impl Mapping {
     /// The document is not BSON.
     pub fn survey(&self, document: Doc<'_>, found: &mut Vec<(u64, u64)>) -> Result<(), Malformed> {
         found.resize(self.columns.len(), (0, 0));
-        let heads = self.find_heads(document)?;
+        let heads = self.find_heads(document, None)?;
         for ((index, column), (present, unfit)) in self.columns.iter().enumerate().zip(found) {
             match encode_column(self.value(index, column, &heads), column.kind, &mut Vec::new()) {
                 Fit::Value => *present += 1,
@@ -148,7 +107,11 @@ impl Mapping {
     }
 
     /// One pass over the document finds every field a column begins at.
-    fn find_heads<'a>(&self, document: Doc<'a>) -> Result<Vec<Option<Value<'a>>>, Malformed> {
+    fn find_heads<'a>(
+        &self,
+        document: Doc<'a>,
+        mut drift: Option<&mut Drift>,
+    ) -> Result<Vec<Option<Value<'a>>>, Malformed> {
         let mut found = vec![None; self.heads.len()];
         // Fields mostly come in the order they are configured in: the next one is looked for first.
         let mut next = 0;
@@ -161,6 +124,8 @@ impl Mapping {
                 if let Some(place) = found.get_mut(slot) {
                     *place = Some(value);
                 }
+            } else if let Some(drift) = drift.as_deref_mut().filter(|_| key != b"_id") {
+                drift.unmapped(key);
             }
         }
         Ok(found)

@@ -5,6 +5,7 @@
 
 mod bind;
 mod dead_letter;
+mod drift;
 mod mapping;
 mod rows;
 mod schema;
@@ -14,7 +15,8 @@ mod walk;
 mod writer;
 
 pub use dead_letter::{DeadLetter, RateWindow};
-pub use mapping::{Drift, DriftKind, Mapping};
+pub use drift::{Drift, DriftKind};
+pub use mapping::Mapping;
 pub use rows::{Deletes, Rows};
 pub use schema::{LiveTable, ensure, read_live};
 pub use statements::Statements;

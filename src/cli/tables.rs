@@ -43,6 +43,10 @@ pub fn status(report: &Report) -> String {
         if let Some(reason) = &stream.reason {
             let _ = writeln!(out, "{:<20} {reason}", "");
         }
+        for drift in &stream.drift {
+            let since = drift.first_seen_at.format("%Y-%m-%d %H:%M UTC");
+            let _ = writeln!(out, "{:<20} drift: {drift}, since {since}", "");
+        }
     }
     if !report.incidents.is_empty() {
         let _ = write!(out, "\n{}", incidents(&report.incidents));

@@ -17,7 +17,7 @@ use crate::checkpoint::Lease;
 use crate::error::{Class, Fault};
 use crate::model::position::{Position, ResumeToken};
 use crate::retry::Backoff;
-use crate::status::Committed;
+use crate::status::{Committed, FieldsSeen};
 
 /// Follows until told to stop or stopped by trouble.
 pub async fn run(context: &Context, lease: &Lease, signals: &Signals, started: Started) -> Outcome {
@@ -254,11 +254,13 @@ impl<'a> Applier<'a> {
         if drift.is_empty() {
             return;
         }
-        let columns = self.context.mapping.columns();
-        let fields = drift.fields.iter().filter_map(|((column, kind), number)| {
-            columns.get(*column).map(|column| (column.name.as_str(), kind.name(), *number))
+        self.context.status.drifted(&FieldsSeen {
+            documents: drift.documents,
+            differ: drift.fields.iter().map(|((column, kind), number)| (*column, kind.name(), *number)).collect(),
+            presence: drift.presence.iter().map(|presence| (presence.seen, presence.absent)).collect(),
+            unmapped: &drift.unmapped,
+            replaced: drift.replaced,
         });
-        self.context.status.drifted(fields, drift.replaced);
     }
 }
 

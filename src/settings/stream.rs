@@ -43,6 +43,13 @@ pub struct Column {
     pub required: bool,
 }
 
+impl Column {
+    /// The field's path as configured, without its aliases.
+    pub fn field(&self) -> String {
+        self.paths.first().map(|path| path.join(".")).unwrap_or_default()
+    }
+}
+
 const STREAM_KEYS: [&str; 6] = ["name", "collection", "table", "post_image", "expect_changes_within", "column"];
 const COLUMN_KEYS: [&str; 5] = ["name", "field", "type", "required", "aliases"];
 const RESERVED: [&str; 5] = ["id", "doc", "_cluster_time", "_applied_at", "_hash"];

@@ -247,7 +247,7 @@ impl Metrics {
             retries: make.counter("retries_total", "Attempts that failed and were made again", &["stream", "step"]),
             drift_fields: make.int_gauge(
                 "drift_fields",
-                "Columns whose field differs from its configuration",
+                "Fields that differ from their configuration",
                 &["stream", "kind"],
             ),
             characters_replaced: make.counter(
@@ -336,7 +336,7 @@ impl Metrics {
                 self.walks.ended.with_label_values(&[s, reason.name(), result]);
             }
         }
-        for kind in ["type", "missing"] {
+        for kind in super::drift::KINDS {
             self.drift_fields.with_label_values(&[s, kind]);
         }
     }

@@ -4,6 +4,7 @@
 //! metrics cannot disagree. Nobody waits for this module; it knows the model and nothing else.
 
 mod board;
+mod drift;
 mod http;
 mod metrics;
 mod notices;
@@ -16,10 +17,11 @@ mod trouble;
 mod walks;
 
 pub use board::Board;
+pub use drift::{FieldsSeen, REMEMBERED};
 pub use http::serve;
 pub use report::{
-    ChannelReport, ComparedReport, FailingReport, IncidentReport, PositionReport, Report, ResyncReport, StreamReport,
-    Verdict, judge,
+    ChannelReport, ComparedReport, DriftReport, FailingReport, FieldsReport, IncidentReport, PositionReport, Report,
+    ResyncReport, StreamReport, Verdict, judge,
 };
 pub use stream::Stream;
 pub use told::{Answer, Committed};

@@ -190,7 +190,7 @@ fn figures(out: &mut String, one: &StreamReport, now: DateTime<Utc>) {
         .map(|(code, number)| format!("{} {}", thousands(*number), escape(code)))
         .collect();
     let letters = if letters.is_empty() { "0".to_owned() } else { letters.join(", ") };
-    let drift: Vec<String> = one.drift.iter().map(|field| escape(field)).collect();
+    let drift: Vec<String> = one.drift.iter().map(|drift| escape(&drift.to_string())).collect();
     let compared = one.compared.as_ref().map(|c| {
         let found = if c.differences() == 0 { "equal".to_owned() } else { format!("{} differ", c.differences()) };
         format!("{found}, {} documents, {} ago", thousands(c.documents), length(now - c.at))
@@ -266,7 +266,8 @@ mod tests {
     fn what_comes_from_outside_is_escaped_and_the_page_loads_nothing_from_elsewhere() {
         let mut one = healthy();
         one.reason = Some("<script>alert(1)</script> \"x\" & y".to_owned());
-        one.drift = vec!["<b>".to_owned()];
+        one.holder = Some("<b>".to_owned());
+        one.leader = false;
         let report = Report {
             service: "<i>".to_owned(),
             version: "1".to_owned(),

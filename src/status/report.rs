@@ -105,8 +105,12 @@ pub struct StreamReport {
     pub dead_letters: u64,
     #[serde(default)]
     pub dead_letters_by_code: BTreeMap<String, u64>,
-    /// Fields whose values differ from their configuration since the start, by column.
-    pub drift: Vec<String>,
+    /// Fields that differ from their configuration.
+    #[serde(default)]
+    pub drift: Vec<DriftReport>,
+    /// What is known of the documents' fields.
+    #[serde(default)]
+    pub fields: FieldsReport,
     /// Attempts of the step that is failing now; 0 if none is.
     pub retrying: u64,
     /// The steps that fail and are tried again.
@@ -122,6 +126,50 @@ pub struct StreamReport {
     /// Since when a scheduled comparison has been under way.
     #[serde(default, serialize_with = "optional_millis")]
     pub comparing_since: Option<DateTime<Utc>>,
+}
+
+/// A field that differs from its configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftReport {
+    /// Its path in the document.
+    pub field: String,
+    /// The column that reads it; `null` for a field that none does.
+    pub column: Option<String>,
+    /// `type`, `value`, `missing`, `vanished` or `unknown`.
+    pub kind: String,
+    /// In how many documents.
+    pub documents: u64,
+    #[serde(serialize_with = "millis")]
+    pub first_seen_at: DateTime<Utc>,
+    #[serde(serialize_with = "millis")]
+    pub last_seen_at: DateTime<Utc>,
+    /// For one that has gone: a field that has come, with a name much like it.
+    pub likely_new_name: Option<String>,
+}
+
+impl std::fmt::Display for DriftReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.column {
+            Some(column) if *column != self.field => write!(f, "{column} ({}): {}", self.field, self.kind)?,
+            _ => write!(f, "{}: {}", self.field, self.kind)?,
+        }
+        write!(f, " ×{}", self.documents)?;
+        match &self.likely_new_name {
+            Some(name) => write!(f, ", likely renamed to {name}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is known of a stream's documents: kept from one leader to the next.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldsReport {
+    /// `column=field` as configured.
+    pub columns: Vec<String>,
+    /// Configured fields that have been seen.
+    pub present: Vec<String>,
+    /// Fields that no column reads, and that are nothing new.
+    pub unmapped: Vec<String>,
 }
 
 /// A step that fails and is tried again.
@@ -234,6 +282,7 @@ impl StreamReport {
             dead_letters: 0,
             dead_letters_by_code: BTreeMap::new(),
             drift: Vec::new(),
+            fields: FieldsReport::default(),
             retrying: 0,
             failing: Vec::new(),
             failures: 0,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
+use super::drift::Fields;
 use super::metrics::{Metrics, PHASES, Series};
 use super::report::{FailingReport, PositionReport, StreamReport};
 use super::told::{Answer, Committed};
@@ -30,7 +31,7 @@ pub(super) struct State {
     horizon: Option<Horizon>,
     /// The phase to show once a probe of a halted stream has proved something.
     pub(super) after_probe: Option<String>,
-    drift: BTreeMap<(String, &'static str), u64>,
+    pub(super) fields: Fields,
     /// The steps that fail now.
     pub(super) failing: BTreeMap<&'static str, FailingReport>,
 }
@@ -45,7 +46,7 @@ impl Stream {
             caught_up: false,
             horizon: None,
             after_probe: None,
-            drift: BTreeMap::new(),
+            fields: Fields::default(),
             failing: BTreeMap::new(),
         };
         let stream = Self {
@@ -154,6 +155,8 @@ impl Stream {
     pub fn remembers(&self, told: &StreamReport) {
         let mut state = self.state();
         state.report.last_event_at = state.report.last_event_at.max(told.last_event_at);
+        state.fields.remember(&told.fields, &told.drift);
+        (state.report.drift, state.report.fields) = (state.fields.drift(), state.fields.report());
     }
 
     /// Work was given up because another process was granted the stream.
@@ -283,27 +286,6 @@ impl Stream {
         let headroom = known.and_then(|(horizon, position)| horizon.headroom_seconds(position.cluster_time));
         state.report.headroom_seconds = headroom;
         self.metrics.times.headroom.with_label_values(&[&*self.name]).set(headroom.unwrap_or(f64::NAN));
-    }
-
-    /// Fields differed from their configuration, by column and kind.
-    pub fn drifted<'c>(&self, fields: impl Iterator<Item = (&'c str, &'static str, u64)>, replaced: u64) {
-        let mut state = self.state();
-        for (column, kind, number) in fields {
-            let seen = state.drift.entry((column.to_owned(), kind)).or_default();
-            if *seen == 0 {
-                tracing::warn!(stream = %self.name, column, kind, "field differs from its configuration");
-            }
-            *seen += number;
-        }
-        let listed = state.drift.iter().map(|((column, kind), number)| format!("{column}: {kind} ×{number}")).collect();
-        state.report.drift = listed;
-        for kind in ["type", "missing"] {
-            let columns = state.drift.keys().filter(|(_, k)| *k == kind).count();
-            let gauge = self.metrics.drift_fields.with_label_values(&[&*self.name, kind]);
-            gauge.set(i64::try_from(columns).unwrap_or(i64::MAX));
-        }
-        drop(state);
-        self.metrics.characters_replaced.with_label_values(&[&*self.name]).inc_by(replaced);
     }
 }
 

@@ -62,6 +62,8 @@ impl Daemon {
             .collect();
         let board = Board::new(&settings.service, &settings.environment, &named, about(&settings, &source, &target));
         let contexts = settings.streams.iter().filter_map(|config| {
+            let status = board.stream(&config.name)?;
+            status.mapped(config.columns.iter().map(|column| (column.name.clone(), column.field())).collect());
             Some(Context {
                 settings: Arc::clone(&settings),
                 config: config.clone(),
@@ -72,7 +74,7 @@ impl Daemon {
                 checkpoints: checkpoints.clone(),
                 mapping: Arc::new(Mapping::new(&config.columns)),
                 statements: Statements::new(&table(&config.table), &config.columns),
-                status: board.stream(&config.name)?,
+                status,
             })
         });
         let contexts = contexts.collect();

@@ -36,7 +36,7 @@ fn nothing_leaked(world: &World, fakes: &Fakes, said: &[String]) {
 fn everywhere(id: &str) -> Document {
     doc! {
         "_id": format!("{CANARY}{id}"), "doctorLastName": CANARY, "doctorStatus": CANARY, "admin": { "n": CANARY },
-        "submissionDate": CANARY, "existsInGmc": format!("{CANARY}?"), format!("{CANARY}Field"): [CANARY],
+        "submissionDate": CANARY, "existsInGmc": format!("{CANARY}?"), format!("{CANARY} 1234567"): [CANARY],
     }
 }
 

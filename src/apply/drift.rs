@@ -1,0 +1,159 @@
+//! What mapping notices of fields that are not as configured, counted batch by batch.
+
+use std::collections::HashMap;
+
+use crate::model::bson::{Value, kind};
+use crate::model::value::ColumnType;
+
+/// How a value differs from its column's configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DriftKind {
+    /// The value is of another type.
+    Type,
+    /// The type is right, the value is out of the column's range.
+    Value,
+    /// A required field is absent.
+    Missing,
+}
+
+impl DriftKind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Type => "type",
+            Self::Value => "value",
+            Self::Missing => "missing",
+        }
+    }
+
+    /// Why a value does not fit.
+    pub const fn of_unfit(value: Value<'_>, column: ColumnType) -> Self {
+        let number = matches!(value.kind, kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128);
+        let takes = match column {
+            ColumnType::Integer | ColumnType::Bigint | ColumnType::Double | ColumnType::Numeric => number,
+            ColumnType::Date | ColumnType::Timestamptz => matches!(value.kind, kind::DATE),
+            ColumnType::Text | ColumnType::Boolean | ColumnType::Jsonb | ColumnType::TextArray => false,
+        };
+        if takes { Self::Value } else { Self::Type }
+    }
+}
+
+/// Whether a column's field was there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Presence {
+    pub seen: bool,
+    /// In how many documents in a row, up to the last, it was not.
+    pub absent: u64,
+}
+
+/// Names of fields kept at most; documents with dynamic keys have more than anyone wants to read.
+const UNMAPPED_MAX: usize = 64;
+
+/// What mapping noticed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Drift {
+    pub documents: u64,
+    /// By (column, kind).
+    pub fields: HashMap<(usize, DriftKind), u64>,
+    /// By column.
+    pub presence: Vec<Presence>,
+    /// Top-level fields that no column reads, with how many documents have them.
+    pub unmapped: Vec<(Box<str>, u64)>,
+    /// Where the next of them is expected: documents mostly have their fields in one order.
+    next: usize,
+    /// Characters Postgres cannot store that became U+FFFD.
+    pub replaced: u64,
+}
+
+impl Drift {
+    /// A document begins.
+    pub(super) fn begin(&mut self, columns: usize) {
+        self.documents += 1;
+        self.next = 0;
+        self.presence.resize(columns, Presence::default());
+    }
+
+    pub(super) fn present(&mut self, column: usize, there: bool) {
+        if let Some(presence) = self.presence.get_mut(column) {
+            *presence = if there {
+                Presence { seen: true, absent: 0 }
+            } else {
+                Presence { seen: presence.seen, absent: presence.absent + 1 }
+            };
+        }
+    }
+
+    /// A field that no column reads.
+    pub(super) fn unmapped(&mut self, key: &[u8]) {
+        let is = |known: &(Box<str>, u64)| known.0.as_bytes() == key;
+        let here = self.unmapped.get(self.next).is_some_and(is);
+        let place = if here { Some(self.next) } else { self.unmapped.iter().position(is) };
+        if let Some((_, number)) = place.and_then(|place| self.unmapped.get_mut(place)) {
+            *number += 1;
+            self.next = place.map_or(0, |place| place + 1);
+        } else if self.unmapped.len() < UNMAPPED_MAX && is_a_name(key) {
+            self.unmapped.push((String::from_utf8_lossy(key).into(), 1));
+            self.next = self.unmapped.len();
+        }
+    }
+
+    /// What was noticed of later documents.
+    pub fn add(&mut self, later: Self) {
+        self.documents += later.documents;
+        for (field, number) in later.fields {
+            *self.fields.entry(field).or_default() += number;
+        }
+        self.presence.resize(self.presence.len().max(later.presence.len()), Presence::default());
+        for (mine, later) in self.presence.iter_mut().zip(later.presence) {
+            let absent = if later.seen { later.absent } else { mine.absent + later.absent };
+            *mine = Presence { seen: mine.seen || later.seen, absent };
+        }
+        for (name, number) in later.unmapped {
+            if let Some((_, known)) = self.unmapped.iter_mut().find(|(known, _)| *known == name) {
+                *known += number;
+            } else if self.unmapped.len() < UNMAPPED_MAX {
+                self.unmapped.push((name, number));
+            }
+        }
+        self.replaced += later.replaced;
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.documents == 0
+    }
+}
+
+/// Keys that are data (a person's number, an address) are not repeated anywhere: only what reads like a field's name.
+fn is_a_name(key: &[u8]) -> bool {
+    let letter = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
+    (1..=64).contains(&key.len())
+        && key.first().is_some_and(letter)
+        && key.iter().all(|byte| letter(byte) || byte.is_ascii_digit())
+        && key.iter().filter(|byte| byte.is_ascii_digit()).count() <= 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absences_are_counted_in_a_row_over_batches_and_keys_that_are_data_are_not_kept() {
+        let mut drift = Drift::default();
+        for there in [true, false, false] {
+            drift.begin(1);
+            drift.present(0, there);
+        }
+        let mut later = Drift::default();
+        later.begin(1);
+        later.present(0, false);
+        drift.add(later.clone());
+        assert_eq!(drift.presence, [Presence { seen: true, absent: 3 }]);
+        later.begin(1);
+        later.present(0, true);
+        drift.add(later);
+        assert_eq!((drift.documents, drift.presence[0].absent), (6, 0));
+        for key in ["_class", "newField", "_class", "1234567", "Mary Smith", "a.b", "ref12345"] {
+            drift.unmapped(key.as_bytes());
+        }
+        assert_eq!(drift.unmapped, [("_class".into(), 2), ("newField".into(), 1)]);
+    }
+}
