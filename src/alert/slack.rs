@@ -63,7 +63,11 @@ impl Bot {
         if let (Some(body), Value::Object(extra)) = (body.as_object_mut(), extra) {
             body.extend(extra);
         }
-        self.ask(method, &body).await
+        match self.ask(method, &body).await {
+            // The channel as Slack names it, which an edit needs; what was configured, where it does not say.
+            Sent::Done(Some((channel, ts))) if channel.is_empty() => Sent::Done(Some((self.channel.clone(), ts))),
+            sent => sent,
+        }
     }
 
     /// Whether the token is good.
@@ -183,7 +187,7 @@ fn classify(status: StatusCode, after: Option<Duration>, body: &Value) -> Sent {
     }
     if status.is_success() && body.get("ok").and_then(Value::as_bool) == Some(true) {
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
-        return Sent::Done(text("channel").zip(text("ts")));
+        return Sent::Done(text("ts").map(|ts| (text("channel").unwrap_or_default(), ts)));
     }
     if status.is_client_error() {
         return Sent::Refused(format!("answered HTTP {}", status.as_u16()));

@@ -110,8 +110,9 @@ async fn postgres_away_is_one_thread_before_during_and_after() {
     resync(&world);
     until("both are green", &world, || fakes.roots().iter().all(is_resolved)).await;
     assert_eq!((fakes.roots().len(), fakes.events().len()), (2, 2));
-    let codes = world.column("select code || ' ' || state from tidemark.incident order by code").await;
-    assert_eq!(codes, ["history_lost resolved", "target_unreachable resolved"]);
+    let ended = "select array_agg(code || ' ' || state order by code) = \
+        '{history_lost resolved,target_unreachable resolved}' from tidemark.incident";
+    world.until("both are written down as resolved", ended).await;
     drop((one, two));
     world.until_equal(DOCTORS, TABLE).await;
 }
