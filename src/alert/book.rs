@@ -79,7 +79,7 @@ impl Book {
 
     fn remind(&mut self, now: DateTime<Utc>) {
         for incident in self.incidents.iter_mut().filter(|incident| incident.state == State::Open) {
-            if incident.silenced || incident.acked(now).is_some() || now < incident.detail.remind_at {
+            if incident.silenced || now < incident.detail.remind_at {
                 continue;
             }
             let on_schedule = later(incident.detail.remind_at, self.pace.repeat);

@@ -144,6 +144,11 @@ impl Store {
             .bind(names);
         let rows = within(DEADLINE, query.fetch_all(&self.pool)).await?;
         let mut incidents: Vec<Incident> = rows.into_iter().filter_map(Row::incident).collect();
+        for incident in &mut incidents {
+            // An acknowledgement that no watch has taken in yet is taken in as new.
+            let told = incident.detail.remind_at;
+            incident.ack = incident.ack.take().filter(|ack| ack.until == told);
+        }
         let sql = AssertSqlSafe(format!(
             "select incident_id, channel, told, version, state from {}.outbox where incident_id = any($1)",
             self.schema
@@ -320,7 +325,7 @@ impl Store {
     pub async fn acks(&self) -> Result<Vec<(i64, Ack)>, Fault> {
         let sql = AssertSqlSafe(format!(
             "select id, acked_by, acked_until from {}.incident where service = $1 and environment = $2 \
-             and resolved_at is null and acked_by is not null and acked_until is not null",
+             and resolved_at is null and acked_by is not null and acked_until > now()",
             self.schema
         ));
         let query =

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use devstack::{Behaviour, Fakes, Message};
-use tidemark::alert::{Desk, Facts, Limits, Observed, Seen, Sender, Sentry, Store, desk, senders};
+use tidemark::alert::{Ack, Desk, Facts, Limits, Observed, Seen, Sender, Sentry, Store, desk, senders};
 use tidemark::postgres::Target;
 use tidemark::settings::{Origin, Settings};
 use tidemark::status::{Board, StreamReport};
@@ -206,6 +206,28 @@ async fn an_answer_that_never_came_doubles_a_message_once_at_most_and_names_the_
     assert!(ids.iter().all(|id| *id == ids[0]), "Slack may tell them apart as one: {ids:?}");
     let tag: String = bench.world.scalar("select tag::text from tidemark.incident").await;
     assert!(roots.iter().all(|root| root.body["metadata"]["event_payload"]["incident"] == tag.as_str()));
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_a_killed_process_never_saw_is_told_by_the_next() {
+    let mut bench = Bench::new("").await;
+    bench.now = Utc::now();
+    bench.turns(1, 2, lost).await;
+    let root = bench.only_root();
+    let id = bench.world.scalar::<i64>("select id from tidemark.incident").await;
+    let ack = Ack { by: "Mary".into(), until: Utc::now() + TimeDelta::hours(6) };
+    assert!(bench.store.acknowledge(id, &ack, "mary@ward").await.unwrap());
+    for _ in 0..2 {
+        bench.restarted().await;
+        for (id, ack) in bench.store.acks().await.unwrap() {
+            bench.desk.book().acknowledge(bench.now, id, &ack);
+        }
+        bench.turns(1, 2, lost).await;
+    }
+    let replies = bench.fakes.replies(&root.ts);
+    assert!(replies.len() == 1 && said(&replies[0]).contains("Mary is on it"), "{replies:#?}");
+    bench.turns(600, 30, lost).await;
+    assert_eq!(bench.fakes.replies(&root.ts).len(), 1, "no reminder in five hours");
 }
 
 #[tokio::test]
