@@ -9,7 +9,9 @@ use crate::alert::deliver::{Notice, for_bot, for_sentry, for_webhook};
 use crate::alert::heartbeat::without_proof;
 use crate::alert::incident::{Ack, Delivery, Incident, Severity, State, Transition};
 use crate::alert::render::{reply, root};
+use crate::alert::sentry::Sentry;
 use crate::error::Code;
+use crate::settings::{Origin, Settings};
 use crate::status::StreamReport;
 
 /// An incident through its life, with what Slack's message and replies look like on the way.
@@ -45,6 +47,24 @@ fn what_people_read() {
     told.insert("6 resolved".into(), root(&voice(), &book.incidents[0], after(5 * 3600 + 30)));
     told.insert("7 resolved, reply".into(), reply(&voice(), &book.incidents[0], 0, after(5 * 3600 + 30)));
     insta::assert_json_snapshot!(told);
+}
+
+#[test]
+fn what_sentry_is_sent() {
+    let variable = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let variables = vec![
+        variable("TIDEMARK__ALERT__SENTRY__DSN", "https://key@sentry.example.org/42"),
+        variable("TIDEMARK__ENVIRONMENT", "production"),
+    ];
+    let settings = Settings::load(&Origin { variables, ..Origin::default() }).unwrap();
+    let sentry = Sentry::new(&settings, "ward-7/42").unwrap();
+    let mut incident = open_incident();
+    (incident.id, incident.tag) = (Some(7), uuid::Uuid::nil());
+    let mut event = serde_json::to_value(sentry.event(&incident)).unwrap();
+    for changing in ["event_id", "timestamp", "breadcrumbs", "release"] {
+        event.as_object_mut().unwrap().remove(changing);
+    }
+    insta::assert_json_snapshot!(event);
 }
 
 fn open_incident() -> Incident {
