@@ -182,10 +182,10 @@ impl Causes<'_> {
         if let Some(lost) = lost_by(&walk.reason) {
             let asked = !Reason::parse(&walk.reason).is_some_and(Reason::is_automatic);
             let summary = match lost {
-                Code::SourceDropped => "the collection is there again; the table is being repaired".to_owned(),
-                _ => format!("{}; the table is being repaired by resync {id}", why(&walk.reason)),
+                Code::SourceDropped => "the collection was dropped or renamed, and is there again",
+                _ => why(&walk.reason),
             };
-            let cause = self.add(lost, name, summary);
+            let cause = self.add(lost, name, summary.to_owned());
             cause.since = Some(walk.started_at);
             cause.resync = Some(walk.id);
             cause.progress = Some(progress(walk));
@@ -193,7 +193,9 @@ impl Causes<'_> {
             cause.lasting = if asked { TimeDelta::MAX } else { TimeDelta::zero() };
             if stream.halt_code.is_none() {
                 cause.action = None;
-                rules::of(Code::HistoryLost).doing.clone_into(&mut cause.doing);
+                cause.doing = format!(
+                    "It repairs the table by resync {id}, a full walk of the collection, and goes on following."
+                );
             }
         }
         let held = walk.held_code.as_deref().and_then(Code::parse).filter(|_| walk.state == "held");
@@ -289,8 +291,7 @@ impl Causes<'_> {
                 continue;
             }
             let asked = !Reason::parse(&walk.reason).is_some_and(Reason::is_automatic);
-            let summary = format!("{}; resync {} {}", why(&walk.reason), walk.gap.resync, walk.state);
-            let cause = self.add(code, Some(&walk.stream), summary);
+            let cause = self.add(code, Some(&walk.stream), why(&walk.reason).to_owned());
             cause.action = None;
             cause.resync = Some(walk.gap.resync);
             cause.over = Some(walk.gap.clone());

@@ -62,7 +62,8 @@ pub fn reply(voice: &Voice, incident: &Incident, skipped: u32, now: DateTime<Utc
     };
     let mut text = escape_but_times(&said);
     if skipped > 0 {
-        let _ = write!(text, "\n_{skipped} earlier updates could not be delivered; this is the state now._");
+        let updates = if skipped == 1 { "update" } else { "updates" };
+        let _ = write!(text, "\n_{skipped} earlier {updates} could not be delivered; this is the state now._");
     }
     let loud = matches!(incident.detail.last, Transition::Worsened | Transition::Reminder | Transition::Reopened);
     let fallback = format!("{} {}: {}", mark(incident), title(incident), plain(&said));

@@ -85,7 +85,7 @@ fn a_message_is_edited_once_a_minute_and_replied_to_on_each_transition() {
     assert!(matches!(for_bot(&voice(), &incident, &delivery, after(60)), Some(Notice::Edit(..))));
     (incident.detail.revision, incident.detail.last) = (3, Transition::Acknowledged);
     let Some(Notice::Reply(body, ..)) = for_bot(&voice(), &incident, &delivery, after(1)) else { panic!("no reply") };
-    assert!(body.to_string().contains("1 earlier updates"), "{body}");
+    assert!(body.to_string().contains("1 earlier update could"), "{body}");
     delivery.told = 3;
     assert!(matches!(for_bot(&voice(), &incident, &delivery, after(2)), Some(Notice::Edit(..))));
     delivery.edited_at = Some(after(2));
