@@ -147,7 +147,9 @@ impl Sender {
         let done = matches!(sent, Sent::Done(_) | Sent::Gone | Sent::Malformed(_));
         let told = desk.sent(tag, channel, |delivery| note(delivery, &incident, &notice, &sent, now));
         if let Some(told) = told.filter(|_| done) {
-            store.save_deliveries(&told).await;
+            if !store.save_deliveries(&told).await {
+                desk.unsaved(tag);
+            }
             failpoint::hit("alert.noted");
         }
         done

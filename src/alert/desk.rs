@@ -119,6 +119,13 @@ impl Desk {
         Some(incident.clone())
     }
 
+    /// Something about an incident has still to be written down.
+    pub fn unsaved(&self, tag: Uuid) {
+        if let Some(incident) = self.book().incidents.iter_mut().find(|incident| incident.tag == tag) {
+            incident.unsaved = true;
+        }
+    }
+
     /// Learns how a channel fares from an answer.
     pub fn learn(&self, now: DateTime<Utc>, channel: &'static str, sent: &Sent) {
         let label = if channel == WEBHOOK { BOT } else { channel };

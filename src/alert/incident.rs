@@ -11,6 +11,9 @@ use uuid::Uuid;
 
 use crate::error::Code;
 
+/// What changes all the time is written down this often.
+const SAVE_INTERVAL: TimeDelta = TimeDelta::seconds(10);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -178,8 +181,11 @@ pub struct Incident {
     pub detail: Detail,
     /// By channel.
     pub deliveries: BTreeMap<&'static str, Delivery>,
-    /// Differs from what Postgres holds.
+    /// Differs from what Postgres holds in what is told: written down before it is.
     pub unsaved: bool,
+    /// Differs in what changes all the time: written down now and then.
+    pub touched: bool,
+    pub saved_at: Option<DateTime<Utc>>,
     pub(super) silenced: bool,
     occurrences: u64,
 }
@@ -214,6 +220,8 @@ impl Incident {
             },
             deliveries: BTreeMap::new(),
             unsaved: true,
+            touched: false,
+            saved_at: None,
             silenced: false,
             occurrences: cause.occurrences,
         }
@@ -247,9 +255,16 @@ impl Incident {
             detail,
             deliveries: BTreeMap::new(),
             unsaved: false,
+            touched: false,
+            saved_at: None,
             silenced: false,
             occurrences: 0,
         }
+    }
+
+    /// Whether it is to be written down now.
+    pub fn wants_saving(&self, now: DateTime<Utc>) -> bool {
+        self.unsaved || (self.touched && self.saved_at.is_none_or(|at| now - at >= SAVE_INTERVAL))
     }
 
     pub const fn is_resolved(&self) -> bool {
@@ -288,14 +303,14 @@ impl Incident {
         }
         if self.occurrences > 0 && cause.occurrences > self.occurrences {
             self.count += cause.occurrences - self.occurrences;
-            self.unsaved = true;
+            self.touched = true;
         }
         self.occurrences = cause.occurrences;
         self.silenced = cause.silenced;
-        let told = (&self.summary, &self.detail.doing, &self.detail.action, self.severity, self.detail.resync);
-        if told != (&cause.summary, &cause.doing, &cause.action, cause.severity, cause.resync) {
-            self.unsaved = true;
-        }
+        self.touched |= self.summary != cause.summary;
+        let told = (&self.detail.doing, &self.detail.action, self.severity);
+        self.unsaved |= told != (&cause.doing, &cause.action, cause.severity)
+            || (cause.resync.is_some() && cause.resync != self.detail.resync);
         self.summary.clone_from(&cause.summary);
         self.detail.doing.clone_from(&cause.doing);
         self.detail.action.clone_from(&cause.action);

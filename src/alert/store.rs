@@ -209,7 +209,7 @@ impl Store {
         }
         let saved = self.write(incident, false).await?;
         incident.id = saved.or(incident.id);
-        if saved.is_some() {
+        if saved.is_some() && incident.unsaved {
             self.write_deliveries(incident).await?;
         }
         Ok(saved.is_some())
@@ -310,12 +310,14 @@ impl Store {
         within(DEADLINE, query.execute(&self.pool)).await.map(drop)
     }
 
-    /// Notes how far the channels have got, at once after something was sent. What cannot be written now is written
-    /// with the incident's next change; a process that ends before that sends it a second time.
-    pub async fn save_deliveries(&self, incident: &Incident) {
-        if let Err(fault) = self.write_deliveries(incident).await {
+    /// Notes how far the channels have got, at once after something was sent. `false`: it could not be written now; a
+    /// process that ends before it is sends the same a second time.
+    pub async fn save_deliveries(&self, incident: &Incident) -> bool {
+        let written = self.write_deliveries(incident).await;
+        if let Err(fault) = &written {
             tracing::debug!("delivery not written down yet: {fault}");
         }
+        written.is_ok()
     }
 
     /// Who has taken on which open incident.
@@ -359,7 +361,7 @@ impl Desk {
     /// # Errors
     /// Whatever Postgres answers; what was not written is written next time.
     pub async fn save(&self, store: &Store, now: DateTime<Utc>) -> Result<bool, Fault> {
-        let unsaved: Vec<Incident> = self.book().incidents.iter().filter(|i| i.unsaved).cloned().collect();
+        let unsaved: Vec<Incident> = self.book().incidents.iter().filter(|i| i.wants_saving(now)).cloned().collect();
         for before in unsaved {
             let mut incident = before.clone();
             if !store.save(&mut incident, now).await? {
@@ -368,6 +370,7 @@ impl Desk {
             let mut book = self.book();
             let Some(kept) = book.incidents.iter_mut().find(|kept| kept.tag == before.tag) else { continue };
             kept.adopt(&before, &incident);
+            kept.saved_at = Some(now);
         }
         Ok(true)
     }
@@ -376,9 +379,9 @@ impl Desk {
 impl Incident {
     /// What saving told: the number, and the thread of a twin that was there before. Changes made meanwhile stay unsaved.
     fn adopt(&mut self, before: &Self, saved: &Self) {
-        self.unsaved = self.detail != before.detail
-            || (self.state, self.count) != (before.state, before.count)
-            || self.deliveries != before.deliveries;
+        self.unsaved =
+            self.detail != before.detail || self.state != before.state || self.deliveries != before.deliveries;
+        self.touched = (self.count, &self.summary) != (before.count, &before.summary);
         (self.id, self.tag) = (saved.id, saved.tag);
         if saved.tag != before.tag {
             self.opened_at = saved.opened_at;
