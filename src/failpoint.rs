@@ -2,7 +2,8 @@
 //!
 //! Only in debug builds; in a release build every call is nothing.
 
-/// Passes a failpoint. The n-th pass of the named one aborts the process or stops it for a minute, as the variable says.
+/// Passes a failpoint. The n-th pass of the named one aborts the process, panics, or stops it for a
+/// minute, as the variable says.
 #[cfg(debug_assertions)]
 pub fn hit(name: &str) {
     use std::sync::OnceLock;
@@ -19,8 +20,11 @@ pub fn hit(name: &str) {
     });
     let Some((planned, action, count)) = plan else { return };
     if planned == name && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count {
-        if action == "abort" {
-            std::process::abort();
+        match action.as_str() {
+            "abort" => std::process::abort(),
+            #[expect(clippy::panic, reason = "to see what a panic comes to")]
+            "panic" => panic!("a test asked for this, with a value: {name}"),
+            _ => {}
         }
         std::thread::sleep(std::time::Duration::from_secs(60));
     }

@@ -130,3 +130,11 @@ fn a_file_that_is_not_toml_is_named_and_its_lines_are_not_quoted() {
     let absent = problems(place.load(Some(Path::new("/no/such/file.toml")), &[]));
     assert!(absent[0].contains("/no/such/file.toml"), "{absent:?}");
 }
+
+#[test]
+fn a_dsn_that_is_none_is_an_error_that_does_not_repeat_it() {
+    let home = Place::new("dsn");
+    let told = problems(home.load(None, &[("TIDEMARK__ALERT__SENTRY__DSN", "https://sentry.example.org/s3cret")]));
+    assert!(told.len() == 1 && told[0].contains("alert.sentry.dsn") && told[0].contains("is not a DSN"), "{told:?}");
+    assert!(!told[0].contains("s3cret"));
+}

@@ -97,7 +97,8 @@ async fn a_lost_history_with_six_hundred_failures_behind_it_is_one_thread_and_on
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resync_is_one_message_that_fills_up_and_ends_as_its_own_completion() {
     let fakes = Fakes::start().unwrap();
-    let world = world(&fakes, "resync.documents_per_second_max = 150\nresync.chunk_documents = 50\n").await;
+    let slow = "resync.documents_per_second_max = 150\nresync.chunk_documents = 50\ncompare.interval = \"1s\"\n";
+    let world = world(&fakes, slow).await;
     seed(&world, 600).await;
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
@@ -116,13 +117,12 @@ async fn a_resync_is_one_message_that_fills_up_and_ends_as_its_own_completion() 
     let text = root.body["blocks"][1]["text"]["text"].as_str().unwrap();
     assert!(text.contains("repaired by resync") && text.contains("1 deleted"), "{text}");
     assert_eq!((fakes.roots().len(), fakes.replies(&root.ts).len(), fakes.events().len()), (1, 1, 1));
-    let jobs: Vec<_> = fakes
-        .check_ins()
-        .iter()
-        .map(|c| format!("{} {}", c["monitor_slug"].as_str().unwrap(), c["status"].as_str().unwrap()))
-        .collect();
-    for job in ["tidemark-doctor-snapshot ok", "tidemark-doctor-resync in_progress", "tidemark-doctor-resync ok"] {
-        assert!(jobs.iter().any(|found| found == job), "{job} is not in {jobs:?}");
+    for (job, status) in [("snapshot", "ok"), ("resync", "in_progress"), ("resync", "ok"), ("comparison", "ok")] {
+        let slug = format!("tidemark-doctor-{job}");
+        until(&format!("{slug} {status}"), &world, || {
+            fakes.check_ins().iter().any(|c| c["monitor_slug"] == slug.as_str() && c["status"] == status)
+        })
+        .await;
     }
     drop(daemon);
     world.until_equal(DOCTORS, TABLE).await;
@@ -219,4 +219,23 @@ async fn slack_and_sentry_that_never_answer_delay_neither_the_start_nor_the_end_
     world.until_equal(DOCTORS, TABLE).await;
     let (code, took) = daemon.stop();
     assert!(code == Some(0) && took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_ends_the_process_and_is_reported_by_its_place_without_its_values() {
+    let fakes = Fakes::start().unwrap();
+    let world = world(&fakes, "").await;
+    seed(&world, 20).await;
+    let mut daemon = world.start_with(&[("TIDEMARK_FAILPOINT", "apply.begun=panic@1")]);
+    until("the process is gone", &world, || !daemon.is_running()).await;
+    assert_eq!(daemon.child.wait().unwrap().code(), Some(1), "{}", daemon.log());
+    let fatal: Vec<Value> = fakes.events().into_iter().filter(|event| event["level"] == "fatal").collect();
+    assert!(fatal[0]["message"].as_str().unwrap().starts_with("panic at src/failpoint.rs"), "{fatal:#?}");
+    let log = daemon.log();
+    assert!(log.contains("panic at src/failpoint.rs") && !log.contains("with a value: apply"), "{log}");
+    assert!(!fakes.raw().contains("with a value: apply"));
+    // Nothing was lost by it.
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
 }

@@ -8,7 +8,7 @@ use devstack::{Behaviour, Fakes, Message};
 use tidemark::alert::{Ack, Desk, Facts, Limits, Observed, Seen, Sender, Sentry, Store, desk, senders};
 use tidemark::postgres::Target;
 use tidemark::settings::{Origin, Settings};
-use tidemark::status::{Board, StreamReport};
+use tidemark::status::{Board, FailingReport, StreamReport};
 
 use crate::support::{Config, World, run};
 
@@ -52,11 +52,19 @@ impl Bench {
 
     /// One turn of the watch and of each sender, `seconds` later.
     async fn turn(&mut self, seconds: i64, seen: &Observed) {
+        self.turn_and_save(seconds, seen, true).await;
+    }
+
+    /// The same, with Postgres or while it is away.
+    async fn turn_and_save(&mut self, seconds: i64, seen: &Observed, postgres: bool) {
+        self.desk.record(postgres);
         self.now += TimeDelta::seconds(seconds);
         let causes = seen.causes(self.now);
         self.desk.book().step(self.now, &causes, |key| seen.is_blind_to(key));
         self.desk.address();
-        assert!(self.desk.save(&self.store, self.now).await.unwrap());
+        if postgres {
+            assert!(self.desk.save(&self.store, self.now).await.unwrap());
+        }
         for sender in &self.senders {
             while sender.turn(&self.desk, &self.store, self.now).await {}
         }
@@ -132,6 +140,32 @@ async fn a_weekend_of_sixty_hours_with_the_token_lost_is_one_thread_with_reminde
     bench.turns(31, 4, well).await;
     assert!(header(&bench.only_root()).starts_with('🟢'));
     assert_eq!(bench.fakes.replies(&root.ts).len(), 15);
+}
+
+#[tokio::test]
+async fn five_minutes_without_postgres_are_one_thread_before_during_and_after() {
+    let mut bench = Bench::new("").await;
+    bench.turns(1, 5, lost).await;
+    let away = |bench: &Bench| {
+        let since = "2026-11-20T18:07:00Z".parse().unwrap();
+        let mut report = halted("recommendation", "history_lost", bench);
+        let (step, code) = ("lease".to_owned(), "target_unreachable".to_owned());
+        report.failing = vec![FailingReport { step, code, since, attempts: 9, reason: "no answer".to_owned() }];
+        Observed { facts: None, ..observed(vec![report]) }
+    };
+    for _ in 0..60 {
+        let seen = away(&bench);
+        bench.turn_and_save(5, &seen, false).await;
+    }
+    let said: Vec<String> = bench.fakes.roots().iter().map(header).collect();
+    assert_eq!(said, ["🔴 recommendation: history lost", "🔴 Postgres cannot be reached"]);
+    bench.turns(5, 12, lost).await;
+    bench.turns(61, 3, well).await;
+    let said: Vec<String> = bench.fakes.roots().iter().map(header).collect();
+    assert_eq!(said, ["🟢 recommendation: history lost – resolved", "🟢 Postgres cannot be reached – resolved"]);
+    let kept = bench.world.column("select code || ' ' || state from tidemark.incident order by id").await;
+    assert_eq!(kept, ["history_lost resolved", "target_unreachable resolved"]);
+    assert_eq!(bench.fakes.events().len(), 2);
 }
 
 #[tokio::test]
