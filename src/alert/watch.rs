@@ -21,6 +21,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often the watch is taken anew.
 const HOLD_INTERVAL: TimeDelta = TimeDelta::seconds(2);
 
+const QUIET_MIN: TimeDelta = TimeDelta::seconds(12);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// Postgres has not answered yet: who watches is not known.
@@ -48,6 +50,8 @@ pub struct Watch {
     length: Duration,
     role: Role,
     held_at: Option<DateTime<Utc>>,
+    /// Until then nothing new is opened: the process that watched before may still hand over what it opened.
+    quiet_until: Option<DateTime<Utc>>,
 }
 
 impl Watch {
@@ -73,6 +77,7 @@ impl Watch {
             length: settings.lease.duration,
             role: Role::Unknown,
             held_at: None,
+            quiet_until: None,
         }
     }
 
@@ -122,7 +127,11 @@ impl Watch {
     }
 
     fn look(&self, now: DateTime<Utc>, observed: &Observed) {
-        let causes = observed.causes(now);
+        let mut causes = observed.causes(now);
+        if self.quiet_until.is_some_and(|until| now < until) {
+            let book = self.desk.book();
+            causes.retain(|cause| book.incidents.iter().any(|i| i.key == cause.key && !i.is_resolved()));
+        }
         self.desk.book().step(now, &causes, |key| observed.is_blind_to(key));
         self.desk.address();
     }
@@ -137,13 +146,21 @@ impl Watch {
         let held = self.store.hold(&self.holder, self.length).await?;
         match (held, self.role) {
             (true, Role::Watching) => self.take_in(now).await?,
-            (true, _) => self.take_over(now).await?,
+            (true, role) => {
+                self.take_over(now).await?;
+                self.quiet_until = (role == Role::Aside).then(|| now + self.quiet());
+            }
             (false, Role::Aside) => {}
             (false, _) => self.hand_over().await,
         }
         self.role = if held { Role::Watching } else { Role::Aside };
         self.held_at = Some(now);
         Ok(())
+    }
+
+    /// A process whose Postgres was away needs a moment to find out that it is back, and that another watches.
+    fn quiet(&self) -> TimeDelta {
+        TimeDelta::from_std(self.length).unwrap_or(QUIET_MIN).max(QUIET_MIN)
     }
 
     /// Goes on from what is written down, and from what this process kept in memory while it did not know who watches.
