@@ -13,6 +13,16 @@ fn resync(world: &World) {
     assert_eq!(code, Some(0), "{said}");
 }
 
+/// A stream that was followed, and whose position is lost while no daemon runs.
+async fn follow_then_lose(world: &World) {
+    seed(world, 20).await;
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    daemon.stop();
+    lose_the_position(world, "doctor").await;
+}
+
 /// The incidents that the messages in the channel say they are of.
 fn tags(fakes: &Fakes) -> BTreeSet<String> {
     let tag = |m: devstack::Message| m.body["metadata"]["event_payload"]["incident"].as_str().unwrap().to_owned();
@@ -23,11 +33,7 @@ fn tags(fakes: &Fakes) -> BTreeSet<String> {
 async fn killed_between_any_two_steps_of_sending_it_doubles_a_message_once_at_most() {
     let fakes = Fakes::start().unwrap();
     let world = world(&fakes, "resync.automatic = false\n").await;
-    seed(&world, 20).await;
-    let mut daemon = world.start();
-    daemon.until_phase("doctor", "streaming").await;
-    daemon.stop();
-    lose_the_position(&world, "doctor").await;
+    follow_then_lose(&world).await;
     // Slack and Sentry each pass these points at their own pace: each may be between sending and noting.
     let mut doubled = 0;
     for step in ["alert.recorded", "alert.sent", "alert.noted"] {
@@ -58,12 +64,7 @@ async fn killed_between_any_two_steps_of_sending_it_doubles_a_message_once_at_mo
 async fn two_replicas_and_a_change_of_leader_are_one_thread() {
     let fakes = Fakes::start().unwrap();
     let world = world(&fakes, "resync.automatic = false\n").await;
-    seed(&world, 20).await;
-    let mut daemon = world.start();
-    daemon.until_phase("doctor", "streaming").await;
-    world.until_equal(DOCTORS, TABLE).await;
-    daemon.stop();
-    lose_the_position(&world, "doctor").await;
+    follow_then_lose(&world).await;
     let first = world.start();
     until("the opening is posted", &world, || !fakes.roots().is_empty()).await;
     let second = world.start();
@@ -92,12 +93,7 @@ async fn postgres_away_is_one_thread_before_during_and_after() {
     let quick = "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\nresync.automatic = false\n";
     let config = Config { extra: format!("{}{quick}", fakes.config()), ..Config::default() };
     let world = World::of(&Stack::shared().mongo.uri(), &postgres.url(&database), config).await;
-    seed(&world, 20).await;
-    let mut daemon = world.start();
-    daemon.until_phase("doctor", "streaming").await;
-    world.until_equal(DOCTORS, TABLE).await;
-    daemon.stop();
-    lose_the_position(&world, "doctor").await;
+    follow_then_lose(&world).await;
     let (one, two) = (world.start(), world.start());
     until("what was lost is told", &world, || fakes.roots().len() == 1).await;
 
