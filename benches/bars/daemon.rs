@@ -159,12 +159,18 @@ impl World {
     /// Takes the first snapshot; returns its seconds.
     pub async fn snapshot(&self) -> f64 {
         let daemon = self.start().await;
-        // Seldom looked at: the snapshot is timed by its own row.
+        self.walked(daemon).await
+    }
+
+    /// Waits for the walk under way, and ends; returns the walk's seconds.
+    pub async fn walked(&self, daemon: Running) -> f64 {
+        // Seldom looked at: the walk is timed by its own row.
         while daemon.stream().await["phase"] != "streaming" {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         daemon.stop();
-        let sql = "select extract(epoch from ended_at - started_at)::float8 from tidemark.resync";
+        let sql =
+            "select extract(epoch from ended_at - started_at)::float8 from tidemark.resync order by id desc limit 1";
         sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
     }
 

@@ -104,11 +104,7 @@ impl World {
         // A position gone missing: what a stream heals from by itself.
         self.execute("update tidemark.checkpoint set resume_token = null").await;
         let daemon = self.start().await;
-        crate::until("the resync ends", async || self.resync_ended().await).await;
-        daemon.stop();
-        let sql =
-            "select extract(epoch from ended_at - started_at)::float8 from tidemark.resync order by id desc limit 1";
-        sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
+        self.walked(daemon).await
     }
 
     async fn resync_ended(&self) -> bool {

@@ -64,7 +64,7 @@ pub async fn bare_copy(world: &World) -> f64 {
         .execute(&mut pg)
         .await
         .unwrap();
-    let columns = "(id, last_name, doctor_status, submission_date, doc, _cluster_time)";
+    let columns = "(id, last_name, doctor_status, submission_date, doc, _hash, _cluster_time)";
     let out = sqlx::AssertSqlSafe(format!("copy public.doctor {columns} to stdout (format binary)"));
     let bytes: Vec<u8> = {
         let statement = out.0;

@@ -17,7 +17,12 @@ pub struct Mapping {
     heads: Vec<Box<str>>,
     /// For each column, for each of its paths: the slot of its head.
     slots: Vec<Vec<usize>>,
+    /// What documents' hashes are seeded with: how they become rows.
+    seed: u64,
 }
+
+/// Raised when a document becomes another row than before under the same columns.
+const ENCODING: u64 = 1;
 
 impl Mapping {
     pub fn new(columns: &[Column]) -> Self {
@@ -30,11 +35,17 @@ impl Mapping {
             })
         };
         let slots = columns.iter().map(|column| column.paths.iter().map(&mut slot).collect()).collect();
-        Self { columns: columns.to_vec(), heads, slots }
+        Self { columns: columns.to_vec(), heads, slots, seed: seed(columns) }
     }
 
     pub fn columns(&self) -> &[Column] {
         &self.columns
+    }
+
+    /// What `_hash` holds of the row this document becomes. Two documents with one hash become one row; what becomes one
+    /// row may have two hashes (fields in another order, another mapping before).
+    pub fn hash(&self, document: &[u8]) -> i64 {
+        XxHash3_64::oneshot_with_seed(self.seed, document).cast_signed()
     }
 
     /// Encodes one document as a row of `rows`; on an error `rows` is as before.
@@ -82,8 +93,7 @@ impl Mapping {
                 return Err(error);
             }
         }
-        let hash = XxHash3_64::oneshot(row.content());
-        row.field(|out| (true, out.extend_from_slice(&hash.to_be_bytes())));
+        row.field(|out| (true, out.extend_from_slice(&self.hash(document.bytes()).to_be_bytes())));
         row.field(|out| (true, out.extend_from_slice(&at.to_sql().to_be_bytes())));
         row.finish(origin);
         Ok(())
@@ -142,6 +152,20 @@ impl Mapping {
             }
         })
     }
+}
+
+fn seed(columns: &[Column]) -> u64 {
+    let mut text = Vec::new();
+    for column in columns {
+        for part in [&column.name, column.kind.sql()].into_iter().chain(column.paths.iter().flatten().map(|p| &**p)) {
+            text.extend_from_slice(part.as_bytes());
+            text.push(0);
+        }
+        for path in &column.paths {
+            text.extend_from_slice(&path.len().to_be_bytes());
+        }
+    }
+    XxHash3_64::oneshot_with_seed(ENCODING, &text)
 }
 
 /// The first byte of a binary `jsonb`.

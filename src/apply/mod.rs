@@ -6,6 +6,7 @@
 mod bind;
 mod dead_letter;
 mod drift;
+mod known;
 mod mapping;
 mod rows;
 mod schema;
@@ -16,10 +17,11 @@ mod writer;
 
 pub use dead_letter::{DeadLetter, RateWindow};
 pub use drift::{Drift, DriftKind};
+pub use known::{Known, Suspect};
 pub use mapping::Mapping;
-pub use rows::{Deletes, Rows};
+pub use rows::{Deletes, Rows, Spares};
 pub use schema::{LiveTable, ensure, read_live};
 pub use statements::Statements;
 pub use transaction::{Applied, Origins, Work, row_arguments};
-pub use walk::{Step, Then, Walk};
+pub use walk::{Seen, Step, Then, Walk};
 pub use writer::Writer;

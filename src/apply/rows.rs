@@ -4,6 +4,7 @@
 //! order id, columns, doc, `_hash`, `_cluster_time`. For `unnest` the same bytes are read out column by column.
 
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::position::ClusterTime;
 
@@ -63,31 +64,22 @@ impl Rows {
         self.bytes.get(self.rows.get(index)?.tuple.clone())
     }
 
+    /// The tuples of these rows in pieces that lie in one, of at most `size` bytes unless a single tuple is larger.
+    pub(super) fn pieces(&self, rows: Range<usize>, size: usize) -> impl Iterator<Item = &[u8]> {
+        let mut tuples = self.rows.get(rows).unwrap_or_default().iter().map(|row| row.tuple.clone()).peekable();
+        std::iter::from_fn(move || {
+            let mut piece = tuples.next()?;
+            while let Some(next) = tuples.next_if(|next| next.start == piece.end && next.end - piece.start <= size) {
+                piece.end = next.end;
+            }
+            self.bytes.get(piece)
+        })
+    }
+
     /// Keeps the first `keep` rows.
     pub fn truncate(&mut self, keep: usize) {
         self.rows.truncate(keep);
         self.bytes.truncate(self.rows.last().map_or(0, |row| row.tuple.end));
-    }
-
-    /// The hash of row `index`, as stored in `_hash`.
-    pub fn hash(&self, index: usize) -> Option<i64> {
-        let tail = self.tuple(index)?.last_chunk::<20>()?;
-        Some(i64::from_be_bytes(*tail.first_chunk::<8>()?))
-    }
-
-    /// A copy without the rows at these places, which are in ascending order.
-    #[must_use]
-    pub fn without_places(&self, places: &[usize]) -> Self {
-        let mut leave_out = places.iter().copied().peekable();
-        let mut kept = Self::default();
-        for (place, row) in self.rows.iter().enumerate() {
-            if leave_out.next_if_eq(&place).is_none() {
-                let start = kept.bytes.len();
-                kept.bytes.extend_from_slice(self.bytes.get(row.tuple.clone()).unwrap_or_default());
-                kept.rows.push(Row { tuple: start..kept.bytes.len(), origin: row.origin });
-            }
-        }
-        kept
     }
 
     /// Leaves out the rows whose id `leave_out` names.
@@ -97,6 +89,31 @@ impl Rows {
             .filter_map(|index| self.rows.get(index).cloned())
             .collect();
         self.rows = kept;
+    }
+}
+
+/// Buffers of rows that were written, used again: a fresh one of megabytes is copied as it grows, and the kernel clears
+/// each of its pages.
+#[derive(Debug, Clone, Default)]
+pub struct Spares(Arc<Mutex<Vec<Rows>>>);
+
+impl Spares {
+    /// One for the batch being prepared, one for the chunk being read.
+    const NUMBER_MAX: usize = 2;
+
+    /// A batch of large documents leaves no such buffer behind.
+    const BYTES_MAX: usize = 16 << 20;
+
+    pub fn take(&self) -> Rows {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    pub fn give(&self, mut rows: Rows) {
+        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spares.len() < Self::NUMBER_MAX && (1..=Self::BYTES_MAX).contains(&rows.bytes.capacity()) {
+            rows.truncate(0);
+            spares.push(rows);
+        }
     }
 }
 
@@ -129,11 +146,6 @@ impl RowEncoder<'_> {
         result
     }
 
-    /// What is encoded so far: what a row's hash is taken of, once its columns and `doc` are.
-    pub fn content(&self) -> &[u8] {
-        self.rows.bytes.get(self.start..).unwrap_or_default()
-    }
-
     pub fn finish(self, origin: usize) {
         if let Some(slot) = self.rows.bytes.get_mut(self.start..self.start + 2) {
             slot.copy_from_slice(&self.fields.to_be_bytes());
@@ -158,5 +170,45 @@ impl Deletes {
     pub fn push(&mut self, id: String, at: ClusterTime) {
         self.ids.push(id);
         self.cluster_times.push(at.to_sql());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(texts: &[&str]) -> Rows {
+        let mut rows = Rows::default();
+        for (origin, text) in texts.iter().enumerate() {
+            let mut row = rows.begin();
+            row.field(|out| (true, out.extend_from_slice(text.as_bytes())));
+            row.finish(origin);
+        }
+        rows
+    }
+
+    #[test]
+    fn pieces_are_the_tuples_one_after_the_other_and_no_longer_than_asked() {
+        let mut rows = rows(&["a", "bb", "ccc", "dddd", "a tuple longer than a piece"]);
+        rows.without(|id| id == "bb");
+        let tuples: Vec<u8> = (0..rows.len()).flat_map(|n| rows.tuple(n).unwrap().to_vec()).collect();
+        for size in 0..80 {
+            let pieces: Vec<&[u8]> = rows.pieces(0..rows.len(), size).collect();
+            assert_eq!(pieces.concat(), tuples, "pieces of {size}");
+            assert!(pieces.iter().all(|piece| piece.len() <= size.max(rows.tuple(3).unwrap().len())));
+        }
+        let ends: Vec<usize> = rows.pieces(0..4, 1_000).map(<[u8]>::len).collect();
+        assert_eq!(ends.len(), 2, "what was left out lies between two pieces");
+        assert_eq!(rows.pieces(1..2, 1_000).collect::<Vec<_>>(), [rows.tuple(1).unwrap()]);
+    }
+
+    #[test]
+    fn a_spare_is_empty_and_a_large_one_is_not_kept() {
+        let spares = Spares::default();
+        spares.give(rows(&["a"]));
+        spares.give(Rows { bytes: Vec::with_capacity(Spares::BYTES_MAX + 1), rows: Vec::new() });
+        let spare = spares.take();
+        assert!(spare.is_empty() && spare.size() == 0 && spare.bytes.capacity() > 0);
+        assert_eq!(spares.take().bytes.capacity(), 0);
     }
 }

@@ -13,8 +13,13 @@ pub struct Statements {
     pub upsert: Arc<str>,
     /// The upsert of a resync: answers rows inserted, rows changed, and a few of their ids.
     pub repair: Arc<str>,
-    /// The places of the rows given that the table has as they are, told by their hash; they count from one.
-    pub known: Arc<str>,
+    /// How many rows there are from one id to another, up to a limit, and the exclusive or of their hashes.
+    pub stretch: Arc<str>,
+    /// Of the ids and hashes given, the places (counted from one) of those that no row has so, as far as the rows between
+    /// two ids tell, and no more of them than are asked for.
+    pub unknown_between: Arc<str>,
+    /// The same by a look into the index for each.
+    pub unknown: Arc<str>,
     /// Of the rows given, those the table lacks (true) or has otherwise (false).
     pub compare: Arc<str>,
     pub delete: Arc<str>,
@@ -36,11 +41,23 @@ impl Statements {
             )
             .into(),
             upsert: upsert.into(),
-            // One look into the index a row, whatever the planner thinks of the table's size.
-            known: format!(
+            // Here and below the limit keeps the planner to the index, whatever it thinks of the table's size.
+            stretch: format!(
+                "select count(*), coalesce(bit_xor(t._hash), 0) from \
+                 (select t._hash from {sql} as t where t.id between $1 and $2 order by t.id limit $3) as t"
+            )
+            .into(),
+            unknown_between: format!(
+                "select coalesce(array_agg(u.place), '{{}}') \
+                 from unnest($1::text[], $2::bigint[]) with ordinality as u (id, hash, place) left join \
+                 (select t.id, t._hash from {sql} as t where t.id between $3 and $4 order by t.id limit $5) as t \
+                 on t.id = u.id where t._hash is distinct from u.hash"
+            )
+            .into(),
+            unknown: format!(
                 "select coalesce(array_agg(u.place), '{{}}') \
                  from unnest($1::text[], $2::bigint[]) with ordinality as u (id, hash, place) \
-                 where u.hash = (select t._hash from {sql} as t where t.id = u.id)"
+                 where u.hash is distinct from (select t._hash from {sql} as t where t.id = u.id)"
             )
             .into(),
             compare: compare(&sql, columns, &names).into(),
@@ -56,11 +73,13 @@ impl Statements {
     }
 
     /// Those that can be prepared, with their names.
-    pub const fn preparable(&self) -> [(&'static str, &Arc<str>); 6] {
+    pub const fn preparable(&self) -> [(&'static str, &Arc<str>); 8] {
         [
             ("upsert", &self.upsert),
             ("repair", &self.repair),
-            ("known", &self.known),
+            ("stretch", &self.stretch),
+            ("unknown between", &self.unknown_between),
+            ("unknown", &self.unknown),
             ("compare", &self.compare),
             ("delete", &self.delete),
             ("exists", &self.any),
@@ -112,8 +131,7 @@ fn upsert(sql: &str, columns: &[Column], names: &[String]) -> String {
          select u.id, {values}u.doc, u.hash, u.cluster_time, now() from {from} \
          on conflict (id) do update set {assignments}doc = excluded.doc, _hash = excluded._hash, \
          _cluster_time = excluded._cluster_time, _applied_at = excluded._applied_at \
-         where t._cluster_time <= excluded._cluster_time \
-         and (t._hash is distinct from excluded._hash or ({before}t.doc) is distinct from ({after}excluded.doc))"
+         where t._cluster_time <= excluded._cluster_time and ({before}t.doc) is distinct from ({after}excluded.doc)"
     )
 }
 

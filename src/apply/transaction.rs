@@ -25,8 +25,8 @@ pub struct Work {
     pub rows: Rows,
     /// The first so many rows are not expected to be in the table yet: they take the fast road.
     pub fresh: usize,
-    /// Rows whose hash the table has are not sent: what tidemark wrote is taken for what is there.
-    pub trust_hashes: bool,
+    /// Rows left out because the table has them as they are.
+    pub known: u64,
     pub deletes: Deletes,
     pub dead: Vec<DeadLetter>,
     /// A dead letter that this work resolves.
@@ -133,7 +133,6 @@ impl Scribe<'_> {
                         done.rows_changed += self.upsert(connection, &work.rows, work.fresh..work.rows.len()).await?;
                     }
                 }
-                Road::Upsert if work.trust_hashes => self.repair_unknown(connection, &work.rows, &mut done).await?,
                 Road::Upsert if work.walk.as_ref().is_some_and(Walk::is_repair) => {
                     self.repair(connection, &work.rows, 0..work.rows.len(), &mut done).await?;
                 }
@@ -144,7 +143,7 @@ impl Scribe<'_> {
             }
         }
         let stored = crate::status::count(work.rows.len() - refused.len());
-        done.rows_unchanged = stored.saturating_sub(done.rows_changed);
+        done.rows_unchanged = work.known + stored.saturating_sub(done.rows_changed);
         if !work.deletes.ids.is_empty() {
             done.rows_deleted = self.delete(connection, &work.deletes).await?;
             if work.walk.is_some() && done.rows_deleted > 0 {
@@ -176,27 +175,6 @@ impl Scribe<'_> {
         Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
     }
 
-    /// Sends only the rows that the table does not have by their hash: a hash costs Postgres a tenth of a document.
-    async fn repair_unknown(
-        &self,
-        connection: &mut PgConnection,
-        rows: &Rows,
-        done: &mut Applied,
-    ) -> Result<(), Fault> {
-        let ids: Vec<&str> = (0..rows.len()).filter_map(|index| rows.id(index)).collect();
-        let hashes: Vec<i64> = (0..rows.len()).filter_map(|index| rows.hash(index)).collect();
-        let query =
-            sqlx::query_scalar::<_, Vec<i64>>(AssertSqlSafe(self.statements.known.to_string())).bind(ids).bind(hashes);
-        let known = within(self.target.deadline(), query.fetch_one(&mut *connection)).await?;
-        if known.len() == rows.len() {
-            return Ok(());
-        }
-        let mut known: Vec<usize> = known.iter().filter_map(|place| usize::try_from(place - 1).ok()).collect();
-        known.sort_unstable();
-        let unknown = rows.without_places(&known);
-        self.repair(connection, &unknown, 0..unknown.len(), done).await
-    }
-
     /// The same, told apart: rows inserted and rows changed, with a few of their ids.
     async fn repair(
         &self,
@@ -217,18 +195,15 @@ impl Scribe<'_> {
 
     async fn copy(&self, connection: &mut PgConnection, rows: &Rows, range: Range<usize>) -> Result<u64, Fault> {
         const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+        // What sqlx copies once more on its way stays in the processor's cache.
+        const PIECE: usize = 64 << 10;
         let call = async {
             let mut sink = connection.copy_in_raw(&self.statements.copy).await?;
-            let mut buffer = SIGNATURE.to_vec();
-            for index in range {
-                buffer.extend_from_slice(rows.tuple(index).unwrap_or_default());
-                if buffer.len() > 256 << 10 {
-                    sink.send(buffer.as_slice()).await?;
-                    buffer.clear();
-                }
+            sink.send(SIGNATURE).await?;
+            for piece in rows.pieces(range, PIECE) {
+                sink.send(piece).await?;
             }
-            buffer.extend_from_slice(&(-1_i16).to_be_bytes());
-            sink.send(buffer.as_slice()).await?;
+            sink.send((-1_i16).to_be_bytes().as_slice()).await?;
             sink.finish().await
         };
         within(self.target.deadline(), call).await

@@ -16,14 +16,29 @@ pub struct Walk {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Documents were read up to this place.
-    Chunk { class: i32, after: Option<Vec<u8>>, documents_read: u64, seen: Vec<String>, then: Then },
+    /// Documents were read up to this place. What was seen is kept unless it is a first snapshot.
+    Chunk { class: i32, after: Option<Vec<u8>>, documents_read: u64, seen: Option<Seen>, then: Then },
     /// Rows the walk did not see were deleted.
     Swept,
     /// Nothing more is done until a person says so.
     Held { code: Code, note: String, rows_to_delete: Option<u64> },
     /// The sweep is done.
     Completed,
+}
+
+/// What a walk saw in one chunk: ids, and stretches of the table that held its documents and nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub ids: Vec<String>,
+    /// First and last id of each stretch.
+    pub lows: Vec<String>,
+    pub highs: Vec<String>,
+}
+
+impl Seen {
+    pub const fn is_empty(&self) -> bool {
+        self.ids.is_empty() && self.lows.is_empty()
+    }
 }
 
 /// What comes after a chunk.
@@ -47,7 +62,7 @@ impl Then {
 impl Walk {
     /// Whether its rows are told apart and reported: not those of a first snapshot.
     pub(super) const fn is_repair(&self) -> bool {
-        matches!(&self.step, Step::Chunk { then: Then::MoreChunks | Then::Sweep, seen, .. } if !seen.is_empty())
+        matches!(&self.step, Step::Chunk { seen: Some(_), .. })
     }
 
     /// A chunk after which more is to come need not wait for the disk: should Postgres lose it in a crash, the walk's
@@ -66,9 +81,11 @@ impl Scribe<'_> {
     ) -> Result<(), Fault> {
         let updated = match &walk.step {
             Step::Chunk { class, after, documents_read, seen, then } => {
-                self.note_seen(connection, walk.id, seen).await?;
+                if let Some(seen) = seen.as_ref().filter(|seen| !seen.is_empty()) {
+                    self.note_seen(connection, walk.id, seen).await?;
+                }
                 // Rows of a first snapshot are all new; only a repair keeps what it has seen, and tells them apart.
-                let inserted = if seen.is_empty() { done.rows_changed } else { done.rows_inserted };
+                let inserted = if seen.is_none() { done.rows_changed } else { done.rows_inserted };
                 let (after, documents_read) = (after.as_deref(), *documents_read);
                 let chunk = Chunk { class: *class, after, documents_read, inserted };
                 self.chunk(connection, walk.id, &chunk, then.state(), done).await?
@@ -83,12 +100,10 @@ impl Scribe<'_> {
         if updated == 1 { Ok(()) } else { Err(Fault::bug(format!("walk {} is not under way any more", walk.id))) }
     }
 
-    async fn note_seen(&self, connection: &mut PgConnection, id: i64, seen: &[String]) -> Result<(), Fault> {
-        if seen.is_empty() {
-            return Ok(());
-        }
-        let sql = format!("insert into {}.resync_seen (resync_id, ids) values ($1, $2)", self.state_schema);
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(seen);
+    async fn note_seen(&self, connection: &mut PgConnection, id: i64, seen: &Seen) -> Result<(), Fault> {
+        let schema = self.state_schema;
+        let sql = format!("insert into {schema}.resync_seen (resync_id, ids, lows, highs) values ($1, $2, $3, $4)");
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(&seen.ids).bind(&seen.lows).bind(&seen.highs);
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 

@@ -10,6 +10,7 @@ mod lease;
 mod letter;
 mod obey;
 mod store;
+mod unseen;
 mod walk;
 
 pub use command::Command;
@@ -19,4 +20,5 @@ pub use lease::{Held, Lease, Renewed};
 pub use letter::{Letter, Letters};
 pub use obey::Act;
 pub use store::{Checkpoints, FORMAT_VERSION, Start, Stored};
+pub use unseen::Unseen;
 pub use walk::{Beginning, GapReport, WalkRow};

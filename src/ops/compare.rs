@@ -141,7 +141,8 @@ impl Comparison<'_> {
             let mut chunk = Chunk::at(place, true);
             chunk.read(&self.source, &self.mapping, &reading).await?;
             self.found.documents += chunk.documents;
-            let insert = sqlx::query("insert into tidemark_seen select unnest($1::text[])").bind(&chunk.seen);
+            let insert = sqlx::query("insert into tidemark_seen select unnest($1::text[])")
+                .bind(chunk.seen.as_ref().map(|seen| &seen.ids));
             within(self.target.deadline(), insert.execute(&mut self.connection)).await?;
             let raw = |origin: usize| {
                 let mut items = chunk.replies.iter().flat_map(crate::source::Reply::items);

@@ -134,7 +134,9 @@ impl<'a> Applier<'a> {
         } else if let Some(position) = &work.position {
             self.idle = Some(position.clone());
         }
-        halt.clone().map_or(Ok(()), Err)
+        let halt = halt.clone();
+        self.context.spares.give(prepared.work.rows);
+        halt.map_or(Ok(()), Err)
     }
 
     /// A chunk of a walk, or a part of a sweep.
@@ -151,7 +153,9 @@ impl<'a> Applier<'a> {
             ..Committed::default()
         });
         let Some(job) = &mut self.job else { return Ok(()) };
-        match job.committed(&piece, &applied).await {
+        let done = job.committed(&piece, &applied).await;
+        self.context.spares.give(piece.work.rows);
+        match done {
             Done::More => {}
             Done::Held => {
                 self.note_phase().await;

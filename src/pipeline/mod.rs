@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use obey::obey;
 pub use phase::{Happened, Phase};
 
-use crate::apply::{Mapping, Statements};
+use crate::apply::{Mapping, Spares, Statements};
 use crate::checkpoint::{Checkpoints, Lease};
 use crate::error::{Class, Fault};
 use crate::model::namespace::{Namespace, Table};
@@ -45,6 +45,7 @@ pub struct Context {
     pub checkpoints: Checkpoints,
     pub mapping: Arc<Mapping>,
     pub statements: Statements,
+    pub spares: Spares,
     pub status: status::Stream,
 }
 

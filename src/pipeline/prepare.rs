@@ -131,7 +131,8 @@ impl Preparer {
         let limits = Limits { events: self.events_now, ..self.limits };
         let mut taken = self.gather.take(limits).map_err(unreadable)?;
         loop {
-            let mut prepared = Prepared::default();
+            let work = Work { rows: self.context.spares.take(), ..Work::default() };
+            let mut prepared = Prepared { work, ..Prepared::default() };
             let plan = plan(&taken.events);
             let stop = plan.stop.clone();
             if self.encode(&plan, &taken.events, &mut prepared).await? {

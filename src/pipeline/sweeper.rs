@@ -101,14 +101,15 @@ impl Search {
         let set =
             format!("set statement_timeout = {}; set idle_in_transaction_session_timeout = 0", patience.as_millis());
         within(context.target.deadline(), sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut connection)).await?;
-        let (schema, table) = (context.checkpoints.schema(), context.table.sql());
-        let unseen = format!(
-            "from {table} as t where t._cluster_time < $1 and not exists \
-             (select from (select unnest(ids) as id from {schema}.resync_seen where resync_id = $2) as s where s.id = t.id)"
-        );
-        let count = format!("select (select count(*) from {table}), (select count(*) {unseen})");
-        let query = sqlx::query_as::<_, (i64, i64)>(AssertSqlSafe(count)).bind(self.start.to_sql()).bind(self.id);
-        let (rows, unseen_rows) = within(patience, query.fetch_one(&mut connection)).await?;
+        let unseen = context.checkpoints.unseen(&mut connection, &context.table, self.id, self.start).await?;
+        within(context.target.deadline(), sqlx::raw_sql(unseen.planning()).execute(&mut connection)).await?;
+        let unseen_rows = within(patience, unseen.count().fetch_one(&mut connection)).await?;
+        let rows = if unseen_rows > 0 {
+            let count = AssertSqlSafe(format!("select count(*) from {}", context.table.sql()));
+            within(patience, sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection)).await?
+        } else {
+            0
+        };
         let number = |n: i64| u64::try_from(n).unwrap_or_default();
         let found = Found { documents: self.documents, rows: number(rows), unseen: number(unseen_rows) };
         let resync = &context.settings.resync;
@@ -119,11 +120,7 @@ impl Search {
             return Ok(());
         }
         if found.unseen > 0 {
-            let ids = format!("select t.id {unseen}");
-            let mut ids = sqlx::query_scalar::<_, String>(AssertSqlSafe(ids))
-                .bind(self.start.to_sql())
-                .bind(self.id)
-                .fetch(&mut connection);
+            let mut ids = unseen.ids().fetch(&mut connection);
             let mut part = Vec::with_capacity(PART);
             while let Some(id) = within(patience, ids.try_next()).await? {
                 part.push(id);

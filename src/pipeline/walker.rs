@@ -8,20 +8,23 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Context, wait_or_give_up};
-use crate::apply::{Origins, Step, Then, Walk, Work};
+use crate::apply::{Known, Origins, Step, Suspect, Then, Walk, Work};
 use crate::checkpoint::WalkRow;
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
-use crate::resync::{Chunk, Fetched, Place, Reading};
+use crate::resync::{Chunk, DocumentId, Fetched, Place, Reading};
 use crate::retry::Backoff;
 
 /// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
 const TOUCHED_MAX: usize = 100_000;
 
-/// A chunk holds so many times `resync.chunk_documents` unless the rate is limited: a commit costs the more round trips
-/// a document the smaller it is, and holds up the live stream the longer the larger it is.
+/// A chunk holds so many times `resync.chunk_documents` to write unless the rate is limited: a commit costs the more
+/// round trips a document the smaller it is, and holds up the live stream the longer the larger it is.
 const FINDS_MAX: u64 = 8;
+
+/// Nothing is added to a chunk that was begun so long ago: this much is read anew after a kill.
+const CHUNK_TIME: Duration = Duration::from_millis(500);
 
 /// A walk under way.
 pub struct Walker {
@@ -29,8 +32,6 @@ pub struct Walker {
     id: i64,
     /// Into an empty table, with no sweep after it.
     is_snapshot: bool,
-    /// A person doubts the table: rows are compared by their content, not by the hash of what was written.
-    doubts: bool,
     /// Where the next chunk to be asked for begins.
     place: Place,
     documents_read: u64,
@@ -43,7 +44,9 @@ pub struct Walker {
     /// The time the next chunk must see and its rows will carry: of an event or a reply, never of a token, because
     /// an idle stream's token may be ahead of the source's clock, which the source then refuses to read at.
     time: Option<ClusterTime>,
-    reading: JoinSet<Result<Chunk, Fault>>,
+    reading: JoinSet<Result<(Chunk, Option<Known>), Fault>>,
+    /// Tells which documents need not be written; `None` where all are, or while a chunk is being read.
+    known: Option<Known>,
     begun: Instant,
     read_before: u64,
     logged: Instant,
@@ -62,11 +65,13 @@ impl Walker {
         let read = u64::try_from(walk.documents_read).unwrap_or_default();
         let estimated = walk.documents_estimated.and_then(|n| u64::try_from(n).ok());
         tracing::info!(stream = %context.config.name, walk = walk.id, reason = walk.reason, documents = read, estimated, "walk under way");
+        // Where a person doubts the table, rows are compared by their content, not by the hash of what was written.
+        let doubts = Reason::parse(&walk.reason).is_none_or(|reason| !reason.is_automatic());
+        let trusts = !walk.is_snapshot() && !doubts;
         let mut walker = Self {
             context: context.clone(),
             id: walk.id,
             is_snapshot: walk.is_snapshot(),
-            doubts: Reason::parse(&walk.reason).is_none_or(|reason| !reason.is_automatic()),
             place: Place::restore(walk.walk_class, walk.walk_after.clone()),
             documents_read: read,
             estimated,
@@ -74,6 +79,7 @@ impl Walker {
             start: walk.start_time(),
             time: None,
             reading: JoinSet::new(),
+            known: trusts.then(|| Known::new(context.target.clone(), context.statements.clone())),
             begun: Instant::now(),
             read_before: read,
             logged: Instant::now(),
@@ -95,9 +101,10 @@ impl Walker {
                 after: self.time.unwrap_or_default(),
             },
             start: self.start,
+            known: self.known.take(),
         };
         let (due, known) = (self.due(), self.time.is_some());
-        let chunk = Chunk::at(self.place.clone(), !self.is_snapshot);
+        let chunk = Chunk::at(self.place.clone(), !self.is_snapshot).with_buffer(self.context.spares.take());
         self.reading.spawn(async move {
             tokio::time::sleep_until(due).await;
             read.run(chunk, known).await
@@ -129,9 +136,10 @@ impl Walker {
     pub async fn next(&mut self) -> Result<Ready, Fault> {
         loop {
             let joined = self.reading.join_next().await;
-            let chunk = joined
+            let (chunk, known) = joined
                 .and_then(Result::ok)
                 .unwrap_or_else(|| Err(Fault::bug("the task that reads chunks ended without a chunk")))?;
+            self.known = known;
             if self.touched.len() > TOUCHED_MAX {
                 self.ask();
                 continue;
@@ -165,7 +173,7 @@ impl Walker {
         };
         let work = Work {
             fresh: if self.is_snapshot { chunk.rows.len() } else { 0 },
-            trust_hashes: !self.is_snapshot && !self.doubts,
+            known: chunk.known,
             rows: chunk.rows,
             dead: chunk.dead,
             walk: Some(Walk { id: self.id, step }),
@@ -205,37 +213,83 @@ struct Read {
     context: Context,
     reading: Reading,
     start: ClusterTime,
+    known: Option<Known>,
 }
 
 impl Read {
-    async fn run(mut self, mut chunk: Chunk, time_is_known: bool) -> Result<Chunk, Fault> {
+    async fn run(mut self, mut chunk: Chunk, time_is_known: bool) -> Result<(Chunk, Option<Known>), Fault> {
         if !time_is_known {
             self.reading.after = now(&self.context).await?;
         }
         let mut fetched = fetch(self.context.clone(), self.reading.clone(), chunk.place.clone()).await?;
+        let begun = Instant::now();
         loop {
-            // The next find is under way while this one's documents are encoded.
+            // The next find is under way while this one's documents are asked about and encoded.
             let mut ahead = JoinSet::new();
-            if self.may_grow(&chunk, &fetched) {
+            if begun.elapsed() < CHUNK_TIME && self.may_grow(&chunk, &fetched) {
                 ahead.spawn(fetch(self.context.clone(), self.reading.clone(), fetched.place.clone()));
             }
-            chunk.take(fetched, &self.context.mapping, self.reading.after.max(self.start));
+            self.take(&mut chunk, fetched).await?;
             fetched = match ahead.join_next().await {
-                None => return Ok(chunk),
+                None => return Ok((chunk, self.known)),
                 Some(Ok(next)) => next?,
                 Some(Err(_)) => return Err(Fault::bug("the task that fetches documents ended without a word")),
             };
         }
     }
 
+    /// Encodes what must be written, as far as is known; the rest has been seen.
+    async fn take(&mut self, chunk: &mut Chunk, fetched: Fetched) -> Result<(), Fault> {
+        let (mapping, time) = (&self.context.mapping, self.reading.after.max(self.start));
+        let Some(known) = &mut self.known else {
+            chunk.take_all(fetched, mapping, time);
+            return Ok(());
+        };
+        let hashes = fetched.hashes(mapping);
+        let mut backoff = Backoff::new(self.context.settings.retry);
+        let told = loop {
+            match tell(known, &fetched, &hashes).await {
+                Ok(told) => break told,
+                Err(fault) => wait_or_give_up(&self.context, "walk", &mut backoff, fault).await?,
+            }
+        };
+        match told {
+            Told::Stretch { low, high } => chunk.pass(&fetched, low, high),
+            Told::Unknown { ids, due } => chunk.take(fetched, ids, &due, mapping, time),
+        }
+        Ok(())
+    }
+
     fn may_grow(&self, chunk: &Chunk, fetched: &Fetched) -> bool {
         let resync = &self.context.settings.resync;
-        let documents = chunk.documents + fetched.documents;
+        let to_write = chunk.documents - chunk.known + fetched.count();
         resync.documents_per_second_max == 0
             && !fetched.place.is_end()
-            && documents < crate::status::count(resync.chunk_documents) * FINDS_MAX
-            && chunk.rows.size() + fetched.bytes < self.reading.bytes_max / 2
+            && to_write < crate::status::count(resync.chunk_documents) * FINDS_MAX
+            && chunk.size() + fetched.bytes < self.reading.bytes_max
     }
+}
+
+/// What the table has of the documents fetched.
+enum Told {
+    /// From one id to the other just them.
+    Stretch { low: String, high: String },
+    /// All but those at the places in `due`.
+    Unknown { ids: Vec<DocumentId>, due: Vec<usize> },
+}
+
+async fn tell(known: &mut Known, fetched: &Fetched, hashes: &[i64]) -> Result<Told, Fault> {
+    if let Some((low, high)) = fetched.ends()
+        && known.is_stretch(&low, &high, hashes).await?
+    {
+        return Ok(Told::Stretch { low, high });
+    }
+    let ids = fetched.ids();
+    let asked = ids.iter().zip(hashes).enumerate();
+    let asked: Vec<Suspect<'_>> =
+        asked.filter_map(|(place, (id, hash))| Some((place, id.as_deref().ok()?, *hash))).collect();
+    let due = known.unknown(&asked).await?;
+    Ok(Told::Unknown { ids, due })
 }
 
 /// Over as many attempts as it takes.

@@ -1,6 +1,6 @@
 //! One chunk: read from the source and encoded, ready for the writer.
 
-use crate::apply::{DeadLetter, Drift, Mapping, Rows};
+use crate::apply::{DeadLetter, Drift, Mapping, Rows, Seen};
 use crate::error::Fault;
 use crate::model::bson::{Builder, Doc, Value};
 use crate::model::position::ClusterTime;
@@ -26,31 +26,43 @@ pub struct Chunk {
     pub dead: Vec<DeadLetter>,
     pub drift: Drift,
     pub documents: u64,
+    /// Of them, those that were left out because the table has them.
+    pub known: u64,
     /// Where the walk goes on.
     pub place: Place,
     /// The majority commit point when the chunk had been read.
     pub operation_time: Option<ClusterTime>,
-    /// The documents' bytes, for a row that turns out not to be storable.
+    /// The bytes of the documents that rows were made of, for a row that turns out not to be storable. A row's origin
+    /// counts through them.
     pub replies: Vec<Reply>,
-    /// The ids of all documents read, also of those that cannot be stored; kept only where a sweep follows.
-    pub seen: Vec<String>,
-    keep_seen: bool,
+    /// Documents in the replies.
+    kept: usize,
+    /// All documents read, also those that cannot be stored; kept only where a sweep follows.
+    pub seen: Option<Seen>,
 }
 
 impl Chunk {
     /// Nothing read yet.
     pub fn at(place: Place, keep_seen: bool) -> Self {
         Self {
-            seen: Vec::new(),
-            keep_seen,
+            seen: keep_seen.then(Seen::default),
             rows: Rows::default(),
             dead: Vec::new(),
             drift: Drift::default(),
             documents: 0,
+            known: 0,
             place,
             operation_time: None,
             replies: Vec::new(),
+            kept: 0,
         }
+    }
+
+    /// Encodes into these rows' memory.
+    #[must_use]
+    pub fn with_buffer(mut self, rows: Rows) -> Self {
+        self.rows = rows;
+        self
     }
 
     /// Reads on from the chunk's place: one find that answers anything, or the end of the walk. On an error the chunk is
@@ -60,52 +72,89 @@ impl Chunk {
     /// Whatever the source answers, classified.
     pub async fn read(&mut self, source: &Source, mapping: &Mapping, reading: &Reading) -> Result<(), Fault> {
         let fetched = Fetched::after(self.place.clone(), source, reading).await?;
-        self.take(fetched, mapping, reading.after);
+        self.take_all(fetched, mapping, reading.after);
         Ok(())
     }
 
-    /// Encodes what was fetched. `at` is the time its rows will carry: of before the read.
-    pub fn take(&mut self, fetched: Fetched, mapping: &Mapping, at: ClusterTime) {
-        for reply in fetched.replies {
-            self.operation_time = reply.operation_time.or(self.operation_time);
-            for document in reply.items() {
-                let origin = usize::try_from(self.documents).unwrap_or(usize::MAX);
-                self.documents += 1;
-                if let Err(error) = self.encode(document, mapping, at, origin) {
-                    self.dead.push(DeadLetter {
-                        document_id: None,
-                        operation: "snapshot",
-                        event: document.to_vec(),
-                        code: "malformed".to_owned(),
-                        error,
-                        cluster_time: Some(at),
-                    });
-                }
-            }
-            self.replies.push(reply);
-        }
-        self.place = fetched.place;
+    /// Bytes held: of rows, and of the documents they were made of.
+    pub fn size(&self) -> usize {
+        self.rows.size() + self.replies.iter().map(Reply::size).sum::<usize>()
     }
 
-    fn encode(&mut self, bytes: &[u8], mapping: &Mapping, at: ClusterTime, origin: usize) -> Result<(), String> {
-        let document = Doc::new(bytes).map_err(|error| error.to_string())?;
-        let id = document.get("_id").ok().flatten().ok_or("document without _id")?;
-        let mut text = Vec::with_capacity(24);
-        encode_id(id, &mut text).map_err(|error| error.to_string())?;
-        let text = String::from_utf8(text).map_err(|_| "an id that is not UTF-8")?;
-        let encoded = mapping.encode(&text, document, at, origin, &mut self.rows, &mut self.drift);
-        if self.keep_seen {
-            self.seen.push(text);
+    /// Takes what was fetched, and encodes all of it.
+    pub fn take_all(&mut self, fetched: Fetched, mapping: &Mapping, at: ClusterTime) {
+        let ids = fetched.ids();
+        let all: Vec<usize> = (0..ids.len()).collect();
+        self.take(fetched, ids, &all, mapping, at);
+    }
+
+    /// Takes what was fetched, and encodes what is at the places in `due`, which ascend. `at` is the time its rows will
+    /// carry: of before the read.
+    pub fn take(&mut self, fetched: Fetched, ids: Vec<DocumentId>, due: &[usize], mapping: &Mapping, at: ClusterTime) {
+        let mut due = due.iter().copied().peekable();
+        let is_kept = due.peek().is_some();
+        for ((place, document), id) in fetched.documents().enumerate().zip(ids) {
+            let is_due = due.next_if_eq(&place).is_some();
+            let taken = id.and_then(|id| {
+                let encoded = if is_due {
+                    let origin = self.kept + place;
+                    Doc::new(document)
+                        .and_then(|doc| mapping.encode(&id, doc, at, origin, &mut self.rows, &mut self.drift))
+                        .map_err(|error| error.to_string())
+                } else {
+                    self.known += 1;
+                    Ok(())
+                };
+                if let Some(seen) = &mut self.seen {
+                    seen.ids.push(id);
+                }
+                encoded
+            });
+            if let Err(error) = taken {
+                self.dead.push(DeadLetter {
+                    document_id: None,
+                    operation: "snapshot",
+                    event: document.to_vec(),
+                    code: "malformed".to_owned(),
+                    error,
+                    cluster_time: Some(at),
+                });
+            }
         }
-        encoded.map_err(|error| error.to_string())
+        self.advance(&fetched);
+        if is_kept {
+            self.kept += fetched.number;
+            self.replies.extend(fetched.replies);
+        }
+    }
+
+    /// Takes what was fetched as seen: the table has just that between these ids.
+    pub fn pass(&mut self, fetched: &Fetched, low: String, high: String) {
+        if let Some(seen) = &mut self.seen {
+            seen.lows.push(low);
+            seen.highs.push(high);
+        }
+        self.known += fetched.count();
+        self.advance(fetched);
+    }
+
+    fn advance(&mut self, fetched: &Fetched) {
+        self.operation_time =
+            fetched.replies.iter().filter_map(|reply| reply.operation_time).next_back().or(self.operation_time);
+        self.documents += fetched.count();
+        self.place = fetched.place.clone();
     }
 }
+
+/// A document's id as rows have it, or why it has none.
+pub type DocumentId = Result<String, String>;
 
 /// What one find answered, not yet encoded.
 #[derive(Debug)]
 pub struct Fetched {
     replies: Vec<Reply>,
-    pub documents: u64,
+    /// Of documents.
+    number: usize,
     /// Of the replies.
     pub bytes: usize,
     /// Where the walk goes on.
@@ -118,14 +167,40 @@ impl Fetched {
     /// # Errors
     /// Whatever the source answers, classified.
     pub async fn after(place: Place, source: &Source, reading: &Reading) -> Result<Self, Fault> {
-        let mut fetched = Self { replies: Vec::new(), documents: 0, bytes: 0, place };
+        let mut fetched = Self { replies: Vec::new(), number: 0, bytes: 0, place };
         while let Some(filter) = fetched.place.filter() {
             fetched.find(source, reading, filter).await?;
-            if fetched.documents > 0 {
+            if fetched.number > 0 {
                 break;
             }
         }
         Ok(fetched)
+    }
+
+    fn documents(&self) -> impl Iterator<Item = &[u8]> {
+        self.replies.iter().flat_map(Reply::items)
+    }
+
+    /// How many documents.
+    pub fn count(&self) -> u64 {
+        u64::try_from(self.number).unwrap_or(u64::MAX)
+    }
+
+    /// The ids of the first document and the last, if they have any.
+    pub fn ends(&self) -> Option<(String, String)> {
+        let first = self.replies.iter().find(|reply| !reply.is_empty())?;
+        let last = self.replies.iter().rfind(|reply| !reply.is_empty())?;
+        Some((id(first.item(0)).ok()?, id(last.item(last.len() - 1)).ok()?))
+    }
+
+    /// The id of each document.
+    pub fn ids(&self) -> Vec<DocumentId> {
+        self.documents().map(id).collect()
+    }
+
+    /// What `_hash` would hold of each document.
+    pub fn hashes(&self, mapping: &Mapping) -> Vec<i64> {
+        self.documents().map(|document| mapping.hash(document)).collect()
     }
 
     async fn find(&mut self, source: &Source, reading: &Reading, filter: Builder) -> Result<(), Fault> {
@@ -140,7 +215,7 @@ impl Fetched {
                 break;
             }
         }
-        self.documents += u64::try_from(read).unwrap_or(u64::MAX);
+        self.number += read;
         let more = cut_short || read >= reading.documents_max;
         self.place = self.place.after_chunk(self.last_id().filter(|_| read > 0), more);
         Ok(())
@@ -150,4 +225,11 @@ impl Fetched {
         let reply = self.replies.iter().rev().find(|reply| !reply.is_empty())?;
         Doc::new(reply.item(reply.len() - 1)).ok()?.get("_id").ok()?
     }
+}
+
+fn id(document: &[u8]) -> DocumentId {
+    let found = Doc::new(document).and_then(|document| document.get("_id")).map_err(|error| error.to_string())?;
+    let mut text = Vec::with_capacity(24);
+    encode_id(found.ok_or("document without _id")?, &mut text).map_err(|error| error.to_string())?;
+    String::from_utf8(text).map_err(|_| "an id that is not UTF-8".to_owned())
 }

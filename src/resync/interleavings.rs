@@ -21,7 +21,14 @@ enum Without {
     SweepAge,
     /// The walk's place is remembered before its chunk is written.
     PlaceWithChunk,
+    /// What is left out of a chunk because the table has it does not count as seen.
+    SeenThoughKnown,
+    /// A stretch of the table may hold rows that the chunk does not.
+    NothingElseInStretch,
 }
+
+/// Few enough that a document is often again what it was before.
+const CONTENTS: u32 = 4;
 
 const KEYS: u8 = 12;
 const CHUNK: usize = 3;
@@ -30,11 +37,11 @@ type Time = u64;
 
 #[derive(Default)]
 struct Source {
+    /// By key, the content.
     documents: BTreeMap<u8, u32>,
     /// (time, key, whether it was deleted), from the start of the walk on.
     log: Vec<(Time, u8, bool)>,
     now: Time,
-    versions: u32,
 }
 
 impl Source {
@@ -47,8 +54,7 @@ impl Source {
                 return;
             }
         } else {
-            self.versions += 1;
-            self.documents.insert(key, self.versions);
+            self.documents.insert(key, rng.u32(..CONTENTS));
         }
         if logged {
             self.log.push((self.now, key, deleted));
@@ -60,6 +66,10 @@ impl Source {
 struct Chunk {
     rows: Vec<(u8, u32)>,
     seen: Vec<u8>,
+    /// Instead of the keys seen: from one to another the table had just the chunk.
+    stretch: Option<(u8, u8)>,
+    /// The table has been asked about it.
+    asked: bool,
     stamp: Time,
     after: Option<u8>,
     end: bool,
@@ -75,6 +85,7 @@ struct World {
     after: Option<u8>,
     walked: bool,
     seen: BTreeSet<u8>,
+    stretches: Vec<(u8, u8)>,
     swept: bool,
     /// A row went back in cluster time.
     regressed: bool,
@@ -88,7 +99,7 @@ impl World {
     fn after_a_gap(rng: &mut Rng, without: Without) -> Self {
         let mut source = Source::default();
         (0..rng.usize(..30)).for_each(|_| source.change(rng, false));
-        let table = source.documents.iter().map(|(key, version)| (*key, (*version, source.now))).collect();
+        let table = source.documents.iter().map(|(key, content)| (*key, (*content, source.now))).collect();
         (0..rng.usize(1..20)).for_each(|_| source.change(rng, false));
         let start = source.now + 1;
         source.now = start;
@@ -101,6 +112,7 @@ impl World {
             after: None,
             walked: false,
             seen: BTreeSet::new(),
+            stretches: Vec::new(),
             swept: false,
             regressed: false,
             read: None,
@@ -108,11 +120,11 @@ impl World {
         }
     }
 
-    fn write(&mut self, key: u8, version: u32, at: Time) {
+    fn write(&mut self, key: u8, content: u32, at: Time) {
         let newer = self.table.get(&key).is_some_and(|(_, time)| *time > at);
         if !newer || self.without == Without::Guard {
             self.regressed |= newer;
-            self.table.insert(key, (version, at));
+            self.table.insert(key, (content, at));
         }
     }
 
@@ -127,8 +139,8 @@ impl World {
                     self.table.remove(&key);
                 }
                 self.touched.insert(key);
-            } else if let Some(version) = self.source.documents.get(&key).copied() {
-                self.write(key, version, at);
+            } else if let Some(content) = self.source.documents.get(&key).copied() {
+                self.write(key, content, at);
                 self.touched.insert(key);
             }
         }
@@ -145,10 +157,12 @@ impl World {
         (0..rng.usize(..3)).for_each(|_| self.source.change(rng, true));
         let after = self.after;
         let rest = self.source.documents.iter().filter(|(key, _)| after.is_none_or(|after| **key > after));
-        let rows: Vec<(u8, u32)> = rest.take(CHUNK).map(|(key, version)| (*key, *version)).collect();
+        let rows: Vec<(u8, u32)> = rest.take(CHUNK).map(|(key, content)| (*key, *content)).collect();
         (0..rng.usize(..3)).for_each(|_| self.source.change(rng, true));
         let chunk = Chunk {
             seen: rows.iter().map(|(key, _)| *key).collect(),
+            stretch: None,
+            asked: false,
             stamp: if self.without == Without::EarlyStamp { self.source.now } else { before },
             after: rows.last().map(|(key, _)| *key),
             end: rows.len() < CHUNK,
@@ -160,14 +174,41 @@ impl World {
         self.read = Some(chunk);
     }
 
+    /// Leaves out of the chunk read what the table has by now.
+    fn leave_known_out(&mut self) {
+        let Some(chunk) = self.read.as_mut().filter(|chunk| !chunk.asked) else { return };
+        chunk.asked = true;
+        if let (Some((low, _)), Some((high, _))) = (chunk.rows.first(), chunk.rows.last()) {
+            let there = self.table.range(low..=high).map(|(key, (content, _))| (*key, *content));
+            let is_stretch = if self.without == Without::NothingElseInStretch {
+                chunk.rows.iter().all(|row| there.clone().any(|has| has == *row))
+            } else {
+                there.eq(chunk.rows.iter().copied())
+            };
+            if is_stretch {
+                chunk.stretch = Some((*low, *high));
+                chunk.seen.clear();
+                chunk.rows.clear();
+            }
+        }
+        let (table, forgets) = (&self.table, self.without == Without::SeenThoughKnown);
+        let is_known = |(key, content): &(u8, u32)| table.get(key).is_some_and(|(has, _)| has == content);
+        if forgets {
+            let known: Vec<u8> = chunk.rows.iter().filter(|row| is_known(row)).map(|(key, _)| *key).collect();
+            chunk.seen.retain(|key| !known.contains(key));
+        }
+        chunk.rows.retain(|row| !is_known(row));
+    }
+
     fn write_chunk(&mut self) {
         let Some(chunk) = self.read.take() else { return };
-        for (key, version) in &chunk.rows {
+        for (key, content) in &chunk.rows {
             if !self.touched.contains(key) || self.without == Without::TouchedKeys {
-                self.write(*key, *version, chunk.stamp);
+                self.write(*key, *content, chunk.stamp);
             }
         }
         self.seen.extend(&chunk.seen);
+        self.stretches.extend(chunk.stretch);
         self.advance(&chunk);
     }
 
@@ -181,8 +222,9 @@ impl World {
             return;
         }
         let (seen, start, any_age) = (&self.seen, self.start, self.without == Without::SweepAge);
+        let in_stretch = |key: &u8| self.stretches.iter().any(|(low, high)| (low..=high).contains(&key));
         if self.without != Without::Sweep {
-            self.table.retain(|key, (_, at)| seen.contains(key) || (*at >= start && !any_age));
+            self.table.retain(|key, (_, at)| seen.contains(key) || in_stretch(key) || (*at >= start && !any_age));
         }
         self.swept = true;
     }
@@ -194,12 +236,13 @@ impl World {
     }
 
     fn step(&mut self, rng: &mut Rng) {
-        match rng.u8(..12) {
+        match rng.u8(..13) {
             0..=2 => self.source.change(rng, true),
             3..=5 => self.apply_batch(rng),
             6..=7 => self.read_chunk(rng),
             8..=9 => self.write_chunk(),
             10 => self.sweep(),
+            11 => self.leave_known_out(),
             _ => self.kill(),
         }
     }
@@ -208,13 +251,14 @@ impl World {
     fn ends_well(mut self, rng: &mut Rng) -> bool {
         while !self.swept {
             self.read_chunk(rng);
+            self.leave_known_out();
             self.write_chunk();
             self.sweep();
         }
         while self.applied < self.source.log.len() {
             self.apply_batch(rng);
         }
-        let rows: BTreeMap<u8, u32> = self.table.iter().map(|(key, (version, _))| (*key, *version)).collect();
+        let rows: BTreeMap<u8, u32> = self.table.iter().map(|(key, (content, _))| (*key, *content)).collect();
         rows == self.source.documents && !self.regressed
     }
 }
@@ -242,6 +286,8 @@ fn with_any_safeguard_taken_out_some_interleaving_fails() {
         Without::TouchedKeys,
         Without::SweepAge,
         Without::PlaceWithChunk,
+        Without::SeenThoughKnown,
+        Without::NothingElseInStretch,
     ];
     for without in safeguards {
         assert!(

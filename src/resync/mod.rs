@@ -11,6 +11,6 @@ mod interleavings;
 mod sweep;
 mod walk;
 
-pub use chunk::{Chunk, Fetched, Reading};
+pub use chunk::{Chunk, DocumentId, Fetched, Reading};
 pub use sweep::{Found, Limits, Verdict, judge};
 pub use walk::Place;

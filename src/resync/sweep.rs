@@ -5,7 +5,7 @@
 pub struct Found {
     /// Documents the walk read.
     pub documents: u64,
-    /// Rows in the table.
+    /// Rows in the table; counted only if some were not seen.
     pub rows: u64,
     /// Of them, not seen by the walk and older than its start.
     pub unseen: u64,

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::{Alerts, Sentry};
-use crate::apply::{Mapping, Statements};
+use crate::apply::{Mapping, Spares, Statements};
 use crate::checkpoint::Checkpoints;
 use crate::error::{Class, Fault};
 use crate::model::namespace::Table;
@@ -74,6 +74,7 @@ impl Daemon {
                 checkpoints: checkpoints.clone(),
                 mapping: Arc::new(Mapping::new(&config.columns)),
                 statements: Statements::new(&table(&config.table), &config.columns),
+                spares: Spares::default(),
                 status,
             })
         });

@@ -26,4 +26,5 @@ mod resync;
 mod secrets;
 mod silence;
 mod snapshot;
+mod stretches;
 mod trouble;

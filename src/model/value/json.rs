@@ -28,12 +28,16 @@ pub struct Encoded {
     pub replaced: u64,
 }
 
+/// Fields of a document and those in it, at one moment, that take one allocation.
+const FIELDS: usize = 32;
+
 /// Writes a document as plain JSON.
 ///
 /// # Errors
 /// The bytes are not BSON, or nest deeper than [`DEPTH_MAX`].
 pub fn encode_document(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<Encoded, Malformed> {
     let mut writer = Writer::new(out, Dialect::Plain);
+    writer.fields.reserve(FIELDS);
     writer.document(doc, 0)?;
     Ok(writer.encoded)
 }
