@@ -297,7 +297,9 @@ async fn a_renamed_field_is_told_with_its_new_name_and_mended_without_a_resync()
     // With the new name beside the old one, both are read; what was missed is filled from the document, without a resync.
     let mended = world.beside(&Config { streams: columns("\"designatedBodyCode\""), ..Config::default() });
     let daemon = mended.start();
-    let status = daemon.until_phase("doctor", "streaming").await;
+    // Until it leads, it shows what the leader before it left.
+    let follows = |s: &serde_json::Value| s["leader"] == true && s["phase"] == "streaming";
+    let status = daemon.until("doctor", "it follows", follows).await;
     assert_eq!(status["drift"], serde_json::json!([]));
     mended.execute("update public.doctor set body = doc ->> 'designatedBodyCode' where body is null").await;
     doctors.insert_one(doc! { "_id": "new", "designatedBodyCode": "1-NEW" }).await.unwrap();
