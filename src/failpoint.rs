@@ -1,9 +1,9 @@
-//! Named places where a test can end the process or make it wait: `TIDEMARK_FAILPOINT="apply.before_commit=abort@3"`.
+//! Named places where a test can end the process or freeze it: `TIDEMARK_FAILPOINT="apply.before_commit=abort@3"`.
 //!
 //! Only in debug builds; in a release build every call is nothing.
 
-/// Passes a failpoint. The n-th pass of the named one aborts the process, panics, or stops it for a
-/// minute, as the variable says.
+/// Passes a failpoint. The n-th pass of the named one aborts the process, panics, or freezes the whole process
+/// until it is told to go on (SIGCONT), as the variable says.
 #[cfg(debug_assertions)]
 pub fn hit(name: &str) {
     use std::sync::OnceLock;
@@ -24,9 +24,11 @@ pub fn hit(name: &str) {
             "abort" => std::process::abort(),
             #[expect(clippy::panic, reason = "to see what a panic comes to")]
             "panic" => panic!("a test asked for this, with a value: {name}"),
-            _ => {}
+            _ => {
+                let id = std::process::id().to_string();
+                let _ = std::process::Command::new("kill").args(["-STOP", &id]).status();
+            }
         }
-        std::thread::sleep(std::time::Duration::from_secs(60));
     }
 }
 

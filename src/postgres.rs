@@ -63,6 +63,23 @@ impl Target {
         within(Duration::from_secs(10), self.options.connect()).await
     }
 
+    /// Ends what a frozen client, or a wire cut in silence, left in the middle of a COPY or of a message. Postgres
+    /// interrupts no such wait, neither by `statement_timeout` nor by any other, and its transaction would keep a
+    /// stream locked for ever. Only this service's own sessions, whose statement is older than any may get.
+    ///
+    /// Not being allowed to is said, and no error.
+    pub async fn end_abandoned(&self, connection: &mut PgConnection) {
+        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() \
+                   and usename = current_user and application_name = current_setting('application_name') \
+                   and state = 'active' and wait_event = 'ClientRead' \
+                   and query_start < clock_timestamp() - current_setting('statement_timeout')::interval";
+        match within(self.deadline, sqlx::query(sql).execute(connection)).await.map(|ended| ended.rows_affected()) {
+            Ok(0) => {}
+            Ok(sessions) => tracing::warn!(sessions, "ended sessions whose client has been silent in mid-statement"),
+            Err(fault) => tracing::warn!("sessions of silent clients cannot be ended: {fault}"),
+        }
+    }
+
     /// One connection whose unqualified names are in `schema` (quoted): migrations carry no schema's name.
     pub fn pool_in(&self, schema: &str) -> PgPool {
         let options = self.options.clone().options([("search_path", schema)]);

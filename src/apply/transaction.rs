@@ -13,6 +13,7 @@ use super::statements::Statements;
 use super::walk::Walk;
 use crate::checkpoint::Fence;
 use crate::error::{Class, Fault};
+use crate::failpoint;
 use crate::model::event::Operation;
 use crate::model::position::Position;
 use crate::model::value::ColumnType;
@@ -200,6 +201,7 @@ impl Scribe<'_> {
         let call = async {
             let mut sink = connection.copy_in_raw(&self.statements.copy).await?;
             sink.send(SIGNATURE).await?;
+            failpoint::hit("apply.copying");
             for piece in rows.pieces(range, PIECE) {
                 sink.send(piece).await?;
             }

@@ -90,7 +90,7 @@ impl Writer {
     async fn transact(&mut self, work: &Work, road: Road) -> Result<Applied, Fault> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.target.connect().await?,
+            None => self.connect().await?,
         };
         match self.write(&mut connection, work, road).await {
             Ok((Some(done), _)) => {
@@ -150,10 +150,17 @@ impl Writer {
         Ok((Some(done), revision))
     }
 
+    /// What this writer's last connection left behind, if its wire was cut in silence, must not stand in the way.
+    async fn connect(&self) -> Result<PgConnection, Fault> {
+        let mut connection = self.target.connect().await?;
+        self.target.end_abandoned(&mut connection).await;
+        Ok(connection)
+    }
+
     /// Finds out whether a commit in doubt landed: its row lock is waited for, then the revision tells.
     async fn resolve(&mut self) -> Result<Option<Applied>, Fault> {
         let Some((revision, done)) = self.in_doubt.clone() else { return Ok(None) };
-        let mut connection = self.target.connect().await?;
+        let mut connection = self.connect().await?;
         let mut transaction = within(self.target.deadline(), connection.begin()).await?;
         let fence = Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
         let landed = fence.revision() > revision;

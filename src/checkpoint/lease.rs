@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::{AssertSqlSafe, Connection, FromRow};
 use uuid::Uuid;
 
 use super::Checkpoints;
@@ -56,7 +56,7 @@ pub enum Renewed {
 
 impl Checkpoints {
     /// Takes a stream whose lease has run out or was given back; `None` while another holds it.
-    /// Raising the epoch waits for whatever transaction of the old holder is still open.
+    /// Raising the epoch waits for whatever transaction of the old holder is still open, unless its client is silent.
     ///
     /// # Errors
     /// Whatever Postgres answers; a lock not had within the lease's length is transient.
@@ -70,7 +70,9 @@ impl Checkpoints {
     ) -> Result<Option<Lease>, Fault> {
         let (schema, deadline) = (self.schema(), self.target.deadline());
         let nonce = Uuid::new_v4();
-        let mut transaction = within(deadline, self.pool.begin()).await?;
+        let mut connection = within(deadline, self.pool.acquire()).await?;
+        self.target.end_abandoned(&mut connection).await;
+        let mut transaction = within(deadline, connection.begin()).await?;
         let insert = AssertSqlSafe(format!("insert into {schema}.lease (stream) values ($1) on conflict do nothing"));
         within(deadline, sqlx::query(insert).bind(stream).execute(&mut *transaction)).await?;
         let grant = AssertSqlSafe(format!(
