@@ -120,16 +120,17 @@ impl Checkpoints {
         })
     }
 
-    /// Gives a lease back, so that another may take the stream at once.
+    /// Gives a lease back, so that another may take the stream at once, and leaves it a last report.
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn release(&self, lease: &Lease) -> Result<(), Fault> {
+    pub async fn release(&self, lease: &Lease, report: &serde_json::Value) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.lease set expires_at = '-infinity', holder = null where stream = $1 and epoch = $2 and nonce = $3",
+            "update {}.lease set expires_at = '-infinity', holder = null, report = $4 \
+             where stream = $1 and epoch = $2 and nonce = $3",
             self.schema()
         ));
-        let query = sqlx::query(sql).bind(&lease.stream).bind(lease.epoch).bind(lease.nonce);
+        let query = sqlx::query(sql).bind(&lease.stream).bind(lease.epoch).bind(lease.nonce).bind(report);
         within(Duration::from_secs(3), query.execute(&self.pool)).await.map(drop)
     }
 

@@ -44,9 +44,9 @@ pub struct Column {
 }
 
 impl Column {
-    /// The field's path as configured, without its aliases.
-    pub fn field(&self) -> String {
-        self.paths.first().map(|path| path.join(".")).unwrap_or_default()
+    /// The fields it reads, as configured: its own, then its aliases.
+    pub fn fields(&self) -> Vec<String> {
+        self.paths.iter().map(|path| path.join(".")).collect()
     }
 }
 

@@ -35,8 +35,8 @@ pub struct FieldsSeen<'a> {
 /// One stream's fields.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    /// (column, field path) in the order of configuration.
-    columns: Vec<(String, String)>,
+    /// (column, paths of the fields it reads: its own, then its aliases) in the order of configuration.
+    columns: Vec<(String, Vec<String>)>,
     present: BTreeSet<String>,
     absent: Vec<u64>,
     unmapped: BTreeSet<String>,
@@ -46,7 +46,7 @@ pub(super) struct Fields {
 impl Fields {
     pub fn report(&self) -> FieldsReport {
         FieldsReport {
-            columns: self.columns.iter().map(|(column, field)| format!("{column}={field}")).collect(),
+            columns: self.columns.iter().map(|(column, fields)| format!("{column}={}", fields.join(","))).collect(),
             present: self.present.iter().cloned().collect(),
             unmapped: self.unmapped.iter().cloned().collect(),
         }
@@ -62,7 +62,8 @@ impl Fields {
 
     /// What the last leader knew, as far as the configuration is the same.
     pub fn remember(&mut self, left: &FieldsReport, drift: &[DriftReport]) {
-        let mapped = |name: &String| self.columns.iter().any(|(_, field)| field == name);
+        let reads = |field: &String, name: &str| field.split('.').next() == Some(name);
+        let mapped = |name: &str| self.columns.iter().any(|(_, fields)| fields.iter().any(|field| reads(field, name)));
         self.unmapped.extend(left.unmapped.iter().filter(|name| !mapped(name)).cloned());
         self.present.extend(left.present.iter().cloned());
         if left.columns == self.report().columns {
@@ -80,13 +81,14 @@ impl Fields {
         let baseline = first_walk || self.present.is_empty();
         let mut met: Vec<(String, Option<String>, &'static str, u64)> = Vec::new();
         for (column, kind, documents) in &seen.differ {
-            if let Some((column, field)) = self.columns.get(*column) {
+            if let Some((column, field)) = self.columns.get(*column).and_then(named) {
                 met.push((field.clone(), Some(column.clone()), kind, *documents));
             }
         }
         self.absent.resize(self.columns.len(), 0);
         for (place, (there, absent)) in seen.presence.iter().enumerate() {
-            let (Some((column, field)), Some(run)) = (self.columns.get(place), self.absent.get_mut(place)) else {
+            let column = self.columns.get(place).and_then(named);
+            let (Some((column, field)), Some(run)) = (column, self.absent.get_mut(place)) else {
                 break;
             };
             *run = if *there { *absent } else { *run + absent };
@@ -151,9 +153,14 @@ impl Fields {
     }
 }
 
+/// A column with the field it is reported by.
+fn named((column, fields): &(String, Vec<String>)) -> Option<(&String, &String)> {
+    Some((column, fields.first()?))
+}
+
 impl Stream {
     /// Which columns read which fields, in the order of configuration.
-    pub fn mapped(&self, columns: Vec<(String, String)>) {
+    pub fn mapped(&self, columns: Vec<(String, Vec<String>)>) {
         let mut state = self.state();
         state.fields.columns = columns;
         state.report.fields = state.fields.report();
@@ -190,7 +197,7 @@ mod tests {
     #[test]
     fn a_renamed_field_is_told_once_with_its_likely_new_name() {
         let now = Utc::now();
-        let columns = vec![("body".to_owned(), "designateBody".to_owned())];
+        let columns = vec![("body".to_owned(), vec!["designateBody".to_owned()])];
         let mut fields = Fields { columns, ..Fields::default() };
         let old: [(Box<str>, u64); 1] = [("_class".into(), 500)];
         let new: [(Box<str>, u64); 2] = [("_class".into(), 500), ("designatedBodyCode".into(), 500)];
@@ -210,6 +217,12 @@ mod tests {
         assert_eq!(after.drift(), drift);
         after.see(now, &seen(true, 1, &new), false);
         assert!(after.drift().iter().all(|report| report.kind != "vanished"));
+        // Once the new field is read too, nothing of it is left, and neither is it one that no column reads.
+        let mended = vec![("body".to_owned(), vec!["designateBody".to_owned(), "designatedBodyCode".to_owned()])];
+        let mut mended = Fields { columns: mended, ..Fields::default() };
+        let left = FieldsReport { unmapped: vec!["designatedBodyCode".to_owned()], ..fields.report() };
+        mended.remember(&left, &drift);
+        assert!(mended.drift().is_empty() && mended.unmapped.is_empty());
         // A day later the new field is known.
         let later = now + TimeDelta::days(2);
         after.see(later, &seen(true, 1, &new), false);

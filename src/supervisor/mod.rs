@@ -63,7 +63,7 @@ impl Daemon {
         let board = Board::new(&settings.service, &settings.environment, &named, about(&settings, &source, &target));
         let contexts = settings.streams.iter().filter_map(|config| {
             let status = board.stream(&config.name)?;
-            status.mapped(config.columns.iter().map(|column| (column.name.clone(), column.field())).collect());
+            status.mapped(config.columns.iter().map(|column| (column.name.clone(), column.fields())).collect());
             Some(Context {
                 settings: Arc::clone(&settings),
                 config: config.clone(),

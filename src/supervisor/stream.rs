@@ -181,7 +181,8 @@ impl Task {
             halted = None;
         }
         keeper.abort_all();
-        if let Err(fault) = self.context.checkpoints.release(lease).await {
+        let report = serde_json::to_value(self.context.status.report()).unwrap_or_default();
+        if let Err(fault) = self.context.checkpoints.release(lease, &report).await {
             tracing::warn!(stream = lease.stream(), "lease not given back, it will run out: {fault}");
         }
         Ok(())
