@@ -4,9 +4,10 @@ use twox_hash::XxHash3_64;
 
 use super::drift::{Drift, DriftKind};
 use super::rows::Rows;
+use super::shape::{Field, Shape, Shapes};
 use crate::model::bson::{Doc, Malformed, Value, kind};
 use crate::model::position::ClusterTime;
-use crate::model::value::{ColumnType, Fit, encode_column, encode_document, find};
+use crate::model::value::{ColumnType, Fit, encode_column, find};
 use crate::settings::Column;
 
 /// How documents of one stream become rows.
@@ -61,12 +62,16 @@ impl Mapping {
         rows: &mut Rows,
         drift: &mut Drift,
     ) -> Result<(), Malformed> {
+        let fields = fields_of(document)?;
+        let shape = rows.shapes.of(self.seed, &self.heads, &fields);
         drift.begin(self.columns.len());
-        let heads = self.find_heads(document, Some(&mut *drift))?;
+        for (key, _) in shape.unmapped.iter().filter_map(|place| fields.get(*place)) {
+            drift.unmapped(key);
+        }
         let mut row = rows.begin();
         row.field(|out| (true, out.extend_from_slice(id.as_bytes())));
         for (index, column) in self.columns.iter().enumerate() {
-            let value = self.value(index, column, &heads);
+            let value = self.value(index, column, &shape, &fields);
             let fit = row.field(|out| {
                 let fit = encode_column(value, column.kind, out);
                 (fit == Fit::Value, fit)
@@ -83,7 +88,7 @@ impl Mapping {
         }
         let encoded = row.field(|out| {
             out.push(JSONB_VERSION);
-            let encoded = encode_document(document, out);
+            let encoded = shape.layout.encode(&fields, out);
             (encoded.is_ok(), encoded)
         });
         match encoded {
@@ -105,9 +110,10 @@ impl Mapping {
     /// The document is not BSON.
     pub fn survey(&self, document: Doc<'_>, found: &mut Vec<(u64, u64)>) -> Result<(), Malformed> {
         found.resize(self.columns.len(), (0, 0));
-        let heads = self.find_heads(document, None)?;
+        let fields = fields_of(document)?;
+        let shape = Shapes::default().of(self.seed, &self.heads, &fields);
         for ((index, column), (present, unfit)) in self.columns.iter().enumerate().zip(found) {
-            match encode_column(self.value(index, column, &heads), column.kind, &mut Vec::new()) {
+            match encode_column(self.value(index, column, &shape, &fields), column.kind, &mut Vec::new()) {
                 Fit::Value => *present += 1,
                 Fit::Drift => (*present, *unfit) = (*present + 1, *unfit + 1),
                 Fit::Null => {}
@@ -116,42 +122,26 @@ impl Mapping {
         Ok(())
     }
 
-    /// One pass over the document finds every field a column begins at.
-    fn find_heads<'a>(
-        &self,
-        document: Doc<'a>,
-        mut drift: Option<&mut Drift>,
-    ) -> Result<Vec<Option<Value<'a>>>, Malformed> {
-        let mut found = vec![None; self.heads.len()];
-        // Fields mostly come in the order they are configured in: the next one is looked for first.
-        let mut next = 0;
-        for element in document.elements() {
-            let (key, value) = element?;
-            let here = self.heads.get(next).is_some_and(|head| head.as_bytes() == key);
-            let slot = if here { Some(next) } else { self.heads.iter().position(|head| head.as_bytes() == key) };
-            if let Some(slot) = slot {
-                next = slot + 1;
-                if let Some(place) = found.get_mut(slot) {
-                    *place = Some(value);
-                }
-            } else if let Some(drift) = drift.as_deref_mut().filter(|_| key != b"_id") {
-                drift.unmapped(key);
-            }
-        }
-        Ok(found)
-    }
-
     /// The first of the column's paths that the document has.
-    fn value<'a>(&self, index: usize, column: &Column, heads: &[Option<Value<'a>>]) -> Option<Value<'a>> {
+    fn value<'a>(&self, index: usize, column: &Column, shape: &Shape, fields: &[Field<'a>]) -> Option<Value<'a>> {
         let slots = self.slots.get(index)?;
         column.paths.iter().zip(slots).find_map(|(path, &slot)| {
-            let head = (*heads.get(slot)?)?;
+            let (_, head) = *fields.get((*shape.heads.get(slot)?)?)?;
             match path.get(1..) {
                 None | Some([]) => Some(head),
                 Some(rest) => find(head.as_document().filter(|_| head.kind == kind::DOCUMENT)?, rest),
             }
         })
     }
+}
+
+fn fields_of(document: Doc<'_>) -> Result<Vec<Field<'_>>, Malformed> {
+    // As many as take one allocation.
+    let mut fields = Vec::with_capacity(32);
+    for element in document.elements() {
+        fields.push(element?);
+    }
+    Ok(fields)
 }
 
 fn seed(columns: &[Column]) -> u64 {

@@ -10,6 +10,7 @@ mod known;
 mod mapping;
 mod rows;
 mod schema;
+mod shape;
 mod statements;
 mod transaction;
 mod walk;

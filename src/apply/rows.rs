@@ -6,13 +6,16 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::shape::Shapes;
 use crate::model::position::ClusterTime;
 
 /// Encoded rows. Indices are in the order of encoding.
 #[derive(Debug, Default)]
 pub struct Rows {
     bytes: Vec<u8>,
-    rows: Vec<Row>,
+    places: Vec<Row>,
+    /// Of the documents encoded last.
+    pub(super) shapes: Shapes,
 }
 
 #[derive(Debug, Clone)]
@@ -31,11 +34,11 @@ pub(super) struct RowEncoder<'r> {
 
 impl Rows {
     pub const fn len(&self) -> usize {
-        self.rows.len()
+        self.places.len()
     }
 
     pub const fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.places.is_empty()
     }
 
     /// Bytes held.
@@ -51,7 +54,7 @@ impl Rows {
 
     /// Which event or document row `index` came from.
     pub fn origin(&self, index: usize) -> Option<usize> {
-        self.rows.get(index).map(|row| row.origin)
+        self.places.get(index).map(|row| row.origin)
     }
 
     /// The id of row `index`.
@@ -61,12 +64,12 @@ impl Rows {
     }
 
     pub(super) fn tuple(&self, index: usize) -> Option<&[u8]> {
-        self.bytes.get(self.rows.get(index)?.tuple.clone())
+        self.bytes.get(self.places.get(index)?.tuple.clone())
     }
 
     /// The tuples of these rows in pieces that lie in one, of at most `size` bytes unless a single tuple is larger.
     pub(super) fn pieces(&self, rows: Range<usize>, size: usize) -> impl Iterator<Item = &[u8]> {
-        let mut tuples = self.rows.get(rows).unwrap_or_default().iter().map(|row| row.tuple.clone()).peekable();
+        let mut tuples = self.places.get(rows).unwrap_or_default().iter().map(|row| row.tuple.clone()).peekable();
         std::iter::from_fn(move || {
             let mut piece = tuples.next()?;
             while let Some(next) = tuples.next_if(|next| next.start == piece.end && next.end - piece.start <= size) {
@@ -78,17 +81,17 @@ impl Rows {
 
     /// Keeps the first `keep` rows.
     pub fn truncate(&mut self, keep: usize) {
-        self.rows.truncate(keep);
-        self.bytes.truncate(self.rows.last().map_or(0, |row| row.tuple.end));
+        self.places.truncate(keep);
+        self.bytes.truncate(self.places.last().map_or(0, |row| row.tuple.end));
     }
 
     /// Leaves out the rows whose id `leave_out` names.
     pub fn without(&mut self, leave_out: impl Fn(&str) -> bool) {
         let kept: Vec<Row> = (0..self.len())
             .filter(|&index| !self.id(index).is_some_and(&leave_out))
-            .filter_map(|index| self.rows.get(index).cloned())
+            .filter_map(|index| self.places.get(index).cloned())
             .collect();
-        self.rows = kept;
+        self.places = kept;
     }
 }
 
@@ -151,7 +154,7 @@ impl RowEncoder<'_> {
             slot.copy_from_slice(&self.fields.to_be_bytes());
         }
         let tuple = self.start..self.rows.bytes.len();
-        self.rows.rows.push(Row { tuple, origin });
+        self.rows.places.push(Row { tuple, origin });
     }
 
     pub fn abandon(self) {
@@ -206,7 +209,7 @@ mod tests {
     fn a_spare_is_empty_and_a_large_one_is_not_kept() {
         let spares = Spares::default();
         spares.give(rows(&["a"]));
-        spares.give(Rows { bytes: Vec::with_capacity(Spares::BYTES_MAX + 1), rows: Vec::new() });
+        spares.give(Rows { bytes: Vec::with_capacity(Spares::BYTES_MAX + 1), ..Rows::default() });
         let spare = spares.take();
         assert!(spare.is_empty() && spare.size() == 0 && spare.bytes.capacity() > 0);
         assert_eq!(spares.take().bytes.capacity(), 0);

@@ -1,7 +1,7 @@
 //! Typed columns: one field of a document, in Postgres's binary format.
 
 use super::date::{day_of, days_from_civil};
-use super::json::encode_value;
+use super::json::{encode_value, is_plain};
 use super::numeric::encode_numeric;
 use super::numeric::write_number;
 use crate::model::bson::{Doc, Value, kind};
@@ -104,7 +104,12 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
 fn text(value: Value<'_>, out: &mut Vec<u8>) -> Option<()> {
     match value.kind {
         kind::STRING | kind::SYMBOL => {
-            let lossy = String::from_utf8_lossy(value.as_text()?);
+            let text = value.as_text()?;
+            if is_plain(text) {
+                put(out, text);
+                return Some(());
+            }
+            let lossy = String::from_utf8_lossy(text);
             if lossy.contains('\0') {
                 put(out, lossy.replace('\0', "\u{fffd}").as_bytes());
             } else {

@@ -6,13 +6,24 @@ use bson::{Binary, Bson, DateTime, DbPointer, Decimal128, Document, JavaScriptCo
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::bson::{Builder, Doc, Value, kind};
+use crate::model::bson::{Builder, Doc, Malformed, Value, kind};
 
 fn json(value: impl Into<Bson>) -> String {
     let bytes = doc! { "v": value.into() }.to_vec().unwrap();
     let mut out = Vec::new();
     encode_value(Doc::new(&bytes).unwrap().get("v").unwrap().unwrap(), &mut out).unwrap();
     String::from_utf8(out).unwrap()
+}
+
+/// Both ways a document is written: by the layout of its keys, and as a value.
+fn encode_document(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<Encoded, Malformed> {
+    let fields: Vec<_> = doc.elements().collect::<Result<_, _>>()?;
+    let by_layout = Layout::new(fields.iter().map(|(key, _)| *key)).encode(&fields, out);
+    let mut alone = Vec::new();
+    let as_value = encode_value(Value { kind: kind::DOCUMENT, bytes: doc.bytes() }, &mut alone);
+    assert_eq!(by_layout, as_value);
+    assert!(by_layout.is_err() || *out == alone, "{out:?} {alone:?}");
+    by_layout
 }
 
 fn id(value: impl Into<Bson>) -> String {

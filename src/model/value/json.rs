@@ -10,11 +10,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::DEPTH_MAX;
 use super::date::rfc3339_millis;
+use super::layout::jsonb_order;
 use super::numeric::write_number;
 use crate::model::bson::{Doc, Malformed, Value, kind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
+pub(super) enum Dialect {
     /// For `doc`: U+0000 and invalid UTF-8 become U+FFFD, because Postgres stores neither.
     Plain,
     /// For ids: nothing is replaced and nothing collides.
@@ -28,24 +29,10 @@ pub struct Encoded {
     pub replaced: u64,
 }
 
-/// Fields of a document and those in it, at one moment, that take one allocation.
-const FIELDS: usize = 32;
-
-/// Writes a document as plain JSON.
-///
-/// # Errors
-/// The bytes are not BSON, or nest deeper than [`DEPTH_MAX`].
-pub fn encode_document(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<Encoded, Malformed> {
-    let mut writer = Writer::new(out, Dialect::Plain);
-    writer.fields.reserve(FIELDS);
-    writer.document(doc, 0)?;
-    Ok(writer.encoded)
-}
-
 /// Writes one value as plain JSON.
 ///
 /// # Errors
-/// As [`encode_document`].
+/// The bytes are not BSON, or nest deeper than [`DEPTH_MAX`].
 pub fn encode_value(value: Value<'_>, out: &mut Vec<u8>) -> Result<Encoded, Malformed> {
     let mut writer = Writer::new(out, Dialect::Plain);
     writer.value(value, 0)?;
@@ -60,16 +47,16 @@ pub(super) fn encode_string_losslessly(text: &[u8], out: &mut Vec<u8>) {
     Writer::new(out, Dialect::Canonical).text(text);
 }
 
-struct Writer<'o, 'd> {
+pub(super) struct Writer<'o, 'd> {
     out: &'o mut Vec<u8>,
     dialect: Dialect,
-    encoded: Encoded,
+    pub(super) encoded: Encoded,
     /// The fields of the documents being written, the innermost one's last.
     fields: Vec<(&'d [u8], Value<'d>)>,
 }
 
 impl<'o, 'd> Writer<'o, 'd> {
-    const fn new(out: &'o mut Vec<u8>, dialect: Dialect) -> Self {
+    pub(super) const fn new(out: &'o mut Vec<u8>, dialect: Dialect) -> Self {
         Self { out, dialect, encoded: Encoded { replaced: 0 }, fields: Vec::new() }
     }
 
@@ -81,15 +68,14 @@ impl<'o, 'd> Writer<'o, 'd> {
         }
     }
 
-    /// In the order `jsonb` keeps: shorter keys first, then by bytes. Postgres sorts every object it parses, and what is
-    /// sorted already costs it a quarter less. Equal keys stay in turn, because the last one counts.
+    /// Equal keys stay in turn, because the last one counts.
     fn sorted_document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Malformed> {
         let start = self.fields.len();
         for element in doc.elements() {
             self.fields.push(element?);
         }
         let fields = self.fields.get_mut(start..).unwrap_or_default();
-        fields.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        fields.sort_by(|(a, _), (b, _)| jsonb_order(a, b));
         let mut index = start;
         self.out.push(b'{');
         while let Some(&(key, value)) = self.fields.get(index) {
@@ -149,7 +135,7 @@ impl<'o, 'd> Writer<'o, 'd> {
         Ok(())
     }
 
-    fn value(&mut self, value: Value<'d>, depth: usize) -> Result<(), Malformed> {
+    pub(super) fn value(&mut self, value: Value<'d>, depth: usize) -> Result<(), Malformed> {
         if depth > DEPTH_MAX {
             return Err(Malformed("nested deeper than 200 levels"));
         }
@@ -294,7 +280,13 @@ impl<'o, 'd> Writer<'o, 'd> {
     }
 
     /// A JSON string. In ids, bytes that are not UTF-8 are kept apart by writing them out.
-    fn text(&mut self, text: &[u8]) {
+    pub(super) fn text(&mut self, text: &[u8]) {
+        if is_plain(text) {
+            self.out.push(b'"');
+            self.raw(text);
+            self.out.push(b'"');
+            return;
+        }
         match (std::str::from_utf8(text), self.dialect) {
             (Ok(valid), _) => self.string(valid),
             (Err(_), Dialect::Plain) => {
@@ -342,9 +334,17 @@ impl<'o, 'd> Writer<'o, 'd> {
         }
     }
 
-    fn raw(&mut self, bytes: &[u8]) {
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
+}
+
+/// Whether a text is all printable ASCII without quote and backslash: most are, and can be told sixteen bytes at once.
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    let is_odd = |byte: u8| u8::from(!(0x20..0x7f).contains(&byte)) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    let are_plain = |bytes: &[u8]| bytes.iter().fold(0, |odd, &byte| odd | is_odd(byte)) == 0;
+    let (chunks, rest) = text.as_chunks::<16>();
+    chunks.iter().all(|chunk| are_plain(chunk)) && are_plain(rest)
 }
 
 /// Splits before and after the first byte JSON wants escaped; `None` if there is none.

@@ -7,13 +7,15 @@ mod column;
 mod date;
 mod id;
 mod json;
+mod layout;
 mod numeric;
 
 pub(crate) use column::find;
 pub use column::{ColumnType, Fit, encode_column};
 pub use date::{days_from_civil, rfc3339_millis};
 pub use id::{NoId, encode_id};
-pub use json::{Encoded, encode_document, encode_value};
+pub use json::{Encoded, encode_value};
+pub use layout::Layout;
 pub use numeric::encode_numeric;
 
 /// Nesting beyond this is not BSON a server accepts (its own limit is 180 levels).
