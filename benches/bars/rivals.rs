@@ -75,6 +75,8 @@ pub async fn bare_copy(world: &World) -> f64 {
         }
         all
     };
+    // As the snapshot does: over a session of its own, just opened.
+    let mut pg = world.pg().await;
     let begun = Instant::now();
     let mut sink = pg.copy_in_raw(&format!("copy copied {columns} from stdin (format binary)")).await.unwrap();
     for part in bytes.chunks(256 << 10) {

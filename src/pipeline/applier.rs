@@ -142,6 +142,7 @@ impl<'a> Applier<'a> {
     /// A chunk of a walk, or a part of a sweep.
     async fn piece(&mut self, piece: Piece) -> Result<(), Fault> {
         self.batch_has_the_turn = true;
+        let begun = Instant::now();
         let applied = self.apply(&piece.work).await?;
         self.tell_drift(&piece.drift);
         let dead_letters = dead_letters(&piece.work, &applied);
@@ -153,7 +154,7 @@ impl<'a> Applier<'a> {
             ..Committed::default()
         });
         let Some(job) = &mut self.job else { return Ok(()) };
-        let done = job.committed(&piece, &applied).await;
+        let done = job.committed(&piece, &applied, begun.elapsed()).await;
         self.context.spares.give(piece.work.rows);
         match done {
             Done::More => {}

@@ -121,13 +121,13 @@ impl Job {
     }
 
     /// A piece was committed: shows progress, and goes over to what comes next.
-    pub async fn committed(&mut self, piece: &Piece, applied: &Applied) -> Done {
+    pub async fn committed(&mut self, piece: &Piece, applied: &Applied, took: Duration) -> Done {
         let status = &self.context.status;
         let step = piece.work.walk.as_ref().map(|walk| &walk.step);
         match step {
             Some(Step::Chunk { then, documents_read, .. }) => {
                 if let Kind::Walk(walker) = &mut self.work {
-                    walker.committed(piece.documents, applied.rows_changed);
+                    walker.committed(piece.documents, applied.rows_changed, took);
                 }
                 match then {
                     Then::MoreChunks => Done::More,

@@ -146,6 +146,13 @@ pub async fn run(context: &Context, lease: &Lease, signals: &Signals, halted: Op
     }
 }
 
+/// Runs what computes for `items`. For many of them another thread takes over this one's sockets and timers meanwhile:
+/// the writer would wait milliseconds for answers that have come.
+fn compute<T>(items: usize, work: impl FnOnce() -> T) -> T {
+    const FEW: usize = 100;
+    if items <= FEW { work() } else { tokio::task::block_in_place(work) }
+}
+
 /// Counts, logs and waits out a failure of `step`, or gives up on it.
 async fn wait_or_give_up(
     context: &Context,

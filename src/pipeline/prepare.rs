@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Context, wait_or_give_up};
+use super::{Context, compute, wait_or_give_up};
 use crate::apply::{DeadLetter, Drift, Origins, Rows, Work};
 use crate::batch::{Change, EventRef, Gather, Limits, Plan, Taken, plan};
 use crate::error::{Class, Code, Fault};
@@ -133,9 +133,10 @@ impl Preparer {
         loop {
             let work = Work { rows: self.context.spares.take(), ..Work::default() };
             let mut prepared = Prepared { work, ..Prepared::default() };
-            let plan = plan(&taken.events);
+            let plan = compute(taken.events.len(), || plan(&taken.events));
             let stop = plan.stop.clone();
-            if self.encode(&plan, &taken.events, &mut prepared).await? {
+            compute(plan.changes.len(), || self.encode(&plan, &taken.events, &mut prepared));
+            if self.look_up(&plan, &taken.events, &mut prepared).await? {
                 self.events_now = (self.events_now * 2).min(self.limits.events);
                 if let Some((index, operation, name)) = stop {
                     prepared.halt = Some(self.stopped_by(operation, &name));
@@ -149,8 +150,8 @@ impl Preparer {
         }
     }
 
-    /// Encodes rows; false if they outgrew the limit and the batch holds more than one event.
-    async fn encode(&self, plan: &Plan<'_>, events: &[EventRef], prepared: &mut Prepared) -> Result<bool, Fault> {
+    /// Encodes what the events brought.
+    fn encode(&self, plan: &Plan<'_>, events: &[EventRef], prepared: &mut Prepared) {
         prepared.received = plan.received;
         prepared.written_at_millis.clone_from(&plan.written_at_millis);
         prepared.last_event = plan.last_event;
@@ -181,7 +182,6 @@ impl Preparer {
             error: broken.error.clone(),
             cluster_time: broken.cluster_time,
         }));
-        self.look_up(plan, events, prepared).await
     }
 
     /// One row; or, if the document is not BSON, a dead letter with the whole event.
@@ -204,7 +204,8 @@ impl Preparer {
         })
     }
 
-    /// Reads the documents that events did not bring, once for all keys, as they are after the batch.
+    /// Reads and encodes the documents that events did not bring, once for all keys, as they are after the batch. False
+    /// if the rows outgrew the limit and the batch holds more than one event.
     async fn look_up(&self, plan: &Plan<'_>, events: &[EventRef], prepared: &mut Prepared) -> Result<bool, Fault> {
         let wanted: Vec<_> = plan.changes.iter().filter(|change| change.needs_lookup()).collect();
         if wanted.is_empty() {
@@ -243,28 +244,32 @@ impl Preparer {
         found: &mut Found,
     ) -> Result<bool, Fault> {
         let ids: Vec<_> = wanted.iter().map(|change| change.raw_id).collect();
-        let by_id: HashMap<&[u8], _> = wanted.iter().map(|change| (change.id.as_bytes(), *change)).collect();
+        let by_id: ById<'_> = wanted.iter().map(|change| (change.id.as_bytes(), *change)).collect();
         let after = plan.last_event.unwrap_or_default();
         let mut documents = self.context.source.lookup(&self.context.config.collection, &ids, after).await?;
-        let mut id = Vec::with_capacity(24);
         while let Some(reply) = documents.next().await? {
-            for bytes in reply.items() {
-                id.clear();
-                let document = Doc::new(bytes).ok();
-                let raw_id = document.and_then(|document| document.get("_id").ok().flatten());
-                let known = raw_id.is_some_and(|raw_id| encode_id(raw_id, &mut id).is_ok());
-                // An equal number of another type, or a collation's equal, is another key.
-                let change = by_id.get(id.as_slice()).filter(|_| known);
-                if let Some((document, change)) = document.zip(change) {
-                    found.documents += 1;
-                    found.dead.extend(self.encode_one(change, document, events, &mut found.rows, &mut found.drift));
-                }
-            }
+            compute(reply.len(), || self.encode_found(&reply, &by_id, events, found));
             if found.rows.size() > 2 * self.limits.bytes && events.len() > 1 {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    fn encode_found(&self, reply: &Reply, wanted: &ById<'_>, events: &[EventRef], found: &mut Found) {
+        let mut id = Vec::with_capacity(24);
+        for bytes in reply.items() {
+            id.clear();
+            let document = Doc::new(bytes).ok();
+            let raw_id = document.and_then(|document| document.get("_id").ok().flatten());
+            let known = raw_id.is_some_and(|raw_id| encode_id(raw_id, &mut id).is_ok());
+            // An equal number of another type, or a collation's equal, is another key.
+            let change = wanted.get(id.as_slice()).filter(|_| known);
+            if let Some((document, change)) = document.zip(change) {
+                found.documents += 1;
+                found.dead.extend(self.encode_one(change, document, events, &mut found.rows, &mut found.drift));
+            }
+        }
     }
 
     fn stopped_by(&self, operation: Operation, name: &str) -> Fault {
@@ -285,6 +290,9 @@ impl Preparer {
         }
     }
 }
+
+/// Changes by the `id` of their document.
+type ById<'p> = HashMap<&'p [u8], &'p Change<'p>>;
 
 /// What one attempt at looking documents up found.
 #[derive(Default)]

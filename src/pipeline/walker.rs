@@ -7,7 +7,7 @@ use chrono::Utc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Context, wait_or_give_up};
+use super::{Context, compute, wait_or_give_up};
 use crate::apply::{Known, Origins, Step, Suspect, Then, Walk, Work};
 use crate::checkpoint::WalkRow;
 use crate::error::Fault;
@@ -20,8 +20,11 @@ use crate::retry::Backoff;
 const TOUCHED_MAX: usize = 100_000;
 
 /// A chunk holds so many times `resync.chunk_documents` to write unless the rate is limited: a commit costs the more
-/// round trips a document the smaller it is, and holds up the live stream the longer the larger it is.
+/// round trips a document the smaller it is. The first holds one, so that the writer has something to do.
 const FINDS_MAX: u64 = 8;
+
+/// A chunk takes no longer than this to write, once it is known what one takes: the live stream waits for it.
+const WRITE_TIME: Duration = Duration::from_millis(200);
 
 /// Nothing is added to a chunk that was begun so long ago: this much is read anew after a kill.
 const CHUNK_TIME: Duration = Duration::from_millis(500);
@@ -45,6 +48,8 @@ pub struct Walker {
     /// an idle stream's token may be ahead of the source's clock, which the source then refuses to read at.
     time: Option<ClusterTime>,
     reading: JoinSet<Result<(Chunk, Option<Known>), Fault>>,
+    /// How many finds the next chunk may hold.
+    finds: u64,
     /// Tells which documents need not be written; `None` where all are, or while a chunk is being read.
     known: Option<Known>,
     begun: Instant,
@@ -79,6 +84,7 @@ impl Walker {
             start: walk.start_time(),
             time: None,
             reading: JoinSet::new(),
+            finds: 1,
             known: trusts.then(|| Known::new(context.target.clone(), context.statements.clone())),
             begun: Instant::now(),
             read_before: read,
@@ -102,6 +108,7 @@ impl Walker {
             },
             start: self.start,
             known: self.known.take(),
+            finds: self.finds,
         };
         let (due, known) = (self.due(), self.time.is_some());
         let chunk = Chunk::at(self.place.clone(), !self.is_snapshot).with_buffer(self.context.spares.take());
@@ -185,7 +192,8 @@ impl Walker {
     }
 
     /// A chunk was committed: shows progress.
-    pub fn committed(&mut self, documents: u64, rows: u64) {
+    pub fn committed(&mut self, documents: u64, rows: u64, took: Duration) {
+        self.finds = finds_after(self.finds, took);
         let done = self.documents_read - self.read_before;
         let left = self.estimated.map(|all| all.saturating_sub(self.documents_read));
         let per_document = self.begun.elapsed().checked_div(u32::try_from(done).unwrap_or(u32::MAX));
@@ -208,12 +216,24 @@ impl Walker {
     }
 }
 
+/// How many finds the next chunk may hold, after one of so many took so long to write.
+fn finds_after(finds: u64, took: Duration) -> u64 {
+    if took > WRITE_TIME {
+        (finds / 2).max(1)
+    } else if took < WRITE_TIME * 2 / 5 {
+        (finds * 2).min(FINDS_MAX)
+    } else {
+        finds
+    }
+}
+
 /// One chunk being read.
 struct Read {
     context: Context,
     reading: Reading,
     start: ClusterTime,
     known: Option<Known>,
+    finds: u64,
 }
 
 impl Read {
@@ -242,7 +262,7 @@ impl Read {
     async fn take(&mut self, chunk: &mut Chunk, fetched: Fetched) -> Result<(), Fault> {
         let (mapping, time) = (&self.context.mapping, self.reading.after.max(self.start));
         let Some(known) = &mut self.known else {
-            chunk.take_all(fetched, mapping, time);
+            compute(fetched.number, || chunk.take_all(fetched, mapping, time));
             return Ok(());
         };
         let hashes = fetched.hashes(mapping);
@@ -255,7 +275,7 @@ impl Read {
         };
         match told {
             Told::Stretch { low, high } => chunk.pass(&fetched, low, high),
-            Told::Unknown { ids, due } => chunk.take(fetched, ids, &due, mapping, time),
+            Told::Unknown { ids, due } => compute(due.len(), || chunk.take(fetched, ids, &due, mapping, time)),
         }
         Ok(())
     }
@@ -265,7 +285,7 @@ impl Read {
         let to_write = chunk.documents - chunk.known + fetched.count();
         resync.documents_per_second_max == 0
             && !fetched.place.is_end()
-            && to_write < crate::status::count(resync.chunk_documents) * FINDS_MAX
+            && to_write < crate::status::count(resync.chunk_documents) * self.finds
             && chunk.size() + fetched.bytes < self.reading.bytes_max
     }
 }
@@ -310,6 +330,28 @@ async fn now(context: &Context) -> Result<ClusterTime, Fault> {
         match context.source.now().await {
             Ok(now) => return Ok(now),
             Err(fault) => wait_or_give_up(context, "walk", &mut backoff, fault).await?,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_grow_while_writing_them_is_quick_and_shrink_when_it_holds_up_the_stream() {
+        let after = |per_find: u64, times: usize| {
+            (0..times).fold(1, |finds, _| finds_after(finds, Duration::from_millis(per_find * finds)))
+        };
+        assert_eq!(after(1, 3), FINDS_MAX);
+        assert_eq!(after(1, 9), FINDS_MAX);
+        assert_eq!(after(50, 9), 2, "of 50 ms each, four would be 200 ms");
+        assert_eq!(after(1_000, 9), 1, "one find is the least");
+        assert_eq!(finds_after(8, Duration::from_millis(400)), 4);
+        // Where it settles it stays: what was doubled does not come back at once.
+        for per_find in 1..500 {
+            let settled = after(per_find, 20);
+            assert_eq!(after(per_find, 21), settled, "{per_find} ms");
         }
     }
 }

@@ -154,7 +154,7 @@ pub type DocumentId = Result<String, String>;
 pub struct Fetched {
     replies: Vec<Reply>,
     /// Of documents.
-    number: usize,
+    pub number: usize,
     /// Of the replies.
     pub bytes: usize,
     /// Where the walk goes on.
