@@ -63,8 +63,8 @@ impl Shapes {
     /// Of one stream's documents; optional fields make a few.
     const NUMBER_MAX: usize = 8;
 
-    /// A document with more fields keeps data in its keys, and none is like another.
-    const FIELDS_MAX: usize = 256;
+    /// A document whose keys are longer together keeps data in them, and none is like another.
+    const KEYS_MAX: usize = 4 << 10;
 
     /// The shape of a document with these fields, under the mapping with this seed and these heads.
     pub fn of(&mut self, seed: u64, heads: &[Box<str>], fields: &[Field<'_>]) -> Arc<Shape> {
@@ -72,7 +72,7 @@ impl Shapes {
             return Arc::clone(known);
         }
         let shape = Arc::new(Shape::new(seed, heads, fields));
-        if fields.len() > Self::FIELDS_MAX {
+        if shape.keys.len() > Self::KEYS_MAX {
             return shape;
         }
         if self.known.len() < Self::NUMBER_MAX {
@@ -121,10 +121,11 @@ mod tests {
     #[test]
     fn few_are_kept_and_none_of_documents_that_keep_data_in_their_keys() {
         let mut shapes = Shapes::default();
-        let names: Vec<String> = (0..300).map(|n| format!("k{n}")).collect();
+        let names: Vec<String> = (0..900).map(|n| format!("k{n}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let first = shapes.of(1, &[], &fields(&names[..1]));
         let _ = shapes.of(1, &[], &fields(&names));
+        let _ = shapes.of(1, &[], &fields(&[&"long".repeat(Shapes::KEYS_MAX)]));
         for number in 2..=Shapes::NUMBER_MAX {
             let _ = shapes.of(1, &[], &fields(&names[..number]));
         }
