@@ -193,6 +193,7 @@ async fn the_status_has_the_shape_that_others_rely_on() {
     let names: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     insta::assert_snapshot!("metric_names", names.join("\n"));
     assert!(daemon.get("/").await.1.contains("· tidemark "));
+    daemon.until_readiness(200).await;
     assert_eq!(daemon.get("/readyz").await, (200, "{\"ready\":true,\"reasons\":[]}".to_owned()));
 }
 

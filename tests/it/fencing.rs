@@ -28,7 +28,8 @@ async fn a_leader_frozen_past_its_lease_is_fenced_when_it_wakes() {
     frozen.until("recommendation", "leads", |s| s["leader"] == true && s["phase"] == "streaming").await;
     let heir = world.start();
     heir.until("doctor", "stands by", |s| s["leader"] == false && s["holder"].is_string()).await;
-    assert_eq!(heir.get("/readyz").await.0, 200, "a standby is ready");
+    // A standby is ready, as soon as it knows of each stream that somebody leads it.
+    heir.until_readiness(200).await;
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let working = tokio::spawn(async move {
         while stopped.try_recv().is_err() {
