@@ -5,6 +5,7 @@
 //! after it read. Nothing here waits for status, alerts or logs.
 
 mod applier;
+mod chunk;
 mod heal;
 mod job;
 mod letters;

@@ -7,14 +7,14 @@ use chrono::Utc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Context, compute, wait_or_give_up};
-use crate::apply::{Known, Origins, Step, Suspect, Then, Walk, Work};
+use super::Context;
+use super::chunk::Read;
+use crate::apply::{Known, Origins, Step, Then, Walk, Work};
 use crate::checkpoint::WalkRow;
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
-use crate::resync::{Chunk, DocumentId, Fetched, Place, Reading};
-use crate::retry::Backoff;
+use crate::resync::{Chunk, Place, Reading};
 
 /// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
 const TOUCHED_MAX: usize = 100_000;
@@ -25,9 +25,6 @@ const FINDS_MAX: u64 = 8;
 
 /// A chunk takes no longer than this to write, once it is known what one takes: the live stream waits for it.
 const WRITE_TIME: Duration = Duration::from_millis(200);
-
-/// Nothing is added to a chunk that was begun so long ago: this much is read anew after a kill.
-const CHUNK_TIME: Duration = Duration::from_millis(500);
 
 /// A walk under way.
 pub struct Walker {
@@ -224,113 +221,6 @@ fn finds_after(finds: u64, took: Duration) -> u64 {
         (finds * 2).min(FINDS_MAX)
     } else {
         finds
-    }
-}
-
-/// One chunk being read.
-struct Read {
-    context: Context,
-    reading: Reading,
-    start: ClusterTime,
-    known: Option<Known>,
-    finds: u64,
-}
-
-impl Read {
-    async fn run(mut self, mut chunk: Chunk, time_is_known: bool) -> Result<(Chunk, Option<Known>), Fault> {
-        if !time_is_known {
-            self.reading.after = now(&self.context).await?;
-        }
-        let mut fetched = fetch(self.context.clone(), self.reading.clone(), chunk.place.clone()).await?;
-        let begun = Instant::now();
-        loop {
-            // The next find is under way while this one's documents are asked about and encoded.
-            let mut ahead = JoinSet::new();
-            if begun.elapsed() < CHUNK_TIME && self.may_grow(&chunk, &fetched) {
-                ahead.spawn(fetch(self.context.clone(), self.reading.clone(), fetched.place.clone()));
-            }
-            self.take(&mut chunk, fetched).await?;
-            fetched = match ahead.join_next().await {
-                None => return Ok((chunk, self.known)),
-                Some(Ok(next)) => next?,
-                Some(Err(_)) => return Err(Fault::bug("the task that fetches documents ended without a word")),
-            };
-        }
-    }
-
-    /// Encodes what must be written, as far as is known; the rest has been seen.
-    async fn take(&mut self, chunk: &mut Chunk, fetched: Fetched) -> Result<(), Fault> {
-        let (mapping, time) = (&self.context.mapping, self.reading.after.max(self.start));
-        let Some(known) = &mut self.known else {
-            compute(fetched.number, || chunk.take_all(fetched, mapping, time));
-            return Ok(());
-        };
-        let hashes = fetched.hashes(mapping);
-        let mut backoff = Backoff::new(self.context.settings.retry);
-        let told = loop {
-            match tell(known, &fetched, &hashes).await {
-                Ok(told) => break told,
-                Err(fault) => wait_or_give_up(&self.context, "walk", &mut backoff, fault).await?,
-            }
-        };
-        match told {
-            Told::Stretch { low, high } => chunk.pass(&fetched, low, high),
-            Told::Unknown { ids, due } => compute(due.len(), || chunk.take(fetched, ids, &due, mapping, time)),
-        }
-        Ok(())
-    }
-
-    fn may_grow(&self, chunk: &Chunk, fetched: &Fetched) -> bool {
-        let resync = &self.context.settings.resync;
-        let to_write = chunk.documents - chunk.known + fetched.count();
-        resync.documents_per_second_max == 0
-            && !fetched.place.is_end()
-            && to_write < crate::status::count(resync.chunk_documents) * self.finds
-            && chunk.size() + fetched.bytes < self.reading.bytes_max
-    }
-}
-
-/// What the table has of the documents fetched.
-enum Told {
-    /// From one id to the other just them.
-    Stretch { low: String, high: String },
-    /// All but those at the places in `due`.
-    Unknown { ids: Vec<DocumentId>, due: Vec<usize> },
-}
-
-async fn tell(known: &mut Known, fetched: &Fetched, hashes: &[i64]) -> Result<Told, Fault> {
-    if let Some((low, high)) = fetched.ends()
-        && known.is_stretch(&low, &high, hashes).await?
-    {
-        return Ok(Told::Stretch { low, high });
-    }
-    let ids = fetched.ids();
-    let asked = ids.iter().zip(hashes).enumerate();
-    let asked: Vec<Suspect<'_>> =
-        asked.filter_map(|(place, (id, hash))| Some((place, id.as_deref().ok()?, *hash))).collect();
-    let due = known.unknown(&asked).await?;
-    Ok(Told::Unknown { ids, due })
-}
-
-/// Over as many attempts as it takes.
-async fn fetch(context: Context, reading: Reading, place: Place) -> Result<Fetched, Fault> {
-    let mut backoff = Backoff::new(context.settings.retry);
-    loop {
-        match Fetched::after(place.clone(), &context.source, &reading).await {
-            Ok(fetched) => return Ok(fetched),
-            Err(fault) => wait_or_give_up(&context, "walk", &mut backoff, fault).await?,
-        }
-    }
-}
-
-/// The source's time, over as many attempts as it takes.
-async fn now(context: &Context) -> Result<ClusterTime, Fault> {
-    let mut backoff = Backoff::new(context.settings.retry);
-    loop {
-        match context.source.now().await {
-            Ok(now) => return Ok(now),
-            Err(fault) => wait_or_give_up(context, "walk", &mut backoff, fault).await?,
-        }
     }
 }
 

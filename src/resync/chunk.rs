@@ -19,6 +19,17 @@ pub struct Reading {
     pub after: ClusterTime,
 }
 
+impl Reading {
+    /// Where a find from this place will end, told by the ids alone: an index is read, and no document. `None` where it
+    /// will reach the end of its class, or the source does not say: a guess is worth no second attempt.
+    pub async fn guess_end(&self, place: &Place, source: &Source) -> Option<Place> {
+        let before = self.documents_max.checked_sub(1)?;
+        let reply = source.id_after(&self.collection, place.filter()?, before, self.after).await.ok()??;
+        let id = Doc::new(reply.item(0)).ok()?.get("_id").ok()??;
+        Some(place.after_chunk(Some(id), true))
+    }
+}
+
 /// Documents read, as rows.
 #[derive(Debug)]
 pub struct Chunk {
