@@ -12,7 +12,6 @@ use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::resync::{Chunk, DocumentId, Fetched, Place, Reading};
 use crate::retry::Backoff;
-use crate::status::count;
 
 /// Nothing is added to a chunk that was begun so long ago: this much is read anew after a kill.
 const CHUNK_TIME: Duration = Duration::from_millis(500);
@@ -36,11 +35,10 @@ impl Read {
         let begun = Instant::now();
         loop {
             let fetched = finds.from(chunk.place.clone()).await?;
-            let more = begun.elapsed() < CHUNK_TIME && self.may_grow(&chunk, &fetched, 0);
+            let more = begun.elapsed() < CHUNK_TIME && self.may_grow(&chunk, &fetched);
             if more {
                 finds.begin(fetched.place.clone());
-                // Where documents are only compared, the source is what is waited for: it is asked two things at once.
-                if self.known.is_some() && self.may_grow(&chunk, &fetched, 1) {
+                if self.may_overlap(&chunk, &fetched) {
                     finds.begin_one_more().await;
                 }
             }
@@ -73,14 +71,19 @@ impl Read {
         Ok(())
     }
 
-    /// Whether there is room for a find more, beyond what was fetched and so many that follow it and find as much.
-    fn may_grow(&self, chunk: &Chunk, fetched: &Fetched, following: usize) -> bool {
+    fn may_grow(&self, chunk: &Chunk, fetched: &Fetched) -> bool {
         let resync = &self.context.settings.resync;
         let to_write = chunk.documents - chunk.known + fetched.count();
         resync.documents_per_second_max == 0
             && !fetched.place.is_end()
-            && to_write + count(resync.chunk_documents * following) < count(resync.chunk_documents) * self.finds
-            && chunk.size() + fetched.bytes * (1 + following) < self.reading.bytes_max
+            && to_write < crate::status::count(resync.chunk_documents) * self.finds
+            && chunk.size() + fetched.bytes < self.reading.bytes_max
+    }
+
+    /// Where most documents are known already, the source is what is waited for: it is asked for two parts at once, if
+    /// the chunk has room for both.
+    fn may_overlap(&self, chunk: &Chunk, fetched: &Fetched) -> bool {
+        chunk.known > chunk.documents / 2 && chunk.size() + 2 * fetched.bytes < self.reading.bytes_max
     }
 }
 

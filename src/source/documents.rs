@@ -53,7 +53,8 @@ impl Source {
         limit: usize,
         after: ClusterTime,
     ) -> Result<Documents, Fault> {
-        let command = self.in_order(collection, filter, after).i32("limit", count(limit)).i32("batchSize", count(limit));
+        let command =
+            self.in_order(collection, filter, after).i32("limit", count(limit)).i32("batchSize", count(limit));
         self.documents(command).await
     }
 
