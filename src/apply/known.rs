@@ -75,6 +75,11 @@ impl Known {
         Ok(suspects.iter().map(|(place, ..)| *place).collect())
     }
 
+    /// The connection it asked on, for who comes after it.
+    pub fn into_connection(self) -> Option<PgConnection> {
+        self.connection
+    }
+
     /// Taken out until it has answered: one that failed is not used again.
     async fn connect(&mut self) -> Result<PgConnection, Fault> {
         match self.connection.take() {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -38,11 +39,10 @@ impl Read {
             let more = begun.elapsed() < CHUNK_TIME && self.may_grow(&chunk, &fetched);
             if more {
                 finds.begin(fetched.place.clone());
-                if self.may_overlap(&chunk, &fetched) {
-                    finds.begin_one_more().await;
-                }
             }
-            self.take(&mut chunk, fetched).await?;
+            let ahead = (more && self.may_overlap(&chunk, &fetched)).then(|| finds.begin_one_more());
+            let (taken, _) = tokio::join!(self.take(&mut chunk, fetched), OptionFuture::from(ahead));
+            taken?;
             if !more {
                 return Ok((chunk, self.known));
             }

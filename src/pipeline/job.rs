@@ -66,7 +66,7 @@ impl Job {
         }));
         let work = match row.state.as_str() {
             "running" => Kind::Walk(Box::new(Walker::new(context, row))),
-            "sweeping" => Kind::Sweep(Sweeper::new(context, row)),
+            "sweeping" => Kind::Sweep(Sweeper::new(context, row, None)),
             _ => Kind::Held,
         };
         let left = row.seconds_left.map(|left| Duration::from_secs_f64(left.max(0.0)));
@@ -134,7 +134,11 @@ impl Job {
                     Then::Sweep => {
                         self.row.documents_read = i64::try_from(*documents_read).unwrap_or(i64::MAX);
                         status.walk_state("sweeping");
-                        self.work = Kind::Sweep(Sweeper::new(&self.context, &self.row));
+                        let connection = match std::mem::replace(&mut self.work, Kind::Held) {
+                            Kind::Walk(walker) => walker.into_connection(),
+                            Kind::Sweep(_) | Kind::Held => None,
+                        };
+                        self.work = Kind::Sweep(Sweeper::new(&self.context, &self.row, connection));
                         Done::More
                     }
                     Then::Nothing => {

@@ -1,6 +1,7 @@
 //! The sweep after a walk: finds the rows the walk did not see, and hands them on to be deleted, part by part.
 
 use futures_util::TryStreamExt;
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -33,7 +34,8 @@ enum Piece {
 }
 
 impl Sweeper {
-    pub fn new(context: &Context, walk: &WalkRow) -> Self {
+    /// Looks over this connection first, if there is one.
+    pub fn new(context: &Context, walk: &WalkRow, connection: Option<PgConnection>) -> Self {
         let (sender, found) = mpsc::channel(1);
         let mut task = JoinSet::new();
         let search = Search {
@@ -45,7 +47,7 @@ impl Sweeper {
             found: sender,
         };
         tracing::info!(stream = %context.config.name, resync = walk.id, "sweep under way");
-        task.spawn(search.run());
+        task.spawn(search.run(connection));
         Self { id: walk.id, start: walk.start_time(), found, _task: task }
     }
 
@@ -82,10 +84,10 @@ struct Search {
 }
 
 impl Search {
-    async fn run(self) {
+    async fn run(self, mut connection: Option<PgConnection>) {
         let mut backoff = Backoff::new(self.context.settings.retry);
         loop {
-            let Err(fault) = self.attempt().await else { return };
+            let Err(fault) = self.attempt(connection.take()).await else { return };
             if let Err(fault) = wait_or_give_up(&self.context, "sweep", &mut backoff, fault).await {
                 let _ = self.found.send(Err(fault)).await;
                 return;
@@ -94,9 +96,12 @@ impl Search {
     }
 
     /// Counts, asks the caps, then sends the ids. Begun again after an error: what is deleted by then is not found again.
-    async fn attempt(&self) -> Result<(), Fault> {
+    async fn attempt(&self, connection: Option<PgConnection>) -> Result<(), Fault> {
         let context = &self.context;
-        let mut connection = context.target.connect().await?;
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => context.target.connect().await?,
+        };
         let patience = context.settings.resync.duration_max;
         let set =
             format!("set statement_timeout = {}; set idle_in_transaction_session_timeout = 0", patience.as_millis());

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::Utc;
+use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -89,6 +90,11 @@ impl Walker {
         };
         walker.ask();
         walker
+    }
+
+    /// What the walk leaves to the sweep: a connection, if it opened one.
+    pub fn into_connection(self) -> Option<PgConnection> {
+        self.known.and_then(Known::into_connection)
     }
 
     /// Begins to read the next chunk.
