@@ -32,7 +32,8 @@ impl Read {
         if !time_is_known {
             self.reading.after = now(&self.context).await?;
         }
-        let mut finds = Finds::new(&self.context, &self.reading);
+        let (context, reading) = (self.context.clone(), self.reading.clone());
+        let mut finds = Finds::new(|place| fetch(context.clone(), reading.clone(), place));
         let begun = Instant::now();
         loop {
             let fetched = finds.from(chunk.place.clone()).await?;
@@ -40,7 +41,8 @@ impl Read {
             if more {
                 finds.begin(fetched.place.clone());
             }
-            let ahead = (more && self.may_overlap(&chunk, &fetched)).then(|| finds.begin_one_more());
+            let guess = async |place: &Place| reading.guess_end(place, &context.source).await;
+            let ahead = (more && self.may_overlap(&chunk, &fetched)).then(|| finds.begin_one_more(guess));
             let (taken, _) = tokio::join!(self.take(&mut chunk, fetched), OptionFuture::from(ahead));
             taken?;
             if !more {
@@ -110,20 +112,25 @@ async fn tell(known: &mut Known, fetched: &Fetched, hashes: &[i64]) -> Result<To
 }
 
 /// Finds under way, in the order of the walk.
-struct Finds {
-    context: Context,
-    reading: Reading,
+struct Finds<F, T> {
+    /// Finds on from a place.
+    find: F,
     /// Each with the place it goes on from.
-    under_way: VecDeque<(Place, AbortOnDropHandle<Result<Fetched, Fault>>)>,
+    under_way: VecDeque<(Place, AbortOnDropHandle<Result<T, Fault>>)>,
 }
 
-impl Finds {
-    fn new(context: &Context, reading: &Reading) -> Self {
-        Self { context: context.clone(), reading: reading.clone(), under_way: VecDeque::new() }
+impl<F, Fut, T> Finds<F, T>
+where
+    F: Fn(Place) -> Fut,
+    Fut: Future<Output = Result<T, Fault>> + Send + 'static,
+    T: Send + 'static,
+{
+    const fn new(find: F) -> Self {
+        Self { find, under_way: VecDeque::new() }
     }
 
     /// What is found from a place on, whatever was guessed before.
-    async fn from(&mut self, place: Place) -> Result<Fetched, Fault> {
+    async fn from(&mut self, place: Place) -> Result<T, Fault> {
         self.begin(place);
         let bug = || Fault::bug("the task that fetches documents ended without a word");
         let (_, task) = self.under_way.pop_front().ok_or_else(bug)?;
@@ -138,17 +145,17 @@ impl Finds {
         }
     }
 
-    /// Begins the find after the only one under way, from where that one will end unless the source changes meanwhile.
-    async fn begin_one_more(&mut self) {
+    /// Begins the find after the only one under way, from where it is guessed that one will end.
+    async fn begin_one_more(&mut self, guess: impl AsyncFnOnce(&Place) -> Option<Place>) {
         if let [(place, _)] = self.under_way.make_contiguous()
-            && let Some(end) = self.reading.guess_end(place, &self.context.source).await
+            && let Some(end) = guess(place).await
         {
             self.spawn(end);
         }
     }
 
     fn spawn(&mut self, place: Place) {
-        let task = tokio::spawn(fetch(self.context.clone(), self.reading.clone(), place.clone()));
+        let task = tokio::spawn((self.find)(place.clone()));
         self.under_way.push_back((place, AbortOnDropHandle::new(task)));
     }
 }
@@ -172,5 +179,36 @@ async fn now(context: &Context) -> Result<ClusterTime, Fault> {
             Ok(now) => return Ok(now),
             Err(fault) => wait_or_give_up(context, "walk", &mut backoff, fault).await?,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(after: u8) -> Place {
+        Place::restore(0, Some(vec![after]))
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_on_a_wrong_guess_is_not_taken_for_what_comes_next() {
+        // Finds nothing but the place it begins at.
+        let mut finds = Finds::new(async |from: Place| Ok(from));
+        assert_eq!(finds.from(place(0)).await.unwrap(), place(0));
+        finds.begin(place(10));
+        finds.begin_one_more(async |from| (*from == place(10)).then(|| place(20))).await;
+        finds.begin_one_more(async |_| Some(place(30))).await;
+        assert_eq!(finds.under_way.len(), 2, "one under way, one ahead of it");
+        assert_eq!(finds.from(place(10)).await.unwrap(), place(10));
+        // It ended at 15: what was begun from 20 would leave out what lies between.
+        assert_eq!(finds.from(place(15)).await.unwrap(), place(15));
+        assert!(finds.under_way.is_empty());
+        // A right guess is used: it is under way already.
+        finds.begin(place(20));
+        finds.begin_one_more(async |_| Some(place(30))).await;
+        assert_eq!(finds.from(place(20)).await.unwrap(), place(20));
+        finds.begin(place(30));
+        assert_eq!(finds.under_way.len(), 1);
+        assert_eq!(finds.from(place(30)).await.unwrap(), place(30));
     }
 }

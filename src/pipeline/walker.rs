@@ -117,7 +117,7 @@ impl Walker {
         let chunk = Chunk::at(self.place.clone(), !self.is_snapshot).with_buffer(self.context.spares.take());
         self.reading.spawn(async move {
             tokio::time::sleep_until(due).await;
-            read.run(chunk, known).await
+            Box::pin(read.run(chunk, known)).await
         });
     }
 

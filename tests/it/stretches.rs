@@ -139,25 +139,3 @@ async fn where_the_table_sorts_otherwise_what_was_missed_is_found_all_the_same()
     let mixed = |n: usize| Bson::from(format!("{}{n}", ["b", "A", "a", "B", "_", "Z-"][n % 6]));
     rounds(mixed, english.as_deref(), 3).await;
 }
-
-/// Two parts are asked for at once where all is known so far, the second from where the first is guessed to end. Here
-/// the first ends short of it: a reply holds 16 MB.
-#[tokio::test]
-async fn a_find_that_ends_before_it_was_guessed_to_leaves_nothing_out() {
-    const FIND: usize = 300;
-    let extra = format!("resync.chunk_documents = {FIND}\nresync.delete_fraction_max = 1.0");
-    let world = World::with(Config { extra, streams: stream("odd", "odd", "") }).await;
-    let large = 4 * FIND..4 * FIND + 200;
-    for from in (0..9 * FIND).step_by(100) {
-        let text = if large.contains(&from) { "x".repeat(100_000) } else { String::new() };
-        let part: Vec<Document> =
-            (from..from + 100).map(|n| doc! { "_id": format!("s{n:04}"), "text": &text }).collect();
-        world.collection("odd").insert_many(part).await.unwrap();
-    }
-    let mut daemon = world.start();
-    daemon.until_phase("odd", "streaming").await;
-    daemon.stop();
-    world.execute("create table public.noted (like tidemark.resync_seen)").await;
-    let repair = resync(&world).await;
-    assert_eq!((repair.0, repair.1, repair.2), (0, 0, 0), "nothing was missed");
-}
