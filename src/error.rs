@@ -126,3 +126,25 @@ impl Fault {
         Self::new(Class::Bug, Code::CrashLoop, message, "this is a bug in tidemark: please report it with the log")
     }
 }
+
+/// Why a server's certificate was not accepted, from the text of an error that says so: a driver hands on no more.
+pub fn refused_certificate(text: &str) -> Option<&str> {
+    let (_, why) = text.split_once("invalid peer certificate: ")?;
+    why.split([',', ';', '}', '\n']).next().map(str::trim).filter(|why| !why.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_is_told_from_a_server_that_is_away() {
+        let topology = "Server selection timeout: No available servers. Topology: { Type: ReplicaSetNoPrimary, Servers: \
+                        [ { Address: db:1, Type: Unknown, Error: Kind: I/O error: invalid peer certificate: UnknownIssuer, \
+                        labels: {} } ] }";
+        assert_eq!(refused_certificate(topology), Some("UnknownIssuer"));
+        let named = "invalid peer certificate: certificate not valid for name \"db\"; certificate is only valid for x";
+        assert_eq!(refused_certificate(named), Some("certificate not valid for name \"db\""));
+        assert_eq!(refused_certificate("connection refused"), None);
+    }
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 
-use crate::error::{Class, Code, Fault};
+use crate::error::{Class, Code, Fault, refused_certificate};
 use crate::settings::Settings;
 
 /// How to reach the target, and for how long to wait for it.
@@ -166,7 +166,15 @@ pub fn classify(error: &sqlx::Error) -> Fault {
             let database = database.downcast_ref::<PgDatabaseError>();
             of_state(database.code(), database.message(), database.constraint())
         }
-        sqlx::Error::Io(io) => transient(format!("connection to postgres failed: {}", io.kind())),
+        sqlx::Error::Io(io) => match refused_certificate(&io.to_string()) {
+            Some(why) => Fault::new(
+                Class::Transient,
+                Code::TargetUnreachable,
+                format!("the certificate of postgres is not accepted: {why}"),
+                "check sslrootcert in target.url, and the name of the server",
+            ),
+            None => transient(format!("connection to postgres failed: {}", io.kind())),
+        },
         sqlx::Error::PoolTimedOut => transient("no connection to postgres could be had within 5s".to_owned()),
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             transient("connection to postgres is closed".to_owned())

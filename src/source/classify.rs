@@ -5,7 +5,7 @@
 
 use mongodb::error::{Error, ErrorKind};
 
-use crate::error::{Class, Code, Fault};
+use crate::error::{Class, Code, Fault, refused_certificate};
 
 struct Rule {
     code: i32,
@@ -108,6 +108,15 @@ fn describe(answer: &ServerAnswer<'_>) -> String {
     format!("mongodb answered {} {}: {sentence}", answer.code, answer.name)
 }
 
+fn certificate(why: &str) -> Fault {
+    Fault::new(
+        Class::Transient,
+        Code::SourceUnreachable,
+        format!("the certificate of mongodb is not accepted: {why}"),
+        "check tlsCAFile in source.uri, and the name of the server",
+    )
+}
+
 /// Sorts a driver error. Anything that is not a server's answer is the world, unless a person must mend it.
 pub(super) fn classify(error: &Error) -> Fault {
     let labels: Vec<String> = error.labels().iter().cloned().collect();
@@ -129,8 +138,14 @@ pub(super) fn classify(error: &Error) -> Fault {
         ErrorKind::InvalidArgument { .. } => {
             Fault::new(Class::Halt, Code::SourceMisconfigured, "the driver refused the call as invalid", OPTION)
         }
-        ErrorKind::Io(io) => unreachable(&format!("connection to mongodb failed: {}", io.kind())),
-        ErrorKind::ServerSelection { .. } => unreachable("no mongodb server could be reached"),
+        ErrorKind::Io(io) => match refused_certificate(&io.to_string()) {
+            Some(why) => certificate(why),
+            None => unreachable(&format!("connection to mongodb failed: {}", io.kind())),
+        },
+        ErrorKind::ServerSelection { message, .. } => match refused_certificate(message) {
+            Some(why) => certificate(why),
+            None => unreachable("no mongodb server could be reached"),
+        },
         ErrorKind::ConnectionPoolCleared { .. } => unreachable("the connection to mongodb was lost"),
         ErrorKind::DnsResolve { .. } => unreachable("the name of the mongodb server cannot be resolved"),
         ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) => Fault::new(
