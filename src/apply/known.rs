@@ -20,6 +20,24 @@ pub struct Known {
     in_order: bool,
 }
 
+/// Some rows in the table's order, and none between them left out.
+#[derive(Debug, Clone)]
+pub struct Stretch {
+    pub first: String,
+    pub last: String,
+    pub rows: i64,
+    /// The exclusive or of all.
+    pub hashes: i64,
+}
+
+impl Stretch {
+    /// Whether it is these documents and no others. Two sets of documents with one count and one exclusive or of hashes
+    /// are taken for the same, as two documents with one hash are.
+    pub fn is(&self, hashes: &[i64]) -> bool {
+        usize::try_from(self.rows) == Ok(hashes.len()) && self.hashes == hashes.iter().fold(0, |all, hash| all ^ hash)
+    }
+}
+
 /// Where a document is among those asked about, its id, its hash.
 pub type Suspect<'a> = (usize, &'a str, i64);
 
@@ -28,23 +46,32 @@ impl Known {
         Self { target, statements, connection: None, in_order: true }
     }
 
-    /// Whether the rows from one id to another are these documents and no others. Two sets of documents with one count
-    /// and one sum of hashes are taken for the same, as two documents with one hash are.
+    /// Connects, if it has not yet: what is asked later does not wait for it.
+    ///
+    /// # Errors
+    /// Whatever keeps the connection from being made, classified.
+    pub async fn open(&mut self) -> Result<(), Fault> {
+        self.connection = Some(self.connect().await?);
+        Ok(())
+    }
+
+    /// What the table has after a row, as far as so many rows go; `None` if nothing, or if it sorts otherwise than the
+    /// source.
     ///
     /// # Errors
     /// Whatever Postgres answers, classified.
-    pub async fn is_stretch(&mut self, low: &str, high: &str, hashes: &[i64]) -> Result<bool, Fault> {
+    pub async fn stretch(&mut self, after: &str, rows: usize) -> Result<Option<Stretch>, Fault> {
         if !self.in_order {
-            return Ok(false);
+            return Ok(None);
         }
         let mut connection = self.connect().await?;
-        // One row more tells that there are too many.
-        let limit = i64::try_from(hashes.len()).unwrap_or(i64::MAX).saturating_add(1);
-        let query = sqlx::query_as::<_, (i64, i64)>(AssertSqlSafe(self.statements.stretch.to_string()));
-        let query = query.bind(low).bind(high).bind(limit);
-        let (rows, sum) = within(self.target.deadline(), query.fetch_one(&mut connection)).await?;
+        let query = sqlx::query_as(AssertSqlSafe(self.statements.stretch.to_string()));
+        let query = query.bind(after).bind(i64::try_from(rows).unwrap_or(i64::MAX));
+        let answer: (Option<String>, Option<String>, i64, i64) =
+            within(self.target.deadline(), query.fetch_one(&mut connection)).await?;
         self.connection = Some(connection);
-        Ok(usize::try_from(rows) == Ok(hashes.len()) && sum == hashes.iter().fold(0, |sum, hash| sum ^ hash))
+        let (first, last, rows, hashes) = answer;
+        Ok(first.zip(last).map(|(first, last)| Stretch { first, last, rows, hashes }))
     }
 
     /// The places, in ascending order, of those that no row has with its hash. Begun again after an error.

@@ -18,7 +18,7 @@ mod writer;
 
 pub use dead_letter::{DeadLetter, RateWindow};
 pub use drift::{Drift, DriftKind};
-pub use known::{Known, Suspect};
+pub use known::{Known, Stretch, Suspect};
 pub use mapping::Mapping;
 pub use rows::{Deletes, Rows, Spares};
 pub use schema::{LiveTable, ensure, read_live};

@@ -13,7 +13,7 @@ pub struct Statements {
     pub upsert: Arc<str>,
     /// The upsert of a resync: answers rows inserted, rows changed, and a few of their ids.
     pub repair: Arc<str>,
-    /// How many rows there are from one id to another, up to a limit, and the exclusive or of their hashes.
+    /// Of the rows after an id, up to a limit: the first id and the last, how many, the exclusive or of their hashes.
     pub stretch: Arc<str>,
     /// Of the ids and hashes given, the places (counted from one) of those that no row has so, as far as the rows between
     /// two ids tell, and no more of them than are asked for.
@@ -43,8 +43,8 @@ impl Statements {
             upsert: upsert.into(),
             // Here and below the limit keeps the planner to the index, whatever it thinks of the table's size.
             stretch: format!(
-                "select count(*), coalesce(bit_xor(t._hash), 0) from \
-                 (select t._hash from {sql} as t where t.id between $1 and $2 order by t.id limit $3) as t"
+                "select (array_agg(t.id))[1], (array_agg(t.id))[count(*)::int], count(*), coalesce(bit_xor(t._hash), 0) from \
+                 (select t.id, t._hash from {sql} as t where t.id > $1 order by t.id limit $2) as t"
             )
             .into(),
             unknown_between: format!(

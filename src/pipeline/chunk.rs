@@ -1,21 +1,25 @@
 //! Reads one chunk of a walk: finds are under way while what they found is asked about and encoded.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::OptionFuture;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Context, compute, wait_or_give_up};
-use crate::apply::{Known, Suspect};
+use crate::apply::{Known, Stretch, Suspect};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
-use crate::resync::{Chunk, DocumentId, Fetched, Place, Reading};
+use crate::resync::{Chunk, Fetched, Place, Reading};
 use crate::retry::Backoff;
 
 /// Nothing is added to a chunk that was begun so long ago: this much is read anew after a kill.
 const CHUNK_TIME: Duration = Duration::from_millis(500);
+
+/// So many finds are under way where the table tells in which parts of the walk to ask.
+const FINDS_AT_ONCE: usize = 3;
 
 /// One chunk being read.
 pub(super) struct Read {
@@ -23,8 +27,24 @@ pub(super) struct Read {
     pub reading: Reading,
     pub start: ClusterTime,
     pub known: Option<Known>,
-    /// How many finds it may hold.
+    /// How many finds it may hold that are to be written.
     pub finds: u64,
+    /// The writer waits for it.
+    pub awaited: Arc<AtomicBool>,
+}
+
+/// What one find is to read.
+#[derive(Debug, Clone)]
+struct Leg {
+    from: Place,
+    /// What the table has there, and the place it goes to.
+    stretch: Option<(Stretch, Place)>,
+}
+
+impl Leg {
+    fn end(&self) -> Option<&Place> {
+        self.stretch.as_ref().map(|(_, end)| end)
+    }
 }
 
 impl Read {
@@ -33,95 +53,130 @@ impl Read {
             self.reading.after = now(&self.context).await?;
         }
         let (context, reading) = (self.context.clone(), self.reading.clone());
-        let mut finds = Finds::new(|place| fetch(context.clone(), reading.clone(), place));
+        let mut finds = Finds::new(move |leg| fetch(context.clone(), reading.clone(), leg));
         let begun = Instant::now();
-        loop {
-            let fetched = finds.from(chunk.place.clone()).await?;
-            let more = begun.elapsed() < CHUNK_TIME && self.may_grow(&chunk, &fetched);
+        self.begin(&mut finds, &chunk, &chunk.place, 1).await?;
+        if let Some(known) = &mut self.known {
+            // What keeps it from connecting is met again, and waited out, when it is asked.
+            let _ = known.open().await;
+        }
+        while let Some((leg, fetched)) = finds.next().await? {
+            let hashes = self.known.is_some().then(|| fetched.hashes(&self.context.mapping));
+            let stretch = leg.stretch.map(|(stretch, _)| stretch);
+            let stretch = stretch.filter(|stretch| hashes.as_ref().is_some_and(|hashes| stretch.is(hashes)));
+            let to_write = if self.is_mostly_known(&chunk) { 0 } else { fetched.count() };
+            let more = begun.elapsed() < CHUNK_TIME && self.may_grow(&chunk, &fetched, to_write);
+            finds.go_on_from(&fetched.place);
             if more {
-                finds.begin(fetched.place.clone());
+                let at_once = if stretch.is_some() { FINDS_AT_ONCE } else { 1 };
+                self.begin(&mut finds, &chunk, &fetched.place, at_once).await?;
             }
-            let guess = async |place: &Place| reading.guess_end(place, &context.source).await;
-            let ahead = (more && self.may_overlap(&chunk, &fetched)).then(|| finds.begin_one_more(guess));
-            let (taken, _) = tokio::join!(self.take(&mut chunk, fetched), OptionFuture::from(ahead));
-            taken?;
-            if !more {
-                return Ok((chunk, self.known));
+            match (stretch, hashes) {
+                (Some(stretch), _) => chunk.pass(&fetched, stretch),
+                (None, Some(hashes)) => self.take_unknown(&mut chunk, fetched, &hashes).await?,
+                (None, None) => {
+                    let (mapping, at) = (&self.context.mapping, self.stamp());
+                    compute(fetched.number, || chunk.take_all(fetched, mapping, at));
+                }
             }
         }
+        Ok((chunk, self.known))
     }
 
-    /// Encodes what must be written, as far as is known; the rest has been seen.
-    async fn take(&mut self, chunk: &mut Chunk, fetched: Fetched) -> Result<(), Fault> {
-        let (mapping, time) = (&self.context.mapping, self.reading.after.max(self.start));
-        let Some(known) = &mut self.known else {
-            compute(fetched.number, || chunk.take_all(fetched, mapping, time));
-            return Ok(());
-        };
-        let hashes = fetched.hashes(mapping);
-        let mut backoff = Backoff::new(self.context.settings.retry);
-        let told = loop {
-            match tell(known, &fetched, &hashes).await {
-                Ok(told) => break told,
-                Err(fault) => wait_or_give_up(&self.context, "walk", &mut backoff, fault).await?,
-            }
-        };
-        match told {
-            Told::Stretch { low, high } => chunk.pass(&fetched, low, high),
-            Told::Unknown { ids, due } => compute(due.len(), || chunk.take(fetched, ids, &due, mapping, time)),
+    /// The time its rows carry.
+    fn stamp(&self) -> ClusterTime {
+        self.reading.after.max(self.start)
+    }
+
+    /// Begins finds from a place on, until so many are under way.
+    async fn begin<F, Fut, T>(
+        &mut self,
+        finds: &mut Finds<F, T>,
+        chunk: &Chunk,
+        place: &Place,
+        at_once: usize,
+    ) -> Result<(), Fault>
+    where
+        F: Fn(Leg) -> Fut,
+        Fut: Future<Output = Result<T, Fault>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let asks = self.is_mostly_known(chunk);
+        let mut from = if finds.is_empty() { Some(place.clone()) } else { finds.end().cloned() };
+        while finds.len() < at_once
+            && let Some(place) = from
+        {
+            let stretch = if asks { self.stretch(&place).await? } else { None };
+            finds.begin(Leg { from: place, stretch });
+            from = finds.end().cloned();
         }
         Ok(())
     }
 
-    fn may_grow(&self, chunk: &Chunk, fetched: &Fetched) -> bool {
+    /// Where most documents have to be written, there is little to learn from the table.
+    fn is_mostly_known(&self, chunk: &Chunk) -> bool {
+        self.known.is_some() && chunk.known * 2 >= chunk.documents
+    }
+
+    /// What the table has after a place, and where that ends, if the source can be asked for just that.
+    async fn stretch(&mut self, place: &Place) -> Result<Option<(Stretch, Place)>, Fault> {
+        let Some(known) = &mut self.known else { return Ok(None) };
+        let Some(row) = place.row() else { return Ok(None) };
+        // Some documents more than rows still fit into one find.
+        let rows = self.reading.documents_max - self.reading.documents_max / 10;
+        let mut backoff = Backoff::new(self.context.settings.retry);
+        let stretch = loop {
+            match known.stretch(&row, rows).await {
+                Ok(stretch) => break stretch,
+                Err(fault) => wait_or_give_up(&self.context, "walk", &mut backoff, fault).await?,
+            }
+        };
+        Ok(stretch.and_then(|stretch| {
+            let end = place.at_row(&stretch.last)?;
+            Some((stretch, end))
+        }))
+    }
+
+    /// Encodes what the table does not have as it is; the rest has been seen.
+    async fn take_unknown(&mut self, chunk: &mut Chunk, fetched: Fetched, hashes: &[i64]) -> Result<(), Fault> {
+        let (mapping, at) = (&self.context.mapping, self.stamp());
+        let Some(known) = &mut self.known else { return Ok(()) };
+        let ids = fetched.ids();
+        let asked = ids.iter().zip(hashes).enumerate();
+        let asked: Vec<Suspect<'_>> =
+            asked.filter_map(|(place, (id, hash))| Some((place, id.as_deref().ok()?, *hash))).collect();
+        let mut backoff = Backoff::new(self.context.settings.retry);
+        let due = loop {
+            match known.unknown(&asked).await {
+                Ok(due) => break due,
+                Err(fault) => wait_or_give_up(&self.context, "walk", &mut backoff, fault).await?,
+            }
+        };
+        compute(due.len(), || chunk.take(fetched, ids, &due, mapping, at));
+        Ok(())
+    }
+
+    /// Whether more may be read into the chunk. What is to be written does not keep a writer waiting that has nothing
+    /// else to do.
+    fn may_grow(&self, chunk: &Chunk, fetched: &Fetched, to_write: u64) -> bool {
         let resync = &self.context.settings.resync;
-        let to_write = chunk.documents - chunk.known + fetched.count();
+        let finds = if self.awaited.load(Ordering::Relaxed) { 1 } else { self.finds };
         resync.documents_per_second_max == 0
             && !fetched.place.is_end()
-            && to_write < crate::status::count(resync.chunk_documents) * self.finds
-            && chunk.size() + fetched.bytes < self.reading.bytes_max
+            && chunk.documents - chunk.known + to_write < crate::status::count(resync.chunk_documents) * finds
+            && chunk.size() + FINDS_AT_ONCE * fetched.bytes < self.reading.bytes_max
     }
-
-    /// Where most documents are known already, the source is what is waited for: it is asked for two parts at once, if
-    /// the chunk has room for both.
-    fn may_overlap(&self, chunk: &Chunk, fetched: &Fetched) -> bool {
-        chunk.known > chunk.documents / 2 && chunk.size() + 2 * fetched.bytes < self.reading.bytes_max
-    }
-}
-
-/// What the table has of the documents fetched.
-enum Told {
-    /// From one id to the other just them.
-    Stretch { low: String, high: String },
-    /// All but those at the places in `due`.
-    Unknown { ids: Vec<DocumentId>, due: Vec<usize> },
-}
-
-async fn tell(known: &mut Known, fetched: &Fetched, hashes: &[i64]) -> Result<Told, Fault> {
-    if let Some((low, high)) = fetched.ends()
-        && known.is_stretch(&low, &high, hashes).await?
-    {
-        return Ok(Told::Stretch { low, high });
-    }
-    let ids = fetched.ids();
-    let asked = ids.iter().zip(hashes).enumerate();
-    let asked: Vec<Suspect<'_>> =
-        asked.filter_map(|(place, (id, hash))| Some((place, id.as_deref().ok()?, *hash))).collect();
-    let due = known.unknown(&asked).await?;
-    Ok(Told::Unknown { ids, due })
 }
 
 /// Finds under way, in the order of the walk.
 struct Finds<F, T> {
-    /// Finds on from a place.
     find: F,
-    /// Each with the place it goes on from.
-    under_way: VecDeque<(Place, AbortOnDropHandle<Result<T, Fault>>)>,
+    under_way: VecDeque<(Leg, AbortOnDropHandle<Result<T, Fault>>)>,
 }
 
 impl<F, Fut, T> Finds<F, T>
 where
-    F: Fn(Place) -> Fut,
+    F: Fn(Leg) -> Fut,
     Fut: Future<Output = Result<T, Fault>> + Send + 'static,
     T: Send + 'static,
 {
@@ -129,42 +184,44 @@ where
         Self { find, under_way: VecDeque::new() }
     }
 
-    /// What is found from a place on, whatever was guessed before.
-    async fn from(&mut self, place: Place) -> Result<T, Fault> {
-        self.begin(place);
+    fn len(&self) -> usize {
+        self.under_way.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
+    /// Where the last of them is to end, if that can be told.
+    fn end(&self) -> Option<&Place> {
+        self.under_way.back().and_then(|(leg, _)| leg.end())
+    }
+
+    fn begin(&mut self, leg: Leg) {
+        let task = tokio::spawn((self.find)(leg.clone()));
+        self.under_way.push_back((leg, AbortOnDropHandle::new(task)));
+    }
+
+    /// What the first of them found; `None` if none is under way.
+    async fn next(&mut self) -> Result<Option<(Leg, T)>, Fault> {
+        let Some((leg, task)) = self.under_way.pop_front() else { return Ok(None) };
         let bug = || Fault::bug("the task that fetches documents ended without a word");
-        let (_, task) = self.under_way.pop_front().ok_or_else(bug)?;
-        task.await.unwrap_or_else(|_| Err(bug()))
+        Ok(Some((leg, task.await.unwrap_or_else(|_| Err(bug()))?)))
     }
 
-    /// Begins a find from a place on, unless it is under way. What was begun on a wrong guess is given up.
-    fn begin(&mut self, place: Place) {
-        if self.under_way.front().is_none_or(|(from, _)| *from != place) {
+    /// Gives up what was begun elsewhere: the walk has come to this place, not to where it was to end.
+    fn go_on_from(&mut self, place: &Place) {
+        if self.under_way.front().is_some_and(|(leg, _)| leg.from != *place) {
             self.under_way.clear();
-            self.spawn(place);
         }
-    }
-
-    /// Begins the find after the only one under way, from where it is guessed that one will end.
-    async fn begin_one_more(&mut self, guess: impl AsyncFnOnce(&Place) -> Option<Place>) {
-        if let [(place, _)] = self.under_way.make_contiguous()
-            && let Some(end) = guess(place).await
-        {
-            self.spawn(end);
-        }
-    }
-
-    fn spawn(&mut self, place: Place) {
-        let task = tokio::spawn((self.find)(place.clone()));
-        self.under_way.push_back((place, AbortOnDropHandle::new(task)));
     }
 }
 
 /// Over as many attempts as it takes.
-async fn fetch(context: Context, reading: Reading, place: Place) -> Result<Fetched, Fault> {
+async fn fetch(context: Context, reading: Reading, leg: Leg) -> Result<Fetched, Fault> {
     let mut backoff = Backoff::new(context.settings.retry);
     loop {
-        match Fetched::after(place.clone(), &context.source, &reading).await {
+        match Fetched::after(leg.from.clone(), leg.end(), &context.source, &reading).await {
             Ok(fetched) => return Ok(fetched),
             Err(fault) => wait_or_give_up(&context, "walk", &mut backoff, fault).await?,
         }
@@ -190,25 +247,26 @@ mod tests {
         Place::restore(0, Some(vec![after]))
     }
 
+    fn leg(from: u8, end: u8) -> Leg {
+        let stretch = Stretch { first: String::new(), last: String::new(), rows: 0, hashes: 0 };
+        Leg { from: place(from), stretch: Some((stretch, place(end))) }
+    }
+
     #[tokio::test]
-    async fn what_was_begun_on_a_wrong_guess_is_not_taken_for_what_comes_next() {
-        // Finds nothing but the place it begins at.
-        let mut finds = Finds::new(async |from: Place| Ok(from));
-        assert_eq!(finds.from(place(0)).await.unwrap(), place(0));
-        finds.begin(place(10));
-        finds.begin_one_more(async |from| (*from == place(10)).then(|| place(20))).await;
-        finds.begin_one_more(async |_| Some(place(30))).await;
-        assert_eq!(finds.under_way.len(), 2, "one under way, one ahead of it");
-        assert_eq!(finds.from(place(10)).await.unwrap(), place(10));
-        // It ended at 15: what was begun from 20 would leave out what lies between.
-        assert_eq!(finds.from(place(15)).await.unwrap(), place(15));
-        assert!(finds.under_way.is_empty());
-        // A right guess is used: it is under way already.
-        finds.begin(place(20));
-        finds.begin_one_more(async |_| Some(place(30))).await;
-        assert_eq!(finds.from(place(20)).await.unwrap(), place(20));
-        finds.begin(place(30));
-        assert_eq!(finds.under_way.len(), 1);
-        assert_eq!(finds.from(place(30)).await.unwrap(), place(30));
+    async fn what_was_begun_where_the_walk_does_not_come_to_is_not_taken_for_what_comes_next() {
+        let mut finds = Finds::new(async |leg: Leg| Ok(leg.from));
+        finds.begin(leg(0, 10));
+        finds.begin(leg(10, 20));
+        assert_eq!(finds.end(), Some(&place(20)));
+        assert_eq!(finds.next().await.unwrap().unwrap().1, place(0));
+        finds.go_on_from(&place(10));
+        assert_eq!(finds.next().await.unwrap().unwrap().1, place(10), "it ended where the next had begun");
+        finds.begin(leg(20, 30));
+        finds.begin(leg(30, 40));
+        finds.next().await.unwrap().unwrap();
+        // It ended at 25: what was begun from 30 would leave out what lies between.
+        finds.go_on_from(&place(25));
+        assert!(finds.is_empty());
+        assert!(finds.next().await.unwrap().is_none());
     }
 }

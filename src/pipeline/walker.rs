@@ -1,6 +1,8 @@
 //! The walk beside the live stream: one chunk is read ahead while another is written.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -21,8 +23,11 @@ use crate::resync::{Chunk, Place, Reading};
 const TOUCHED_MAX: usize = 100_000;
 
 /// A chunk holds so many times `resync.chunk_documents` to write unless the rate is limited: a commit costs the more
-/// round trips a document the smaller it is. The first holds one, so that the writer has something to do.
+/// round trips a document the smaller it is.
 const FINDS_MAX: u64 = 8;
+
+/// Until it is known how long writing takes: enough to be read while the first find's documents are written.
+const FINDS_FIRST: u64 = 2;
 
 /// A chunk takes no longer than this to write, once it is known what one takes: the live stream waits for it.
 const WRITE_TIME: Duration = Duration::from_millis(200);
@@ -46,8 +51,10 @@ pub struct Walker {
     /// an idle stream's token may be ahead of the source's clock, which the source then refuses to read at.
     time: Option<ClusterTime>,
     reading: JoinSet<Result<(Chunk, Option<Known>), Fault>>,
-    /// How many finds the next chunk may hold.
+    /// How many finds the next chunk may hold that are to be written.
     finds: u64,
+    /// The writer waits for the chunk being read.
+    awaited: Arc<AtomicBool>,
     /// Tells which documents need not be written; `None` where all are, or while a chunk is being read.
     known: Option<Known>,
     begun: Instant,
@@ -82,7 +89,8 @@ impl Walker {
             start: walk.start_time(),
             time: None,
             reading: JoinSet::new(),
-            finds: 1,
+            finds: FINDS_FIRST,
+            awaited: Arc::default(),
             known: trusts.then(|| Known::new(context.target.clone(), context.statements.clone())),
             begun: Instant::now(),
             read_before: read,
@@ -112,6 +120,7 @@ impl Walker {
             start: self.start,
             known: self.known.take(),
             finds: self.finds,
+            awaited: Arc::clone(&self.awaited),
         };
         let (due, known) = (self.due(), self.time.is_some());
         let chunk = Chunk::at(self.place.clone(), !self.is_snapshot).with_buffer(self.context.spares.take());
@@ -145,7 +154,9 @@ impl Walker {
     /// Waits for the chunk being read; begins to read the one after it. Safe to cancel.
     pub async fn next(&mut self) -> Result<Ready, Fault> {
         loop {
+            let awaiting = Awaiting::new(&self.awaited);
             let joined = self.reading.join_next().await;
+            drop(awaiting);
             let (chunk, known) = joined
                 .and_then(Result::ok)
                 .unwrap_or_else(|| Err(Fault::bug("the task that reads chunks ended without a chunk")))?;
@@ -216,6 +227,22 @@ impl Walker {
                 "walking"
             );
         }
+    }
+}
+
+/// While it lives, the writer waits.
+struct Awaiting<'a>(&'a AtomicBool);
+
+impl<'a> Awaiting<'a> {
+    fn new(awaited: &'a AtomicBool) -> Self {
+        awaited.store(true, Ordering::Relaxed);
+        Self(awaited)
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

@@ -1,6 +1,6 @@
 //! One chunk: read from the source and encoded, ready for the writer.
 
-use crate::apply::{DeadLetter, Drift, Mapping, Rows, Seen};
+use crate::apply::{DeadLetter, Drift, Mapping, Rows, Seen, Stretch};
 use crate::error::Fault;
 use crate::model::bson::{Builder, Doc, Value};
 use crate::model::position::ClusterTime;
@@ -17,17 +17,6 @@ pub struct Reading {
     pub bytes_max: usize,
     /// A time whose effects the read must see, and which its rows will carry.
     pub after: ClusterTime,
-}
-
-impl Reading {
-    /// Where a find from this place will end, told by the ids alone: an index is read, and no document. `None` where it
-    /// will reach the end of its class, or the source does not say: a guess is worth no second attempt.
-    pub async fn guess_end(&self, place: &Place, source: &Source) -> Option<Place> {
-        let before = self.documents_max.checked_sub(1)?;
-        let reply = source.id_after(&self.collection, place.filter()?, before, self.after).await.ok()??;
-        let id = Doc::new(reply.item(0)).ok()?.get("_id").ok()??;
-        Some(place.after_chunk(Some(id), true))
-    }
 }
 
 /// Documents read, as rows.
@@ -82,7 +71,7 @@ impl Chunk {
     /// # Errors
     /// Whatever the source answers, classified.
     pub async fn read(&mut self, source: &Source, mapping: &Mapping, reading: &Reading) -> Result<(), Fault> {
-        let fetched = Fetched::after(self.place.clone(), source, reading).await?;
+        let fetched = Fetched::after(self.place.clone(), None, source, reading).await?;
         self.take_all(fetched, mapping, reading.after);
         Ok(())
     }
@@ -139,11 +128,11 @@ impl Chunk {
         }
     }
 
-    /// Takes what was fetched as seen: the table has just that between these ids.
-    pub fn pass(&mut self, fetched: &Fetched, low: String, high: String) {
+    /// Takes what was fetched as seen: the table has just that there.
+    pub fn pass(&mut self, fetched: &Fetched, there: Stretch) {
         if let Some(seen) = &mut self.seen {
-            seen.lows.push(low);
-            seen.highs.push(high);
+            seen.lows.push(there.first);
+            seen.highs.push(there.last);
         }
         self.known += fetched.count();
         self.advance(fetched);
@@ -173,17 +162,24 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    /// Finds on from a place: what the first find that answers anything answers, or the end of the walk.
+    /// Finds on from a place: what the first find that answers anything answers, or the end of the walk. The first goes
+    /// as far as `end`, if that is given.
     ///
     /// # Errors
     /// Whatever the source answers, classified.
-    pub async fn after(place: Place, source: &Source, reading: &Reading) -> Result<Self, Fault> {
+    pub async fn after(
+        place: Place,
+        mut end: Option<&Place>,
+        source: &Source,
+        reading: &Reading,
+    ) -> Result<Self, Fault> {
         let mut fetched = Self { replies: Vec::new(), number: 0, bytes: 0, place };
-        while let Some(filter) = fetched.place.filter() {
-            fetched.find(source, reading, filter).await?;
+        while let Some(filter) = fetched.place.filter(end) {
+            fetched.find(source, reading, filter, end).await?;
             if fetched.number > 0 {
                 break;
             }
+            end = None;
         }
         Ok(fetched)
     }
@@ -197,13 +193,6 @@ impl Fetched {
         u64::try_from(self.number).unwrap_or(u64::MAX)
     }
 
-    /// The ids of the first document and the last, if they have any.
-    pub fn ends(&self) -> Option<(String, String)> {
-        let first = self.replies.iter().find(|reply| !reply.is_empty())?;
-        let last = self.replies.iter().rfind(|reply| !reply.is_empty())?;
-        Some((id(first.item(0)).ok()?, id(last.item(last.len() - 1)).ok()?))
-    }
-
     /// The id of each document.
     pub fn ids(&self) -> Vec<DocumentId> {
         self.documents().map(id).collect()
@@ -214,7 +203,13 @@ impl Fetched {
         self.documents().map(|document| mapping.hash(document)).collect()
     }
 
-    async fn find(&mut self, source: &Source, reading: &Reading, filter: Builder) -> Result<(), Fault> {
+    async fn find(
+        &mut self,
+        source: &Source,
+        reading: &Reading,
+        filter: Builder,
+        end: Option<&Place>,
+    ) -> Result<(), Fault> {
         let mut documents = source.chunk(&reading.collection, filter, reading.documents_max, reading.after).await?;
         let (mut read, mut cut_short) = (0, false);
         while let Some(reply) = documents.next().await? {
@@ -228,7 +223,12 @@ impl Fetched {
         }
         self.number += read;
         let more = cut_short || read >= reading.documents_max;
-        self.place = self.place.after_chunk(self.last_id().filter(|_| read > 0), more);
+        self.place = match end {
+            // An end before the place, in the source's order, finds nothing: that alone does not move the place.
+            Some(_) if read == 0 => return Ok(()),
+            Some(end) if !more => end.clone(),
+            _ => self.place.after_chunk(self.last_id().filter(|_| read > 0), more || end.is_some()),
+        };
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! A comparison with `$gt` sees only ids of its own class, so each class is walked on its own.
 
 use crate::model::bson::{Builder, Doc, Value, kind};
+use crate::model::value::{decode_id, encode_id};
 
 /// One class of `_id`s that compare with each other: its `$type` aliases.
 struct TypeClass {
@@ -59,11 +60,33 @@ impl Place {
         self.after.as_deref()
     }
 
-    /// The filter of the next chunk; `None` at the end of the walk.
-    pub fn filter(&self) -> Option<Builder> {
+    fn id(&self) -> Option<Value<'_>> {
+        Doc::new(self.after.as_deref()?).ok()?.get("").ok()?
+    }
+
+    /// The `id` that a row of the last document read has.
+    pub fn row(&self) -> Option<String> {
+        let mut text = Vec::with_capacity(24);
+        encode_id(self.id()?, &mut text).ok()?;
+        String::from_utf8(text).ok()
+    }
+
+    /// The place in the same class where this row's document is the last one read; `None` where its `_id` is of another
+    /// class, or cannot be told from the row's `id`.
+    pub fn at_row(&self, row: &str) -> Option<Self> {
+        let place = Self { class: self.class, after: Some(decode_id(row)?) };
+        let name = match place.id()?.kind {
+            kind::STRING => "string",
+            kind::OBJECT_ID => "objectId",
+            _ => return None,
+        };
+        CLASSES.get(self.class)?.types.contains(&name).then_some(place)
+    }
+
+    /// The filter of the next find, as far as `end` if that is given; `None` at the end of the walk.
+    pub fn filter(&self, end: Option<&Self>) -> Option<Builder> {
         let class = CLASSES.get(self.class)?;
-        let after = self.after.as_deref().and_then(|bytes| Doc::new(bytes).ok()?.get("").ok()?);
-        let condition = match after {
+        let condition = match self.id() {
             Some(id) if is_nan(id) => {
                 // NaN is the least of all numbers, and nothing compares as greater than it.
                 let least = f64::NEG_INFINITY.to_le_bytes();
@@ -76,6 +99,10 @@ impl Place {
                 let list = types.fold(Builder::default(), |list, (i, name)| list.text(digits.format(i), name));
                 Builder::default().array("$type", list)
             }
+        };
+        let condition = match end.and_then(Self::id) {
+            Some(last) => condition.value("$lte", last),
+            None => condition,
         };
         Some(Builder::default().document("_id", condition))
     }
@@ -116,7 +143,7 @@ mod tests {
         let seven = 7_i32.to_le_bytes();
         let id = Value { kind: kind::INT32, bytes: &seven };
         let mut visited = 0;
-        while place.filter().is_some() {
+        while place.filter(None).is_some() {
             visited += 1;
             place = place.after_chunk(None, false);
         }
@@ -132,7 +159,7 @@ mod tests {
     fn after_nan_come_the_other_numbers() {
         let nan = f64::NAN.to_le_bytes();
         let place = Place { class: 2, after: None }.after_chunk(Some(Value { kind: kind::DOUBLE, bytes: &nan }), true);
-        let filter = place.filter().unwrap().finish();
+        let filter = place.filter(None).unwrap().finish();
         assert!(filter.windows(4).any(|w| w == b"$gte"));
     }
 }

@@ -53,39 +53,15 @@ impl Source {
         limit: usize,
         after: ClusterTime,
     ) -> Result<Documents, Fault> {
-        let command =
-            self.in_order(collection, filter, after).i32("limit", count(limit)).i32("batchSize", count(limit));
-        self.documents(command).await
-    }
-
-    /// The `_id` of the document that so many others come before, among those matching `filter` in the order of `_id`.
-    ///
-    /// # Errors
-    /// Whatever the server answers, classified.
-    pub async fn id_after(
-        &self,
-        collection: &str,
-        filter: Builder,
-        others: usize,
-        after: ClusterTime,
-    ) -> Result<Option<Reply>, Fault> {
-        let command = self
-            .in_order(collection, filter, after)
-            .document("projection", Builder::default().i32("_id", 1))
-            .i32("skip", count(others))
-            .i32("limit", 1);
-        let reply = self.documents(command).await?.next().await?;
-        Ok(reply.filter(|reply| !reply.is_empty()))
-    }
-
-    /// A find in the order of `_id`, by its index.
-    fn in_order(&self, collection: &str, filter: Builder, after: ClusterTime) -> Builder {
-        Builder::default()
+        let command = Builder::default()
             .text("find", collection)
             .document("filter", filter)
             .document("sort", Builder::default().i32("_id", 1))
             .document("hint", Builder::default().i32("_id", 1))
-            .document("readConcern", self.read_concern(after))
+            .i32("limit", count(limit))
+            .i32("batchSize", count(limit))
+            .document("readConcern", self.read_concern(after));
+        self.documents(command).await
     }
 
     /// Documents picked at random, as they are at or after `after`.

@@ -244,6 +244,14 @@ proptest! {
     }
 
     #[test]
+    fn an_id_that_can_be_decoded_is_decoded_to_what_it_was_written_for(of in any_id()) {
+        let decoded = decode_id(&id(of.clone())).map(|bytes| Document::from_reader(bytes.as_slice()).unwrap());
+        let is_plain = matches!(&of, Bson::String(text) if id(of.clone()) == *text);
+        let expected = (is_plain || matches!(of, Bson::ObjectId(_))).then(|| doc! { "": of });
+        prop_assert_eq!(decoded, expected);
+    }
+
+    #[test]
     fn any_document_becomes_valid_json_without_u0000(value in any_id()) {
         let text = json(value);
         prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text);

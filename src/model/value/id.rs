@@ -1,7 +1,7 @@
 //! `_id` as the text of the primary key.
 
 use super::json::{encode_canonical, encode_string_losslessly, write_hex};
-use crate::model::bson::{Malformed, Value, kind};
+use crate::model::bson::{Builder, Malformed, Value, kind};
 
 /// An `_id` that cannot be a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +32,20 @@ pub fn encode_id(id: Value<'_>, out: &mut Vec<u8>) -> Result<(), NoId> {
         _ => encode_canonical(id, out)?,
     }
     Ok(())
+}
+
+/// The `_id` that an `id` was written for, as `{"": _id}`, where it is an `ObjectId` or a string that stands for itself;
+/// `None` for the rest.
+pub fn decode_id(id: &str) -> Option<Vec<u8>> {
+    if is_plain(id.as_bytes()) {
+        return Some(Builder::default().text("", id).finish());
+    }
+    let digits: &[u8; 24] = id.as_bytes().try_into().ok()?;
+    let mut bytes = [0; 12];
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(Builder::default().value("", Value { kind: kind::OBJECT_ID, bytes: &bytes }).finish())
 }
 
 /// Whether a string can stand for itself: it reads like no other `id`, and Postgres can store it.

@@ -13,7 +13,7 @@ mod numeric;
 pub(crate) use column::find;
 pub use column::{ColumnType, Fit, encode_column};
 pub use date::{days_from_civil, rfc3339_millis};
-pub use id::{NoId, encode_id};
+pub use id::{NoId, decode_id, encode_id};
 pub use json::{Encoded, encode_value};
 pub use layout::Layout;
 pub use numeric::encode_numeric;
