@@ -44,6 +44,17 @@ impl Writer {
         Self { target, checkpoints, lease, columns, statements, rate, connection: None, in_doubt: None, no_copy_for: 0 }
     }
 
+    /// Connects, if it has not yet: the first commit does not wait for it.
+    ///
+    /// # Errors
+    /// Whatever keeps the connection from being made, classified.
+    pub async fn open(&mut self) -> Result<(), Fault> {
+        if self.connection.is_none() {
+            self.connection = Some(self.connect().await?);
+        }
+        Ok(())
+    }
+
     /// Commits a piece of work, once. After a transient error, call again with the same work: it is first found out
     /// whether the lost commit landed.
     ///

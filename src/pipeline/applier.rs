@@ -88,6 +88,8 @@ impl<'a> Applier<'a> {
     /// the stream is.
     async fn follow(&mut self, mut batches: mpsc::Receiver<Result<Prepared, Fault>>) -> Result<(), Fault> {
         let idle_interval = self.context.settings.checkpoint.idle_interval;
+        // What keeps it from connecting is met again, and waited out, when there is something to write.
+        let _ = self.writer.open().await;
         loop {
             if self.batch_has_the_turn
                 && let Ok(prepared) = batches.try_recv()

@@ -114,7 +114,7 @@ impl Read {
     }
 
     /// Where most documents have to be written, there is little to learn from the table.
-    fn is_mostly_known(&self, chunk: &Chunk) -> bool {
+    const fn is_mostly_known(&self, chunk: &Chunk) -> bool {
         self.known.is_some() && chunk.known * 2 >= chunk.documents
     }
 
@@ -161,10 +161,11 @@ impl Read {
     fn may_grow(&self, chunk: &Chunk, fetched: &Fetched, to_write: u64) -> bool {
         let resync = &self.context.settings.resync;
         let finds = if self.awaited.load(Ordering::Relaxed) { 1 } else { self.finds };
+        let at_once = if self.known.is_some() { FINDS_AT_ONCE } else { 1 };
         resync.documents_per_second_max == 0
             && !fetched.place.is_end()
             && chunk.documents - chunk.known + to_write < crate::status::count(resync.chunk_documents) * finds
-            && chunk.size() + FINDS_AT_ONCE * fetched.bytes < self.reading.bytes_max
+            && chunk.size() + at_once * fetched.bytes < self.reading.bytes_max
     }
 }
 

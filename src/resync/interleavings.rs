@@ -2,7 +2,7 @@
 //! sweep must end with the table equal to the source and no row gone back in cluster time; and with any one safeguard
 //! taken out, some must not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fastrand::Rng;
 
@@ -23,17 +23,23 @@ enum Without {
     PlaceWithChunk,
     /// What is left out of a chunk because the table has it does not count as seen.
     SeenThoughKnown,
-    /// A stretch of the table may hold rows that the chunk does not.
+    /// A stretch of the table may hold rows that the find did not find.
     NothingElseInStretch,
+    /// What one find found is followed by what another did, wherever that one began.
+    OneLine,
 }
 
 /// Few enough that a document is often again what it was before.
 const CONTENTS: u32 = 4;
 
 const KEYS: u8 = 12;
-const CHUNK: usize = 3;
+/// Documents a find finds at most.
+const FIND: usize = 3;
 
 type Time = u64;
+
+/// A key and its content.
+type Row = (u8, u32);
 
 #[derive(Default)]
 struct Source {
@@ -62,17 +68,61 @@ impl Source {
     }
 }
 
-#[derive(Clone)]
-struct Chunk {
-    rows: Vec<(u8, u32)>,
-    seen: Vec<u8>,
-    /// Instead of the keys seen: from one to another the table had just the chunk.
-    stretch: Option<(u8, u8)>,
-    /// The table has been asked about it.
-    asked: bool,
-    stamp: Time,
-    after: Option<u8>,
+/// One find of the chunk being read.
+struct Find {
+    from: Option<u8>,
+    /// What the table had next when it was asked, before the find: the find goes as far as its last key.
+    there: Vec<Row>,
+    answer: Option<Answer>,
+}
+
+struct Answer {
+    rows: Vec<Row>,
+    place: Option<u8>,
     end: bool,
+}
+
+impl Find {
+    fn ask(&mut self, source: &Source) {
+        let found = |high: u8| {
+            let rest = source.documents.iter().filter(|(key, _)| self.from.is_none_or(|from| **key > from));
+            let rows = rest.filter(|(key, _)| **key <= high).take(FIND).map(|(key, content)| (*key, *content));
+            rows.collect::<Vec<Row>>()
+        };
+        let last = self.there.last().map(|(key, _)| *key);
+        let rows = last.map(found).unwrap_or_default();
+        let answer = if rows.is_empty() {
+            let rows = found(KEYS);
+            Answer { place: rows.last().map(|(key, _)| *key), end: rows.len() < FIND, rows }
+        } else if rows.len() < FIND {
+            Answer { rows, place: last, end: false }
+        } else {
+            Answer { place: rows.last().map(|(key, _)| *key), end: false, rows }
+        };
+        self.answer = Some(answer);
+    }
+}
+
+/// What is read of the source for one transaction.
+#[derive(Default)]
+struct Chunk {
+    rows: Vec<Row>,
+    seen: Vec<u8>,
+    /// Instead of the keys seen: from one to another the table had just what was found.
+    stretches: Vec<(u8, u8)>,
+    stamp: Time,
+    place: Option<u8>,
+    end: bool,
+    /// Under way, in the order of the walk.
+    finds: VecDeque<Find>,
+    /// Something was taken.
+    taken: bool,
+}
+
+impl Chunk {
+    fn is_read(&self) -> bool {
+        self.taken && self.finds.is_empty()
+    }
 }
 
 struct World {
@@ -89,8 +139,8 @@ struct World {
     swept: bool,
     /// A row went back in cluster time.
     regressed: bool,
-    /// In memory: a chunk read and not written, and the keys written live since its read began.
-    read: Option<Chunk>,
+    /// In memory: the chunk being read, and the keys written live since its read began.
+    chunk: Option<Chunk>,
     touched: BTreeSet<u8>,
 }
 
@@ -115,7 +165,7 @@ impl World {
             stretches: Vec::new(),
             swept: false,
             regressed: false,
-            read: None,
+            chunk: None,
             touched: BTreeSet::new(),
         }
     }
@@ -147,78 +197,102 @@ impl World {
         self.applied = end;
     }
 
-    /// Reads a chunk ahead. Its stamp is taken first; more may happen before the read.
-    fn read_chunk(&mut self, rng: &mut Rng) {
-        if self.read.is_some() || self.walked {
-            return;
+    /// Begins to read a chunk. Its stamp is taken first.
+    fn begin_chunk(&mut self) {
+        if self.chunk.is_none() && !self.walked {
+            self.touched.clear();
+            self.chunk = Some(Chunk { stamp: self.source.now, place: self.after, ..Chunk::default() });
         }
-        self.touched.clear();
-        let before = self.source.now;
-        (0..rng.usize(..3)).for_each(|_| self.source.change(rng, true));
-        let after = self.after;
-        let rest = self.source.documents.iter().filter(|(key, _)| after.is_none_or(|after| **key > after));
-        let rows: Vec<(u8, u32)> = rest.take(CHUNK).map(|(key, content)| (*key, *content)).collect();
-        (0..rng.usize(..3)).for_each(|_| self.source.change(rng, true));
-        let chunk = Chunk {
-            seen: rows.iter().map(|(key, _)| *key).collect(),
-            stretch: None,
-            asked: false,
-            stamp: if self.without == Without::EarlyStamp { self.source.now } else { before },
-            after: rows.last().map(|(key, _)| *key),
-            end: rows.len() < CHUNK,
-            rows,
+    }
+
+    /// Begins a find, where the one before it is to end if one is under way; the table may be asked what it has there.
+    fn begin_find(&mut self, rng: &mut Rng) {
+        let Some(chunk) = self.chunk.as_mut().filter(|chunk| !chunk.end && chunk.finds.len() < 3) else { return };
+        let from = match chunk.finds.back().map(|find| find.there.last()) {
+            None => chunk.place,
+            Some(Some((last, _))) => Some(*last),
+            Some(None) => return,
         };
-        if self.without == Without::PlaceWithChunk {
-            self.advance(&chunk);
-        }
-        self.read = Some(chunk);
+        let rest = self.table.iter().filter(|(key, _)| from.is_none_or(|from| **key > from));
+        let rows = rng.usize(..=FIND);
+        let there = rest.take(rows).map(|(key, (content, _))| (*key, *content)).collect();
+        chunk.finds.push_back(Find { from, there, answer: None });
     }
 
-    /// Leaves out of the chunk read what the table has by now.
-    fn leave_known_out(&mut self) {
-        let Some(chunk) = self.read.as_mut().filter(|chunk| !chunk.asked) else { return };
-        chunk.asked = true;
-        if let (Some((low, _)), Some((high, _))) = (chunk.rows.first(), chunk.rows.last()) {
-            let there = self.table.range(low..=high).map(|(key, (content, _))| (*key, *content));
-            let is_stretch = if self.without == Without::NothingElseInStretch {
-                chunk.rows.iter().all(|row| there.clone().any(|has| has == *row))
-            } else {
-                there.eq(chunk.rows.iter().copied())
-            };
-            if is_stretch {
-                chunk.stretch = Some((*low, *high));
-                chunk.seen.clear();
-                chunk.rows.clear();
+    /// The source answers one of the finds under way, in no order.
+    fn answer_find(&mut self, rng: &mut Rng) {
+        let Some(chunk) = &mut self.chunk else { return };
+        let mut open: Vec<&mut Find> = chunk.finds.iter_mut().filter(|find| find.answer.is_none()).collect();
+        if let Some(index) = (!open.is_empty()).then(|| rng.usize(..open.len()))
+            && let Some(find) = open.get_mut(index)
+        {
+            find.ask(&self.source);
+        }
+    }
+
+    /// Takes what the first find found into the chunk, and leaves out of it what the table has.
+    fn take_find(&mut self, rng: &mut Rng) {
+        let Some(chunk) = &mut self.chunk else { return };
+        let Some(find) = chunk.finds.pop_front_if(|find| find.answer.is_some()) else { return };
+        let Some(answer) = find.answer else { return };
+        (chunk.taken, chunk.place, chunk.end) = (true, answer.place.or(chunk.place), answer.end);
+        if chunk.finds.front().is_some_and(|next| next.from != chunk.place) && self.without != Without::OneLine {
+            chunk.finds.clear();
+        }
+        let is_stretch = if self.without == Without::NothingElseInStretch {
+            answer.rows.iter().all(|row| find.there.contains(row))
+        } else {
+            find.there == answer.rows
+        };
+        match (find.there.first(), find.there.last()) {
+            (Some((low, _)), Some((high, _))) if is_stretch => chunk.stretches.push((*low, *high)),
+            _ => {
+                let asks = rng.bool();
+                let (table, forgets) = (&self.table, self.without == Without::SeenThoughKnown);
+                let is_known = |(key, content): &Row| asks && table.get(key).is_some_and(|(has, _)| has == content);
+                let seen = answer.rows.iter().filter(|row| !forgets || !is_known(row));
+                chunk.seen.extend(seen.map(|(key, _)| *key));
+                chunk.rows.extend(answer.rows.iter().filter(|row| !is_known(row)));
             }
         }
-        let (table, forgets) = (&self.table, self.without == Without::SeenThoughKnown);
-        let is_known = |(key, content): &(u8, u32)| table.get(key).is_some_and(|(has, _)| has == content);
-        if forgets {
-            let known: Vec<u8> = chunk.rows.iter().filter(|row| is_known(row)).map(|(key, _)| *key).collect();
-            chunk.seen.retain(|key| !known.contains(key));
+        if chunk.is_read() && self.without == Without::EarlyStamp {
+            chunk.stamp = self.source.now;
         }
-        chunk.rows.retain(|row| !is_known(row));
+        if chunk.is_read() && self.without == Without::PlaceWithChunk {
+            (self.after, self.walked) = (chunk.place, chunk.end);
+        }
     }
 
-    fn write_chunk(&mut self) {
-        let Some(chunk) = self.read.take() else { return };
+    /// Writes the chunk that was read, while the next is being read already.
+    fn write_chunk(&mut self, rng: &mut Rng) {
+        let Some(mut chunk) = self.chunk.take_if(|chunk| chunk.is_read()) else { return };
+        if self.without != Without::TouchedKeys {
+            chunk.rows.retain(|(key, _)| !self.touched.contains(key));
+        }
+        if !chunk.end {
+            self.touched.clear();
+            self.chunk = Some(Chunk { stamp: self.source.now, place: chunk.place, ..Chunk::default() });
+            (0..rng.usize(..6)).for_each(|_| self.read_on(rng));
+        }
         for (key, content) in &chunk.rows {
-            if !self.touched.contains(key) || self.without == Without::TouchedKeys {
-                self.write(*key, *content, chunk.stamp);
-            }
+            self.write(*key, *content, chunk.stamp);
         }
         self.seen.extend(&chunk.seen);
-        self.stretches.extend(chunk.stretch);
-        self.advance(&chunk);
+        self.stretches.extend(&chunk.stretches);
+        (self.after, self.walked) = (chunk.place, chunk.end);
     }
 
-    fn advance(&mut self, chunk: &Chunk) {
-        self.after = chunk.after.or(self.after);
-        self.walked = chunk.end;
+    fn read_on(&mut self, rng: &mut Rng) {
+        match rng.u8(..4) {
+            0 => self.source.change(rng, true),
+            1 => self.begin_find(rng),
+            2 => self.answer_find(rng),
+            _ => self.take_find(rng),
+        }
     }
 
     fn sweep(&mut self) {
-        if !self.walked || self.read.is_some() || self.swept {
+        if !self.walked || self.swept {
             return;
         }
         let (seen, start, any_age) = (&self.seen, self.start, self.without == Without::SweepAge);
@@ -231,18 +305,18 @@ impl World {
 
     /// What was in memory is gone; what was committed is not.
     fn kill(&mut self) {
-        self.read = None;
+        self.chunk = None;
         self.touched.clear();
     }
 
     fn step(&mut self, rng: &mut Rng) {
-        match rng.u8(..13) {
+        match rng.u8(..17) {
             0..=2 => self.source.change(rng, true),
             3..=5 => self.apply_batch(rng),
-            6..=7 => self.read_chunk(rng),
-            8..=9 => self.write_chunk(),
-            10 => self.sweep(),
-            11 => self.leave_known_out(),
+            6 => self.begin_chunk(),
+            7..=13 => self.read_on(rng),
+            14 => self.write_chunk(rng),
+            15 => self.sweep(),
             _ => self.kill(),
         }
     }
@@ -250,9 +324,11 @@ impl World {
     /// The source falls quiet, and everything is finished: is the table equal, and went no row back?
     fn ends_well(mut self, rng: &mut Rng) -> bool {
         while !self.swept {
-            self.read_chunk(rng);
-            self.leave_known_out();
-            self.write_chunk();
+            self.begin_chunk();
+            self.begin_find(rng);
+            self.answer_find(rng);
+            self.take_find(rng);
+            self.write_chunk(rng);
             self.sweep();
         }
         while self.applied < self.source.log.len() {
@@ -288,6 +364,7 @@ fn with_any_safeguard_taken_out_some_interleaving_fails() {
         Without::PlaceWithChunk,
         Without::SeenThoughKnown,
         Without::NothingElseInStretch,
+        Without::OneLine,
     ];
     for without in safeguards {
         assert!(
