@@ -119,7 +119,7 @@ impl Scribe<'_> {
             "update {}.resync set walk_class = $2, walk_after = $3, documents_read = $4, state = $5, \
              rows_upserted = rows_upserted + $6 + $7, rows_inserted = rows_inserted + $6, \
              rows_changed = rows_changed + $7, sample_ids = (sample_ids || $8)[1:20], updated_at = now(), \
-             ended_at = case when $5 = 'completed' then now() end where id = $1 and state = 'running'",
+             ended_at = case when $5 = 'completed' then clock_timestamp() end where id = $1 and state = 'running'",
             self.state_schema
         );
         let query = sqlx::query(AssertSqlSafe(sql))
@@ -167,7 +167,7 @@ impl Scribe<'_> {
     /// The end and the gap report are one statement.
     async fn completed(&self, connection: &mut PgConnection, id: i64) -> Result<u64, Fault> {
         let sql = format!(
-            "with ended as (update {0}.resync set state = 'completed', ended_at = now(), updated_at = now() \
+            "with ended as (update {0}.resync set state = 'completed', ended_at = clock_timestamp(), updated_at = now() \
                  where id = $1 and state = 'sweeping' returning *), \
              forgotten as (delete from {0}.resync_seen where resync_id = $1) \
              insert into {0}.gap_report (resync_id, stream, blind_from, blind_until, rows_inserted, rows_changed, \
