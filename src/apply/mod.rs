@@ -4,6 +4,7 @@
 //! written only if it changes and only if its cluster time is not older; one bad row never stops the rest.
 
 mod bind;
+mod copy;
 mod dead_letter;
 mod drift;
 mod known;

@@ -13,7 +13,6 @@ use super::statements::Statements;
 use super::walk::Walk;
 use crate::checkpoint::Fence;
 use crate::error::{Class, Fault};
-use crate::failpoint;
 use crate::model::event::Operation;
 use crate::model::position::Position;
 use crate::model::value::ColumnType;
@@ -87,6 +86,8 @@ pub struct Applied {
     pub dead_by_operation: [u64; 4],
     /// A few ids of rows a resync inserted, changed or deleted.
     pub sample_ids: Vec<String>,
+    /// Events or documents it stands for.
+    pub events: u64,
 }
 
 /// Ids kept of what one statement of a resync did.
@@ -151,6 +152,20 @@ impl Scribe<'_> {
                 done.sample_ids.extend(work.deletes.ids.iter().take(SAMPLE_IDS).cloned());
             }
         }
+        self.conclude(connection, fence, work, &refused, &mut done).await?;
+        Ok(done)
+    }
+
+    /// All but the rows.
+    pub async fn conclude(
+        &self,
+        connection: &mut PgConnection,
+        fence: &Fence<'_>,
+        work: &Work,
+        refused: &[(usize, Fault)],
+        done: &mut Applied,
+    ) -> Result<(), Fault> {
+        done.events = work.events;
         let dead = work.dead.iter().cloned().chain(refused.iter().map(|(row, fault)| of_refused(work, *row, fault)));
         let dead: Vec<DeadLetter> = dead.collect();
         done.dead_letters = crate::status::count(dead.len());
@@ -164,10 +179,9 @@ impl Scribe<'_> {
         self.set_aside(connection, &dead).await?;
         self.resolve(connection, work.resolves).await?;
         if let Some(walk) = &work.walk {
-            self.advance_walk(connection, walk, &done).await?;
+            self.advance_walk(connection, walk, done).await?;
         }
-        fence.advance(connection, self.target, work.position.as_ref()).await?;
-        Ok(done)
+        fence.advance(connection, self.target, work.position.as_ref()).await
     }
 
     async fn upsert(&self, connection: &mut PgConnection, rows: &Rows, range: Range<usize>) -> Result<u64, Fault> {
@@ -192,23 +206,6 @@ impl Scribe<'_> {
         done.rows_changed = done.rows_inserted + u64::try_from(changed).unwrap_or_default();
         done.sample_ids = ids;
         Ok(())
-    }
-
-    async fn copy(&self, connection: &mut PgConnection, rows: &Rows, range: Range<usize>) -> Result<u64, Fault> {
-        const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-        // What sqlx copies once more on its way stays in the processor's cache.
-        const PIECE: usize = 64 << 10;
-        let call = async {
-            let mut sink = connection.copy_in_raw(&self.statements.copy).await?;
-            sink.send(SIGNATURE).await?;
-            failpoint::hit("apply.copying");
-            for piece in rows.pieces(range, PIECE) {
-                sink.send(piece).await?;
-            }
-            sink.send((-1_i16).to_be_bytes().as_slice()).await?;
-            sink.finish().await
-        };
-        within(self.target.deadline(), call).await
     }
 
     async fn delete(&self, connection: &mut PgConnection, deletes: &Deletes) -> Result<u64, Fault> {

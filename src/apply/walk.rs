@@ -65,6 +65,11 @@ impl Walk {
         matches!(&self.step, Step::Chunk { seen: Some(_), .. })
     }
 
+    /// A chunk of a first snapshot with more to come: others may go into the same COPY.
+    pub const fn may_be_poured(&self) -> bool {
+        self.may_be_lost() && !self.is_repair()
+    }
+
     /// A chunk after which more is to come need not wait for the disk: should Postgres lose it in a crash, the walk's
     /// place is lost with it and the chunk is walked again. What comes after it waits for everything before.
     pub(super) const fn may_be_lost(&self) -> bool {

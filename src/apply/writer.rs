@@ -2,8 +2,10 @@
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Transaction};
+use tokio::sync::mpsc;
 
 use super::dead_letter::RateWindow;
+use super::rows::Spares;
 use super::statements::Statements;
 use super::transaction::{Applied, COPY_MIN, Road, Scribe, Work};
 use super::walk::Walk;
@@ -65,8 +67,27 @@ impl Writer {
             Some(done) => done,
             None => self.attempt(work).await?,
         };
-        self.rate.add(work.events, done.dead_letters);
+        self.rate.add(done.events, done.dead_letters);
         Ok(done)
+    }
+
+    /// Commits chunks of a first snapshot as they come, in one transaction, until no more come. Nothing is kept to try
+    /// again with: after an error, [`Writer::settle`], and go on from where the database says the walk is.
+    ///
+    /// # Errors
+    /// A row is refused, or is in the table already; else as [`Writer::apply`].
+    pub async fn pour(&mut self, chunks: mpsc::Receiver<Work>, spares: &Spares) -> Result<Applied, Fault> {
+        let done = self.transact(Load::Chunks(chunks, spares)).await?;
+        self.rate.add(done.events, done.dead_letters);
+        Ok(done)
+    }
+
+    /// Waits until a commit whose answer was lost has landed or not.
+    ///
+    /// # Errors
+    /// Fenced, transient.
+    pub async fn settle(&mut self) -> Result<(), Fault> {
+        self.resolve().await.map(drop)
     }
 
     /// Commits a piece of work if all of it can be stored; nothing is set aside.
@@ -76,7 +97,7 @@ impl Writer {
     pub async fn apply_whole(&mut self, work: &Work) -> Result<Applied, Fault> {
         match self.resolve().await? {
             Some(done) => Ok(done),
-            None => self.transact(work, Road::Upsert).await,
+            None => self.transact(Load::Whole(work, Road::Upsert)).await,
         }
     }
 
@@ -86,7 +107,7 @@ impl Writer {
         let copy = work.fresh >= COPY_MIN && self.no_copy_for == 0;
         let bisect = Road::Bisect { allowance: self.rate.allowance() };
         for road in copy.then_some(Road::Copy).into_iter().chain([Road::Upsert, bisect]) {
-            match self.transact(work, road).await {
+            match self.transact(Load::Whole(work, road)).await {
                 Err(fault) if fault.class == Class::Record => {
                     if road == Road::Copy {
                         self.no_copy_for = NO_COPY_BATCHES;
@@ -98,12 +119,12 @@ impl Writer {
         Err(Fault::bug("postgres refused something that is no row"))
     }
 
-    async fn transact(&mut self, work: &Work, road: Road) -> Result<Applied, Fault> {
+    async fn transact(&mut self, load: Load<'_>) -> Result<Applied, Fault> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        match self.write(&mut connection, work, road).await {
+        match self.write(&mut connection, load).await {
             Ok((Some(done), _)) => {
                 self.connection = Some(connection);
                 Ok(done)
@@ -126,14 +147,9 @@ impl Writer {
     }
 
     /// Returns `None` for what was done if the commit's answer was lost; then it is in doubt.
-    async fn write(
-        &mut self,
-        connection: &mut PgConnection,
-        work: &Work,
-        road: Road,
-    ) -> Result<(Option<Applied>, i64), Fault> {
+    async fn write(&mut self, connection: &mut PgConnection, load: Load<'_>) -> Result<(Option<Applied>, i64), Fault> {
         let deadline = self.target.deadline();
-        let mut transaction: Transaction<'_, _> = within(deadline, connection.begin_with(begin(work))).await?;
+        let mut transaction: Transaction<'_, _> = within(deadline, connection.begin_with(load.begin())).await?;
         failpoint::hit("apply.begun");
         let fence = Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
         let scribe = Scribe {
@@ -143,10 +159,18 @@ impl Writer {
             columns: &self.columns,
             statements: &self.statements,
         };
-        let done = scribe.write(&mut transaction, &fence, work, road).await?;
+        let done = match load {
+            Load::Whole(work, road) => scribe.write(&mut transaction, &fence, work, road).await?,
+            Load::Chunks(chunks, spares) => {
+                let (rows_changed, rest) = scribe.pour(&mut transaction, chunks, spares).await?;
+                let mut done = Applied { rows_changed, ..Applied::default() };
+                scribe.conclude(&mut transaction, &fence, &rest, &[], &mut done).await?;
+                done
+            }
+        };
         let revision = fence.revision();
         if done.dead_letters > self.rate.allowance() {
-            let message = format!("{} of {} events could not be stored", done.dead_letters, work.events);
+            let message = format!("{} of {} events could not be stored", done.dead_letters, done.events);
             let hint =
                 "the mapping or the table is wrong: compare the refusals with [[stream.column]]; nothing was skipped";
             return Err(Fault::new(Class::Halt, Code::DeadLetterRate, message, hint));
@@ -183,10 +207,18 @@ impl Writer {
     }
 }
 
-fn begin(work: &Work) -> &'static str {
-    if work.walk.as_ref().is_some_and(Walk::may_be_lost) {
-        "begin; set local synchronous_commit = off"
-    } else {
-        "begin"
+/// What one transaction is to hold.
+enum Load<'a> {
+    Whole(&'a Work, Road),
+    Chunks(mpsc::Receiver<Work>, &'a Spares),
+}
+
+impl Load<'_> {
+    fn begin(&self) -> &'static str {
+        let may_be_lost = match self {
+            Self::Whole(work, _) => work.walk.as_ref().is_some_and(Walk::may_be_lost),
+            Self::Chunks(..) => true,
+        };
+        if may_be_lost { "begin; set local synchronous_commit = off" } else { "begin" }
     }
 }

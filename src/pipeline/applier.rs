@@ -1,5 +1,7 @@
 //! The applier: owns one stream's state and is the only one to write for it.
 
+mod pour;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -53,7 +55,11 @@ struct Applier<'a> {
     phase_noted: bool,
     /// What was written last was a chunk: now a batch has the turn, if there is one.
     batch_has_the_turn: bool,
+    /// Chunks of a first snapshot may go into one transaction: it has not failed.
+    pours: bool,
 }
+
+type Batches = mpsc::Receiver<Result<Prepared, Fault>>;
 
 impl<'a> Applier<'a> {
     fn new(context: &'a Context, lease: &'a Lease, signals: &'a Signals, started: &Started) -> Self {
@@ -80,13 +86,14 @@ impl<'a> Applier<'a> {
             committed_at: Instant::now(),
             phase_noted: false,
             batch_has_the_turn: false,
+            pours: true,
         }
     }
 
     /// The loop. Priorities, highest first: the lease, the signal to stop, then batches and chunks in turn, then the
     /// idle position. Batches keep the position fresh however long the walk takes; chunks end the walk however busy
     /// the stream is.
-    async fn follow(&mut self, mut batches: mpsc::Receiver<Result<Prepared, Fault>>) -> Result<(), Fault> {
+    async fn follow(&mut self, mut batches: Batches) -> Result<(), Fault> {
         let idle_interval = self.context.settings.checkpoint.idle_interval;
         // What keeps it from connecting is met again, and waited out, when there is something to write.
         let _ = self.writer.open().await;
@@ -106,7 +113,14 @@ impl<'a> Applier<'a> {
                     return self.drain().await;
                 }
                 () = self.signals.commanded.cancelled() => return self.drain().await,
-                piece = next_piece(&mut self.job), if self.job.is_some() => self.piece(piece?).await?,
+                piece = next_piece(&mut self.job), if self.job.is_some() => {
+                    let piece = piece?;
+                    if self.pours && piece.may_be_poured() {
+                        Box::pin(self.pour(piece, &batches)).await?;
+                    } else {
+                        self.piece(piece).await?;
+                    }
+                }
                 batch = batches.recv() => match batch {
                     Some(prepared) => self.batch(prepared?).await?,
                     None => return Err(Fault::bug("the preparer ended without a word")),
@@ -199,10 +213,7 @@ impl<'a> Applier<'a> {
             };
             let fault = match attempt {
                 Ok(applied) => {
-                    self.committed_at = Instant::now();
-                    if !std::mem::replace(&mut self.phase_noted, true) {
-                        self.note_phase().await;
-                    }
+                    self.proved().await;
                     return Ok(applied);
                 }
                 Err(fault) => fault,
@@ -213,6 +224,14 @@ impl<'a> Applier<'a> {
                 () = self.signals.end(), if fault.class.may_retry() => return Err(self.gave_up(fault)),
                 waited = wait_or_give_up(self.context, "apply", &mut backoff, fault.clone()) => waited?,
             }
+        }
+    }
+
+    /// Something was committed: the stream is in the phase it is said to be in.
+    async fn proved(&mut self) {
+        self.committed_at = Instant::now();
+        if !std::mem::replace(&mut self.phase_noted, true) {
+            self.note_phase().await;
         }
     }
 

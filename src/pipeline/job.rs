@@ -120,6 +120,13 @@ impl Job {
         }
     }
 
+    /// Chunks with more to come were committed: shows progress.
+    pub fn poured(&mut self, documents: u64, rows: u64) {
+        if let Kind::Walk(walker) = &mut self.work {
+            walker.progressed(documents, rows);
+        }
+    }
+
     /// A piece was committed: shows progress, and goes over to what comes next.
     pub async fn committed(&mut self, piece: &Piece, applied: &Applied, took: Duration) -> Done {
         let status = &self.context.status;

@@ -205,9 +205,14 @@ impl Walker {
         Ready { work, documents: chunk.documents, drift: chunk.drift }
     }
 
-    /// A chunk was committed: shows progress.
+    /// A chunk was committed.
     pub fn committed(&mut self, documents: u64, rows: u64, took: Duration) {
         self.finds = finds_after(self.finds, took);
+        self.progressed(documents, rows);
+    }
+
+    /// Shows progress.
+    pub fn progressed(&mut self, documents: u64, rows: u64) {
         let done = self.documents_read - self.read_before;
         let left = self.estimated.map(|all| all.saturating_sub(self.documents_read));
         let per_document = self.begun.elapsed().checked_div(u32::try_from(done).unwrap_or(u32::MAX));
