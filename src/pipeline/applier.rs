@@ -55,7 +55,7 @@ struct Applier<'a> {
     phase_noted: bool,
     /// What was written last was a chunk: now a batch has the turn, if there is one.
     batch_has_the_turn: bool,
-    /// Chunks of a first snapshot may go into one transaction: it has not failed.
+    /// Chunks of a first snapshot may go into one transaction: their rate is not limited, and it has not failed.
     pours: bool,
 }
 
@@ -86,7 +86,7 @@ impl<'a> Applier<'a> {
             committed_at: Instant::now(),
             phase_noted: false,
             batch_has_the_turn: false,
-            pours: true,
+            pours: context.settings.resync.documents_per_second_max == 0,
         }
     }
 

@@ -21,6 +21,7 @@ mod letters;
 mod one_thread;
 mod page;
 mod positions;
+mod pouring;
 mod replay;
 mod resync;
 mod secrets;

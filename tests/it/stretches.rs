@@ -107,7 +107,8 @@ async fn rounds(id: impl Fn(usize) -> Bson + Copy, collation: Option<&str>, seed
 #[tokio::test]
 async fn where_the_table_sorts_as_the_source_does_nothing_unchanged_is_listed() {
     let repairs = rounds(|n| Bson::from(format!("s{n:04}")), None, 1).await;
-    assert_eq!((repairs[0].3, repairs[0].4), (0, i64::try_from(DOCUMENTS.div_ceil(7)).unwrap()));
+    // But for the first find, before which there is no row to ask the table from.
+    assert_eq!((repairs[0].3, repairs[0].4), (7, i64::try_from(DOCUMENTS.div_ceil(7)).unwrap() - 1));
     assert!(repairs[1..].iter().all(|repair| repair.3 > 0 && repair.4 > 0), "{repairs:?}");
 }
 

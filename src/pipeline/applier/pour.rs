@@ -19,8 +19,7 @@ const POUR_TIME: Duration = Duration::from_millis(500);
 /// Nor longer than this once a batch waits.
 const POUR_TIME_BESIDE_A_BATCH: Duration = Duration::from_millis(200);
 
-/// A chunk that takes longer than this to come goes into the next transaction: none is kept open for a source that is
-/// slow, or a rate that is limited.
+/// A chunk that takes longer than this to come goes into the next transaction: none is kept open for a slow source.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What was poured.
