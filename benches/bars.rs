@@ -87,7 +87,7 @@ async fn main() {
         bars.extend(latency(&bench).await);
     }
     if plan.wants("growth") {
-        bars.push(growth(&bench, 300_000).await);
+        bars.push(growth(&bench, 300_000, plan.rounds).await);
     }
     if plan.wants("alerts") {
         bars.push(alerts::bar(&bench, plan.events, plan.rounds).await);
@@ -199,12 +199,12 @@ async fn latency(bench: &Bench) -> Vec<Bar> {
 }
 
 /// Bar 8: the last tenth of a long drain costs what the first did.
-async fn growth(bench: &Bench, events: usize) -> Bar {
+async fn growth(bench: &Bench, events: usize, rounds: usize) -> Bar {
     let world = bench.world("growth").await;
     world.first_position().await;
     load::backlog(&world.source, Shape::Big, events).await;
     let mut ratios = vec![];
-    for _ in 0..3 {
+    for _ in 0..rounds {
         world.rewind().await;
         let run = world.drain(events as u64).await;
         ratios.push(run.last_tenth / run.first_tenth);
