@@ -171,8 +171,8 @@ impl World {
         }
         daemon.stop();
         let log = std::fs::read_to_string(self.config.with_extension("log")).unwrap();
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let ended = lines.filter(|line| line["message"] == "walk ended").next_back().unwrap();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let ended = lines.rfind(|line| line["message"] == "walk ended").unwrap();
         let sql = "select extract(epoch from $1::text::timestamptz - started_at)::float8 from tidemark.resync order by id desc limit 1";
         sqlx::query_scalar(sql).bind(ended["timestamp"].as_str()).fetch_one(&mut self.pg().await).await.unwrap()
     }
