@@ -49,7 +49,6 @@ impl Scribe<'_> {
             within(deadline, send(&mut sink, &chunk.rows, 0..chunk.rows.len())).await?;
             spares.give(chunk.rows);
             rest.dead.append(&mut chunk.dead);
-            rest.known += chunk.known;
             rest.events += chunk.events;
             rest.walk = chunk.walk;
         }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Applier, Batches};
-use crate::apply::{Applied, Drift, Walk, Work};
+use crate::apply::{Applied, Drift, Origins, Walk, Work};
 use crate::error::{Class, Fault};
 use crate::pipeline::job::{Job, Piece};
 use crate::pipeline::wait_or_give_up;
@@ -124,6 +124,8 @@ async fn feed(
     loop {
         poured.documents += piece.documents;
         poured.drifts.push(piece.drift);
+        // A row that is refused is read again: what it was made from need not be held meanwhile.
+        piece.work.origins = Origins::None;
         // Whoever does not take it says why.
         let (Ok(()), Ok(room)) = (sender.send(piece.work).await, sender.reserve().await) else { return Ok(None) };
         drop(room);
