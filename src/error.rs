@@ -18,6 +18,9 @@ pub enum Class {
     Record,
     /// Another writer is right: stop without writing.
     Fenced,
+    /// The database is at an earlier commit than the one this writer made last: give up what is in memory and take up
+    /// what the database says.
+    Rewound,
     /// A person must act: stop applying, stay observable, probe slowly, go on once it is mended.
     Halt,
     /// An invariant of ours broke.
@@ -25,8 +28,16 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Self; 7] =
-        [Self::Transient, Self::Unknown, Self::HistoryLost, Self::Record, Self::Fenced, Self::Halt, Self::Bug];
+    pub const ALL: [Self; 8] = [
+        Self::Transient,
+        Self::Unknown,
+        Self::HistoryLost,
+        Self::Record,
+        Self::Fenced,
+        Self::Rewound,
+        Self::Halt,
+        Self::Bug,
+    ];
 
     /// The label in metrics and logs.
     pub const fn name(self) -> &'static str {
@@ -36,6 +47,7 @@ impl Class {
             Self::HistoryLost => "history_lost",
             Self::Record => "record",
             Self::Fenced => "fenced",
+            Self::Rewound => "rewound",
             Self::Halt => "halt",
             Self::Bug => "bug",
         }
@@ -75,11 +87,15 @@ codes! {
     SourceUnauthorised = "source_unauthorised",
     SourceMisconfigured = "source_misconfigured",
     SourceDropped = "source_dropped",
+    SourceForeign = "source_foreign",
     SourceSilent = "source_silent",
+    SourceLagging = "source_lagging",
     TargetUnreachable = "target_unreachable",
     TargetFull = "target_full",
     TargetSchemaMismatch = "target_schema_mismatch",
     TargetUnauthorised = "target_unauthorised",
+    TargetRewound = "target_rewound",
+    TargetSlow = "target_slow",
     DeadLetters = "dead_letters",
     DeadLetterRate = "dead_letter_rate",
     FieldDrift = "field_drift",

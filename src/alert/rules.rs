@@ -59,6 +59,7 @@ const STOPPED: &[Code] = &[
     Code::SourceUnauthorised,
     Code::SourceMisconfigured,
     Code::SourceDropped,
+    Code::SourceForeign,
     Code::TargetUnreachable,
     Code::TargetFull,
     Code::TargetSchemaMismatch,
@@ -132,11 +133,23 @@ pub const RULES: &[Rule] = &[
         "It waits for the collection, and repairs the table when it is there again.",
         "Bring the collection back, or take the stream out of the configuration.",
     ),
+    rule(Code::SourceForeign, Critical, AtOnce, Stream, &[]).says(
+        "the source is another one, or an older one",
+        "The table is left as it was: nothing of another source is written into it.",
+        PROBES,
+        "Point source.uri at the right cluster; if this one is meant: `tidemark source adopt STREAM --reason TEXT --execute`.",
+    ),
     rule(Code::SourceSilent, Warning, AtOnce, Stream, STOPPED).says(
         "no change for longer than expected",
         "Either nothing happened, or whatever writes to the collection has stopped.",
         "It goes on following; its position is fresh.",
         "Look at whatever writes to the collection.",
+    ),
+    rule(Code::SourceLagging, Critical, Escalated, End, &[Code::SourceUnreachable]).says(
+        "MongoDB confirms nothing",
+        "Changes are written at the source, but no majority of its members has them: the table falls behind.",
+        "It waits: what is not confirmed may still be rolled back, and is never written.",
+        "Find out which members of the replica set do not replicate: `rs.status()`.",
     ),
     rule(Code::TargetUnreachable, Critical, Escalated, End, &[]).says(
         "Postgres cannot be reached",
@@ -161,6 +174,18 @@ pub const RULES: &[Rule] = &[
         KEEPS,
         PROBES,
         "Grant the privileges, or point target.url at the primary; `tidemark check` proves it.",
+    ),
+    rule(Code::TargetRewound, Warning, AtOnce, End, &[]).says(
+        "Postgres went back to an earlier state",
+        "Nothing is lost: what Postgres had lost is applied again from the source.",
+        "It has given up what it remembered and goes on from what Postgres says.",
+        "Find out why: a promoted standby that lagged, a crash, a restored backup. Other applications may have lost commits.",
+    ),
+    rule(Code::TargetSlow, Warning, Escalated, Stream, STOPPED).says(
+        "the table is slow to write to",
+        "Nothing is lost; the table may fall behind.",
+        "It writes smaller and smaller parts, and sets aside a row that does not pass alone.",
+        "See what holds the table up: a missing index on a foreign key, a trigger, a lock.",
     ),
     rule(Code::DeadLetters, Warning, AtOnce, Stream, &[Code::DeadLetterRate]).says(
         "events were set aside",

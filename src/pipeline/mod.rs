@@ -63,6 +63,8 @@ pub enum Outcome {
     Halted(Fault),
     /// Another process was granted the stream.
     Fenced,
+    /// The database went back: what it says now is to be taken up.
+    Rewound(Fault),
     /// An invariant broke: the process must end.
     Broken(Fault),
 }
@@ -72,6 +74,7 @@ impl Outcome {
     fn of(fault: Fault) -> Self {
         match fault.class {
             Class::Fenced => Self::Fenced,
+            Class::Rewound => Self::Rewound(fault),
             Class::Bug => Self::Broken(fault),
             Class::HistoryLost => Self::Lost(fault),
             Class::Transient | Class::Unknown | Class::Record | Class::Halt => Self::Halted(fault),
@@ -142,6 +145,10 @@ pub async fn run(context: &Context, lease: &Lease, signals: &Signals, halted: Op
         };
         match applier::run(context, lease, signals, started).await {
             Outcome::Lost(fault) => trouble = Some(fault),
+            Outcome::Rewound(fault) => {
+                tracing::warn!(stream = lease.stream(), "taking up what the database says: {fault}");
+                trouble = None;
+            }
             outcome => return outcome,
         }
     }

@@ -160,6 +160,7 @@ impl Task {
                 }
                 Outcome::Broken(fault) => return Err(fault),
                 Outcome::Commanded => self.obey(lease).await?,
+                Outcome::Rewound(_) => {}
                 Outcome::Halted(_) | Outcome::Lost(_) if self.stop.is_cancelled() => break,
                 Outcome::Halted(fault) | Outcome::Lost(fault) => {
                     self.halt(lease, &fault).await;
