@@ -138,6 +138,13 @@ impl Fault {
         Self::new(Class::Fenced, Code::Stalled, message, "")
     }
 
+    /// Postgres is at an earlier commit than `made`, the one this writer made last.
+    pub fn rewound(stored: i64, made: i64) -> Self {
+        let message = format!("postgres went back: it is at revision {stored}, {made} had been committed");
+        let hint = "find out why: a promoted standby that lagged, a crash, a restored backup";
+        Self::new(Class::Rewound, Code::TargetRewound, message, hint)
+    }
+
     pub fn bug(message: impl Into<String>) -> Self {
         Self::new(Class::Bug, Code::CrashLoop, message, "this is a bug in tidemark: please report it with the log")
     }

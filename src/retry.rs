@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_may_not_be_retried_is_given_up_at_once() {
-        for class in [Class::Halt, Class::HistoryLost, Class::Fenced, Class::Bug, Class::Record] {
+        for class in [Class::Halt, Class::HistoryLost, Class::Fenced, Class::Rewound, Class::Bug, Class::Record] {
             let mut backoff = Backoff::new(SETTINGS);
             assert_eq!(backoff.decide(fault(class), Instant::now(), 0.0), Decision::GiveUp(fault(class)));
         }

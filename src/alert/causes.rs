@@ -171,6 +171,11 @@ impl Causes<'_> {
         if let Some(walk) = &stream.resync {
             self.of_walk(now, stream, walk);
         }
+        if let Some(at) = stream.rewound_at.filter(|at| now - *at < REWOUND) {
+            let at = at.format("%Y-%m-%d %H:%M:%S UTC");
+            let what = format!("Postgres was met at an earlier state at {at}");
+            self.add(Code::TargetRewound, name, what);
+        }
         self.of_headroom(stream);
         self.of_movement(now, stream);
         self.of_content(now, stream);
@@ -316,6 +321,9 @@ impl Causes<'_> {
         self.causes
     }
 }
+
+/// For how long it is said that the database went back.
+const REWOUND: TimeDelta = TimeDelta::minutes(5);
 
 /// How long after its deadline a resync is flagged from outside, if it has not said so itself.
 const OVERDUE: TimeDelta = TimeDelta::seconds(30);

@@ -104,8 +104,9 @@ fn wrong(code: Code, now: DateTime<Utc>) -> Observed {
     match code {
         Code::HistoryExpiring => report.headroom_seconds = Some(30_000.0),
         Code::SourceUnreachable | Code::TargetUnreachable | Code::SourceLagging | Code::TargetSlow => {
-            report.failing = vec![failing("read")]
+            report.failing = vec![failing("read")];
         }
+        Code::TargetRewound => report.rewound_at = Some(now),
         Code::SourceSilent => report.last_event_at = Some(long_ago),
         Code::DeadLetters => {
             seen.facts.as_mut().unwrap().dead_letters = [("recommendation".to_owned(), 2)].into();

@@ -25,7 +25,9 @@ pub struct Writer {
     statements: Statements,
     rate: RateWindow,
     connection: Option<PgConnection>,
-    /// A commit whose answer was lost: the revision it would have made, and what it would have done.
+    /// The revision this writer made or met last: the database is there, or has gone back.
+    made: Option<i64>,
+    /// A commit whose answer was lost: the revision it was made on, and what it would have done.
     in_doubt: Option<(i64, Applied)>,
     /// Batches until COPY is tried again, after rows it took for fresh were there already.
     no_copy_for: u32,
@@ -43,7 +45,25 @@ impl Writer {
         limits: Record,
     ) -> Self {
         let rate = RateWindow::new(limits);
-        Self { target, checkpoints, lease, columns, statements, rate, connection: None, in_doubt: None, no_copy_for: 0 }
+        Self {
+            target,
+            checkpoints,
+            lease,
+            columns,
+            statements,
+            rate,
+            connection: None,
+            made: None,
+            in_doubt: None,
+            no_copy_for: 0,
+        }
+    }
+
+    /// What is in memory was read when the database was at this revision: nothing is written on another.
+    #[must_use]
+    pub const fn at(mut self, revision: i64) -> Self {
+        self.made = Some(revision);
+        self
     }
 
     /// Connects, if it has not yet: the first commit does not wait for it.
@@ -61,7 +81,7 @@ impl Writer {
     /// whether the lost commit landed.
     ///
     /// # Errors
-    /// Fenced; transient; a rate of dead letters that is no accident; whatever Postgres refuses, classified.
+    /// Fenced; rewound; transient; a rate of dead letters that is no accident; whatever Postgres refuses, classified.
     pub async fn apply(&mut self, work: &Work) -> Result<Applied, Fault> {
         let done = match self.resolve().await? {
             Some(done) => done,
@@ -125,7 +145,8 @@ impl Writer {
             None => self.connect().await?,
         };
         match self.write(&mut connection, load).await {
-            Ok((Some(done), _)) => {
+            Ok((Some(done), revision)) => {
+                self.made = Some(revision + 1);
                 self.connection = Some(connection);
                 Ok(done)
             }
@@ -152,6 +173,7 @@ impl Writer {
         let mut transaction: Transaction<'_, _> = within(deadline, connection.begin_with(load.begin())).await?;
         failpoint::hit("apply.begun");
         let fence = Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
+        self.knows(fence.revision())?;
         let scribe = Scribe {
             target: &self.target,
             stream: self.lease.stream(),
@@ -185,6 +207,16 @@ impl Writer {
         Ok((Some(done), revision))
     }
 
+    /// Postgres may go back: to a standby that had not heard of the last commits, or to what was flushed before a
+    /// crash. What is in memory is then ahead of it, and must not be written on top. Ahead of us it is only by a
+    /// commit that was given up; that, too, is taken up from what the database says.
+    fn knows(&self, stored: i64) -> Result<(), Fault> {
+        match self.made {
+            Some(made) if made != stored => Err(Fault::rewound(stored, made)),
+            _ => Ok(()),
+        }
+    }
+
     /// What this writer's last connection left behind, if its wire was cut in silence, must not stand in the way.
     async fn connect(&self) -> Result<PgConnection, Fault> {
         let mut connection = self.target.connect().await?;
@@ -198,8 +230,11 @@ impl Writer {
         let mut connection = self.connect().await?;
         let mut transaction = within(self.target.deadline(), connection.begin()).await?;
         let fence = Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
-        let landed = fence.revision() > revision;
+        let stored = fence.revision();
         within(self.target.deadline(), transaction.rollback()).await?;
+        let landed = stored == revision + 1;
+        self.made = Some(revision + i64::from(landed));
+        self.knows(stored)?;
         self.connection = Some(connection);
         self.in_doubt = None;
         tracing::info!(stream = self.lease.stream(), revision, landed, "commit in doubt resolved");

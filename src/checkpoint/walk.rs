@@ -144,17 +144,18 @@ impl Checkpoints {
         Ok(u64::try_from(within(self.target.deadline(), query.fetch_one(&self.pool)).await?).unwrap_or_default())
     }
 
-    /// Begins a walk, in a transaction of its own. See [`Checkpoints::begin_walk_in`].
+    /// Begins a walk, in a transaction of its own. See [`Checkpoints::begin_walk_in`]. Returns the revision it made.
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
-    pub async fn begin_walk(&self, lease: &Lease, beginning: &Beginning<'_>) -> Result<(), Fault> {
+    pub async fn begin_walk(&self, lease: &Lease, beginning: &Beginning<'_>) -> Result<i64, Fault> {
         let deadline = self.target.deadline();
         let mut connection = self.target.connect().await?;
         let mut transaction = within(deadline, connection.begin()).await?;
         let fence = Fence::raise(&mut transaction, &self.target, self, lease).await?;
         self.begin_walk_in(&mut transaction, &fence, lease, beginning).await?;
-        within(deadline, transaction.commit()).await
+        within(deadline, transaction.commit()).await?;
+        Ok(fence.revision() + 1)
     }
 
     /// The walk's row, the position it starts from and the archive of the one before are one transaction. A walk still

@@ -50,7 +50,8 @@ struct Applier<'a> {
     idle: Option<Position>,
     /// The position after everything taken from the preparer.
     taken: ResumeToken,
-    committed_at: Instant,
+    /// When a position was made durable last: chunks of a walk are none.
+    positioned_at: Instant,
     /// The database knows the phase: noted with the first commit, when the stream has proved to be in it.
     phase_noted: bool,
     /// What was written last was a chunk: now a batch has the turn, if there is one.
@@ -72,7 +73,8 @@ impl<'a> Applier<'a> {
             context.config.columns.clone(),
             context.statements.clone(),
             context.settings.record,
-        );
+        )
+        .at(started.revision);
         let job = started.walk.as_ref().map(|walk| Job::take_up(context, walk));
         Self {
             context,
@@ -83,16 +85,16 @@ impl<'a> Applier<'a> {
             phase: started.phase,
             idle: None,
             taken: started.position.token.clone(),
-            committed_at: Instant::now(),
+            positioned_at: Instant::now(),
             phase_noted: false,
             batch_has_the_turn: false,
             pours: context.settings.resync.documents_per_second_max == 0,
         }
     }
 
-    /// The loop. Priorities, highest first: the lease, the signal to stop, then batches and chunks in turn, then the
-    /// idle position. Batches keep the position fresh however long the walk takes; chunks end the walk however busy
-    /// the stream is.
+    /// The loop. Priorities, highest first: an idle position that is due (it would age while a walk always has another
+    /// chunk), the lease, the signal to stop, then batches and chunks in turn. Batches keep the position fresh however
+    /// long the walk takes; chunks end the walk however busy the stream is.
     async fn follow(&mut self, mut batches: Batches) -> Result<(), Fault> {
         let idle_interval = self.context.settings.checkpoint.idle_interval;
         // What keeps it from connecting is met again, and waited out, when there is something to write.
@@ -104,7 +106,11 @@ impl<'a> Applier<'a> {
                 self.batch(prepared?).await?;
                 continue;
             }
-            let idle_due = self.committed_at + idle_interval;
+            let idle_due = self.positioned_at + idle_interval;
+            if self.idle.is_some() && idle_due <= Instant::now() && !self.signals.lost.is_cancelled() {
+                self.commit_idle().await?;
+                continue;
+            }
             tokio::select! {
                 biased;
                 () = self.signals.lost.cancelled() => return Ok(()),
@@ -125,7 +131,7 @@ impl<'a> Applier<'a> {
                     Some(prepared) => self.batch(prepared?).await?,
                     None => return Err(Fault::bug("the preparer ended without a word")),
                 },
-                () = tokio::time::sleep_until(idle_due), if self.idle.is_some() => self.commit_idle().await?,
+                () = tokio::time::sleep_until(idle_due), if self.idle.is_some() => {}
             }
         }
     }
@@ -213,6 +219,9 @@ impl<'a> Applier<'a> {
             };
             let fault = match attempt {
                 Ok(applied) => {
+                    if work.position.is_some() {
+                        self.positioned_at = Instant::now();
+                    }
                     self.proved().await;
                     return Ok(applied);
                 }
@@ -229,7 +238,6 @@ impl<'a> Applier<'a> {
 
     /// Something was committed: the stream is in the phase it is said to be in.
     async fn proved(&mut self) {
-        self.committed_at = Instant::now();
         if !std::mem::replace(&mut self.phase_noted, true) {
             self.note_phase().await;
         }

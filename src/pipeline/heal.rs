@@ -66,11 +66,11 @@ async fn begin(
         options: &context.fingerprint(),
     };
     let before = context.checkpoints.open_walk(&context.config.name).await?;
-    context.checkpoints.begin_walk(lease, &beginning).await?;
+    let revision = context.checkpoints.begin_walk(lease, &beginning).await?;
     if let Some(before) = before {
         context.status.walk_ended(Reason::parse(&before.reason).unwrap_or(reason).name(), "failed");
     }
-    taken_up(context, position, Some(feed)).await
+    taken_up(context, position, revision, Some(feed)).await
 }
 
 /// How many replies a first token is waited for, where the server gives none with an empty reply.

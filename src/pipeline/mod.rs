@@ -146,7 +146,7 @@ pub async fn run(context: &Context, lease: &Lease, signals: &Signals, halted: Op
         match applier::run(context, lease, signals, started).await {
             Outcome::Lost(fault) => trouble = Some(fault),
             Outcome::Rewound(fault) => {
-                tracing::warn!(stream = lease.stream(), "taking up what the database says: {fault}");
+                context.status.rewound(&fault.message);
                 trouble = None;
             }
             outcome => return outcome,

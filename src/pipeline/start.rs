@@ -13,6 +13,8 @@ use crate::source::Feed;
 #[derive(Debug)]
 pub struct Started {
     pub position: Position,
+    /// The checkpoint's, when position and walk were read.
+    pub revision: i64,
     /// The feed, if opening it told the first position.
     pub feed: Option<Feed>,
     pub walk: Option<WalkRow>,
@@ -61,12 +63,17 @@ async fn attempt(context: &Context, lease: &Lease, trouble: Option<&Fault>) -> R
         {
             heal::heal(context, lease, &stored, Reason::CollectionRecreated, &fault.message).await
         }
-        Start::Resume(position) => taken_up(context, position, None).await,
+        Start::Resume(position) => taken_up(context, position, stored.revision, None).await,
     }
 }
 
 /// Goes on from a position, with the walk that has not ended, if there is one.
-pub(super) async fn taken_up(context: &Context, position: Position, feed: Option<Feed>) -> Result<Started, Fault> {
+pub(super) async fn taken_up(
+    context: &Context,
+    position: Position,
+    revision: i64,
+    feed: Option<Feed>,
+) -> Result<Started, Fault> {
     let walk = context.checkpoints.open_walk(&context.config.name).await?;
     let happened = match &walk {
         None => Happened::Resumed,
@@ -74,7 +81,7 @@ pub(super) async fn taken_up(context: &Context, position: Position, feed: Option
         Some(_) => Happened::ResyncUnderWay,
     };
     let phase = Phase::Resuming.next(happened).unwrap_or(Phase::Streaming);
-    Ok(Started { position, feed, walk, phase })
+    Ok(Started { position, revision, feed, walk, phase })
 }
 
 /// Every statement is prepared against the live schema before the first event.

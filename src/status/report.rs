@@ -120,6 +120,9 @@ pub struct StreamReport {
     #[serde(default)]
     pub failures: u64,
     pub resync: Option<ResyncReport>,
+    /// When Postgres was last met at an earlier state than it had been in.
+    #[serde(default, serialize_with = "optional_millis")]
+    pub rewound_at: Option<DateTime<Utc>>,
     /// The last scheduled comparison.
     #[serde(default)]
     pub compared: Option<ComparedReport>,
@@ -287,6 +290,7 @@ impl StreamReport {
             failing: Vec::new(),
             failures: 0,
             resync: None,
+            rewound_at: None,
             compared: None,
             comparing_since: None,
         }

@@ -9,6 +9,7 @@ use super::drift::Fields;
 use super::metrics::{Metrics, PHASES, Series};
 use super::report::{FailingReport, PositionReport, StreamReport};
 use super::told::{Answer, Committed};
+use crate::error::Code;
 use crate::model::horizon::Horizon;
 use crate::model::position::{ClusterTime, Position};
 
@@ -163,6 +164,13 @@ impl Stream {
     pub fn fenced(&self) {
         self.metrics.fenced_commits.with_label_values(&[&*self.name]).inc();
         tracing::warn!(stream = %self.name, "fenced: another process was granted this stream");
+    }
+
+    /// Postgres went back to an earlier state.
+    pub fn rewound(&self, how: &str) {
+        self.state().report.rewound_at = Some(Utc::now());
+        let code = Code::TargetRewound.name();
+        tracing::warn!(stream = %self.name, code, "taking up what the database says: {how}");
     }
 
     /// The source answered; `caught_up` if it had nothing more.

@@ -28,6 +28,7 @@ pub(super) struct Task {
 impl Task {
     /// Until told to stop.
     pub async fn run(self) -> Result<(), Fault> {
+        let mut epoch = 0;
         while !self.stop.is_cancelled() {
             let lease = tokio::select! {
                 biased;
@@ -44,6 +45,10 @@ impl Task {
                 }
             };
             self.board.led_elsewhere(lease.stream(), false);
+            if lease.epoch() <= epoch {
+                self.context.status.rewound("it grants an epoch that it had granted before");
+            }
+            epoch = lease.epoch();
             self.context.status.granted(lease.epoch(), &self.holder);
             let ended = Box::pin(self.lead(&lease)).await;
             self.context.status.lease_ended();

@@ -16,6 +16,7 @@ mod commands;
 mod documentdb;
 mod fencing;
 mod following;
+mod going_back;
 mod killing;
 mod letters;
 mod one_thread;
