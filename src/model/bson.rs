@@ -198,7 +198,7 @@ impl<'a> Value<'a> {
 }
 
 /// Builds a document from raw elements: commands that carry `_id`s exactly as they were read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Builder(Vec<u8>);
 
 impl Default for Builder {

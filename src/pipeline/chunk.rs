@@ -75,7 +75,7 @@ impl Read {
                 (Some(stretch), _) => chunk.pass(&fetched, stretch),
                 (None, Some(hashes)) => self.take_unknown(&mut chunk, fetched, &hashes).await?,
                 (None, None) => {
-                    let (mapping, at) = (&self.context.mapping, self.stamp());
+                    let (mapping, at) = (&self.context.mapping, self.stamp(&fetched));
                     compute(fetched.number, || chunk.take_all(fetched, mapping, at));
                 }
             }
@@ -83,9 +83,9 @@ impl Read {
         Ok((chunk, self.known))
     }
 
-    /// The time its rows carry.
-    fn stamp(&self) -> ClusterTime {
-        self.reading.after.max(self.start)
+    /// The time rows carry. What was read goes by the position the live stream goes on from in any case.
+    fn stamp(&self, fetched: &Fetched) -> ClusterTime {
+        fetched.read_at.max(self.start)
     }
 
     /// Begins finds from a place on, until so many are under way.
@@ -139,7 +139,7 @@ impl Read {
 
     /// Encodes what the table does not have as it is; the rest has been seen.
     async fn take_unknown(&mut self, chunk: &mut Chunk, fetched: Fetched, hashes: &[i64]) -> Result<(), Fault> {
-        let (mapping, at) = (&self.context.mapping, self.stamp());
+        let (mapping, at) = (&self.context.mapping, self.stamp(&fetched));
         let Some(known) = &mut self.known else { return Ok(()) };
         let ids = fetched.ids();
         let asked = ids.iter().zip(hashes).enumerate();

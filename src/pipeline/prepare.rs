@@ -167,7 +167,8 @@ impl Preparer {
             if change.operation == Operation::Delete {
                 work.deletes.push(change.id.clone(), change.cluster_time);
             } else if let Some(document) = change.document {
-                let letter = self.encode_one(change, document, events, &mut work.rows, &mut prepared.drift);
+                let at = change.cluster_time;
+                let letter = self.encode_one(change, document, at, events, &mut work.rows, &mut prepared.drift);
                 work.dead.extend(letter);
             }
         }
@@ -184,16 +185,17 @@ impl Preparer {
         }));
     }
 
-    /// One row; or, if the document is not BSON, a dead letter with the whole event.
+    /// One row, as the document was at a time; or, if the document is not BSON, a dead letter with the whole event.
     fn encode_one(
         &self,
         change: &Change<'_>,
         document: Doc<'_>,
+        at: ClusterTime,
         events: &[EventRef],
         rows: &mut Rows,
         drift: &mut Drift,
     ) -> Option<DeadLetter> {
-        let encoded = self.context.mapping.encode(&change.id, document, change.cluster_time, change.event, rows, drift);
+        let encoded = self.context.mapping.encode(&change.id, document, at, change.event, rows, drift);
         encoded.err().map(|error| DeadLetter {
             document_id: Some(change.id.clone()),
             operation: change.operation.name(),
@@ -248,7 +250,9 @@ impl Preparer {
         let after = plan.last_event.unwrap_or_default();
         let mut documents = self.context.source.lookup(&self.context.config.collection, &ids, after).await?;
         while let Some(reply) = documents.next().await? {
-            compute(reply.len(), || self.encode_found(&reply, &by_id, events, found));
+            // A row carries the time its document was read at, not its event's: events in between are older than it.
+            let at = documents.read_at.unwrap_or(after).max(after);
+            compute(reply.len(), || self.encode_found(&reply, at, &by_id, events, found));
             if found.rows.size() > 2 * self.limits.bytes && events.len() > 1 {
                 return Ok(false);
             }
@@ -256,7 +260,7 @@ impl Preparer {
         Ok(true)
     }
 
-    fn encode_found(&self, reply: &Reply, wanted: &ById<'_>, events: &[EventRef], found: &mut Found) {
+    fn encode_found(&self, reply: &Reply, at: ClusterTime, wanted: &ById<'_>, events: &[EventRef], found: &mut Found) {
         let mut id = Vec::with_capacity(24);
         for bytes in reply.items() {
             id.clear();
@@ -267,7 +271,8 @@ impl Preparer {
             let change = wanted.get(id.as_slice()).filter(|_| known);
             if let Some((document, change)) = document.zip(change) {
                 found.documents += 1;
-                found.dead.extend(self.encode_one(change, document, events, &mut found.rows, &mut found.drift));
+                let letter = self.encode_one(change, document, at, events, &mut found.rows, &mut found.drift);
+                found.dead.extend(letter);
             }
         }
     }

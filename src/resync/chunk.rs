@@ -15,7 +15,7 @@ pub struct Reading {
     pub collection: String,
     pub documents_max: usize,
     pub bytes_max: usize,
-    /// A time whose effects the read must see, and which its rows will carry.
+    /// A time whose effects the read must see.
     pub after: ClusterTime,
 }
 
@@ -72,7 +72,8 @@ impl Chunk {
     /// Whatever the source answers, classified.
     pub async fn read(&mut self, source: &Source, mapping: &Mapping, reading: &Reading) -> Result<(), Fault> {
         let fetched = Fetched::after(self.place.clone(), None, source, reading).await?;
-        self.take_all(fetched, mapping, reading.after);
+        let at = fetched.read_at;
+        self.take_all(fetched, mapping, at);
         Ok(())
     }
 
@@ -89,7 +90,7 @@ impl Chunk {
     }
 
     /// Takes what was fetched, and encodes what is at the places in `due`, which ascend. `at` is the time its rows will
-    /// carry: of before the read.
+    /// carry: of the read, never later.
     pub fn take(&mut self, fetched: Fetched, ids: Vec<DocumentId>, due: &[usize], mapping: &Mapping, at: ClusterTime) {
         let mut due = due.iter().copied().peekable();
         let is_kept = due.peek().is_some();
@@ -157,6 +158,8 @@ pub struct Fetched {
     pub number: usize,
     /// Of the replies.
     pub bytes: usize,
+    /// The documents are as they were then; where the server names no moment, they are that old or newer.
+    pub read_at: ClusterTime,
     /// Where the walk goes on.
     pub place: Place,
 }
@@ -173,7 +176,7 @@ impl Fetched {
         source: &Source,
         reading: &Reading,
     ) -> Result<Self, Fault> {
-        let mut fetched = Self { replies: Vec::new(), number: 0, bytes: 0, place };
+        let mut fetched = Self { replies: Vec::new(), number: 0, bytes: 0, read_at: reading.after, place };
         while let Some(filter) = fetched.place.filter(end) {
             fetched.find(source, reading, filter, end).await?;
             if fetched.number > 0 {
@@ -215,6 +218,7 @@ impl Fetched {
         while let Some(reply) = documents.next().await? {
             read += reply.len();
             self.bytes += reply.size();
+            self.read_at = documents.read_at.unwrap_or(reading.after).max(reading.after);
             self.replies.push(reply);
             if self.bytes >= reading.bytes_max && read < reading.documents_max {
                 cut_short = true;

@@ -58,8 +58,8 @@ const RULES: &[Rule] = &[
 
 /// Codes after which the same call may work later.
 const TRANSIENT: &[i32] = &[
-    6, 7, 43, 50, 63, 89, 91, 133, 134, 150, 189, 202, 216, 234, 237, 262, 317, 358, 9001, 10107, 11600, 11601, 11602,
-    13388, 13435, 13436, 17287,
+    6, 7, 43, 50, 63, 89, 91, 133, 134, 150, 189, 202, 216, 234, 237, 239, 246, 262, 317, 358, 9001, 10107, 11600,
+    11601, 11602, 13388, 13435, 13436, 17287,
 ];
 
 const TRANSIENT_LABELS: [&str; 3] = ["ResumableChangeStreamError", "RetryableError", "RetryableWriteError"];

@@ -6,9 +6,19 @@ use crate::error::Fault;
 use crate::model::bson::Builder;
 use crate::model::position::ClusterTime;
 
+/// A read of one moment, causally after a time unless that is zero; the server says which moment it was. From MongoDB
+/// 5.0 on.
+pub(super) fn snapshot(after: ClusterTime) -> Builder {
+    level("snapshot", after)
+}
+
 /// A majority read, causally after a time unless that is zero.
 pub(super) fn majority(after: ClusterTime) -> Builder {
-    let concern = Builder::default().text("level", "majority");
+    level("majority", after)
+}
+
+fn level(level: &str, after: ClusterTime) -> Builder {
+    let concern = Builder::default().text("level", level);
     if after == ClusterTime::default() { concern } else { concern.timestamp("afterClusterTime", after.packed()) }
 }
 

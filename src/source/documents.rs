@@ -1,11 +1,12 @@
-//! Documents read by `_id`: looked up for a batch, or walked in chunks. Majority reads, causally after a position.
+//! Documents read by `_id`: looked up for a batch, or walked in chunks. Nothing that could be rolled back, causally after
+//! a position, and where the server can, of one moment that it names.
 
 use std::pin::Pin;
 
 use futures_util::StreamExt;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
-use super::command::{count, raw};
+use super::command::{count, majority, raw, snapshot};
 use super::{DEADLINE, Reply, Source, within};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::{Builder, Value};
@@ -14,6 +15,8 @@ use crate::model::position::ClusterTime;
 /// A find in progress: replies of at most 16 MB, read one at a time so that memory stays bounded.
 pub struct Documents {
     cursor: Pin<Box<RawBatchCursor>>,
+    /// All documents are as they were at this time; `None` where the server does not tell.
+    pub read_at: Option<ClusterTime>,
 }
 
 impl std::fmt::Debug for Documents {
@@ -37,9 +40,8 @@ impl Source {
         let command = Builder::default()
             .text("find", collection)
             .document("filter", filter)
-            .i32("batchSize", count(ids.len() + 1))
-            .document("readConcern", self.read_concern(after));
-        self.documents(command).await
+            .i32("batchSize", count(ids.len() + 1));
+        self.documents(command, after).await
     }
 
     /// At most `limit` documents matching `filter` in the order of `_id`, as they are at or after `after`.
@@ -59,9 +61,8 @@ impl Source {
             .document("sort", Builder::default().i32("_id", 1))
             .document("hint", Builder::default().i32("_id", 1))
             .i32("limit", count(limit))
-            .i32("batchSize", count(limit))
-            .document("readConcern", self.read_concern(after));
-        self.documents(command).await
+            .i32("batchSize", count(limit));
+        self.documents(command, after).await
     }
 
     /// Documents picked at random, as they are at or after `after`.
@@ -74,15 +75,30 @@ impl Source {
         let command = Builder::default()
             .text("aggregate", collection)
             .array("pipeline", Builder::default().document("0", stage))
-            .document("cursor", Builder::default())
-            .document("readConcern", self.read_concern(after));
-        self.documents(command).await
+            .document("cursor", Builder::default());
+        self.documents(command, after).await
     }
 
-    async fn documents(&self, command: Builder) -> Result<Documents, Fault> {
+    /// Reads of one moment, else the majority's: never what could be rolled back, never what is older than `after`.
+    async fn documents(&self, command: Builder, after: ClusterTime) -> Result<Documents, Fault> {
+        let after = self.causal(after);
+        if !self.reads_exactly() {
+            return self.begin(command.document("readConcern", majority(after))).await;
+        }
+        let exact = self.begin(command.clone().document("readConcern", snapshot(after))).await;
+        let Err(refused) = exact.as_ref().map(drop) else { return exact };
+        if refused.class == Class::Transient {
+            return exact;
+        }
+        let documents = self.begin(command.document("readConcern", majority(after))).await?;
+        self.cannot_read_exactly(refused);
+        Ok(documents)
+    }
+
+    async fn begin(&self, command: Builder) -> Result<Documents, Fault> {
         let call = self.database.run_raw_cursor_command(raw(command)?);
         let cursor = within(DEADLINE, call.batch()).await?;
-        Ok(Documents { cursor: Box::pin(cursor) })
+        Ok(Documents { cursor: Box::pin(cursor), read_at: None })
     }
 }
 
@@ -94,8 +110,11 @@ impl Documents {
     pub async fn next(&mut self) -> Result<Option<Reply>, Fault> {
         let cursor = &mut self.cursor;
         let batch = within(DEADLINE, async { cursor.next().await.transpose() }).await?;
-        batch.map(Reply::of_driver).transpose().map_err(|error| {
+        let reply = batch.map(Reply::of_driver).transpose().map_err(|error| {
             Fault::new(Class::Unknown, Code::SourceUnreachable, format!("mongodb's reply: {error}"), "")
-        })
+        })?;
+        // Only the first reply says it.
+        self.read_at = self.read_at.or(reply.as_ref().and_then(|reply| reply.read_at));
+        Ok(reply)
     }
 }

@@ -12,9 +12,9 @@ mod history;
 mod probe;
 mod reply;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
@@ -26,7 +26,6 @@ pub use probe::{Facts, ReplicaSet};
 pub use reply::Reply;
 
 use crate::error::{Class, Code, Fault};
-use crate::model::bson::Builder;
 use crate::model::namespace::Namespace;
 use crate::model::position::ClusterTime;
 use crate::settings::Settings;
@@ -43,7 +42,13 @@ pub struct Source {
     /// The server tells its operation time, so reads can be asked to be causally after one. `DocumentDB` does not;
     /// its reads go to the primary.
     causal: Arc<AtomicBool>,
+    /// The server did not know reads of one moment when it was last asked; it is asked again after a while, since an
+    /// error may have had another cause, and servers are upgraded.
+    inexact_since: Arc<Mutex<Option<Instant>>>,
 }
+
+/// How long a server is taken not to know reads of one moment.
+const INEXACT_FOR: Duration = Duration::from_secs(60);
 
 impl Source {
     /// # Errors
@@ -74,7 +79,7 @@ impl Source {
         let client = Client::with_options(options)
             .map_err(|_| Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be used", hint))?;
         let database = client.database(&settings.source.database);
-        Ok(Self { client, database, hosts, causal: Arc::new(AtomicBool::new(true)) })
+        Ok(Self { client, database, hosts, causal: Arc::new(AtomicBool::new(true)), inexact_since: Arc::default() })
     }
 
     /// The hosts, for messages: never the user or password.
@@ -82,10 +87,21 @@ impl Source {
         &self.hosts
     }
 
-    /// `readConcern: {level: "majority", afterClusterTime: …}`: nothing that could be rolled back, nothing older.
-    fn read_concern(&self, after: ClusterTime) -> Builder {
-        let causal = self.causal.load(Ordering::Relaxed);
-        command::majority(if causal { after } else { ClusterTime::default() })
+    /// The time a read is asked to be causally after; zero where the server tells no time.
+    fn causal(&self, after: ClusterTime) -> ClusterTime {
+        if self.causal.load(Ordering::Relaxed) { after } else { ClusterTime::default() }
+    }
+
+    fn reads_exactly(&self) -> bool {
+        let since = *self.inexact_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_none_or(|since| since.elapsed() > INEXACT_FOR)
+    }
+
+    fn cannot_read_exactly(&self, why: &Fault) {
+        let since = self.inexact_since.lock().unwrap_or_else(PoisonError::into_inner).replace(Instant::now());
+        if since.is_none() {
+            tracing::info!("the server knows no reads of one moment, the majority's are taken: {why}");
+        }
     }
 
     pub fn namespace(&self, collection: &str) -> Namespace {

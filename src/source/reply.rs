@@ -32,6 +32,16 @@ pub struct Reply {
     pub token: Option<ResumeToken>,
     /// `operationTime`: the majority commit point when the server answered.
     pub operation_time: Option<ClusterTime>,
+    /// `atClusterTime`: the moment a find read, where it read one.
+    pub read_at: Option<ClusterTime>,
+}
+
+#[derive(Default)]
+struct Parsed {
+    items: Vec<Range<usize>>,
+    token: Option<ResumeToken>,
+    operation_time: Option<ClusterTime>,
+    read_at: Option<ClusterTime>,
 }
 
 impl Reply {
@@ -48,8 +58,8 @@ impl Reply {
     }
 
     fn read(backing: Backing) -> Result<Self, Malformed> {
-        let (items, token, operation_time) = parse(backing.bytes())?;
-        Ok(Self { backing, items, token, operation_time })
+        let Parsed { items, token, operation_time, read_at } = parse(backing.bytes())?;
+        Ok(Self { backing, items, token, operation_time, read_at })
     }
 
     /// Number of events or documents.
@@ -94,25 +104,24 @@ impl Reply {
     }
 }
 
-type Parsed = (Vec<Range<usize>>, Option<ResumeToken>, Option<ClusterTime>);
-
 fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
-    let (mut items, mut token, mut time, mut found) = (Vec::new(), None, None, false);
+    let (mut parsed, mut found) = (Parsed::default(), false);
     for element in Doc::new(bytes)?.elements() {
         match element? {
-            (b"operationTime", value) => time = value.as_timestamp().map(ClusterTime::new),
+            (b"operationTime", value) => parsed.operation_time = value.as_timestamp().map(ClusterTime::new),
             (b"cursor", value) => {
                 let cursor = value.as_document().ok_or(Malformed("cursor is not a document"))?;
                 for element in cursor.elements() {
                     match element? {
                         (b"firstBatch" | b"nextBatch", batch) => {
                             let batch = batch.as_document().ok_or(Malformed("batch is not an array"))?;
-                            items = ranges(bytes, batch)?;
+                            parsed.items = ranges(bytes, batch)?;
                             found = true;
                         }
                         (b"postBatchResumeToken", value) => {
-                            token = value.as_document().and_then(|doc| ResumeToken::new(doc.bytes()).ok());
+                            parsed.token = value.as_document().and_then(|doc| ResumeToken::new(doc.bytes()).ok());
                         }
+                        (b"atClusterTime", value) => parsed.read_at = value.as_timestamp().map(ClusterTime::new),
                         _ => {}
                     }
                 }
@@ -120,7 +129,7 @@ fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
             _ => {}
         }
     }
-    if found { Ok((items, token, time)) } else { Err(Malformed("reply without a batch")) }
+    if found { Ok(parsed) } else { Err(Malformed("reply without a batch")) }
 }
 
 /// Where each document of the batch lies in the reply.

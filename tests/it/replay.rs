@@ -4,7 +4,7 @@ use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation, gmc_number}
 use mongodb::bson::{Document, doc};
 
 use crate::killing::{AUDIT, assert_audit};
-use crate::support::World;
+use crate::support::{Config, World, stream};
 
 const POSITION: &str = "create table kept as select stream, resume_token, token, cluster_time from tidemark.checkpoint";
 const REWIND: &str =
@@ -143,4 +143,38 @@ async fn a_transaction_over_both_collections_arrives_whole_after_a_kill() {
     let _daemon = world.start();
     assert_eq!(world.until_equal(DOCTORS, "public.doctor").await, 100);
     assert_eq!(world.until_equal(RECOMMENDATIONS, "public.recommendation").await, 100);
+}
+
+/// A document is looked up later than its event was written: the row carries the time of the look, so that what happened
+/// in between is known to be older.
+#[tokio::test]
+async fn a_row_never_shows_what_is_older_than_it_has_shown() {
+    let config = Config { extra: "batch.events_max = 1".into(), streams: stream("odd", "odd", "") };
+    let world = World::with(config).await;
+    let odd = world.collection("odd");
+    odd.insert_one(doc! { "_id": "a", "n": 0 }).await.unwrap();
+    let daemon = world.start();
+    daemon.until_phase("odd", "streaming").await;
+    world.until_equal("odd", "public.odd").await;
+    world
+        .execute(
+            "create table shown (at bigint generated always as identity, n int); \
+             create function show() returns trigger language plpgsql as \
+             $$ begin insert into shown (n) values ((new.doc ->> 'n')::int); return new; end $$; \
+             create trigger show after insert or update on public.odd for each row execute function show()",
+        )
+        .await;
+    for round in 0..20 {
+        daemon.signal("STOP");
+        let set = |n| doc! { "$set": { "n": round * 3 + n } };
+        odd.update_one(doc! { "_id": "a" }, set(1)).await.unwrap();
+        odd.replace_one(doc! { "_id": "a" }, doc! { "n": round * 3 + 2 }).await.unwrap();
+        odd.update_one(doc! { "_id": "a" }, set(3)).await.unwrap();
+        daemon.signal("CONT");
+        world.until_equal("odd", "public.odd").await;
+    }
+    let back: i64 = world
+        .scalar("select count(*) from (select n, lag(n) over (order by at) as before from shown) as s where n < before")
+        .await;
+    assert_eq!(back, 0, "{:?}", world.column("select n::text from shown order by at").await);
 }
