@@ -22,6 +22,7 @@ pub struct Statements {
     pub unknown: Arc<str>,
     /// Of the rows given, those the table lacks (true) or has otherwise (false).
     pub compare: Arc<str>,
+    /// Answers how many rows were deleted, and a few of their ids.
     pub delete: Arc<str>,
     pub copy: Arc<str>,
     /// Whether any row is there.
@@ -62,8 +63,10 @@ impl Statements {
             .into(),
             compare: compare(&sql, columns, &names).into(),
             delete: format!(
-                "delete from {sql} as t using unnest($1::text[], $2::bigint[]) as d (id, cluster_time) \
-                 where t.id = d.id and t._cluster_time <= d.cluster_time"
+                "with deleted as (delete from {sql} as t \
+                 using unnest($1::text[], $2::bigint[]) as d (id, cluster_time) \
+                 where t.id = d.id and t._cluster_time <= d.cluster_time returning t.id) \
+                 select count(*), coalesce((array_agg(id))[1:5], '{{}}') from deleted"
             )
             .into(),
             copy: format!("copy {sql} (id, {}doc, _hash, _cluster_time) from stdin (format binary)", list(&names, ""))

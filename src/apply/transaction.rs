@@ -135,21 +135,19 @@ impl Scribe<'_> {
                         done.rows_changed += self.upsert(connection, &work.rows, work.fresh..work.rows.len()).await?;
                     }
                 }
-                Road::Upsert if work.walk.as_ref().is_some_and(Walk::is_repair) => {
-                    self.repair(connection, &work.rows, 0..work.rows.len(), &mut done).await?;
-                }
-                Road::Upsert => done.rows_changed = self.upsert(connection, &work.rows, 0..work.rows.len()).await?,
+                Road::Upsert => self.put(connection, work, 0..work.rows.len(), &mut done).await?,
                 Road::Bisect { allowance } => {
-                    done.rows_changed = self.bisect(connection, &work.rows, allowance, &mut refused).await?;
+                    refused = self.bisect(connection, work, allowance, &mut done).await?;
                 }
             }
         }
         let stored = crate::status::count(work.rows.len() - refused.len());
         done.rows_unchanged = work.known + stored.saturating_sub(done.rows_changed);
         if !work.deletes.ids.is_empty() {
-            done.rows_deleted = self.delete(connection, &work.deletes).await?;
-            if work.walk.is_some() && done.rows_deleted > 0 {
-                done.sample_ids.extend(work.deletes.ids.iter().take(SAMPLE_IDS).cloned());
+            let (deleted, ids) = self.delete(connection, &work.deletes).await?;
+            done.rows_deleted = deleted;
+            if work.walk.is_some() {
+                done.sample_ids.extend(ids);
             }
         }
         self.conclude(connection, fence, work, &refused, &mut done).await?;
@@ -190,6 +188,21 @@ impl Scribe<'_> {
         Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
     }
 
+    /// Rows by one statement; those of a repair are told apart.
+    async fn put(
+        &self,
+        connection: &mut PgConnection,
+        work: &Work,
+        range: Range<usize>,
+        done: &mut Applied,
+    ) -> Result<(), Fault> {
+        if work.walk.as_ref().is_some_and(Walk::is_repair) {
+            return self.repair(connection, &work.rows, range, done).await;
+        }
+        done.rows_changed += self.upsert(connection, &work.rows, range).await?;
+        Ok(())
+    }
+
     /// The same, told apart: rows inserted and rows changed, with a few of their ids.
     async fn repair(
         &self,
@@ -202,36 +215,40 @@ impl Scribe<'_> {
         let query = sqlx::query_as_with(AssertSqlSafe(self.statements.repair.to_string()), arguments);
         let (inserted, changed, ids): (i64, i64, Vec<String>) =
             within(self.target.deadline(), query.fetch_one(connection)).await?;
-        done.rows_inserted = u64::try_from(inserted).unwrap_or_default();
-        done.rows_changed = done.rows_inserted + u64::try_from(changed).unwrap_or_default();
-        done.sample_ids = ids;
+        done.rows_inserted += u64::try_from(inserted).unwrap_or_default();
+        done.rows_changed += u64::try_from(inserted + changed).unwrap_or_default();
+        done.sample_ids.extend(ids);
+        done.sample_ids.truncate(SAMPLE_IDS);
         Ok(())
     }
 
-    async fn delete(&self, connection: &mut PgConnection, deletes: &Deletes) -> Result<u64, Fault> {
-        let query = sqlx::query(AssertSqlSafe(self.statements.delete.to_string()))
-            .bind(&deletes.ids)
-            .bind(&deletes.cluster_times);
-        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+    /// How many there were to delete, and a few of their ids.
+    async fn delete(
+        &self,
+        connection: &mut PgConnection,
+        deletes: &Deletes,
+    ) -> Result<(u64, Vec<String>), Fault> {
+        let sql = AssertSqlSafe(self.statements.delete.to_string());
+        let query = sqlx::query_as(sql).bind(&deletes.ids).bind(&deletes.cluster_times);
+        let (deleted, ids): (i64, Vec<String>) =
+            within(self.target.deadline(), query.fetch_one(connection)).await?;
+        Ok((u64::try_from(deleted).unwrap_or_default(), ids))
     }
 
-    /// Stores what can be stored; the rows that cannot are named in `refused`.
+    /// Stores what can be stored; returns the rows that cannot.
     async fn bisect(
         &self,
         connection: &mut PgConnection,
-        rows: &Rows,
+        work: &Work,
         allowance: u64,
-        refused: &mut Vec<(usize, Fault)>,
-    ) -> Result<u64, Fault> {
-        let mut changed = 0;
-        let mut ranges: Vec<Range<usize>> = std::iter::once(0..rows.len()).collect();
+        done: &mut Applied,
+    ) -> Result<Vec<(usize, Fault)>, Fault> {
+        let mut refused = Vec::new();
+        let mut ranges: Vec<Range<usize>> = std::iter::once(0..work.rows.len()).collect();
         while let Some(range) = ranges.pop() {
             self.plain(connection, "savepoint part").await?;
-            match self.upsert(connection, rows, range.clone()).await {
-                Ok(count) => {
-                    changed += count;
-                    self.plain(connection, "release savepoint part").await?;
-                }
+            match self.put(connection, work, range.clone(), done).await {
+                Ok(()) => self.plain(connection, "release savepoint part").await?,
                 Err(fault) if fault.class == Class::Record => {
                     self.plain(connection, "rollback to savepoint part").await?;
                     if range.len() > 1 {
@@ -247,7 +264,7 @@ impl Scribe<'_> {
                 Err(fault) => return Err(fault),
             }
         }
-        Ok(changed)
+        Ok(refused)
     }
 
     async fn plain(&self, connection: &mut PgConnection, statement: &'static str) -> Result<(), Fault> {

@@ -199,13 +199,18 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// What was begun is finished already; the last idle position is made durable.
+    /// What was begun is finished already; the last idle position is made durable. Where the target is away just then
+    /// nothing is lost: what comes after the stored position is read again.
     async fn drain(&mut self) -> Result<(), Fault> {
-        if let Some(position) = self.idle.take() {
-            let work = Work { position: Some(position), ..Work::default() };
-            self.writer.apply(&work).await?;
+        let Some(position) = self.idle.take() else { return Ok(()) };
+        let work = Work { position: Some(position), ..Work::default() };
+        match self.writer.apply(&work).await {
+            Err(fault) if fault.class.may_retry() => {
+                tracing::info!(stream = self.lease.stream(), "idle position not committed: {fault}");
+                Ok(())
+            }
+            applied => applied.map(drop),
         }
-        Ok(())
     }
 
     /// Commits, over as many attempts as it takes. Told to stop or fenced meanwhile, it gives up.

@@ -30,3 +30,4 @@ mod silence;
 mod snapshot;
 mod stretches;
 mod trouble;
+mod word;

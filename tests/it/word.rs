@@ -1,0 +1,93 @@
+//! Guarantee 9: what is said is so. A remedy that is named works, a number counts what it says, a pause is no halt.
+
+use std::time::Duration;
+
+use devstack::{Proxy, Stack};
+use mongodb::bson::doc;
+
+use crate::alerting::{DOCTORS, TABLE, lose_the_position, seed};
+use crate::support::{Config, Daemon, World, stream};
+
+/// Follows until the first snapshot is done, then stops.
+async fn followed(world: &World) {
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+fn doctor(n: usize) -> mongodb::bson::Document {
+    devstack::revalidation::doctor(&mut fastrand::Rng::with_seed(13), n)
+}
+
+#[tokio::test]
+async fn a_target_that_is_away_for_a_moment_while_a_command_is_made_room_for_is_no_halt() {
+    let stack = Stack::shared();
+    let proxy = Proxy::to(stack.postgres.port()).unwrap();
+    let database = stack.postgres.database().await.unwrap();
+    let url = format!("postgres://tidemark@127.0.0.1:{}/{database}", proxy.port());
+    // An idle position is always waiting to be committed.
+    let extra = "checkpoint.idle_interval = \"1h\"\n".to_owned();
+    let config = Config { extra, streams: stream("doctor", DOCTORS, "") };
+    let world = World::of(&stack.mongo.uri(), &url, config).await;
+    seed(&world, 20).await;
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    let polled = daemon.stream("doctor").await["last_poll_at"].clone();
+    daemon.until("doctor", "is idle", |s| s["last_poll_at"] != polled).await;
+    proxy.swallow_reply_to(b"COMMIT");
+    let request = "insert into tidemark.command (verb, stream, actor, reason) \
+                   values ('dead_letter_discard', 'doctor', 'test', 'to be let in')";
+    world.execute(request).await;
+    world.until("the command is obeyed", "select done_at is not null from tidemark.command").await;
+    assert_eq!(proxy.swallowed(), 1, "the idle position's commit was cut");
+    daemon.until_phase("doctor", "streaming").await;
+    assert!(!daemon.log().contains("stream halted"), "{}", daemon.log());
+    world.collection(DOCTORS).insert_one(doctor(21)).await.unwrap();
+    world.until_equal(DOCTORS, TABLE).await;
+}
+
+async fn until_reported(world: &World, daemon: &Daemon) {
+    let report = "select exists (select from tidemark.gap_report)";
+    world.until("the resync is completed", report).await;
+    daemon.until_phase("doctor", "streaming").await;
+}
+
+#[tokio::test]
+async fn rows_inserted_beside_one_that_is_refused_are_reported_as_inserted() {
+    let world = World::new().await;
+    seed(&world, 200).await;
+    followed(&world).await;
+    let new: Vec<_> = (300..350).map(doctor).collect();
+    world.collection(DOCTORS).insert_many(new).await.unwrap();
+    world.execute("alter table doctor add constraint odd check (id <> '1000310') not valid").await;
+    lose_the_position(&world, "doctor").await;
+    let daemon = world.start();
+    until_reported(&world, &daemon).await;
+    let gap = "select rows_inserted, rows_changed, rows_deleted from tidemark.gap_report";
+    assert_eq!(world.row::<(i64, i64, i64)>(gap).await, (49, 0, 0));
+    let sampled = "select cardinality(sample_ids) from tidemark.gap_report";
+    assert!(world.scalar::<i32>(sampled).await > 0, "ids of some of them are kept");
+    assert_eq!(world.compare(DOCTORS, TABLE).await.missing, ["1000310"]);
+}
+
+#[tokio::test]
+async fn the_samples_of_a_gap_report_are_of_rows_that_were_deleted() {
+    let world = World::new().await;
+    seed(&world, 200).await;
+    followed(&world).await;
+    let gone = doc! { "_id": { "$in": ["1000007", "1000008"] } };
+    world.collection(DOCTORS).delete_many(gone).await.unwrap();
+    let keep = "create function keep() returns trigger language plpgsql as 'begin \
+                if old.id = ''1000007'' then return null; end if; return old; end'; \
+                create trigger keep before delete on doctor for each row execute function keep()";
+    world.execute(keep).await;
+    lose_the_position(&world, "doctor").await;
+    let daemon = world.start();
+    until_reported(&world, &daemon).await;
+    let gap = "select rows_deleted, sample_ids from tidemark.gap_report";
+    assert_eq!(world.row::<(i64, Vec<String>)>(gap).await, (1, vec!["1000008".to_owned()]));
+    assert_eq!(world.compare(DOCTORS, TABLE).await.extra, ["1000007"]);
+    tokio::time::timeout(Duration::from_secs(60), world.execute("drop trigger keep on doctor")).await.unwrap();
+}
