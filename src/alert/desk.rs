@@ -95,7 +95,7 @@ impl Desk {
         let said: Vec<&Incident> = book
             .incidents
             .iter()
-            .filter(|incident| !recording || (incident.id.is_some() && !incident.unsaved))
+            .filter(|incident| !recording || incident.may_be_told())
             .collect();
         let mut due: Vec<_> = said
             .iter()

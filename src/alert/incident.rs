@@ -11,9 +11,6 @@ use uuid::Uuid;
 
 use crate::error::Code;
 
-/// What changes all the time is written down this often.
-const SAVE_INTERVAL: TimeDelta = TimeDelta::seconds(10);
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -186,6 +183,9 @@ pub struct Incident {
     /// Differs in what changes all the time: written down now and then.
     pub touched: bool,
     pub saved_at: Option<DateTime<Utc>>,
+    /// How often in a row it could not be written down though Postgres answers; when it is tried again.
+    pub(super) refusals: u32,
+    pub(super) write_after: Option<DateTime<Utc>>,
     pub(super) silenced: bool,
     occurrences: u64,
 }
@@ -222,6 +222,8 @@ impl Incident {
             unsaved: true,
             touched: false,
             saved_at: None,
+            refusals: 0,
+            write_after: None,
             silenced: false,
             occurrences: cause.occurrences,
         }
@@ -257,14 +259,11 @@ impl Incident {
             unsaved: false,
             touched: false,
             saved_at: None,
+            refusals: 0,
+            write_after: None,
             silenced: false,
             occurrences: 0,
         }
-    }
-
-    /// Whether it is to be written down now.
-    pub fn wants_saving(&self, now: DateTime<Utc>) -> bool {
-        self.unsaved || (self.touched && self.saved_at.is_none_or(|at| now - at >= SAVE_INTERVAL))
     }
 
     pub const fn is_resolved(&self) -> bool {

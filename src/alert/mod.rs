@@ -13,6 +13,7 @@ mod desk;
 mod facts;
 mod heartbeat;
 mod incident;
+mod record;
 mod render;
 pub mod rules;
 mod sentry;

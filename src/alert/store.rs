@@ -1,4 +1,4 @@
-//! Incidents in Postgres: who watches, what is open, what each channel has still to be told.
+//! Incidents in Postgres, read: who watches, what is open, what each channel has still to be told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,6 @@ use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
 use super::book::REOPEN_WITHIN;
-use super::desk::Desk;
 use super::incident::{Ack, Delivery, Detail, Incident, Key, Severity, State};
 use crate::error::{Code, Fault};
 use crate::model::namespace::quote;
@@ -18,7 +17,7 @@ use crate::postgres::{Target, within};
 use crate::settings::Settings;
 
 /// Every call ends within this time: an alert does not wait for Postgres.
-const DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// tidemark's tables of incidents.
 #[derive(Debug, Clone)]
@@ -26,10 +25,10 @@ pub struct Store {
     pool: PgPool,
     /// Quoted, for statements.
     pub(super) schema: Arc<str>,
-    service: Arc<str>,
-    environment: Arc<str>,
+    pub(super) service: Arc<str>,
+    pub(super) environment: Arc<str>,
     /// This process, among those that may watch.
-    nonce: Uuid,
+    pub(super) nonce: Uuid,
 }
 
 /// One row of `incident`.
@@ -190,136 +189,6 @@ impl Store {
         Ok(row.and_then(Row::incident))
     }
 
-    /// Writes an incident down, with what its channels have still to be told, if this process is the one that
-    /// watches. An incident that another process opened meanwhile for the same cause is taken over: its number and
-    /// its thread stand.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
-    pub async fn save(&self, incident: &mut Incident, now: DateTime<Utc>) -> Result<bool, Fault> {
-        if incident.id.is_none()
-            && !incident.is_resolved()
-            && let Some(known) = self.open_of(&incident.key, now).await?
-        {
-            (incident.id, incident.tag) = (known.id, known.tag);
-            incident.opened_at = incident.opened_at.min(known.opened_at);
-            incident.detail.revision = incident.detail.revision.max(known.detail.revision);
-            incident.count += known.count;
-            incident.deliveries.extend(known.deliveries);
-        }
-        let saved = self.write(incident, false).await?;
-        incident.id = saved.or(incident.id);
-        if saved.is_some() && incident.unsaved {
-            self.write_deliveries(incident).await?;
-        }
-        Ok(saved.is_some())
-    }
-
-    /// Leaves an incident that was kept in memory to the process that watches now: it goes on in the same thread.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers; also where that process has opened one for the same cause itself.
-    pub async fn hand_over(&self, incident: &Incident) -> Result<(), Fault> {
-        let id = self.write(incident, true).await?;
-        let mut written = incident.clone();
-        written.id = id;
-        self.write_deliveries(&written).await
-    }
-
-    /// Whether another process has left open incidents beside these.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
-    pub async fn has_others(&self, known: &[Uuid]) -> Result<bool, Fault> {
-        let sql = AssertSqlSafe(format!(
-            "select exists (select from {}.incident where service = $1 and environment = $2 and resolved_at is null \
-             and tag <> all($3))",
-            self.schema
-        ));
-        let query = sqlx::query_scalar(sql).bind(&*self.service).bind(&*self.environment).bind(known);
-        within(DEADLINE, query.fetch_one(&self.pool)).await
-    }
-
-    async fn open_of(&self, key: &Key, now: DateTime<Utc>) -> Result<Option<Incident>, Fault> {
-        let open = self.load(now, &[super::desk::BOT, super::desk::WEBHOOK, super::desk::SENTRY]).await?;
-        Ok(open.into_iter().find(|known| known.key == *key && !known.is_resolved()))
-    }
-
-    /// Who has taken it on is not written here: that is the command's to say.
-    async fn write(&self, incident: &Incident, handed_over: bool) -> Result<Option<i64>, Fault> {
-        let mine = "$14 or exists (select from {0}.watch where nonce = $13)".replace("{0}", &self.schema);
-        // An insert that turns into an update would use up a number each time.
-        let sql = if incident.id.is_some() {
-            format!(
-                "update {}.incident set environment = $2, service = $3, code = $4, stream = $5, severity = $6, \
-                 state = $7, opened_at = $8, resolved_at = $9, count = $10, summary = $11, detail = $12 \
-                 where tag = $1 and ({mine}) returning id",
-                self.schema
-            )
-        } else {
-            format!(
-                "insert into {}.incident (tag, environment, service, code, stream, severity, state, opened_at, \
-                 resolved_at, count, summary, detail) select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 \
-                 where {mine} on conflict (tag) do nothing returning id",
-                self.schema
-            )
-        };
-        let state = match incident.state {
-            State::Open => "open",
-            State::Resolving => "resolving",
-            State::Resolved => "resolved",
-        };
-        let query = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(incident.tag)
-            .bind(&*self.environment)
-            .bind(&*self.service)
-            .bind(incident.key.code.name())
-            .bind(&incident.key.stream)
-            .bind(incident.severity.name())
-            .bind(state)
-            .bind(incident.opened_at)
-            .bind(incident.resolved_at)
-            .bind(i64::try_from(incident.count).unwrap_or(i64::MAX))
-            .bind(&incident.summary)
-            .bind(Json(&incident.detail))
-            .bind(self.nonce)
-            .bind(handed_over);
-        within(DEADLINE, query.fetch_optional(&self.pool)).await
-    }
-
-    async fn write_deliveries(&self, incident: &Incident) -> Result<(), Fault> {
-        let Some(id) = incident.id else { return Ok(()) };
-        let sql = AssertSqlSafe(format!(
-            "insert into {}.outbox as o (incident_id, channel, pending, told, version, state) \
-             select $1, * from unnest($2::text[], $3::boolean[], $4::integer[], $5::integer[], $6::jsonb[]) \
-             on conflict (incident_id, channel) do update set pending = excluded.pending, told = excluded.told, \
-             version = excluded.version, state = excluded.state where o.version <= excluded.version",
-            self.schema
-        ));
-        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let (mut names, mut pending) = (Vec::new(), Vec::new());
-        let (mut told, mut versions, mut states) = (Vec::new(), Vec::new(), Vec::new());
-        for (channel, delivery) in &incident.deliveries {
-            names.push(*channel);
-            pending.push(delivery.is_pending(incident));
-            told.push(number(delivery.told));
-            versions.push(number(delivery.version));
-            states.push(Json(delivery));
-        }
-        let query = sqlx::query(sql).bind(id).bind(names).bind(pending).bind(told).bind(versions).bind(states);
-        within(DEADLINE, query.execute(&self.pool)).await.map(drop)
-    }
-
-    /// Notes how far the channels have got, at once after something was sent. `false`: it could not be written now; a
-    /// process that ends before it is sends the same a second time.
-    pub async fn save_deliveries(&self, incident: &Incident) -> bool {
-        let written = self.write_deliveries(incident).await;
-        if let Err(fault) = &written {
-            tracing::debug!("delivery not written down yet: {fault}");
-        }
-        written.is_ok()
-    }
-
     /// Who has taken on which open incident.
     ///
     /// # Errors
@@ -352,43 +221,5 @@ impl Store {
         ));
         let query = sqlx::query_scalar::<_, i64>(sql).bind(id).bind(&ack.by).bind(ack.until).bind(actor);
         Ok(within(DEADLINE, query.fetch_optional(&self.pool)).await?.is_some())
-    }
-}
-
-impl Desk {
-    /// Writes down what has changed. `false`: another process watches now.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers; what was not written is written next time.
-    pub async fn save(&self, store: &Store, now: DateTime<Utc>) -> Result<bool, Fault> {
-        let unsaved: Vec<Incident> = self.book().incidents.iter().filter(|i| i.wants_saving(now)).cloned().collect();
-        for before in unsaved {
-            let mut incident = before.clone();
-            if !store.save(&mut incident, now).await? {
-                return Ok(false);
-            }
-            let mut book = self.book();
-            let Some(kept) = book.incidents.iter_mut().find(|kept| kept.tag == before.tag) else { continue };
-            kept.adopt(&before, &incident);
-            kept.saved_at = Some(now);
-        }
-        Ok(true)
-    }
-}
-
-impl Incident {
-    /// What saving told: the number, and the thread of a twin that was there before. Changes made meanwhile stay unsaved.
-    fn adopt(&mut self, before: &Self, saved: &Self) {
-        self.unsaved =
-            self.detail != before.detail || self.state != before.state || self.deliveries != before.deliveries;
-        self.touched = (self.count, &self.summary) != (before.count, &before.summary);
-        (self.id, self.tag) = (saved.id, saved.tag);
-        if saved.tag != before.tag {
-            self.opened_at = saved.opened_at;
-            self.count += saved.count - before.count;
-            self.detail.revision = self.detail.revision.max(saved.detail.revision);
-            self.deliveries.clone_from(&saved.deliveries);
-            self.unsaved = true;
-        }
     }
 }

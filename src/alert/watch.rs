@@ -116,10 +116,8 @@ impl Watch {
             check_ins.see(&observed);
         }
         if known.is_some() {
-            match self.desk.save(&self.store, now).await {
-                Ok(true) => {}
-                Ok(false) => self.held_at = None,
-                Err(fault) => tracing::debug!("incidents not written down yet: {fault}"),
+            if !self.desk.save(&self.store, now).await {
+                self.held_at = None;
             }
         }
         self.desk.show(now);
@@ -176,10 +174,11 @@ impl Watch {
         Ok(())
     }
 
-    /// Takes in what a process has left that watched from memory until just now.
+    /// Takes in what a process has left that watched from memory until just now; and has written anew what Postgres
+    /// has lost.
     async fn take_in(&self, now: DateTime<Utc>) -> Result<(), Fault> {
         let known: Vec<_> = self.desk.book().incidents.iter().map(|incident| incident.tag).collect();
-        if self.store.has_others(&known).await? {
+        if self.desk.check(&self.store.held(&known).await?) {
             let mut left = self.store.load(now, &self.desk.channels).await?;
             left.retain(|incident| !known.contains(&incident.tag));
             self.desk.book().incidents.extend(left);

@@ -113,6 +113,7 @@ impl Times {
 #[derive(Debug)]
 pub struct Notices {
     pub incident_open: IntGaugeVec,
+    pub incident_writes: IntCounterVec,
     pub alerts_sent: IntCounterVec,
     pub outbox_pending: IntGauge,
 }
@@ -124,6 +125,7 @@ impl Notices {
         Self {
             outbox_pending: make.keep(outbox),
             incident_open: make.int_gauge("incident_open", "Incidents that are open", &["code", "severity"]),
+            incident_writes: make.counter("incident_writes_total", "Incidents written down, by result", &["result"]),
             alerts_sent: make.counter(
                 "alerts_sent_total",
                 "Notices sent, by channel and result",
@@ -302,6 +304,9 @@ impl Metrics {
             for severity in SEVERITIES {
                 self.notices.incident_open.with_label_values(&[code.name(), severity]);
             }
+        }
+        for result in ["ok", "failed"] {
+            self.notices.incident_writes.with_label_values(&[result]);
         }
         for channel in CHANNELS {
             for result in ["ok", "failed"] {

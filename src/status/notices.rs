@@ -28,10 +28,19 @@ impl Board {
         *told = Told { incidents, channels };
     }
 
+    /// An incident was written down, or was not.
+    pub fn incident_written(&self, ok: bool) {
+        self.metrics.notices.incident_writes.with_label_values(&[result(ok)]).inc();
+    }
+
     /// A notice was sent, or was not.
     pub fn notice(&self, channel: &str, ok: bool) {
-        self.metrics.notices.alerts_sent.with_label_values(&[channel, if ok { "ok" } else { "failed" }]).inc();
+        self.metrics.notices.alerts_sent.with_label_values(&[channel, result(ok)]).inc();
     }
+}
+
+const fn result(ok: bool) -> &'static str {
+    if ok { "ok" } else { "failed" }
 }
 
 /// The verdict the open incidents call for, and what a person must do about the worst of them.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use devstack::{Behaviour, Fakes, Message};
+use devstack::{Behaviour, Fakes, Message, Stack};
 use tidemark::alert::{Ack, Desk, Facts, Limits, Observed, Seen, Sender, Sentry, Store, desk, senders};
 use tidemark::postgres::Target;
 use tidemark::settings::{Origin, Settings};
@@ -13,23 +13,31 @@ use tidemark::status::{Board, FailingReport, StreamReport};
 use crate::support::{Config, World, run};
 
 /// The alert side of a daemon, turned by hand.
-struct Bench {
-    world: World,
-    fakes: Fakes,
-    desk: Arc<Desk>,
-    store: Store,
+pub struct Bench {
+    pub world: World,
+    pub fakes: Fakes,
+    pub desk: Arc<Desk>,
+    pub store: Store,
     senders: Vec<Sender>,
     now: DateTime<Utc>,
 }
 
 impl Bench {
-    async fn new(extra: &str) -> Self {
+    pub async fn new(extra: &str) -> Self {
         Self::over(Fakes::start().unwrap(), extra).await
     }
 
     async fn over(fakes: Fakes, extra: &str) -> Self {
+        let stack = Stack::shared();
+        let url = stack.postgres.url(&stack.postgres.database().await.unwrap());
+        Self::through(fakes, &url, extra).await
+    }
+
+    /// Over a way to Postgres of the test's own.
+    pub async fn through(fakes: Fakes, target_url: &str, extra: &str) -> Self {
         let extra = format!("{}{extra}", fakes.config());
-        let world = World::with(Config { extra, ..Config::default() }).await;
+        let config = Config { extra, ..Config::default() };
+        let world = World::of(&Stack::shared().mongo.uri(), target_url, config).await;
         assert_eq!(run(&world, &["migrate"]).0, Some(0));
         let origin = Origin { file: Some(world.config.clone()), ..Origin::default() };
         let settings = Settings::load(&origin).unwrap();
@@ -51,7 +59,7 @@ impl Bench {
     }
 
     /// One turn of the watch and of each sender, `seconds` later.
-    async fn turn(&mut self, seconds: i64, seen: &Observed) {
+    pub async fn turn(&mut self, seconds: i64, seen: &Observed) {
         self.turn_and_save(seconds, seen, true).await;
     }
 
@@ -63,38 +71,38 @@ impl Bench {
         self.desk.book().step(self.now, &causes, |key| seen.is_blind_to(key));
         self.desk.address();
         if postgres {
-            assert!(self.desk.save(&self.store, self.now).await.unwrap());
+            assert!(self.desk.save(&self.store, self.now).await);
         }
         for sender in &self.senders {
             while sender.turn(&self.desk, &self.store, self.now).await {}
         }
     }
 
-    async fn turns(&mut self, seconds: i64, times: usize, seen: impl Fn(&Self) -> Observed) {
+    pub async fn turns(&mut self, seconds: i64, times: usize, seen: impl Fn(&Self) -> Observed) {
         for _ in 0..times {
             let seen = seen(self);
             self.turn(seconds, &seen).await;
         }
     }
 
-    fn only_root(&self) -> Message {
+    pub fn only_root(&self) -> Message {
         let roots = self.fakes.roots();
         assert_eq!(roots.len(), 1, "{roots:#?}");
         roots.into_iter().next().unwrap()
     }
 }
 
-fn observed(streams: Vec<StreamReport>) -> Observed {
+pub fn observed(streams: Vec<StreamReport>) -> Observed {
     let streams = streams.into_iter().map(|report| Seen { report, fresh: true, unled_since: None });
     let limits = Limits { escalate_after: TimeDelta::minutes(2), ..Limits::default() };
     Observed { streams: streams.collect(), facts: Some(Facts::default()), channels: Vec::new(), limits }
 }
 
-fn well(_: &Bench) -> Observed {
+pub fn well(_: &Bench) -> Observed {
     observed(Vec::new())
 }
 
-fn halted(stream: &str, code: &str, bench: &Bench) -> StreamReport {
+pub fn halted(stream: &str, code: &str, bench: &Bench) -> StreamReport {
     let begun: DateTime<Utc> = "2026-11-20T18:00:00Z".parse().unwrap();
     StreamReport {
         phase: "halted".into(),
@@ -108,11 +116,11 @@ fn halted(stream: &str, code: &str, bench: &Bench) -> StreamReport {
     }
 }
 
-fn lost(bench: &Bench) -> Observed {
+pub fn lost(bench: &Bench) -> Observed {
     observed(vec![halted("recommendation", "history_lost", bench)])
 }
 
-fn header(message: &Message) -> String {
+pub fn header(message: &Message) -> String {
     message.body["blocks"][0]["text"]["text"].as_str().unwrap_or_default().to_owned()
 }
 

@@ -31,3 +31,4 @@ mod snapshot;
 mod stretches;
 mod trouble;
 mod word;
+mod written;

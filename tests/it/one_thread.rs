@@ -8,13 +8,13 @@ use devstack::{Fakes, Postgres, PostgresOptions, Stack};
 use crate::alerting::{DOCTORS, TABLE, is_resolved, lose_the_position, seed, until, until_incident, world};
 use crate::support::{Config, World, run};
 
-fn resync(world: &World) {
+pub fn resync(world: &World) {
     let (code, said) = run(world, &["resync", "doctor", "--reason", "lost", "--execute"]);
     assert_eq!(code, Some(0), "{said}");
 }
 
 /// A stream that was followed, and whose position is lost while no daemon runs.
-async fn follow_then_lose(world: &World) {
+pub async fn follow_then_lose(world: &World) {
     seed(world, 20).await;
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
