@@ -67,7 +67,7 @@ async fn main() {
     let plan = Plan::parse();
     let mongo = Mongo::start(&MongoOptions { oplog_megabytes: 4_000, cache_gigabytes: 2.0, ..MongoOptions::default() })
         .unwrap();
-    let postgres = Postgres::start(&PostgresOptions { durable: true }).unwrap();
+    let postgres = Postgres::start(&PostgresOptions::durable()).unwrap();
     let bench = Bench { mongo, postgres };
     let mut bars = Vec::new();
     if plan.wants("drain") {

@@ -25,6 +25,7 @@ mod positions;
 mod pouring;
 mod replay;
 mod resync;
+mod rewinding;
 mod secrets;
 mod silence;
 mod snapshot;

@@ -88,7 +88,7 @@ async fn two_replicas_and_a_change_of_leader_are_one_thread() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_away_is_one_thread_before_during_and_after() {
     let fakes = Fakes::start().unwrap();
-    let mut postgres = Postgres::start(&PostgresOptions { durable: true }).unwrap();
+    let mut postgres = Postgres::start(&PostgresOptions::durable()).unwrap();
     let database = postgres.database().await.unwrap();
     let quick = "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\nresync.automatic = false\n";
     let config = Config { extra: format!("{}{quick}", fakes.config()), ..Config::default() };

@@ -83,7 +83,7 @@ async fn wires_cut_and_stalled_on_both_sides_lose_nothing() {
 
 #[tokio::test]
 async fn postgres_killed_and_restarted_is_waited_for() {
-    let mut postgres = Postgres::start(&PostgresOptions { durable: true }).unwrap();
+    let mut postgres = Postgres::start(&PostgresOptions::durable()).unwrap();
     let database = postgres.database().await.unwrap();
     let world = World::of(&Stack::shared().mongo.uri(), &postgres.url(&database), Config::default()).await;
     let mut data = Revalidation::new(world.source.clone(), 43);

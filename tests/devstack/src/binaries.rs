@@ -35,7 +35,9 @@ pub fn postgres_bin() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("TIDEMARK_POSTGRES_BIN") {
         return Ok(PathBuf::from(path));
     }
-    if let Some(folder) = on_path("initdb").and_then(|path| path.parent().map(Path::to_owned)) {
+    // A link on PATH leads to the folder that has the other programs, too.
+    let found = on_path("initdb").and_then(|path| fs::canonicalize(path).ok());
+    if let Some(folder) = found.and_then(|path| path.parent().map(Path::to_owned)) {
         return Ok(folder);
     }
     let mut debian: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")

@@ -6,6 +6,7 @@
 mod binaries;
 mod compare;
 mod documentdb;
+mod failover;
 mod fakes;
 mod mongo;
 mod postgres;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use compare::{Comparison, compare, plain_json};
 pub use documentdb::{DocumentDb, Engine};
+pub use failover::Failover;
 pub use fakes::{Behaviour, Fakes, Message};
 pub use mongo::{Mongo, MongoOptions};
 pub use postgres::{Postgres, PostgresOptions};

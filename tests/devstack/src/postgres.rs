@@ -13,6 +13,15 @@ use crate::{Result, binaries, free_port};
 pub struct PostgresOptions {
     /// Flush to disk as production does; off for tests, on for benches.
     pub durable: bool,
+    /// More of `postgresql.conf`, such as `wal_writer_delay=10s`, which widens what a crash loses.
+    pub settings: Vec<String>,
+}
+
+impl PostgresOptions {
+    /// As in production.
+    pub fn durable() -> Self {
+        Self { durable: true, ..Self::default() }
+    }
 }
 
 /// A server with user `tidemark` and no password. Ended when dropped.
@@ -39,9 +48,31 @@ impl Postgres {
         if !output.status.success() {
             return Err(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
-        let mut postgres = Self { process: None, folder, port: free_port()?, user, options: options.clone() };
-        postgres.launch(&bin)?;
+        Self::over(folder, user, options, &bin)
+    }
+
+    fn over(folder: PathBuf, user: User, options: &PostgresOptions, bin: &Path) -> Result<Self> {
+        let options = options.clone();
+        let mut postgres = Self { process: None, folder, port: free_port()?, user, options };
+        postgres.launch(bin)?;
         Ok(postgres)
+    }
+
+    /// Another server that follows this one: an asynchronous hot standby over a copy of its data.
+    pub fn standby(&self) -> Result<Self> {
+        let folder = fresh_folder("postgres", self.user)?;
+        let bin = binaries::postgres_bin()?;
+        let mut backup = Command::new(bin.join("pg_basebackup"));
+        backup.args(["-h", "127.0.0.1", "-U", "tidemark", "-p", &self.port.to_string()]);
+        backup.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-D"]);
+        backup.arg(folder.join("data")).current_dir("/").env("LC_ALL", "C");
+        self.user.apply(&mut backup);
+        let output = backup.output()?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!("pg_basebackup failed: {text}").into());
+        }
+        Self::over(folder, self.user, &self.options, &bin)
     }
 
     fn launch(&mut self, bin: &Path) -> Result<()> {
@@ -62,11 +93,13 @@ impl Postgres {
             format!("fsync={durable}"),
             format!("full_page_writes={durable}"),
         ];
-        arguments.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
+        let settings = settings.iter().chain(&self.options.settings).cloned();
+        arguments.extend(settings.flat_map(|setting| ["-c".to_owned(), setting]));
         let process = Guarded::spawn(&bin.join("postgres"), &arguments, &log, "INT", Some(&self.folder), self.user)?;
         let deadline = Instant::now() + Duration::from_secs(60);
         // Ready when the log says so: a port that is open may still refuse.
-        while !std::fs::read_to_string(&log).unwrap_or_default().contains("ready to accept connections") {
+        // A standby is ready for reads.
+        while !std::fs::read_to_string(&log).unwrap_or_default().contains("ready to accept") {
             if !process.is_running() || Instant::now() > deadline {
                 return Err(format!("Postgres did not start; the end of its log:\n{}", tail(&log)).into());
             }
@@ -109,6 +142,12 @@ impl Postgres {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// An immediate stop and a start at the same port: what was committed but not flushed is gone.
+    pub fn crash(&mut self) -> Result<()> {
+        self.kill()?;
+        self.restart()
     }
 
     /// Starts it again over its own data, at the same port.

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ pub enum Mode {
 }
 
 struct Shared {
+    target: AtomicU16,
     mode: Mutex<Mode>,
     connections: Mutex<Vec<TcpStream>>,
     /// A request holding these bytes is passed on, its reply is swallowed and the connection closed.
@@ -38,6 +39,7 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
+            target: AtomicU16::new(target),
             mode: Mutex::new(Mode::Pass),
             connections: Mutex::default(),
             swallow: Mutex::default(),
@@ -53,6 +55,7 @@ impl Proxy {
                 if accepting.mode() == Mode::Refuse {
                     continue;
                 }
+                let target = accepting.target.load(Ordering::Relaxed);
                 if let Ok(server) = TcpStream::connect(("127.0.0.1", target)) {
                     join(&accepting, client, server);
                 }
@@ -63,6 +66,11 @@ impl Proxy {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// New connections lead to another port; those that are open stay until they are cut.
+    pub fn retarget(&self, port: u16) {
+        self.shared.target.store(port, Ordering::Relaxed);
     }
 
     pub fn set(&self, mode: Mode) {

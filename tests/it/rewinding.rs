@@ -1,0 +1,47 @@
+//! Guarantees 1, 4, 13: the target goes back while tidemark runs, and nothing is lost.
+
+use devstack::{Failover, Postgres, PostgresOptions};
+use sqlx::{AssertSqlSafe, Connection};
+
+/// The tool itself: what a promoted standby had not heard of is gone, the rest is there.
+#[tokio::test]
+async fn a_promoted_standby_has_what_it_heard_of_and_nothing_else() {
+    let mut failover = Failover::start(&PostgresOptions::default()).unwrap();
+    let url = failover.url("postgres");
+    let run = async |sql: &'static str| {
+        let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    };
+    run("create table seen (round int)").await;
+    for round in 0..2 {
+        run("insert into seen select coalesce(max(round), 0) + 1 from seen").await;
+        failover.caught_up().await.unwrap();
+        failover.cut_off().await.unwrap();
+        run("insert into seen select -1").await;
+        failover.promote().await.unwrap();
+        let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+        let rounds = sqlx::query_scalar("select round from seen order by 1");
+        let rounds: Vec<i32> = rounds.fetch_all(&mut connection).await.unwrap();
+        assert_eq!(rounds, (1..=round + 1).collect::<Vec<_>>());
+        failover.renew().unwrap();
+    }
+}
+
+/// The tool itself: a crash takes what was committed without waiting for the disk.
+#[tokio::test]
+async fn a_crash_loses_what_was_not_flushed() {
+    let settings = vec!["wal_writer_delay=10s".to_owned()];
+    let mut postgres = Postgres::start(&PostgresOptions { durable: false, settings }).unwrap();
+    let run = async |postgres: &Postgres, sql: &'static str| {
+        let mut connection = postgres.connect("postgres").await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    };
+    run(&postgres, "create table seen (flushed bool)").await;
+    run(&postgres, "insert into seen values (true)").await;
+    run(&postgres, "set synchronous_commit = off; insert into seen values (false)").await;
+    postgres.crash().unwrap();
+    let mut connection = postgres.connect("postgres").await.unwrap();
+    let seen = sqlx::query_scalar("select flushed from seen");
+    let seen: Vec<bool> = seen.fetch_all(&mut connection).await.unwrap();
+    assert_eq!(seen, [true]);
+}
