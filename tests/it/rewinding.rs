@@ -1,7 +1,10 @@
 //! Guarantees 1, 4, 13: the target goes back while tidemark runs, and nothing is lost.
 
-use devstack::{Failover, Postgres, PostgresOptions};
+use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
+use devstack::{Failover, Postgres, PostgresOptions, Stack};
 use sqlx::{AssertSqlSafe, Connection};
+
+use crate::support::{Config, World};
 
 /// The tool itself: what a promoted standby had not heard of is gone, the rest is there.
 #[tokio::test]
@@ -44,4 +47,35 @@ async fn a_crash_loses_what_was_not_flushed() {
     let seen = sqlx::query_scalar("select flushed from seen");
     let seen: Vec<bool> = seen.fetch_all(&mut connection).await.unwrap();
     assert_eq!(seen, [true]);
+}
+
+#[tokio::test]
+async fn a_lagging_standby_promoted_under_load_loses_no_row() {
+    let mut failover = Failover::start(&PostgresOptions::default()).unwrap();
+    let database = failover.primary().database().await.unwrap();
+    let uri = Stack::shared().mongo.uri();
+    let world = World::of(&uri, &failover.url(&database), Config::default()).await;
+    let mut data = Revalidation::new(world.source.clone(), 131);
+    data.load(2_000, 1_000).await.unwrap();
+    let daemon = world.start();
+    world.until_equal(DOCTORS, "public.doctor").await;
+    world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
+    for _ in 0..3 {
+        failover.caught_up().await.unwrap();
+        failover.cut_off().await.unwrap();
+        // Acknowledged by a primary whose standby hears nothing of it.
+        data.work(400).await.unwrap();
+        world.until_equal(DOCTORS, "public.doctor").await;
+        world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
+        let working = tokio::spawn(async move {
+            data.work(2_000).await.unwrap();
+            data
+        });
+        failover.promote().await.unwrap();
+        data = working.await.unwrap();
+        failover.renew().unwrap();
+    }
+    world.until_equal(DOCTORS, "public.doctor").await;
+    world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
+    daemon.until_phase("doctor", "streaming").await;
 }
