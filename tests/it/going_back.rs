@@ -121,12 +121,9 @@ async fn a_resync_whose_last_chunks_went_back_walks_them_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chunks_that_were_not_flushed_when_postgres_crashed_are_walked_again() {
     const DOCUMENTS: i32 = 3_000;
-    let mut postgres = Postgres::start(&PostgresOptions { durable: true }).unwrap();
+    let settings = vec!["wal_writer_delay=10s".to_owned()];
+    let mut postgres = Postgres::start(&PostgresOptions { durable: true, settings }).unwrap();
     let database = postgres.database().await.unwrap();
-    let mut admin = postgres.connect(&database).await.unwrap();
-    for statement in ["alter system set wal_writer_delay = '10s'", "select pg_reload_conf()"] {
-        sqlx::raw_sql(statement).execute(&mut admin).await.unwrap();
-    }
     let extra = "resync.chunk_documents = 50\nresync.documents_per_second_max = 1000".to_owned();
     let config = Config { extra, streams: stream("odd", "odd", "") };
     let world = World::of(&Stack::shared().mongo.uri(), &postgres.url(&database), config).await;
