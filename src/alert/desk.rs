@@ -92,11 +92,8 @@ impl Desk {
         }
         let recording = self.recording.load(Ordering::Acquire);
         let book = self.book();
-        let said: Vec<&Incident> = book
-            .incidents
-            .iter()
-            .filter(|incident| !recording || incident.may_be_told())
-            .collect();
+        let said: Vec<&Incident> =
+            book.incidents.iter().filter(|incident| !recording || incident.may_be_told()).collect();
         let mut due: Vec<_> = said
             .iter()
             .filter_map(|incident| {

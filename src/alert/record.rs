@@ -118,9 +118,7 @@ impl Store {
             return Ok(None);
         }
         let open = self.load(now, &[super::desk::BOT, super::desk::WEBHOOK, super::desk::SENTRY]).await?;
-        let twin = |known: &Incident| {
-            known.key == incident.key && !known.is_resolved() && known.tag != incident.tag
-        };
+        let twin = |known: &Incident| known.key == incident.key && !known.is_resolved() && known.tag != incident.tag;
         Ok(open.into_iter().find(twin))
     }
 
@@ -300,7 +298,7 @@ impl Incident {
 
     /// Whether it may be told while Postgres answers: it is written down before; but one that cannot be is told all
     /// the same.
-    pub fn may_be_told(&self) -> bool {
+    pub const fn may_be_told(&self) -> bool {
         (self.id.is_some() && !self.unsaved) || self.refusals >= REFUSALS_MAX
     }
 

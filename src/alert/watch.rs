@@ -115,10 +115,8 @@ impl Watch {
         if let Some(check_ins) = &mut self.check_ins {
             check_ins.see(&observed);
         }
-        if known.is_some() {
-            if !self.desk.save(&self.store, now).await {
-                self.held_at = None;
-            }
+        if known.is_some() && !self.desk.save(&self.store, now).await {
+            self.held_at = None;
         }
         self.desk.show(now);
         self.desk.due.notify_waiters();

@@ -24,6 +24,6 @@ pub use mapping::Mapping;
 pub use rows::{Deletes, Rows, Spares};
 pub use schema::{LiveTable, ensure, read_live};
 pub use statements::Statements;
-pub use transaction::{Applied, Origins, Work, row_arguments};
+pub use transaction::{Applied, Beside, Origins, Work, row_arguments};
 pub use walk::{Seen, Step, Then, Walk};
 pub use writer::Writer;

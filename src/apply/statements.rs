@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::model::namespace::{Table, quote};
+use crate::model::position::ClusterTime;
 use crate::model::value::ColumnType;
 use crate::settings::Column;
 
@@ -24,6 +25,8 @@ pub struct Statements {
     pub compare: Arc<str>,
     /// Answers how many rows were deleted, and a few of their ids.
     pub delete: Arc<str>,
+    /// Of the ids given, those whose row is older than a time.
+    pub older: Arc<str>,
     pub copy: Arc<str>,
     /// Whether any row is there.
     pub any: Arc<str>,
@@ -33,15 +36,21 @@ impl Statements {
     pub fn new(table: &Table, columns: &[Column]) -> Self {
         let sql = table.sql();
         let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
-        let upsert = upsert(&sql, columns, &names);
+        let upsert = Upsert::new(&sql, columns, &names);
+        // A stamp that is none, or of no time at all, would keep every later change out: a repair mends it.
+        let astray = format!(
+            "t._cluster_time is null or t._cluster_time > excluded._cluster_time + {}",
+            ClusterTime::default().ahead_max().to_sql()
+        );
+        let repair = upsert.on(&format!("{NOT_NEWER} and {} or {astray}", upsert.differs));
         Self {
             repair: format!(
-                "with written as ({upsert} returning t.id, t.xmax = 0 as fresh) \
+                "with written as ({repair} returning t.id, t.xmax = 0 as fresh) \
                  select count(*) filter (where fresh), count(*) filter (where not fresh), \
                  coalesce((array_agg(id))[1:5], '{{}}') from written"
             )
             .into(),
-            upsert: upsert.into(),
+            upsert: upsert.on(&format!("{NOT_NEWER} and {}", upsert.differs)).into(),
             // Here and below the limit keeps the planner to the index, whatever it thinks of the table's size.
             stretch: format!(
                 "select (array_agg(t.id))[1], (array_agg(t.id))[count(*)::int], count(*), coalesce(bit_xor(t._hash), 0) from \
@@ -65,8 +74,12 @@ impl Statements {
             delete: format!(
                 "with deleted as (delete from {sql} as t \
                  using unnest($1::text[], $2::bigint[]) as d (id, cluster_time) \
-                 where t.id = d.id and t._cluster_time <= d.cluster_time returning t.id) \
+                 where t.id = d.id and (t._cluster_time <= d.cluster_time) is not false returning t.id) \
                  select count(*), coalesce((array_agg(id))[1:5], '{{}}') from deleted"
+            )
+            .into(),
+            older: format!(
+                "select t.id from {sql} as t where t.id = any($1) and (t._cluster_time < $2) is not false"
             )
             .into(),
             copy: format!("copy {sql} (id, {}doc, _hash, _cluster_time) from stdin (format binary)", list(&names, ""))
@@ -76,7 +89,7 @@ impl Statements {
     }
 
     /// Those that can be prepared, with their names.
-    pub const fn preparable(&self) -> [(&'static str, &Arc<str>); 8] {
+    pub const fn preparable(&self) -> [(&'static str, &Arc<str>); 9] {
         [
             ("upsert", &self.upsert),
             ("repair", &self.repair),
@@ -85,6 +98,7 @@ impl Statements {
             ("unknown", &self.unknown),
             ("compare", &self.compare),
             ("delete", &self.delete),
+            ("older", &self.older),
             ("exists", &self.any),
         ]
     }
@@ -122,20 +136,38 @@ fn given(columns: &[Column]) -> Given {
     Given { from, values }
 }
 
-fn upsert(sql: &str, columns: &[Column], names: &[String]) -> String {
-    let Given { from, values } = given(columns);
-    let assignments = names.iter().fold(String::new(), |mut out, name| {
-        let _ = write!(out, "{name} = excluded.{name}, ");
-        out
-    });
-    let (columns, before, after) = (list(names, ""), list(names, "t."), list(names, "excluded."));
-    format!(
-        "insert into {sql} as t (id, {columns}doc, _hash, _cluster_time, _applied_at) \
-         select u.id, {values}u.doc, u.hash, u.cluster_time, now() from {from} \
-         on conflict (id) do update set {assignments}doc = excluded.doc, _hash = excluded._hash, \
-         _cluster_time = excluded._cluster_time, _applied_at = excluded._applied_at \
-         where t._cluster_time <= excluded._cluster_time and ({before}t.doc) is distinct from ({after}excluded.doc)"
-    )
+/// The guard: nothing older replaces what is newer. A row that carries no time, of a table that was adopted, is older
+/// than any.
+const NOT_NEWER: &str = "(t._cluster_time <= excluded._cluster_time) is not false";
+
+/// An upsert but for the condition under which a row that is there is written.
+struct Upsert {
+    write: String,
+    /// The row would change.
+    differs: String,
+}
+
+impl Upsert {
+    fn new(sql: &str, columns: &[Column], names: &[String]) -> Self {
+        let Given { from, values } = given(columns);
+        let assignments = names.iter().fold(String::new(), |mut out, name| {
+            let _ = write!(out, "{name} = excluded.{name}, ");
+            out
+        });
+        let (columns, before, after) = (list(names, ""), list(names, "t."), list(names, "excluded."));
+        let write = format!(
+            "insert into {sql} as t (id, {columns}doc, _hash, _cluster_time, _applied_at) \
+             select u.id, {values}u.doc, u.hash, u.cluster_time, now() from {from} \
+             on conflict (id) do update set {assignments}doc = excluded.doc, _hash = excluded._hash, \
+             _cluster_time = excluded._cluster_time, _applied_at = excluded._applied_at"
+        );
+        let differs = format!("({before}t.doc) is distinct from ({after}excluded.doc)");
+        Self { write, differs }
+    }
+
+    fn on(&self, condition: &str) -> String {
+        format!("{} where {condition}", self.write)
+    }
 }
 
 fn compare(sql: &str, columns: &[Column], names: &[String]) -> String {

@@ -14,7 +14,7 @@ use super::walk::Walk;
 use crate::checkpoint::Fence;
 use crate::error::{Class, Fault};
 use crate::model::event::Operation;
-use crate::model::position::Position;
+use crate::model::position::{ClusterTime, Position};
 use crate::model::value::ColumnType;
 use crate::postgres::{Target, within};
 use crate::settings::Column;
@@ -34,10 +34,28 @@ pub struct Work {
     /// The position after this work; `None` leaves the stored one.
     pub position: Option<Position>,
     pub walk: Option<Walk>,
+    /// The resync that is open meanwhile: what this work leaves unwritten counts as seen by it.
+    pub beside: Option<Beside>,
     /// Events or documents this work stands for.
     pub events: u64,
     /// Where row n came from: the raw bytes for a dead letter. Called with [`Rows::origin`].
     pub origins: Origins,
+}
+
+impl Work {
+    /// The ids of the rows it writes or deletes.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let rows = (0..self.rows.len()).filter_map(|index| self.rows.id(index));
+        rows.chain(self.deletes.ids.iter().map(String::as_str))
+    }
+}
+
+/// A resync that is open while the live stream writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beside {
+    pub resync: i64,
+    /// What is older is swept at its end, unless it was seen.
+    pub start: ClusterTime,
 }
 
 /// The raw bytes rows were made from.
@@ -176,6 +194,9 @@ impl Scribe<'_> {
         }
         self.set_aside(connection, &dead).await?;
         self.resolve(connection, work.resolves).await?;
+        if let Some(beside) = work.beside {
+            self.keep(connection, work, beside).await?;
+        }
         if let Some(walk) = &work.walk {
             self.advance_walk(connection, walk, done).await?;
         }
@@ -223,15 +244,10 @@ impl Scribe<'_> {
     }
 
     /// How many there were to delete, and a few of their ids.
-    async fn delete(
-        &self,
-        connection: &mut PgConnection,
-        deletes: &Deletes,
-    ) -> Result<(u64, Vec<String>), Fault> {
+    async fn delete(&self, connection: &mut PgConnection, deletes: &Deletes) -> Result<(u64, Vec<String>), Fault> {
         let sql = AssertSqlSafe(self.statements.delete.to_string());
         let query = sqlx::query_as(sql).bind(&deletes.ids).bind(&deletes.cluster_times);
-        let (deleted, ids): (i64, Vec<String>) =
-            within(self.target.deadline(), query.fetch_one(connection)).await?;
+        let (deleted, ids): (i64, Vec<String>) = within(self.target.deadline(), query.fetch_one(connection)).await?;
         Ok((u64::try_from(deleted).unwrap_or_default(), ids))
     }
 
@@ -271,6 +287,23 @@ impl Scribe<'_> {
         within(self.target.deadline(), sqlx::query(statement).execute(connection)).await.map(drop)
     }
 
+    /// A row that would not change is not stamped anew, and one that could not be written not at all: an open resync has
+    /// to be told that their documents are there, or its sweep would take them for gone.
+    async fn keep(&self, connection: &mut PgConnection, work: &Work, beside: Beside) -> Result<(), Fault> {
+        let rows = (0..work.rows.len()).filter_map(|index| work.rows.id(index));
+        let dead = work.dead.iter().filter_map(|letter| letter.document_id.as_deref());
+        let ids: Vec<&str> = rows.chain(dead).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "insert into {}.resync_kept (resync_id, id) select $3, older.id from ({}) as older on conflict do nothing",
+            self.state_schema, self.statements.older
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(ids).bind(beside.start.to_sql()).bind(beside.resync);
+        within(self.target.deadline(), query.execute(connection)).await.map(drop)
+    }
+
     async fn resolve(&self, connection: &mut PgConnection, letter: Option<i64>) -> Result<(), Fault> {
         let Some(letter) = letter else { return Ok(()) };
         let sql = format!(
@@ -297,11 +330,7 @@ impl Scribe<'_> {
             .bind(dead.iter().map(|d| d.event.as_slice()).collect::<Vec<_>>())
             .bind(dead.iter().map(|d| d.code.as_str()).collect::<Vec<_>>())
             .bind(dead.iter().map(|d| d.error.as_str()).collect::<Vec<_>>())
-            .bind(
-                dead.iter()
-                    .map(|d| d.cluster_time.map(crate::model::position::ClusterTime::to_sql))
-                    .collect::<Vec<_>>(),
-            );
+            .bind(dead.iter().map(|d| d.cluster_time.map(ClusterTime::to_sql)).collect::<Vec<_>>());
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 }
@@ -328,6 +357,6 @@ fn of_refused(work: &Work, row: usize, fault: &Fault) -> DeadLetter {
         event: work.origins.bytes(origin),
         code: "refused".to_owned(),
         error: fault.message.clone(),
-        cluster_time: time.map(crate::model::position::ClusterTime::from_sql),
+        cluster_time: time.map(ClusterTime::from_sql),
     }
 }

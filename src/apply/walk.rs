@@ -174,7 +174,8 @@ impl Scribe<'_> {
         let sql = format!(
             "with ended as (update {0}.resync set state = 'completed', ended_at = clock_timestamp(), updated_at = now() \
                  where id = $1 and state = 'sweeping' returning *), \
-             forgotten as (delete from {0}.resync_seen where resync_id = $1) \
+             forgotten as (delete from {0}.resync_seen where resync_id = $1), \
+             forgotten_too as (delete from {0}.resync_kept where resync_id = $1) \
              insert into {0}.gap_report (resync_id, stream, blind_from, blind_until, rows_inserted, rows_changed, \
                  rows_deleted, sample_ids) \
              select id, stream, blind_from, blind_until, rows_inserted, rows_changed, rows_deleted, sample_ids from ended",

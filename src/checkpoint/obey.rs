@@ -73,7 +73,8 @@ impl Checkpoints {
             "with ended as (update {schema}.resync set state = 'cancelled', ended_at = now(), note = $3 \
                  where id = $2 and stream = $1 and state in ('running', 'sweeping', 'held') \
                  and reason <> 'first_snapshot' returning id), \
-             forgotten as (delete from {schema}.resync_seen where resync_id in (select id from ended)) \
+             forgotten as (delete from {schema}.resync_seen where resync_id in (select id from ended)), \
+             forgotten_too as (delete from {schema}.resync_kept where resync_id in (select id from ended)) \
              select count(*) > 0 from ended"
         ));
         let query = sqlx::query_scalar(sql).bind(stream).bind(id).bind(why);
@@ -83,7 +84,8 @@ impl Checkpoints {
     async fn approve(&self, connection: &mut PgConnection, stream: &str, id: i64) -> Result<bool, Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.resync set state = case held_code when 'resync_held' then 'sweeping' else 'running' end, \
-             approved_at = case held_code when 'resync_held' then now() end, held_code = null, note = null, \
+             approved_at = case held_code when 'resync_held' then now() end, \
+             rows_approved = case held_code when 'resync_held' then rows_to_delete end, held_code = null, note = null, \
              deadline_at = null where id = $2 and stream = $1 and state = 'held'",
             self.schema()
         ));

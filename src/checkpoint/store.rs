@@ -166,9 +166,18 @@ impl Checkpoints {
 
     /// Every statement this module and `apply` send to tidemark's own tables can be prepared if these can.
     pub fn probes(&self) -> Vec<(String, String)> {
-        ["checkpoint", "checkpoint_history", "lease", "resync", "resync_seen", "gap_report", "command", "dead_letter"]
-            .map(|table| (table.to_owned(), format!("select * from {}.{table} limit 0", self.schema)))
-            .to_vec()
+        const TABLES: [&str; 9] = [
+            "checkpoint",
+            "checkpoint_history",
+            "lease",
+            "resync",
+            "resync_seen",
+            "resync_kept",
+            "gap_report",
+            "command",
+            "dead_letter",
+        ];
+        TABLES.map(|table| (table.to_owned(), format!("select * from {}.{table} limit 0", self.schema))).to_vec()
     }
 }
 

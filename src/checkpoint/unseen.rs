@@ -1,4 +1,5 @@
-//! The rows that a walk did not see: outside its stretches of the table, and not among its ids.
+//! The rows that a walk did not see: outside its stretches of the table, not among its ids, and not met by the live
+//! stream meanwhile.
 
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::QueryScalar;
@@ -10,14 +11,16 @@ use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
 use crate::postgres::within;
 
-/// The rows a walk left over: what lies outside its stretches, is not among its ids and is older than its start.
+/// The rows a walk left over: what lies outside its stretches, is not among the ids that it or the live stream met, and
+/// is older than its start, or stamped with no time that the source can have told.
 ///
 /// A row that came into a stretch after it was found is newer than the walk's start.
 #[derive(Debug)]
 pub struct Unseen {
     resync: i64,
     older_than: i64,
-    /// The statement's `from`, with these parameters after the two above.
+    newer_than: i64,
+    /// The statement's `from`, with these parameters after the three above.
     from: String,
     above: Vec<String>,
     below: Vec<String>,
@@ -36,6 +39,7 @@ impl Checkpoints {
         table: &Table,
         resync: i64,
         start: ClusterTime,
+        now: ClusterTime,
     ) -> Result<Unseen, Fault> {
         let (schema, table) = (self.schema(), table.sql());
         // The empty part lends its collation: stretches are put in the order of the table's own ids.
@@ -60,21 +64,25 @@ impl Checkpoints {
             }
         }
         let edges = lowest.zip(highest);
+        let row = "t.id, t._cluster_time";
+        let old = "((t._cluster_time < $1) is not false or t._cluster_time > $3)";
         let candidates = if edges.is_some() {
             format!(
-                "select t.id from unnest($3::text[], $4::text[]) as gap (above, below), lateral (select t.id \
-                     from {table} as t where t.id > gap.above and t.id < gap.below and t._cluster_time < $1) as t \
-                 union all select t.id from {table} as t where t.id < $5 and t._cluster_time < $1 \
-                 union all select t.id from {table} as t where t.id > $6 and t._cluster_time < $1"
+                "select {row} from unnest($4::text[], $5::text[]) as gap (above, below), lateral (select {row} \
+                     from {table} as t where t.id > gap.above and t.id < gap.below and {old}) as t \
+                 union all select {row} from {table} as t where t.id < $6 and {old} \
+                 union all select {row} from {table} as t where t.id > $7 and {old}"
             )
         } else {
-            format!("select t.id from {table} as t where t._cluster_time < $1")
+            format!("select {row} from {table} as t where {old}")
         };
         let from = format!(
             "from ({candidates}) as c where not exists (select from (select unnest(ids) as id \
-             from {schema}.resync_seen where resync_id = $2) as s where s.id = c.id)"
+             from {schema}.resync_seen where resync_id = $2) as s where s.id = c.id) \
+             and not exists (select from {schema}.resync_kept as k where k.resync_id = $2 and k.id = c.id)"
         );
-        Ok(Unseen { resync, older_than: start.to_sql(), from, above, below, edges })
+        let (older_than, newer_than) = (start.to_sql(), now.ahead_max().to_sql());
+        Ok(Unseen { resync, older_than, newer_than, from, above, below, edges })
     }
 }
 
@@ -93,16 +101,17 @@ impl Unseen {
         self.bind(sqlx::query_scalar(AssertSqlSafe(format!("select count(*) {}", self.from))))
     }
 
-    /// Their ids.
-    pub fn ids(&self) -> QueryScalar<'_, Postgres, String, PgArguments> {
-        self.bind(sqlx::query_scalar(AssertSqlSafe(format!("select c.id {}", self.from))))
+    /// Their ids, each with its row's stamp.
+    pub fn rows(&self) -> QueryScalar<'_, Postgres, (String, i64), PgArguments> {
+        let row = "select (c.id, coalesce(c._cluster_time, 0))";
+        self.bind(sqlx::query_scalar(AssertSqlSafe(format!("{row} {}", self.from))))
     }
 
     fn bind<'q, T>(
         &'q self,
         query: QueryScalar<'q, Postgres, T, PgArguments>,
     ) -> QueryScalar<'q, Postgres, T, PgArguments> {
-        let query = query.bind(self.older_than).bind(self.resync);
+        let query = query.bind(self.older_than).bind(self.resync).bind(self.newer_than);
         match &self.edges {
             Some((lowest, highest)) => query.bind(&self.above).bind(&self.below).bind(lowest).bind(highest),
             None => query,

@@ -41,6 +41,8 @@ pub struct WalkRow {
     pub held_code: Option<String>,
     pub note: Option<String>,
     pub approved_at: Option<DateTime<Utc>>,
+    /// So many rows a person allowed its sweep to delete.
+    pub rows_approved: Option<i64>,
     pub deadline_at: Option<DateTime<Utc>>,
     /// Until the deadline, on the database's clock.
     #[serde(skip)]
@@ -52,7 +54,7 @@ pub struct WalkRow {
 /// The columns of [`WalkRow`].
 const COLUMNS: &str = "id, stream, reason, state, walk_class, walk_after, documents_read, documents_estimated, \
      rows_inserted, rows_changed, rows_deleted, rows_to_delete, start_time, blind_from, blind_until, sample_ids, \
-     held_code, note, approved_at, deadline_at, started_at, ended_at, \
+     held_code, note, approved_at, rows_approved, deadline_at, started_at, ended_at, \
      extract(epoch from deadline_at - clock_timestamp())::float8 as seconds_left";
 
 /// States of a walk that has not ended.
@@ -177,7 +179,8 @@ impl Checkpoints {
         let insert = AssertSqlSafe(format!(
             "with before as (update {schema}.resync set state = 'failed', ended_at = now(), note = $3 \
                  where stream = $1 and {OPEN} returning *), \
-             forgotten as (delete from {schema}.resync_seen where resync_id in (select id from before)) \
+             forgotten as (delete from {schema}.resync_seen where resync_id in (select id from before)), \
+             forgotten_too as (delete from {schema}.resync_kept where resync_id in (select id from before)) \
              insert into {schema}.resync (stream, reason, state, automatic, start_time, blind_from, blind_until, \
                  documents_estimated, deadline_at, rows_inserted, rows_changed, rows_deleted, rows_upserted, sample_ids) \
              select $1, $2, 'running', $4, $5, least(before.blind_from, $6), to_timestamp($7), $8, \

@@ -11,6 +11,9 @@ use super::bson::{Builder, Doc, Malformed};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ClusterTime(u64);
 
+/// No row is rightly stamped further ahead of the source's clock than this: a day.
+const AHEAD_MAX: u64 = 86_400 << 32;
+
 impl ClusterTime {
     pub const fn new(packed: u64) -> Self {
         Self(packed)
@@ -41,6 +44,12 @@ impl ClusterTime {
 
     pub fn at(self) -> DateTime<Utc> {
         DateTime::from_timestamp(i64::from(self.seconds()), 0).unwrap_or_default()
+    }
+
+    /// What is stamped later than this is stamped with no time of a source whose clock is at this.
+    #[must_use]
+    pub const fn ahead_max(self) -> Self {
+        Self(self.0.saturating_add(AHEAD_MAX))
     }
 
     /// Whole seconds from `earlier` to this; negative if it is later.

@@ -136,8 +136,9 @@ impl<'a> Applier<'a> {
         }
     }
 
-    async fn batch(&mut self, prepared: Prepared) -> Result<(), Fault> {
+    async fn batch(&mut self, mut prepared: Prepared) -> Result<(), Fault> {
         self.batch_has_the_turn = false;
+        prepared.work.beside = self.job.as_ref().and_then(Job::beside);
         let Prepared { work, halt, follows, .. } = &prepared;
         if follows.as_ref() != Some(&self.taken) {
             return Err(Fault::bug("a batch does not follow the one before it"));

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Context;
 use super::sweeper::Sweeper;
 use super::walker::Walker;
-use crate::apply::{Applied, Drift, Step, Then, Walk, Work};
+use crate::apply::{Applied, Beside, Drift, Step, Then, Walk, Work};
 use crate::checkpoint::WalkRow;
 use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
@@ -26,7 +26,7 @@ pub struct Job {
 
 enum Kind {
     Walk(Box<Walker>),
-    Sweep(Sweeper),
+    Sweep(Box<Sweeper>),
     Held,
 }
 
@@ -66,7 +66,7 @@ impl Job {
         }));
         let work = match row.state.as_str() {
             "running" => Kind::Walk(Box::new(Walker::new(context, row))),
-            "sweeping" => Kind::Sweep(Sweeper::new(context, row, None)),
+            "sweeping" => Kind::Sweep(Box::new(Sweeper::new(context, row, None))),
             _ => Kind::Held,
         };
         let left = row.seconds_left.map(|left| Duration::from_secs_f64(left.max(0.0)));
@@ -113,10 +113,19 @@ impl Job {
         Piece { work, documents: 0, drift: Drift::default() }
     }
 
-    /// The live stream wrote these rows.
+    /// What the live stream has to tell it of what it leaves unwritten, in whatever state it is; a first snapshot sweeps
+    /// nothing.
+    pub fn beside(&self) -> Option<Beside> {
+        let beside = Beside { resync: self.row.id, start: self.row.start_time() };
+        (!self.row.is_snapshot()).then_some(beside)
+    }
+
+    /// The live stream met these rows.
     pub fn touch(&mut self, work: &Work, last_event: Option<ClusterTime>) {
-        if let Kind::Walk(walker) = &mut self.work {
-            walker.touch(work, last_event);
+        match &mut self.work {
+            Kind::Walk(walker) => walker.touch(work, last_event),
+            Kind::Sweep(sweeper) => sweeper.touch(work),
+            Kind::Held => {}
         }
     }
 
@@ -145,7 +154,7 @@ impl Job {
                             Kind::Walk(walker) => walker.into_connection(),
                             Kind::Sweep(_) | Kind::Held => None,
                         };
-                        self.work = Kind::Sweep(Sweeper::new(&self.context, &self.row, connection));
+                        self.work = Kind::Sweep(Box::new(Sweeper::new(&self.context, &self.row, connection)));
                         Done::More
                     }
                     Then::Nothing => {

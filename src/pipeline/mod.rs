@@ -13,6 +13,7 @@ mod obey;
 mod phase;
 mod prepare;
 mod reader;
+mod search;
 mod start;
 mod sweeper;
 mod walker;
@@ -143,7 +144,7 @@ pub async fn run(context: &Context, lease: &Lease, signals: &Signals, halted: Op
             None if signals.drain.is_cancelled() => return Outcome::Drained,
             None => return Outcome::Commanded,
         };
-        match applier::run(context, lease, signals, started).await {
+        match Box::pin(applier::run(context, lease, signals, started)).await {
             Outcome::Lost(fault) => trouble = Some(fault),
             Outcome::Rewound(fault) => {
                 context.status.rewound(&fault.message);

@@ -20,7 +20,7 @@ use crate::model::reason::Reason;
 use crate::resync::{Chunk, Place, Reading};
 
 /// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
-const TOUCHED_MAX: usize = 100_000;
+pub(super) const TOUCHED_MAX: usize = 100_000;
 
 /// A chunk holds so many times `resync.chunk_documents` to write unless the rate is limited: a commit costs the more
 /// round trips a document the smaller it is.
@@ -143,10 +143,8 @@ impl Walker {
 
     /// The live stream wrote these rows.
     pub fn touch(&mut self, work: &Work, last_event: Option<ClusterTime>) {
-        let rows = (0..work.rows.len()).filter_map(|index| work.rows.id(index));
-        let keys = rows.chain(work.deletes.ids.iter().map(String::as_str));
         if self.touched.len() <= TOUCHED_MAX {
-            self.touched.extend(keys.map(str::to_owned));
+            self.touched.extend(work.keys().map(str::to_owned));
         }
         self.time = self.time.max(last_event);
     }

@@ -26,10 +26,20 @@ pub enum Verdict {
 }
 
 /// A source that shows nothing never empties a table; one that shows much less than before is not believed either.
-pub fn judge(found: Found, limits: Limits, approved: bool) -> Verdict {
+/// `approved` is what a person allowed when asked before: no more than that.
+pub fn judge(found: Found, limits: Limits, approved: Option<u64>) -> Verdict {
     let Found { documents, rows, unseen } = found;
-    if unseen == 0 || approved {
+    if unseen == 0 {
         return Verdict::Sweep;
+    }
+    match approved {
+        Some(allowed) if unseen <= allowed => return Verdict::Sweep,
+        Some(allowed) => {
+            return Verdict::Hold(format!(
+                "{allowed} rows were approved to be deleted, and now it would be {unseen} of {rows}: look again"
+            ));
+        }
+        None => {}
     }
     if documents == 0 {
         return Verdict::Hold(format!("the source showed no document at all, the table holds {rows} rows"));
@@ -53,16 +63,18 @@ mod tests {
     #[test]
     fn a_sweep_is_held_over_the_cap_and_always_when_the_source_shows_nothing() {
         let limits = Limits { delete_fraction_max: 0.05, delete_count_min: 100 };
-        let sweeps = |documents, rows, unseen, approved| {
+        let sweeps = |documents, rows, unseen, approved: Option<u64>| {
             judge(Found { documents, rows, unseen }, limits, approved) == Verdict::Sweep
         };
-        assert!(sweeps(950, 1_000, 0, false));
-        assert!(sweeps(950, 1_000, 50, false));
-        assert!(sweeps(901, 1_000, 99, false), "fewer than the count are let through");
-        assert!(!sweeps(900, 1_000, 100, false));
-        assert!(sweeps(900, 1_000, 100, true));
-        assert!(!sweeps(0, 3, 3, false), "an empty source never empties a table, however small");
-        assert!(sweeps(0, 3, 3, true));
-        assert!(sweeps(0, 3, 0, false), "nothing to delete is nothing to ask about");
+        assert!(sweeps(950, 1_000, 0, None));
+        assert!(sweeps(950, 1_000, 50, None));
+        assert!(sweeps(901, 1_000, 99, None), "fewer than the count are let through");
+        assert!(!sweeps(900, 1_000, 100, None));
+        assert!(sweeps(900, 1_000, 100, Some(100)));
+        assert!(sweeps(900, 1_000, 100, Some(120)), "some were put back since");
+        assert!(!sweeps(900, 1_000, 101, Some(100)), "more than the person saw");
+        assert!(!sweeps(0, 3, 3, None), "an empty source never empties a table, however small");
+        assert!(sweeps(0, 3, 3, Some(3)));
+        assert!(sweeps(0, 3, 0, None), "nothing to delete is nothing to ask about");
     }
 }

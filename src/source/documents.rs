@@ -31,16 +31,15 @@ impl Source {
     /// # Errors
     /// Whatever the server answers, classified.
     pub async fn lookup(&self, collection: &str, ids: &[Value<'_>], after: ClusterTime) -> Result<Documents, Fault> {
-        let mut list = Builder::default();
-        let mut digits = itoa::Buffer::new();
-        for (index, id) in ids.iter().enumerate() {
-            list.push(digits.format(index), *id);
-        }
-        let filter = Builder::default().document("_id", Builder::default().array("$in", list));
-        let command = Builder::default()
-            .text("find", collection)
-            .document("filter", filter)
-            .i32("batchSize", count(ids.len() + 1));
+        self.documents(of_ids(collection, ids), after).await
+    }
+
+    /// The `_id`s, of these, that documents have, as they are at or after `after`.
+    ///
+    /// # Errors
+    /// Whatever the server answers, classified.
+    pub async fn living(&self, collection: &str, ids: &[Value<'_>], after: ClusterTime) -> Result<Documents, Fault> {
+        let command = of_ids(collection, ids).document("projection", Builder::default().i32("_id", 1));
         self.documents(command, after).await
     }
 
@@ -100,6 +99,16 @@ impl Source {
         let cursor = within(DEADLINE, call.batch()).await?;
         Ok(Documents { cursor: Box::pin(cursor), read_at: None })
     }
+}
+
+fn of_ids(collection: &str, ids: &[Value<'_>]) -> Builder {
+    let mut list = Builder::default();
+    let mut digits = itoa::Buffer::new();
+    for (index, id) in ids.iter().enumerate() {
+        list.push(digits.format(index), *id);
+    }
+    let filter = Builder::default().document("_id", Builder::default().array("$in", list));
+    Builder::default().text("find", collection).document("filter", filter).i32("batchSize", count(ids.len() + 1))
 }
 
 impl Documents {

@@ -30,6 +30,7 @@ mod secrets;
 mod silence;
 mod snapshot;
 mod stretches;
+mod sweeping;
 mod trouble;
 mod word;
 mod written;

@@ -8,10 +8,7 @@ use crate::channels::{Bench, halted, header, lost, observed, well};
 use crate::one_thread::{follow_then_lose, resync};
 
 fn both(bench: &Bench) -> Observed {
-    observed(vec![
-        halted("recommendation", "history_lost", bench),
-        halted("doctor", "dead_letter_rate", bench),
-    ])
+    observed(vec![halted("recommendation", "history_lost", bench), halted("doctor", "dead_letter_rate", bench)])
 }
 
 const KEPT: &str = "select code || ' ' || state from tidemark.incident order by code";

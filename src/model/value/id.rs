@@ -1,7 +1,7 @@
 //! `_id` as the text of the primary key.
 
 use super::json::{encode_canonical, encode_string_losslessly, write_hex};
-use crate::model::bson::{Builder, Malformed, Value, kind};
+use crate::model::bson::{Builder, Doc, Malformed, Value, kind};
 
 /// An `_id` that cannot be a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,13 +34,26 @@ pub fn encode_id(id: Value<'_>, out: &mut Vec<u8>) -> Result<(), NoId> {
     Ok(())
 }
 
-/// The `_id` that an `id` was written for, as `{"": _id}`, where it is an `ObjectId` or a string that stands for itself;
-/// `None` for the rest.
+/// The `_id` that an `id` was written for, as `{"": _id}`; `None` where no `_id` is written so, or where it cannot be told
+/// (a string that was not UTF-8).
 pub fn decode_id(id: &str) -> Option<Vec<u8>> {
     if is_plain(id.as_bytes()) {
         return Some(Builder::default().text("", id).finish());
     }
-    let digits: &[u8; 24] = id.as_bytes().try_into().ok()?;
+    let decoded = match <&[u8; 24]>::try_from(id.as_bytes()) {
+        Ok(digits) if !id.starts_with(['{', '"']) => object_id(digits)?,
+        _ => {
+            let id: bson::Bson = serde_json::from_str(id).ok()?;
+            bson::serialize_to_vec(&bson::doc! { "": id }).ok()?
+        }
+    };
+    // What would be written otherwise was written for another.
+    let mut written = Vec::with_capacity(id.len());
+    encode_id(Doc::new(&decoded).ok()?.get("").ok()??, &mut written).ok()?;
+    (written == id.as_bytes()).then_some(decoded)
+}
+
+fn object_id(digits: &[u8; 24]) -> Option<Vec<u8>> {
     let mut bytes = [0; 12];
     for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;

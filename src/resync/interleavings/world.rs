@@ -48,6 +48,7 @@ impl Stored {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "a model's switches and what it has noticed, each by itself")]
 pub(super) struct World {
     pub without: Without,
     /// The walk is wrong: it does not see every document.
@@ -187,7 +188,7 @@ impl World {
         self.source.now += 1;
         let (start, applied) = (self.source.now, self.source.log.len());
         let Stored { revision, table, shown, .. } = std::mem::take(&mut self.stored);
-        self.stored = Stored { revision, table, shown, start, applied, collection, ..Stored::default() };
+        self.stored = Stored { revision, table, shown, applied, start, collection, ..Stored::default() };
         self.commit();
     }
 

@@ -1,0 +1,175 @@
+//! The search for what a walk left over, and the last line of defence before it is deleted: the source is asked for
+//! those very ids.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+use tokio::sync::mpsc;
+
+use super::{Context, wait_or_give_up};
+use crate::checkpoint::{Unseen, WalkRow};
+use crate::error::{Class, Code, Fault};
+use crate::model::bson::{Doc, Value, kind};
+use crate::model::position::ClusterTime;
+use crate::model::value::{decode_id, encode_id};
+use crate::postgres::within;
+use crate::resync::{self, Limits, Verdict, judge};
+use crate::retry::Backoff;
+
+/// Rows asked for and deleted at once.
+const ROWS_AT_ONCE: usize = 1_000;
+
+/// An id with its row's stamp.
+pub type Leftover = (String, i64);
+
+/// What the search comes to, piece by piece.
+pub enum Part {
+    /// The source does not have these.
+    Gone(Vec<Leftover>),
+    /// A person has to say whether they may go: why, and how many.
+    TooMany(String, u64),
+    All,
+}
+
+pub struct Search {
+    context: Context,
+    id: i64,
+    start: ClusterTime,
+    documents: u64,
+    /// So many rows a person allowed to be deleted.
+    approved: Option<u64>,
+    found: mpsc::Sender<Result<Part, Fault>>,
+}
+
+impl Search {
+    pub fn new(context: &Context, walk: &WalkRow, found: mpsc::Sender<Result<Part, Fault>>) -> Self {
+        Self {
+            context: context.clone(),
+            id: walk.id,
+            start: walk.start_time(),
+            documents: u64::try_from(walk.documents_read).unwrap_or_default(),
+            approved: walk.rows_approved.and_then(|rows| u64::try_from(rows).ok()),
+            found,
+        }
+    }
+
+    pub async fn run(self, mut connection: Option<PgConnection>) {
+        let mut backoff = Backoff::new(self.context.settings.retry);
+        loop {
+            let Err(fault) = self.attempt(connection.take()).await else { return };
+            if let Err(fault) = wait_or_give_up(&self.context, "sweep", &mut backoff, fault).await {
+                let _ = self.found.send(Err(fault)).await;
+                return;
+            }
+        }
+    }
+
+    /// Counts, asks the caps, then the source, and sends what it does not have. Begun again after an error: what is
+    /// deleted by then is not found again.
+    async fn attempt(&self, connection: Option<PgConnection>) -> Result<(), Fault> {
+        let context = &self.context;
+        let mut connection = match connection {
+            Some(connection) => connection,
+            None => context.target.connect().await?,
+        };
+        let patience = context.settings.resync.duration_max;
+        let set =
+            format!("set statement_timeout = {}; set idle_in_transaction_session_timeout = 0", patience.as_millis());
+        within(context.target.deadline(), sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut connection)).await?;
+        let now = context.source.now().await?;
+        let unseen = context.checkpoints.unseen(&mut connection, &context.table, self.id, self.start, now).await?;
+        within(context.target.deadline(), sqlx::raw_sql(unseen.planning()).execute(&mut connection)).await?;
+        let found = self.count(&mut connection, &unseen, patience).await?;
+        let resync = &context.settings.resync;
+        let limits =
+            Limits { delete_fraction_max: resync.delete_fraction_max, delete_count_min: resync.delete_count_min };
+        if let Verdict::Hold(why) = judge(found, limits, self.approved) {
+            let _ = self.found.send(Ok(Part::TooMany(why, found.unseen))).await;
+            return Ok(());
+        }
+        if found.unseen > 0 {
+            let mut rows = unseen.rows().fetch(&mut connection);
+            let mut part = Vec::with_capacity(ROWS_AT_ONCE);
+            while let Some(row) = within(patience, rows.try_next()).await? {
+                part.push(row);
+                if part.len() == ROWS_AT_ONCE && !self.send(std::mem::take(&mut part)).await? {
+                    return Ok(());
+                }
+            }
+            if !part.is_empty() && !self.send(part).await? {
+                return Ok(());
+            }
+        }
+        let _ = self.found.send(Ok(Part::All)).await;
+        let _ = within(context.target.deadline(), connection.close()).await;
+        Ok(())
+    }
+
+    async fn count(
+        &self,
+        connection: &mut PgConnection,
+        unseen: &Unseen,
+        patience: Duration,
+    ) -> Result<resync::Found, Fault> {
+        let number = |n: i64| u64::try_from(n).unwrap_or_default();
+        let unseen = number(within(patience, unseen.count().fetch_one(&mut *connection)).await?);
+        let rows = if unseen > 0 {
+            let count = AssertSqlSafe(format!("select count(*) from {}", self.context.table.sql()));
+            number(within(patience, sqlx::query_scalar::<_, i64>(count).fetch_one(connection)).await?)
+        } else {
+            0
+        };
+        Ok(resync::Found { documents: self.documents, rows, unseen })
+    }
+
+    /// Sends those that the source does not have. False if nobody wants to know any more.
+    async fn send(&self, part: Vec<Leftover>) -> Result<bool, Fault> {
+        let all = part.len();
+        let gone = self.gone(part).await?;
+        if gone.len() < all {
+            let (stream, left) = (&self.context.config.name, all - gone.len());
+            tracing::warn!(%stream, resync = self.id, left, "rows the walk did not see are left: the source has them");
+        }
+        Ok(self.found.send(Ok(Part::Gone(gone))).await.is_ok())
+    }
+
+    /// Those of the rows whose document the source, asked now, does not have. A row is left whose id cannot be asked for,
+    /// and nothing is gone from a collection that is not there.
+    async fn gone(&self, part: Vec<Leftover>) -> Result<Vec<Leftover>, Fault> {
+        let Context { source, config, namespace, .. } = &self.context;
+        let ids: Vec<Option<Vec<u8>>> = part.iter().map(|(id, _)| decode_id(id)).collect();
+        let asked: Vec<Value<'_>> = ids.iter().flatten().filter_map(|id| value(id)).collect();
+        let after = source.now().await?;
+        let mut living = HashSet::new();
+        let mut documents = source.living(&config.collection, &asked, after).await?;
+        while let Some(reply) = documents.next().await? {
+            living.extend(reply.items().filter_map(id_of));
+        }
+        if !source.exists(&config.collection).await? {
+            let message = format!("{namespace} was dropped or renamed while the sweep after a walk was under way");
+            let hint = "nothing is deleted for it; once the collection is there again, a resync repairs the table";
+            return Err(Fault::new(Class::Halt, Code::SourceDropped, message, hint));
+        }
+        let is_gone = |id: &str, decoded: &Option<Vec<u8>>| {
+            decoded.as_deref().is_some_and(|decoded| value(decoded).is_some()) && !living.contains(id)
+        };
+        let rows = part.into_iter().zip(&ids);
+        Ok(rows.filter(|((id, _), decoded)| is_gone(id, decoded)).map(|(row, _)| row).collect())
+    }
+}
+
+/// What can be asked for: in a list, a regular expression would mean whatever it matches.
+fn value(decoded: &[u8]) -> Option<Value<'_>> {
+    let value = Doc::new(decoded).ok()?.get("").ok()??;
+    (value.kind != kind::REGEX).then_some(value)
+}
+
+/// The row's id of a document.
+fn id_of(document: &[u8]) -> Option<String> {
+    let mut id = Vec::with_capacity(24);
+    encode_id(Doc::new(document).ok()?.get("_id").ok()??, &mut id).ok()?;
+    String::from_utf8(id).ok()
+}
