@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, FromRow};
+use uuid::Uuid;
 
 use super::{Checkpoints, Fence, Lease};
 use crate::error::Fault;
@@ -44,6 +45,9 @@ pub struct WalkRow {
     /// So many rows a person allowed its sweep to delete.
     pub rows_approved: Option<i64>,
     pub deadline_at: Option<DateTime<Utc>>,
+    /// The collection it walks; `None` where the source does not tell.
+    #[serde(skip)]
+    pub collection_uuid: Option<Uuid>,
     /// Until the deadline, on the database's clock.
     #[serde(skip)]
     pub seconds_left: Option<f64>,
@@ -54,7 +58,7 @@ pub struct WalkRow {
 /// The columns of [`WalkRow`].
 const COLUMNS: &str = "id, stream, reason, state, walk_class, walk_after, documents_read, documents_estimated, \
      rows_inserted, rows_changed, rows_deleted, rows_to_delete, start_time, blind_from, blind_until, sample_ids, \
-     held_code, note, approved_at, rows_approved, deadline_at, started_at, ended_at, \
+     held_code, note, approved_at, rows_approved, deadline_at, started_at, ended_at, collection_uuid, \
      extract(epoch from deadline_at - clock_timestamp())::float8 as seconds_left";
 
 /// States of a walk that has not ended.
@@ -95,6 +99,8 @@ pub struct Beginning<'a> {
     pub start_time: ClusterTime,
     pub blind_from: Option<DateTime<Utc>>,
     pub documents_estimated: Option<u64>,
+    /// The collection to be walked, found before the position was taken.
+    pub collection_uuid: Option<Uuid>,
     pub duration_max: Duration,
     /// What the position belongs to from now on.
     pub source: &'a str,
@@ -182,10 +188,11 @@ impl Checkpoints {
              forgotten as (delete from {schema}.resync_seen where resync_id in (select id from before)), \
              forgotten_too as (delete from {schema}.resync_kept where resync_id in (select id from before)) \
              insert into {schema}.resync (stream, reason, state, automatic, start_time, blind_from, blind_until, \
-                 documents_estimated, deadline_at, rows_inserted, rows_changed, rows_deleted, rows_upserted, sample_ids) \
+                 documents_estimated, deadline_at, rows_inserted, rows_changed, rows_deleted, rows_upserted, sample_ids, \
+                 collection_uuid) \
              select $1, $2, 'running', $4, $5, least(before.blind_from, $6), to_timestamp($7), $8, \
                  now() + make_interval(secs => $9), coalesce(before.rows_inserted, 0), coalesce(before.rows_changed, 0), \
-                 coalesce(before.rows_deleted, 0), coalesce(before.rows_upserted, 0), coalesce(before.sample_ids, '{{}}') \
+                 coalesce(before.rows_deleted, 0), coalesce(before.rows_upserted, 0), coalesce(before.sample_ids, '{{}}'), $10 \
              from (select 1) as one left join before on true"
         ));
         let reason = beginning.reason;
@@ -198,7 +205,8 @@ impl Checkpoints {
             .bind(beginning.blind_from)
             .bind(f64::from(beginning.start_time.seconds()))
             .bind(beginning.documents_estimated.and_then(|n| i64::try_from(n).ok()))
-            .bind((reason != Reason::FirstSnapshot).then_some(beginning.duration_max.as_secs_f64()));
+            .bind((reason != Reason::FirstSnapshot).then_some(beginning.duration_max.as_secs_f64()))
+            .bind(beginning.collection_uuid);
         within(self.target.deadline(), query.execute(&mut *connection)).await?;
         let belongs =
             AssertSqlSafe(format!("update {schema}.checkpoint set source = $2, options = $3 where stream = $1 and $4"));

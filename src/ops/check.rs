@@ -10,7 +10,7 @@ use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
 use crate::postgres::{Target, close, within};
 use crate::settings::{PostImage, Settings, Stream};
-use crate::source::{FeedOptions, ReplicaSet, Source};
+use crate::source::{FeedOptions, Found, ReplicaSet, Source};
 
 /// One thing proved, or not.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
@@ -100,7 +100,7 @@ async fn open(source: &Source, settings: &Settings, stream: &Stream) -> Result<S
 
 /// Reads documents: lookups and walks need the right to.
 async fn read(source: &Source, stream: &Stream) -> Result<String, Fault> {
-    if !source.exists(&stream.collection).await? {
+    if source.find_collection(&stream.collection).await? == Found::Nothing {
         let message = "the collection does not exist: tidemark would wait for it";
         let hint = "correct source.database or the stream's collection, or create it";
         return Err(Fault::new(Class::Halt, Code::SourceDropped, message, hint));

@@ -52,6 +52,7 @@ async fn begin(
     why: &str,
     blind_from: Option<DateTime<Utc>>,
 ) -> Result<Started, Fault> {
+    let found = context.source.find_collection(&context.config.collection).await?;
     let (position, feed) = position_now(context).await?;
     let estimated = context.source.estimate(&context.config.collection).await.ok();
     let beginning = Beginning {
@@ -61,6 +62,7 @@ async fn begin(
         start_time: position.cluster_time,
         blind_from,
         documents_estimated: estimated,
+        collection_uuid: found.uuid(),
         duration_max: context.settings.resync.duration_max,
         source: &context.namespace.to_string(),
         options: &context.fingerprint(),

@@ -91,6 +91,7 @@ async fn resync(context: &Context, lease: &Lease, command: &Command, why: &str) 
         Start::Resume(position) if stored.halt_code.is_none() => Some(position),
         Start::Resume(_) | Start::New | Start::Lost(..) => None,
     };
+    let found = context.source.find_collection(&context.config.collection).await?;
     let fresh = if usable.is_none() { Some(position_now(context).await?.0) } else { None };
     let start_time = fresh.as_ref().or(usable.as_ref()).map_or(ClusterTime::default(), |p| p.cluster_time);
     let divergence = command.arguments.get("divergence").is_some();
@@ -101,6 +102,7 @@ async fn resync(context: &Context, lease: &Lease, command: &Command, why: &str) 
         start_time,
         blind_from: if fresh.is_some() { blind_from(&stored) } else { None },
         documents_estimated: context.source.estimate(&context.config.collection).await.ok(),
+        collection_uuid: found.uuid(),
         duration_max: context.settings.resync.duration_max,
         source: &context.namespace.to_string(),
         options: &context.fingerprint(),

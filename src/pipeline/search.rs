@@ -8,6 +8,7 @@ use futures_util::TryStreamExt;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use super::{Context, wait_or_give_up};
 use crate::checkpoint::{Unseen, WalkRow};
@@ -18,6 +19,7 @@ use crate::model::value::{decode_id, encode_id};
 use crate::postgres::within;
 use crate::resync::{self, Limits, Verdict, judge};
 use crate::retry::Backoff;
+use crate::source;
 
 /// Rows asked for and deleted at once.
 const ROWS_AT_ONCE: usize = 1_000;
@@ -38,6 +40,8 @@ pub struct Search {
     context: Context,
     id: i64,
     start: ClusterTime,
+    /// The collection that was walked.
+    collection: Option<Uuid>,
     documents: u64,
     /// So many rows a person allowed to be deleted.
     approved: Option<u64>,
@@ -50,6 +54,7 @@ impl Search {
             context: context.clone(),
             id: walk.id,
             start: walk.start_time(),
+            collection: walk.collection_uuid,
             documents: u64::try_from(walk.documents_read).unwrap_or_default(),
             approved: walk.rows_approved.and_then(|rows| u64::try_from(rows).ok()),
             found,
@@ -137,7 +142,7 @@ impl Search {
     }
 
     /// Those of the rows whose document the source, asked now, does not have. A row is left whose id cannot be asked for,
-    /// and nothing is gone from a collection that is not there.
+    /// and nothing is gone from a collection that is not there, or is another than was walked.
     async fn gone(&self, part: Vec<Leftover>) -> Result<Vec<Leftover>, Fault> {
         let Context { source, config, namespace, .. } = &self.context;
         let ids: Vec<Option<Vec<u8>>> = part.iter().map(|(id, _)| decode_id(id)).collect();
@@ -148,8 +153,12 @@ impl Search {
         while let Some(reply) = documents.next().await? {
             living.extend(reply.items().filter_map(id_of));
         }
-        if !source.exists(&config.collection).await? {
-            let message = format!("{namespace} was dropped or renamed while the sweep after a walk was under way");
+        let is_walked = match source.find_collection(&config.collection).await? {
+            source::Found::Collection(there) => self.collection.zip(there).is_none_or(|(walked, there)| walked == there),
+            source::Found::Nothing | source::Found::View | source::Found::TimeSeries => false,
+        };
+        if !is_walked {
+            let message = format!("{namespace} was dropped or renamed after it was walked");
             let hint = "nothing is deleted for it; once the collection is there again, a resync repairs the table";
             return Err(Fault::new(Class::Halt, Code::SourceDropped, message, hint));
         }

@@ -7,7 +7,7 @@ use crate::model::position::Position;
 use crate::model::reason::Reason;
 use crate::postgres::{close, within};
 use crate::retry::Backoff;
-use crate::source::Feed;
+use crate::source::{Feed, Found};
 
 /// A stream ready to be followed.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ async fn attempt(context: &Context, lease: &Lease, trouble: Option<&Fault>) -> R
         }
         Start::Resume(_)
             if let Some(fault) = dropped
-                && context.source.exists(&context.config.collection).await? =>
+                && context.source.find_collection(&context.config.collection).await? != Found::Nothing =>
         {
             heal::heal(context, lease, &stored, Reason::CollectionRecreated, &fault.message).await
         }

@@ -9,6 +9,7 @@ mod documents;
 mod feed;
 mod heartbeat;
 mod history;
+mod identity;
 mod probe;
 mod reply;
 
@@ -22,6 +23,7 @@ use mongodb::{Client, Database};
 pub use classify::{ServerAnswer, classify_answer};
 pub use documents::Documents;
 pub use feed::{Feed, FeedOptions};
+pub use identity::Found;
 pub use probe::{Facts, ReplicaSet};
 pub use reply::Reply;
 

@@ -41,17 +41,6 @@ impl Source {
         Ok(Facts { version: build.get_str("version").unwrap_or("unknown").to_owned(), replica_set })
     }
 
-    /// Whether the collection is there.
-    ///
-    /// # Errors
-    /// Whatever the server answers, classified.
-    pub async fn exists(&self, collection: &str) -> Result<bool, Fault> {
-        let command = doc! { "listCollections": 1, "filter": { "name": collection }, "nameOnly": true };
-        let reply = within(DEADLINE, async { self.database.run_command(command).await }).await?;
-        let found = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-        Ok(found.is_ok_and(|list| !list.is_empty()))
-    }
-
     /// A collection's document count by its metadata: quick, and only an estimate.
     ///
     /// # Errors
