@@ -51,15 +51,16 @@ impl Backoff {
             let message = format!("given up after {} attempts: {}", self.attempts, fault.message);
             return Decision::GiveUp(Fault { class: Class::Halt, message, ..fault });
         }
-        Decision::Wait(self.delay(jitter), self.attempts)
+        Decision::Wait(delay(self.settings, self.attempts, jitter), self.attempts)
     }
+}
 
-    /// Doubles from the least to the greatest delay; between half of it and all of it, by jitter.
-    fn delay(&self, jitter: f64) -> Duration {
-        let doublings = u32::try_from(self.attempts - 1).unwrap_or(u32::MAX).min(20);
-        let full = self.settings.delay_min.saturating_mul(1 << doublings).min(self.settings.delay_max);
-        full.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
-    }
+/// The pause after so many attempts: doubles from the least delay to the greatest; between half of it and all of it,
+/// by `jitter`, which is from 0 to 1.
+pub fn delay(settings: Retry, attempts: u64, jitter: f64) -> Duration {
+    let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
+    let full = settings.delay_min.saturating_mul(1 << doublings).min(settings.delay_max);
+    full.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]

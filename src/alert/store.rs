@@ -213,10 +213,10 @@ impl Store {
         let sql = AssertSqlSafe(format!(
             "with acked as (update {0}.incident set acked_by = $2, acked_until = $3 where id = $1 \
                  and resolved_at is null returning stream, code) \
-             insert into {0}.command (verb, stream, arguments, actor, reason, done_at, result) \
+             insert into {0}.command (verb, stream, arguments, actor, reason, done_at, outcome, result) \
              select 'incident ack', coalesce(stream, ''), \
                  jsonb_build_object('incident', $1::bigint, 'by', $2::text, 'until', $3::timestamptz), $4, \
-                 code, now(), 'acknowledged' from acked returning id",
+                 code, now(), 'done', 'acknowledged' from acked returning id",
             self.schema
         ));
         let query = sqlx::query_scalar::<_, i64>(sql).bind(id).bind(&ack.by).bind(ack.until).bind(actor);

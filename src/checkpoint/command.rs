@@ -1,11 +1,13 @@
 //! What people ask of a stream: recorded with who and why, obeyed by whoever leads the stream.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::Checkpoints;
+use super::{Checkpoints, Lease};
 use crate::error::Fault;
 use crate::postgres::within;
 
@@ -20,10 +22,38 @@ pub struct Command {
     pub reason: String,
     pub at: DateTime<Utc>,
     pub done_at: Option<DateTime<Utc>>,
+    /// `done`, `refused` or `failed`; `None` until it has ended.
+    pub outcome: Option<String>,
+    /// What was done; why it was not; or, until it has ended, why it could not be yet.
     pub result: Option<String>,
+    /// How often it was tried.
+    pub attempts: i32,
 }
 
-const COLUMNS: &str = "id, verb, stream, arguments, actor, reason, at, done_at, result";
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// It cannot be meant, as things are: there is nothing to do, or it would do harm.
+    Refused,
+    /// It was tried, and could not be done.
+    Failed,
+}
+
+impl Outcome {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+const COLUMNS: &str = "id, verb, stream, arguments, actor, reason, at, done_at, outcome, result, attempts";
+
+/// Of requests that have not ended: those whose turn it is.
+pub(super) const DUE: &str = "done_at is null and next_try_at <= clock_timestamp()";
 
 impl Checkpoints {
     /// Records a request. Returns its id.
@@ -46,16 +76,40 @@ impl Checkpoints {
         within(self.target.deadline(), query.fetch_one(&self.pool)).await
     }
 
-    /// The oldest request of a stream that nobody has obeyed yet.
+    /// The oldest request of a stream whose turn it is; its try is counted. Should the process end by it, it is next
+    /// tried after `pause`.
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn next_command(&self, stream: &str) -> Result<Option<Command>, Fault> {
+    pub async fn take_command(&self, lease: &Lease, pause: Duration) -> Result<Option<Command>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select {COLUMNS} from {}.command where stream = $1 and done_at is null order by id limit 1",
+            "update {0}.command set attempts = attempts + 1, \
+             next_try_at = clock_timestamp() + make_interval(secs => $4) \
+             where id = (select id from {0}.command where stream = $1 and {DUE} order by id limit 1) \
+             and exists (select from {0}.lease where stream = $1 and epoch = $2 and nonce = $3) \
+             returning {COLUMNS}",
             self.schema()
         ));
-        within(self.target.deadline(), sqlx::query_as(sql).bind(stream).fetch_optional(&self.pool)).await
+        let query = sqlx::query_as(sql)
+            .bind(lease.stream())
+            .bind(lease.epoch())
+            .bind(lease.nonce())
+            .bind(pause.as_secs_f64());
+        within(self.target.deadline(), query.fetch_optional(&self.pool)).await
+    }
+
+    /// A request could not be obeyed yet: it is tried again after `delay`, and others have their turn.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn put_off_command(&self, id: i64, delay: Duration, why: &str) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.command set next_try_at = clock_timestamp() + make_interval(secs => $2), result = $3 \
+             where id = $1 and done_at is null",
+            self.schema()
+        ));
+        let query = sqlx::query(sql).bind(id).bind(delay.as_secs_f64()).bind(why);
+        within(self.target.deadline(), query.execute(&self.pool)).await.map(drop)
     }
 
     /// A request by its id.
@@ -67,17 +121,19 @@ impl Checkpoints {
         within(self.target.deadline(), sqlx::query_as(sql).bind(id).fetch_optional(&self.pool)).await
     }
 
-    /// Marks a request as obeyed, in the transaction that obeyed it.
+    /// Marks a request as ended, in the transaction that obeyed it.
     pub(super) async fn finish_command(
         &self,
         connection: &mut PgConnection,
         id: i64,
+        outcome: Outcome,
         result: &str,
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.command set done_at = now(), result = $2 where id = $1 and done_at is null",
+            "update {}.command set done_at = now(), outcome = $2, result = $3 where id = $1 and done_at is null",
             self.schema()
         ));
-        within(self.target.deadline(), sqlx::query(sql).bind(id).bind(result).execute(connection)).await.map(drop)
+        let query = sqlx::query(sql).bind(id).bind(outcome.name()).bind(result);
+        within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 }

@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, FromRow};
 use uuid::Uuid;
 
 use super::Checkpoints;
+use super::command::DUE;
 use crate::error::Fault;
 use crate::postgres::within;
 
@@ -48,7 +49,7 @@ pub struct Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
     Kept,
-    /// Kept; and somebody asks something of the stream.
+    /// Kept; and it is the turn of something that somebody asks of the stream.
     Commanded,
     /// No longer ours.
     Lost,
@@ -105,7 +106,7 @@ impl Checkpoints {
         let sql = AssertSqlSafe(format!(
             "update {schema}.lease set expires_at = clock_timestamp() + make_interval(secs => $4), report = $5 \
              where stream = $1 and epoch = $2 and nonce = $3 \
-             returning exists (select from {schema}.command where stream = $1 and done_at is null)"
+             returning exists (select from {schema}.command where stream = $1 and {DUE})"
         ));
         let query = sqlx::query_scalar::<_, bool>(sql)
             .bind(&lease.stream)

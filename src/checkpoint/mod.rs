@@ -13,7 +13,7 @@ mod store;
 mod unseen;
 mod walk;
 
-pub use command::Command;
+pub use command::{Command, Outcome};
 pub use fence::Fence;
 pub use history::Retired;
 pub use lease::{Held, Lease, Renewed};

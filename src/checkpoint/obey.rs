@@ -3,7 +3,7 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{Beginning, Checkpoints, Fence, Lease};
+use super::{Beginning, Checkpoints, Fence, Lease, Outcome};
 use crate::error::Fault;
 use crate::model::position::Position;
 use crate::postgres::within;
@@ -25,22 +25,31 @@ pub enum Act<'a> {
     Done(String),
     /// Nothing, for this reason.
     Refuse(String),
+    /// Nothing more: it cannot be done, for this reason.
+    Fail(String),
 }
 
 impl Checkpoints {
-    /// Does it, once, and says what came of it.
+    /// Does it, once, and says how the request ended and what came of it.
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers; then nothing was done.
-    pub async fn obey(&self, lease: &Lease, command: i64, why: &str, act: &Act<'_>) -> Result<String, Fault> {
+    pub async fn obey(
+        &self,
+        lease: &Lease,
+        command: i64,
+        why: &str,
+        act: &Act<'_>,
+    ) -> Result<(Outcome, String), Fault> {
         let deadline = self.target.deadline();
         let mut connection = self.target.connect().await?;
         let mut transaction = within(deadline, connection.begin()).await?;
         let fence = Fence::raise(&mut transaction, &self.target, self, lease).await?;
-        let result = match act {
+        let done = |result: String| (Outcome::Done, result);
+        let (outcome, result) = match act {
             Act::Begin(beginning) => {
                 self.begin_walk_in(&mut transaction, &fence, lease, beginning).await?;
-                "begun".to_owned()
+                done("begun".to_owned())
             }
             Act::Cancel { id } => {
                 let done = self.cancel(&mut transaction, lease.stream(), *id, why).await?;
@@ -53,18 +62,19 @@ impl Checkpoints {
             Act::Rewind { to } => {
                 self.retire_position(&mut transaction, lease.stream(), why).await?;
                 fence.advance(&mut transaction, &self.target, Some(to)).await?;
-                format!("goes on from {}", to.cluster_time.at().format("%Y-%m-%dT%H:%M:%SZ"))
+                done(format!("goes on from {}", to.cluster_time.at().format("%Y-%m-%dT%H:%M:%SZ")))
             }
             Act::Discard { ids } => {
                 let discarded = self.discard(&mut transaction, lease.stream(), ids).await?;
-                format!("{discarded} discarded")
+                done(format!("{discarded} discarded"))
             }
-            Act::Done(result) => result.clone(),
-            Act::Refuse(why) => format!("refused: {why}"),
+            Act::Done(result) => done(result.clone()),
+            Act::Refuse(why) => (Outcome::Refused, format!("refused: {why}")),
+            Act::Fail(why) => (Outcome::Failed, why.clone()),
         };
-        self.finish_command(&mut transaction, command, &result).await?;
+        self.finish_command(&mut transaction, command, outcome, &result).await?;
         within(deadline, transaction.commit()).await?;
-        Ok(result)
+        Ok((outcome, result))
     }
 
     async fn cancel(&self, connection: &mut PgConnection, stream: &str, id: i64, why: &str) -> Result<bool, Fault> {
@@ -94,6 +104,6 @@ impl Checkpoints {
     }
 }
 
-fn said(done: bool, yes: &str, no: &str) -> String {
-    if done { yes.to_owned() } else { format!("refused: {no}") }
+fn said(done: bool, yes: &str, no: &str) -> (Outcome, String) {
+    if done { (Outcome::Done, yes.to_owned()) } else { (Outcome::Refused, format!("refused: {no}")) }
 }

@@ -235,13 +235,12 @@ pub(super) fn answer(asked: &Asked, json: bool) -> u8 {
     if json {
         print_json(asked);
     } else {
-        match &asked.result {
-            Some(result) => print(&format!("command {}: {result}\n", asked.command)),
-            None => print(&format!(
-                "command {} is recorded; it is obeyed as soon as a daemon leads stream {}\n",
-                asked.command, asked.stream
-            )),
-        }
+        let Asked { command, stream, .. } = asked;
+        print(&match (&asked.outcome, &asked.result) {
+            (Some(_), Some(result)) => format!("command {command}: {result}\n"),
+            (_, Some(why)) => format!("command {command} is not obeyed yet, and is tried again: {why}\n"),
+            (_, None) => format!("command {command} is recorded; it is obeyed as soon as a daemon leads stream {stream}\n"),
+        });
     }
     if asked.refused() { exit::FAILED } else { 0 }
 }

@@ -1,10 +1,10 @@
 //! Asks something of a running daemon through the `command` table, and waits a moment for the answer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, Outcome};
 use crate::error::Fault;
 
 /// How long a daemon that is up takes to obey, at most.
@@ -17,13 +17,17 @@ pub struct Asked {
     pub verb: String,
     pub stream: String,
     pub actor: String,
-    /// What the daemon did; `None` if none has answered yet: it is obeyed when one leads the stream.
+    /// How it ended, `done`, `refused` or `failed`; `None` if it has not yet: it is obeyed when a daemon leads the
+    /// stream.
+    pub outcome: Option<String>,
+    /// What the daemon did; why it did not; or, before it has ended, why it could not yet.
     pub result: Option<String>,
 }
 
 impl Asked {
+    /// Whether it has ended otherwise than it was meant.
     pub fn refused(&self) -> bool {
-        self.result.as_ref().is_some_and(|result| result.starts_with("refused"))
+        self.outcome.as_ref().is_some_and(|outcome| outcome != Outcome::Done.name())
     }
 }
 
@@ -40,18 +44,17 @@ pub async fn ask(
 ) -> Result<Asked, Fault> {
     let actor = actor();
     let command = checkpoints.request(verb, stream, arguments, &actor, reason).await?;
-    let mut asked = Asked { command, verb: verb.to_owned(), stream: stream.to_owned(), actor, result: None };
+    let mut asked = Asked { command, verb: verb.to_owned(), stream: stream.to_owned(), actor, outcome: None, result: None };
     let led = checkpoints.leases().await?.iter().any(|held| held.stream == stream && held.live);
-    let waited = async {
-        loop {
-            if let Some(result) = checkpoints.command(command).await?.and_then(|command| command.result) {
-                return Ok::<_, Fault>(result);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+    let begun = Instant::now();
+    while led && begun.elapsed() < PATIENCE {
+        if let Some(command) = checkpoints.command(command).await? {
+            (asked.outcome, asked.result) = (command.outcome, command.result);
         }
-    };
-    if led && let Ok(result) = tokio::time::timeout(PATIENCE, waited).await {
-        asked.result = Some(result?);
+        if asked.outcome.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(asked)
 }

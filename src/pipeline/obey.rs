@@ -1,35 +1,73 @@
 //! What people ask of a stream, obeyed by whoever leads it, between two pipelines.
+//!
+//! A request that cannot be obeyed is tried again, later and later, and ends with a reason. Meanwhile the stream goes on,
+//! and the next request has its turn.
 
 use super::Context;
 use super::heal::{blind_from, position_now};
 use super::letters;
-use crate::checkpoint::{Act, Beginning, Command, Lease, Letters, Start, Stored};
-use crate::error::Fault;
+use crate::checkpoint::{Act, Beginning, Command, Lease, Letters, Outcome, Start, Stored};
+use crate::error::{Class, Fault};
+use crate::failpoint;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
+use crate::retry;
 
-/// Obeys everything that is asked. Returns how many requests that were.
+/// Tries of one request, if `retry.attempts_max` does not say fewer: some minutes with the pauses between them.
+const TRIES_MAX: u64 = 10;
+
+/// How a request ended, and what is said of it.
+type Ended = (Outcome, String);
+
+/// Obeys everything whose turn it is.
 ///
 /// # Errors
-/// Fenced, or whatever either end answers; what was obeyed by then stays obeyed.
-pub async fn obey(context: &Context, lease: &Lease) -> Result<usize, Fault> {
-    let mut obeyed = 0;
-    while let Some(command) = context.checkpoints.next_command(lease.stream()).await? {
-        let result = obey_one(context, lease, &command).await?;
+/// Fenced, or whatever Postgres answers to taking a request or saying what became of it; what was obeyed by then stays
+/// obeyed.
+pub async fn obey(context: &Context, lease: &Lease) -> Result<(), Fault> {
+    let pause = context.settings.retry.delay_max;
+    while let Some(command) = context.checkpoints.take_command(lease, pause).await? {
+        failpoint::hit("obey.taken");
+        let ended = match obey_one(context, lease, &command).await {
+            Ok(ended) => Some(ended),
+            Err(fault) if matches!(fault.class, Class::Fenced | Class::Rewound) => return Err(fault),
+            Err(fault) => not_obeyed(context, lease, &command, &fault).await?,
+        };
+        let Some((outcome, result)) = ended else { continue };
         tracing::info!(
             stream = lease.stream(),
             command = command.id,
             verb = command.verb,
             actor = command.actor,
+            outcome = outcome.name(),
             result,
-            "obeyed"
+            "request ended"
         );
-        obeyed += 1;
     }
-    Ok(obeyed)
+    Ok(())
 }
 
-async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result<String, Fault> {
+/// What becomes of a request that could not be obeyed: it waits for its next turn, or ends as failed.
+async fn not_obeyed(
+    context: &Context,
+    lease: &Lease,
+    command: &Command,
+    fault: &Fault,
+) -> Result<Option<Ended>, Fault> {
+    let (settings, tries) = (context.settings.retry, u64::from(command.attempts.unsigned_abs()));
+    let tries_max = if settings.attempts_max == 0 { TRIES_MAX } else { settings.attempts_max.min(TRIES_MAX) };
+    let why = format!("failed after {tries} of {tries_max} tries: {fault}");
+    if fault.class.may_retry() && tries < tries_max {
+        let delay = retry::delay(settings, tries, fastrand::f64());
+        tracing::warn!(stream = lease.stream(), command = command.id, tries, "request not obeyed yet: {fault}");
+        context.checkpoints.put_off_command(command.id, delay, &why).await?;
+        return Ok(None);
+    }
+    let act = Act::Fail(why);
+    context.checkpoints.obey(lease, command.id, &command.reason, &act).await.map(Some)
+}
+
+async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result<Ended, Fault> {
     let why = format!("{} (asked for by {})", command.reason, command.actor);
     let id = command.arguments.get("id").and_then(serde_json::Value::as_i64).unwrap_or_default();
     let act = |act| async move { context.checkpoints.obey(lease, command.id, &command.reason, &act).await };
@@ -37,12 +75,12 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
         "resync" => resync(context, lease, command, &why).await,
         "resync_cancel" => {
             let walk = context.checkpoints.open_walk(lease.stream()).await?;
-            let result = act(Act::Cancel { id }).await?;
-            if let Some(walk) = walk.filter(|walk| walk.id == id && result == "cancelled") {
+            let ended = act(Act::Cancel { id }).await?;
+            if let Some(walk) = walk.filter(|walk| walk.id == id && ended.0 == Outcome::Done) {
                 let reason = Reason::parse(&walk.reason).unwrap_or(Reason::Requested);
                 context.status.walk_ended(reason.name(), "cancelled");
             }
-            Ok(result)
+            Ok(ended)
         }
         "resync_approve" => act(Act::Approve { id }).await,
         "checkpoint_rewind" => {
@@ -73,7 +111,7 @@ fn ids(command: &Command) -> Vec<i64> {
 }
 
 /// A resync somebody asked for: from the stored position, if it can be used, since then nothing was missed after it.
-async fn resync(context: &Context, lease: &Lease, command: &Command, why: &str) -> Result<String, Fault> {
+async fn resync(context: &Context, lease: &Lease, command: &Command, why: &str) -> Result<Ended, Fault> {
     let refuse = |why: String| async move {
         context.checkpoints.obey(lease, command.id, &command.reason, &Act::Refuse(why)).await
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{Notify, OnceCell};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -12,7 +13,8 @@ use super::{ends_the_process, migrate};
 use crate::checkpoint::{Held, Lease, Renewed};
 use crate::error::Fault;
 use crate::pipeline::{self, Context, Outcome, Phase, Signals};
-use crate::retry::{Backoff, Decision};
+use crate::retry::{self, Backoff, Decision};
+use crate::settings::Retry;
 use crate::status::{Board, StreamReport};
 
 pub(super) struct Task {
@@ -144,6 +146,7 @@ impl Task {
         let mut keeper = JoinSet::new();
         keeper.spawn(keep(self.context.clone(), Arc::clone(&self.board), lease.clone(), lost.clone(), asked.clone()));
         let mut halted: Option<Fault> = None;
+        let mut ear = Ear::new(asked, self.context.settings.retry);
         loop {
             let signals = Signals { drain: self.stop.clone(), lost: lost.clone(), commanded: CancellationToken::new() };
             let outcome = {
@@ -151,7 +154,7 @@ impl Task {
                 tokio::pin!(run);
                 tokio::select! {
                     outcome = &mut run => outcome,
-                    () = asked.notified() => {
+                    () = ear.hears() => {
                         signals.commanded.cancel();
                         run.await
                     }
@@ -164,7 +167,7 @@ impl Task {
                     return Ok(());
                 }
                 Outcome::Broken(fault) => return Err(fault),
-                Outcome::Commanded => self.obey(lease).await?,
+                Outcome::Commanded => self.obey(lease, &mut ear).await?,
                 Outcome::Rewound(_) => {}
                 Outcome::Halted(_) | Outcome::Lost(_) if self.stop.is_cancelled() => break,
                 Outcome::Halted(fault) | Outcome::Lost(fault) => {
@@ -172,8 +175,8 @@ impl Task {
                     halted = Some(fault);
                     tokio::select! {
                         () = lost.cancelled() => return Ok(()),
-                        () = asked.notified() => {
-                            self.obey(lease).await?;
+                        () = ear.hears() => {
+                            self.obey(lease, &mut ear).await?;
                             halted = None;
                         }
                         () = self.pause(self.probe_interval()) => {}
@@ -202,16 +205,52 @@ impl Task {
         }
     }
 
-    /// Does what is asked. An end that is away is asked again when the keeper next notices the request.
-    async fn obey(&self, lease: &Lease) -> Result<(), Fault> {
+    /// Does what is asked. Where Postgres does not let a request be taken, it is asked again later and later.
+    async fn obey(&self, lease: &Lease, ear: &mut Ear) -> Result<(), Fault> {
         match pipeline::obey(&self.context, lease).await {
-            Ok(_) => Ok(()),
-            Err(fault) if ends_the_process(&fault) => Err(fault),
+            Ok(()) => ear.heard(),
+            Err(fault) if ends_the_process(&fault) => return Err(fault),
             Err(fault) => {
-                tracing::warn!(stream = lease.stream(), "a request could not be obeyed yet: {fault}");
-                Ok(())
+                tracing::warn!(stream = lease.stream(), "requests cannot be taken yet: {fault}");
+                ear.turns_away();
             }
         }
+        Ok(())
+    }
+}
+
+/// Hears that something is asked of the stream; not for a while, if it could not be taken the last time.
+struct Ear {
+    asked: Arc<Notify>,
+    settings: Retry,
+    failures: u64,
+    deaf_until: Instant,
+}
+
+impl Ear {
+    fn new(asked: Arc<Notify>, settings: Retry) -> Self {
+        Self { asked, settings, failures: 0, deaf_until: Instant::now() }
+    }
+
+    async fn hears(&self) {
+        tokio::time::sleep_until(self.deaf_until).await;
+        self.asked.notified().await;
+    }
+
+    fn heard(&mut self) {
+        self.failures = 0;
+        self.forget();
+    }
+
+    /// What was asked before is done or waits for its turn; the keeper says when that has come.
+    fn forget(&self) {
+        let _ = self.asked.notified().now_or_never();
+    }
+
+    fn turns_away(&mut self) {
+        self.forget();
+        self.failures += 1;
+        self.deaf_until = Instant::now() + retry::delay(self.settings, self.failures, fastrand::f64());
     }
 }
 

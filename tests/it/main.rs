@@ -19,6 +19,7 @@ mod following;
 mod going_back;
 mod killing;
 mod letters;
+mod obeying;
 mod one_thread;
 mod page;
 mod positions;

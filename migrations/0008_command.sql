@@ -1,0 +1,10 @@
+-- What is kept of a request that cannot be obeyed at once, and what came of it.
+
+alter table command
+    add column attempts    integer not null default 0,          -- counted before each try, so that one that ends the
+                                                                 -- process is counted, too
+    add column next_try_at timestamptz not null default now(),
+    add column outcome     text check (outcome in ('done', 'refused', 'failed'));
+
+update command set outcome = case when result like 'refused%' then 'refused' else 'done' end
+    where done_at is not null;
