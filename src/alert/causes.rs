@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::incident::{Cause, Gap, Key, Progress, Severity};
+use super::incident::{Cause, Gap, Key, Severity};
 use super::rules::{self, Scope};
+use super::walks::{lost_by, why};
 use crate::error::Code;
 use crate::model::reason::Reason;
-use crate::status::{ComparedReport, DriftReport, REMEMBERED, ResyncReport, StreamReport};
+use crate::status::{ComparedReport, DriftReport, REMEMBERED, StreamReport};
 
 /// Everything the rules look at.
 #[derive(Debug)]
@@ -34,16 +35,18 @@ pub struct Seen {
 pub struct Facts {
     /// Dead letters not resolved, by stream.
     pub dead_letters: BTreeMap<String, u64>,
-    /// Each stream's last ended walk, if it ended a short while ago.
-    pub ended: Vec<EndedWalk>,
+    /// Each stream's last ended walk, if it completed a short while ago.
+    pub ended: Vec<KnownWalk>,
     /// Streams whose newest walk failed.
-    pub failed: Vec<EndedWalk>,
+    pub failed: Vec<KnownWalk>,
+    /// Each stream's last walk that was to repair what was missed and has not completed, if none has since.
+    pub unrepaired: Vec<KnownWalk>,
     /// Processes that ended without saying so, lately.
     pub crashes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndedWalk {
+pub struct KnownWalk {
     pub stream: String,
     pub reason: String,
     pub state: String,
@@ -86,6 +89,11 @@ impl Observed {
         }
         if let Some(facts) = &self.facts {
             found.of_facts(facts);
+            // Of a stream that nobody is configured for any more, nothing is to be repaired.
+            let followed = |walk: &&KnownWalk| self.streams.iter().any(|seen| seen.report.name == walk.stream);
+            for walk in facts.unrepaired.iter().filter(followed) {
+                found.of_unrepaired(walk);
+            }
         }
         for channel in &self.channels {
             let lasting = if channel.refused { TimeDelta::zero() } else { self.limits.escalate_after };
@@ -98,7 +106,10 @@ impl Observed {
 
     /// Whether it cannot be told now if this is wrong.
     pub fn is_blind_to(&self, key: &Key) -> bool {
-        let of_facts = matches!(key.code, Code::DeadLetters | Code::ResyncFailed | Code::CrashLoop);
+        let of_facts = matches!(
+            key.code,
+            Code::DeadLetters | Code::ResyncFailed | Code::CrashLoop | Code::HistoryLost | Code::SourceDropped
+        );
         let stream = |name: &str| self.streams.iter().find(|seen| seen.report.name == name);
         match &key.stream {
             _ if of_facts && self.facts.is_none() => true,
@@ -109,14 +120,14 @@ impl Observed {
     }
 }
 
-struct Causes<'a> {
+pub(super) struct Causes<'a> {
     limits: &'a Limits,
-    causes: Vec<Cause>,
+    pub(super) causes: Vec<Cause>,
 }
 
 impl Causes<'_> {
     /// Adds a cause as its rule says. An end's causes are one, whoever meets them.
-    fn add(&mut self, code: Code, stream: Option<&str>, summary: String) -> &mut Cause {
+    pub(super) fn add(&mut self, code: Code, stream: Option<&str>, summary: String) -> &mut Cause {
         let rule = rules::of(code);
         let summary = match (rule.scope, stream) {
             (Scope::End, Some(stream)) => format!("{stream}: {summary}"),
@@ -179,39 +190,6 @@ impl Causes<'_> {
         self.of_headroom(stream);
         self.of_movement(now, stream);
         self.of_content(now, stream);
-    }
-
-    fn of_walk(&mut self, now: DateTime<Utc>, stream: &StreamReport, walk: &ResyncReport) {
-        let name = Some(stream.name.as_str());
-        let id = walk.id.to_string();
-        if let Some(lost) = lost_by(&walk.reason) {
-            let asked = !Reason::parse(&walk.reason).is_some_and(Reason::is_automatic);
-            let summary = match lost {
-                Code::SourceDropped => "the collection was dropped or renamed, and is there again",
-                _ => why(&walk.reason),
-            };
-            let cause = self.add(lost, name, summary.to_owned());
-            cause.since = Some(walk.started_at);
-            cause.resync = Some(walk.id);
-            cause.progress = Some(progress(walk));
-            // What a person asked for opens nothing, but keeps open what made them ask.
-            cause.lasting = if asked { TimeDelta::MAX } else { TimeDelta::zero() };
-            if stream.halt_code.is_none() {
-                cause.action = None;
-                cause.doing = format!(
-                    "It repairs the table by resync {id}, a full walk of the collection, and goes on following."
-                );
-            }
-        }
-        let held = walk.held_code.as_deref().and_then(Code::parse).filter(|_| walk.state == "held");
-        let overdue = walk.deadline_at.filter(|at| now - *at > OVERDUE && walk.state != "held");
-        let code = held.or(overdue.map(|_| Code::ResyncOverBudget));
-        if let Some(code) = code {
-            let said = walk.note.clone().unwrap_or_else(|| "it has passed its deadline and has not ended".to_owned());
-            let cause = self.add(code, name, format!("resync {id}: {said}"));
-            cause.action = cause.action.as_ref().map(|action| action.replace("ID", &id));
-            cause.progress = Some(progress(walk));
-        }
     }
 
     fn of_headroom(&mut self, stream: &StreamReport) {
@@ -325,45 +303,9 @@ impl Causes<'_> {
 /// For how long it is said that the database went back.
 const REWOUND: TimeDelta = TimeDelta::minutes(5);
 
-/// How long after its deadline a resync is flagged from outside, if it has not said so itself.
-const OVERDUE: TimeDelta = TimeDelta::seconds(30);
-
 /// Nothing stands still that has not stood still for this long.
 const STALL_MIN: TimeDelta = TimeDelta::seconds(30);
 
 fn earlier(known: Option<DateTime<Utc>>, at: DateTime<Utc>) -> DateTime<Utc> {
     known.map_or(at, |known| known.min(at))
-}
-
-/// What a walk of this reason is the repair of, if anything.
-fn lost_by(reason: &str) -> Option<Code> {
-    match Reason::parse(reason) {
-        Some(Reason::FirstSnapshot | Reason::Divergence) | None => None,
-        Some(Reason::CollectionRecreated) => Some(Code::SourceDropped),
-        Some(_) => Some(Code::HistoryLost),
-    }
-}
-
-fn why(reason: &str) -> &'static str {
-    match Reason::parse(reason) {
-        Some(Reason::HistoryLost) => "the source no longer has the history after the stored position",
-        Some(Reason::PositionMissing) => "the table holds rows, but there is no stored position",
-        Some(Reason::PositionEmpty) => "the stored position is empty",
-        Some(Reason::PositionUnreadable) => "the stored position cannot be read",
-        Some(Reason::PositionForeign) => "the stored position is of another collection",
-        Some(Reason::OptionsChanged) => "the stored position was made under other options",
-        Some(Reason::Requested) => "a full resync was asked for",
-        Some(Reason::CollectionRecreated) => "the collection was dropped or renamed and is there again",
-        Some(Reason::FirstSnapshot | Reason::Divergence) | None => "a full walk is under way",
-    }
-}
-
-const fn progress(walk: &ResyncReport) -> Progress {
-    Progress {
-        documents_read: walk.documents_read,
-        documents_estimated: walk.documents_estimated,
-        rows_written: walk.rows_upserted,
-        rows_deleted: walk.rows_deleted,
-        eta_at: walk.eta_at,
-    }
 }

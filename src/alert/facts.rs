@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::causes::{EndedWalk, Facts};
+use super::causes::{Facts, KnownWalk};
 use super::incident::Gap;
 use super::store::Store;
 use crate::error::Fault;
@@ -30,7 +30,7 @@ struct WalkRow {
 }
 
 impl WalkRow {
-    fn walk(self) -> EndedWalk {
+    fn walk(self) -> KnownWalk {
         let gap = Gap {
             resync: self.id,
             blind_from: self.blind_from,
@@ -39,7 +39,7 @@ impl WalkRow {
             rows_changed: self.rows_changed,
             rows_deleted: self.rows_deleted,
         };
-        EndedWalk { stream: self.stream, reason: self.reason, state: self.state, note: self.note, gap }
+        KnownWalk { stream: self.stream, reason: self.reason, state: self.state, note: self.note, gap }
     }
 }
 
@@ -60,13 +60,24 @@ impl Store {
         ));
         let walks = within(DEADLINE, sqlx::query_as::<_, WalkRow>(walks).fetch_all(self.pool())).await?;
         let (failed, ended): (Vec<_>, Vec<_>) = walks.into_iter().partition(|walk| walk.state == "failed");
+        let repairs = |walk: &WalkRow| walk.lately && walk.state == "completed";
+        // What was missed is known by who began the walk, or by the time from which the stream was blind.
+        let unrepaired = AssertSqlSafe(format!(
+            "select distinct on (stream) id, stream, reason, state, note, false as lately, \
+             blind_from, blind_until, rows_inserted, rows_changed, rows_deleted from {schema}.resync r \
+             where (automatic or blind_from is not null) and state <> 'completed' and not exists \
+             (select from {schema}.resync c where c.stream = r.stream and c.id > r.id and c.state = 'completed') \
+             order by stream, id desc"
+        ));
+        let unrepaired = within(DEADLINE, sqlx::query_as::<_, WalkRow>(unrepaired).fetch_all(self.pool())).await?;
         Ok(Facts {
             dead_letters: dead
                 .into_iter()
                 .map(|(s, n)| (s, u64::try_from(n).unwrap_or_default()))
                 .collect::<BTreeMap<_, _>>(),
-            ended: ended.into_iter().filter(|walk| walk.lately).map(WalkRow::walk).collect(),
+            ended: ended.into_iter().filter(repairs).map(WalkRow::walk).collect(),
             failed: failed.into_iter().map(WalkRow::walk).collect(),
+            unrepaired: unrepaired.into_iter().map(WalkRow::walk).collect(),
             crashes: self.crashes().await?,
         })
     }

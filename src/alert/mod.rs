@@ -20,6 +20,7 @@ mod sentry;
 mod slack;
 mod store;
 mod trial;
+mod walks;
 mod watch;
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ use chrono::TimeDelta;
 use tokio::task::JoinSet;
 
 pub use book::{Book, Pace};
-pub use causes::{EndedWalk, Facts, Limits, Observed, Seen};
+pub use causes::{Facts, KnownWalk, Limits, Observed, Seen};
 pub use channel::Sent;
 pub use deliver::Sender;
 pub use desk::{Desk, HEARTBEAT, report};

@@ -113,7 +113,9 @@ fn resolved_lines(incident: &Incident) -> String {
     format!("*What* {}\n*Ended* {}", escape(&incident.summary), escape_but_times(&ending(incident)))
 }
 
-/// How long it lasted, and what was missed meanwhile.
+/// How long it lasted, and what its repair wrote.
+///
+/// Which of it was missed cannot be told: a document says nothing of when it changed.
 fn ending(incident: &Incident) -> String {
     let until = incident.resolved_at.unwrap_or(incident.detail.changed_at);
     let lasted = length(until - incident.detail.since.min(incident.opened_at));
@@ -128,8 +130,8 @@ fn gap_report(gap: &Gap) -> String {
     let Gap { resync, rows_inserted, rows_changed, rows_deleted, .. } = gap;
     let at = |at: Option<DateTime<Utc>>| at.map_or_else(|| "an unknown time".to_owned(), time);
     format!(
-        "Missed between {} and {}, and repaired by resync {resync}: {} rows inserted, {} changed, {} deleted. \
-         Samples: `tidemark resync list`.",
+        "Blind between {} and {}. Resync {resync} wrote what the table lacked: {} rows inserted, {} changed, {} deleted; \
+         changes made while it walked may be among them. Samples: `tidemark resync list`.",
         at(gap.blind_from),
         at(gap.blind_until),
         thousands(rows_inserted.unsigned_abs()),

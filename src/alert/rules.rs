@@ -191,7 +191,8 @@ pub const RULES: &[Rule] = &[
         "events were set aside",
         "These events are not in the table; each is kept whole.",
         "It goes on with the others.",
-        "See `tidemark dead-letter list`; mend the mapping or the data, then `tidemark dead-letter retry --all STREAM`.",
+        "See `tidemark dead-letter list`; mend the mapping or the data, then \
+         `tidemark dead-letter retry --all STREAM --reason TEXT --execute`.",
     ),
     rule(Code::DeadLetterRate, Critical, AtOnce, Stream, &[]).says(
         "too many events cannot be stored",
@@ -209,13 +210,13 @@ pub const RULES: &[Rule] = &[
         "a resync waits for a person",
         "Nothing was deleted. Rows that the source does not have are still in the table.",
         "It goes on following and holds the sweep.",
-        "Look at the source, then `tidemark resync approve ID --execute` or `cancel`.",
+        "Look at the source, then `tidemark resync approve ID --execute` or `tidemark resync cancel ID --execute`.",
     ),
     rule(Code::ResyncOverBudget, Critical, AtOnce, Stream, ENDS).says(
         "a resync is not done in time",
         "Part of the table is not repaired yet.",
         "It goes on following.",
-        "Find out why it is slow, then `tidemark resync approve ID --execute` or `cancel`.",
+        "Find out why it is slow, then `tidemark resync approve ID --execute` or `tidemark resync cancel ID --execute`.",
     ),
     rule(Code::ResyncFailed, Warning, Escalated, Stream, STOPPED).says(
         "a resync does not get on",

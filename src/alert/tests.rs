@@ -3,7 +3,7 @@ mod telling;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::book::{Book, Pace};
-use super::causes::{ChannelTrouble, EndedWalk, Facts, Limits, Observed, Seen};
+use super::causes::{ChannelTrouble, Facts, KnownWalk, Limits, Observed, Seen};
 use super::incident::{Ack, Gap, Key, Severity, State, Transition};
 use super::render::Voice;
 use super::rules::{self, Scope};
@@ -79,8 +79,8 @@ fn gap() -> Gap {
     }
 }
 
-fn ended(state: &str) -> EndedWalk {
-    EndedWalk {
+fn ended(state: &str) -> KnownWalk {
+    KnownWalk {
         stream: "recommendation".into(),
         reason: "history_lost".into(),
         state: state.into(),
@@ -246,6 +246,35 @@ fn a_resync_too_quick_to_be_seen_is_told_with_what_it_repaired_once() {
     let incident = &book.incidents[0];
     assert_eq!((incident.state, incident.detail.revision), (State::Resolved, 2));
     assert_eq!(incident.detail.gap, Some(gap()));
+}
+
+#[test]
+fn only_a_completed_resync_ends_what_it_was_to_repair() {
+    for (reason, code) in [("history_lost", Code::HistoryLost), ("collection_recreated", Code::SourceDropped)] {
+        let mut book = Book::new(PACE);
+        let mut running = observed(stream(start()));
+        running.streams[0].report.resync = Some(ResyncReport { reason: reason.into(), ..walk("running") });
+        look(&mut book, start(), &running);
+        for (from, state) in [(1, "cancelled"), (100, "failed"), (200, "running")] {
+            let mut seen = observed(stream(after(from)));
+            let walk = KnownWalk { reason: reason.into(), ..ended(state) };
+            seen.facts.as_mut().unwrap().unrepaired = vec![walk];
+            for second in from..from + 99 {
+                look(&mut book, after(second), &seen);
+            }
+            let incident = &book.incidents[0];
+            assert_eq!((book.incidents.len(), incident.key.code, incident.state), (1, code, State::Open));
+            assert_eq!(incident.detail.action.is_some(), state != "running", "{state}");
+            assert!(incident.detail.gap.is_none(), "{state}: nothing is repaired");
+        }
+        let mut seen = observed(stream(after(300)));
+        let walk = KnownWalk { reason: reason.into(), ..ended("completed") };
+        seen.facts.as_mut().unwrap().ended = vec![walk];
+        for second in 300..340 {
+            look(&mut book, after(second), &seen);
+        }
+        assert_eq!((book.incidents[0].state, &book.incidents[0].detail.gap), (State::Resolved, &Some(gap())));
+    }
 }
 
 #[test]

@@ -90,11 +90,8 @@ impl Checkpoints {
              returning {COLUMNS}",
             self.schema()
         ));
-        let query = sqlx::query_as(sql)
-            .bind(lease.stream())
-            .bind(lease.epoch())
-            .bind(lease.nonce())
-            .bind(pause.as_secs_f64());
+        let query =
+            sqlx::query_as(sql).bind(lease.stream()).bind(lease.epoch()).bind(lease.nonce()).bind(pause.as_secs_f64());
         within(self.target.deadline(), query.fetch_optional(&self.pool)).await
     }
 

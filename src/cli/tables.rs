@@ -66,7 +66,8 @@ pub fn preview(preview: &Preview) -> String {
          does not have; more than {deletes_without_asking} ask first\n  position     {position}\n"
     );
     if let Some(open) = &preview.open {
-        let _ = writeln!(out, "  under way    resync {} is {}: this one would be refused", open.id, open.state);
+        let what = if preview.halted { "this one would take its place" } else { "this one would be refused" };
+        let _ = writeln!(out, "  under way    resync {} is {}: {what}", open.id, open.state);
     }
     out
 }

@@ -44,7 +44,8 @@ pub async fn ask(
 ) -> Result<Asked, Fault> {
     let actor = actor();
     let command = checkpoints.request(verb, stream, arguments, &actor, reason).await?;
-    let mut asked = Asked { command, verb: verb.to_owned(), stream: stream.to_owned(), actor, outcome: None, result: None };
+    let mut asked =
+        Asked { command, verb: verb.to_owned(), stream: stream.to_owned(), actor, outcome: None, result: None };
     let led = checkpoints.leases().await?.iter().any(|held| held.stream == stream && held.live);
     let begun = Instant::now();
     while led && begun.elapsed() < PATIENCE {

@@ -25,6 +25,8 @@ pub struct Preview {
     pub documents_per_second_max: u64,
     /// A resync under way already.
     pub open: Option<WalkRow>,
+    /// The stream is halted: this resync would take the place of one under way, which would end as failed.
+    pub halted: bool,
 }
 
 /// A walk with what it repaired.
@@ -67,7 +69,9 @@ pub async fn preview(
     close(connection).await;
     let rows = u64::try_from(rows).unwrap_or_default();
     let options = FeedOptions::of(stream, settings).fingerprint();
-    let position = match checkpoints.load(name).await? {
+    let stored = checkpoints.load(name).await?;
+    let halted = stored.as_ref().is_some_and(|stored| stored.halt_code.is_some());
+    let position = match stored {
         None => "none is stored".to_owned(),
         Some(stored) => match stored.start(&namespace, &options) {
             Start::Resume(position) => format!("goes on from {}", position.cluster_time.at()),
@@ -93,6 +97,7 @@ pub async fn preview(
         deletes_without_asking: share.max(settings.resync.delete_count_min.saturating_sub(1)),
         documents_per_second_max: settings.resync.documents_per_second_max,
         open: checkpoints.open_walk(name).await?,
+        halted,
     })
 }
 

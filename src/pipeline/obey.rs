@@ -6,7 +6,7 @@
 use super::Context;
 use super::heal::{blind_from, position_now};
 use super::letters;
-use crate::checkpoint::{Act, Beginning, Command, Lease, Letters, Outcome, Start, Stored};
+use crate::checkpoint::{Act, Beginning, Command, Lease, Letters, Outcome, Start, Stored, WalkRow};
 use crate::error::{Class, Fault};
 use crate::failpoint;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
@@ -115,12 +115,15 @@ async fn resync(context: &Context, lease: &Lease, command: &Command, why: &str) 
     let refuse = |why: String| async move {
         context.checkpoints.obey(lease, command.id, &command.reason, &Act::Refuse(why)).await
     };
-    if let Some(open) = context.checkpoints.open_walk(lease.stream()).await? {
-        return refuse(format!("resync {} is under way already", open.id)).await;
-    }
     let Some(stored) = context.checkpoints.load(lease.stream()).await? else {
         return refuse("this stream was never followed".to_owned()).await;
     };
+    // A halted stream asks for one: what is still open ends as failed, and its report is carried on.
+    if stored.halt_code.is_none()
+        && let Some(open) = context.checkpoints.open_walk(lease.stream()).await?
+    {
+        return refuse(under_way(&open)).await;
+    }
     let usable = match stored.start(&context.namespace.to_string(), &context.fingerprint()) {
         Start::Refused(version) => {
             return refuse(format!("the checkpoint is of a newer release (format {version})")).await;
@@ -146,6 +149,15 @@ async fn resync(context: &Context, lease: &Lease, command: &Command, why: &str) 
         options: &context.fingerprint(),
     };
     context.checkpoints.obey(lease, command.id, &command.reason, &Act::Begin(Box::new(beginning))).await
+}
+
+fn under_way(open: &WalkRow) -> String {
+    let way_on = match open.state.as_str() {
+        _ if open.is_snapshot() => "it is the first snapshot, which repairs whatever there is".to_owned(),
+        "held" => format!("`tidemark resync approve {0} --execute` lets it go on, `cancel {0}` ends it", open.id),
+        _ => format!("`tidemark resync cancel {} --execute` ends it", open.id),
+    };
+    format!("resync {} is under way already; {way_on}", open.id)
 }
 
 /// Only back: a position further on would skip what lies between.

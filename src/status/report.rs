@@ -343,7 +343,9 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
         let what = format!("resync {id} of stream {name} waits for a person: {why}");
         return (
             Verdict::Critical,
-            Some(format!("{what}; look, then `tidemark resync approve {id}` or `cancel {id}`")),
+            Some(format!(
+                "{what}; look, then `tidemark resync approve {id} --execute` or `tidemark resync cancel {id} --execute`"
+            )),
         );
     }
     if stream.retrying > 0 {

@@ -31,7 +31,9 @@ impl Stream {
     /// The stream halted: a person must act.
     pub fn halted(&self, fault: &Fault) {
         let mut state = self.state();
-        let reason = if fault.hint.is_empty() { fault.message.clone() } else { format!("{fault}; {}", fault.hint) };
+        // A command that a hint names can be run as it stands.
+        let hint = fault.hint.replace("STREAM", &self.name);
+        let reason = if hint.is_empty() { fault.message.clone() } else { format!("{fault}; {hint}") };
         let again = state.report.phase == "halted" && state.report.reason.as_ref() == Some(&reason);
         if state.report.phase != "halted" {
             "halted".clone_into(&mut state.report.phase);
@@ -46,7 +48,7 @@ impl Stream {
         drop(state);
         self.show_phase("halted");
         if !again {
-            tracing::error!(stream = %self.name, code = fault.code.name(), hint = fault.hint, "stream halted: {fault}");
+            tracing::error!(stream = %self.name, code = fault.code.name(), hint, "stream halted: {fault}");
         }
     }
 

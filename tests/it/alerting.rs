@@ -116,7 +116,7 @@ async fn a_resync_is_one_message_that_fills_up_and_ends_as_its_own_completion() 
     until("the message is green", &world, || fakes.roots().iter().all(is_resolved)).await;
     let root = &fakes.roots()[0];
     let text = root.body["blocks"][1]["text"]["text"].as_str().unwrap();
-    assert!(text.contains("repaired by resync") && text.contains("1 deleted"), "{text}");
+    assert!(text.contains("wrote what the table lacked") && text.contains("1 deleted"), "{text}");
     assert_eq!((fakes.roots().len(), fakes.replies(&root.ts).len(), fakes.events().len()), (1, 1, 1));
     for (job, status) in [("snapshot", "ok"), ("resync", "in_progress"), ("resync", "ok"), ("comparison", "ok")] {
         let slug = format!("tidemark-doctor-{job}");

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use devstack::{Proxy, Stack};
+use devstack::{Fakes, Proxy, Stack};
 use mongodb::bson::doc;
 
-use crate::alerting::{DOCTORS, TABLE, lose_the_position, seed};
-use crate::support::{Config, Daemon, World, stream};
+use crate::alerting::{DOCTORS, TABLE, is_resolved, lose_the_position, seed, until, world};
+use crate::support::{Config, Daemon, World, run, stream};
 
 /// Follows until the first snapshot is done, then stops.
 async fn followed(world: &World) {
@@ -90,4 +90,66 @@ async fn the_samples_of_a_gap_report_are_of_rows_that_were_deleted() {
     assert_eq!(world.row::<(i64, Vec<String>)>(gap).await, (1, vec!["1000008".to_owned()]));
     assert_eq!(world.compare(DOCTORS, TABLE).await.extra, ["1000007"]);
     tokio::time::timeout(Duration::from_secs(60), world.execute("drop trigger keep on doctor")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_halted_stream_takes_the_resync_it_asks_for_though_another_is_held() {
+    let extra = "resync.automatic = false\nresync.delete_count_min = 1\nresync.delete_fraction_max = 0.001\n";
+    let world = World::with(Config { extra: extra.into(), ..Config::default() }).await;
+    seed(&world, 50).await;
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    world.execute("insert into doctor (id, doc, _cluster_time) values ('stray', '{}', 1)").await;
+    assert_eq!(run(&world, &["resync", "doctor", "--reason", "strays", "--execute"]).0, Some(0));
+    world.until("the sweep is held", "select state = 'held' from tidemark.resync where reason = 'requested'").await;
+    let held = daemon.status().await["action"].to_string();
+    assert!(held.contains("approve 3 --execute"), "{held}");
+    daemon.stop();
+    lose_the_position(&world, "doctor").await;
+
+    let daemon = world.start();
+    let halted = daemon.until_phase("doctor", "halted").await;
+    let remedy = "tidemark resync doctor --reason TEXT --execute";
+    assert!(halted["reason"].as_str().unwrap().contains(remedy), "{halted:#}");
+    world.execute("delete from doctor where id = 'stray'").await;
+    let (code, said) = run(&world, &["resync", "doctor", "--reason", "lost", "--execute"]);
+    assert_eq!(code, Some(0), "{said}");
+    until_reported(&world, &daemon).await;
+    let states = "select string_agg(state, ' ' order by id) from tidemark.resync where stream = 'doctor'";
+    assert_eq!(world.scalar::<String>(states).await, "completed failed completed");
+    world.until_equal(DOCTORS, TABLE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_resync_repairs_nothing_and_ends_no_incident() {
+    let fakes = Fakes::start().unwrap();
+    let slow = "resync.automatic = false\nresync.documents_per_second_max = 20\nresync.chunk_documents = 10\n";
+    let world = world(&fakes, slow).await;
+    seed(&world, 100).await;
+    followed(&world).await;
+    lose_the_position(&world, "doctor").await;
+    let daemon = world.start();
+    until("what was lost is told", &world, || fakes.roots().len() == 1).await;
+    assert_eq!(run(&world, &["resync", "doctor", "--reason", "lost", "--execute"]).0, Some(0));
+    let id: i64 = world.scalar("select max(id) from tidemark.resync").await;
+    daemon.until("doctor", "walks", |s| s["resync"]["documents_read"].as_u64() > Some(0)).await;
+    assert_eq!(run(&world, &["resync", "cancel", &id.to_string(), "--execute"]).0, Some(0));
+    daemon.until_phase("doctor", "streaming").await;
+    let said = "select state = 'open' and summary like '%was cancelled%' from tidemark.incident";
+    world.until("the incident says so", said).await;
+    let looked = "select seen_at from tidemark.process";
+    let since: chrono::DateTime<chrono::Utc> = world.scalar(looked).await;
+    let later = format!("select max(seen_at) > '{since}'::timestamptz + interval '5s' from tidemark.process");
+    world.until("the watch has looked again", &later).await;
+    assert!(world.scalar::<bool>(said).await && fakes.roots().iter().all(|root| !is_resolved(root)));
+    let status = daemon.status().await;
+    assert_eq!(status["verdict"], "critical");
+    assert!(status["action"].as_str().unwrap().contains("tidemark resync doctor"), "{status:#}");
+
+    assert_eq!(run(&world, &["resync", "doctor", "--reason", "again", "--execute"]).0, Some(0));
+    until_reported(&world, &daemon).await;
+    until("the message is green", &world, || fakes.roots().iter().all(is_resolved)).await;
+    assert_eq!(fakes.roots().len(), 1);
+    world.until_equal(DOCTORS, TABLE).await;
 }
