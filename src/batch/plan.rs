@@ -73,8 +73,12 @@ pub fn plan(events: &[EventRef]) -> Plan<'_> {
         plan.count(event.operation);
         plan.written_at_millis.push(written_at_millis(event.wall_time_millis, event.cluster_time));
         plan.last_event = Some(event.cluster_time);
-        match change(index, &event) {
-            Ok(change) => plan.keep(change, &mut last),
+        match changes(index, &event) {
+            Ok((before, change)) => {
+                for change in before.into_iter().chain([change]) {
+                    plan.keep(change, &mut last);
+                }
+            }
             Err(error) => plan.broken.push(Broken {
                 event: index,
                 operation: event.operation.name(),
@@ -109,18 +113,30 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn change<'a>(index: usize, event: &Event<'a>) -> Result<Change<'a>, String> {
+/// What an event changes; before it, where the document's `_id` is of another type now, the end of
+/// the row it had.
+type Changes<'a> = (Option<Change<'a>>, Change<'a>);
+
+fn changes<'a>(index: usize, event: &Event<'a>) -> Result<Changes<'a>, String> {
     let raw_id = event.id.ok_or_else(|| "event without documentKey._id".to_owned())?;
+    let of = |operation, raw_id, document| {
+        Ok::<_, String>(Change {
+            event: index,
+            operation,
+            id: id_of(raw_id)?,
+            raw_id,
+            cluster_time: event.cluster_time,
+            document,
+        })
+    };
+    let before = event.was.map(|was| of(Operation::Delete, was, None)).transpose()?;
+    Ok((before, of(event.operation, raw_id, event.document)?))
+}
+
+fn id_of(raw_id: Value<'_>) -> Result<String, String> {
     let mut id = Vec::with_capacity(24);
     encode_id(raw_id, &mut id).map_err(|error| error.to_string())?;
-    Ok(Change {
-        event: index,
-        operation: event.operation,
-        id: String::from_utf8(id).map_err(|_| "an id that is not UTF-8".to_owned())?,
-        raw_id,
-        cluster_time: event.cluster_time,
-        document: event.document,
-    })
+    String::from_utf8(id).map_err(|_| "an id that is not UTF-8".to_owned())
 }
 
 fn unreadable(event: usize, error: Malformed) -> Broken {

@@ -63,8 +63,11 @@ pub struct Event<'a> {
     pub operation_name: &'a str,
     pub cluster_time: ClusterTime,
     token: Doc<'a>,
-    /// `_id` of the document, for the operations that change a row.
+    /// `_id` of the document after the change, for the operations that change a row.
     pub id: Option<Value<'a>>,
+    /// The `_id` it had before, if the change gave it an equal one of another type: a replace may,
+    /// because the server takes 7 and 7.0 for one. To the table they are two.
+    pub was: Option<Value<'a>>,
     /// The document after the change, where the event carries it.
     pub document: Option<Doc<'a>>,
     /// The server's wall clock when the event was written, in milliseconds since 1970; from MongoDB 6.0 on.
@@ -90,19 +93,27 @@ impl<'a> Event<'a> {
         }
         let operation_name = name.ok_or(Malformed("event without operationType"))?;
         let operation = Operation::parse(operation_name);
-        let id = match key {
+        let key = match key {
             Some(key) => key.get("_id")?,
             None => None,
         };
-        if operation.changes_a_row() && id.is_none() {
+        if operation.changes_a_row() && key.is_none() {
             return Err(Malformed("event without documentKey._id"));
         }
+        // The key of a replace is that of the document replaced. That the new one cannot be read is
+        // found out later.
+        let new = document.and_then(|document: Doc<'_>| document.get("_id").ok().flatten());
+        let (id, was) = match (key, new) {
+            (Some(old), Some(new)) if old != new => (Some(new), Some(old)),
+            _ => (key, None),
+        };
         Ok(Self {
             operation,
             operation_name,
             cluster_time: ClusterTime::new(time.ok_or(Malformed("event without clusterTime"))?),
             token: token.ok_or(Malformed("event without a resume token"))?,
             id,
+            was,
             document,
             wall_time_millis: wall,
         })

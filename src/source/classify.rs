@@ -44,6 +44,10 @@ const RULES: &[Rule] = &[
     rule(40647, "", Class::HistoryLost, Code::HistoryLost, LOST),
     rule(40648, "", Class::HistoryLost, Code::HistoryLost, LOST),
     rule(50811, "", Class::HistoryLost, Code::HistoryLost, LOST),
+    // A shard was removed, and with it the part of the history that only it had.
+    rule(464, "", Class::HistoryLost, Code::HistoryLost, LOST),
+    // A read that is to be causally after a time the server has not heard of yet: it will.
+    rule(72, "must not be greater than the current clustertime", Class::Transient, Code::SourceUnreachable, ""),
     rule(13, "", Class::Halt, Code::SourceUnauthorised, GRANT),
     rule(18, "", Class::Halt, Code::SourceUnauthorised, LOGIN),
     rule(8000, "", Class::Halt, Code::SourceUnauthorised, LOGIN),
@@ -56,10 +60,11 @@ const RULES: &[Rule] = &[
     rule(26, "", Class::Transient, Code::SourceUnreachable, "the collection does not exist yet"),
 ];
 
-/// Codes after which the same call may work later.
+/// Codes after which the same call may work later. 175 is a find cut by a drop, whose event decides
+/// what follows.
 const TRANSIENT: &[i32] = &[
-    6, 7, 43, 50, 63, 89, 91, 133, 134, 150, 189, 202, 216, 234, 237, 239, 246, 262, 317, 358, 9001, 10107, 11600,
-    11601, 11602, 13388, 13435, 13436, 17287,
+    6, 7, 43, 50, 63, 70, 89, 91, 117, 133, 134, 150, 175, 189, 202, 216, 234, 237, 239, 246, 249, 262, 317, 358, 9001,
+    10107, 11600, 11601, 11602, 13388, 13435, 13436, 17287,
 ];
 
 const TRANSIENT_LABELS: [&str; 3] = ["ResumableChangeStreamError", "RetryableError", "RetryableWriteError"];
@@ -179,6 +184,7 @@ mod tests {
             (9, "Invalid resume token"),
             (40648, "bad token"),
             (50811, "bad token"),
+            (464, "cannot resume: a shard was removed"),
             (280, "cannot resume stream; the resume token was not found. {_data: \"82\"}"),
             (1, "the resume point may no longer be in the oplog"),
             (0, "Resume token does not exist"),
@@ -198,6 +204,10 @@ mod tests {
             assert_eq!(class(code, "anything"), (Class::Transient, Code::SourceUnreachable), "{code}");
         }
         assert_eq!(class(1, "Too many cursors open"), (Class::Transient, Code::SourceUnreachable));
+        let ahead = "readConcern afterClusterTime value must not be greater than the current clusterTime. \
+                     Requested clusterTime: { ts: Timestamp(2, 1) }";
+        assert_eq!(class(72, ahead), (Class::Transient, Code::SourceUnreachable));
+        assert_eq!(class(72, "anything else").0, Class::Unknown);
         assert_eq!(class(10334, "BSONObj size invalid").0, Class::Record);
         for code in [136, 280, 123_456] {
             assert_eq!(class(code, "something else").0, Class::Unknown, "{code}");

@@ -76,13 +76,13 @@ impl FeedOptions {
         if let Some(at) = at {
             stage = stage.timestamp("startAtOperationTime", at.packed());
         }
-        let mut pipeline = Builder::default().document("0", Builder::default().document("$changeStream", stage));
+        let mut stages = vec![Builder::default().document("$changeStream", stage)];
         if let Some(heartbeat) = &self.heartbeat {
-            pipeline = pipeline.document("1", Builder::default().document("$match", self.either(heartbeat)));
+            stages.push(Builder::default().document("$match", self.either(heartbeat)));
         }
         if self.keys_only {
             let fields = Builder::default().i32("fullDocument", 0).i32("updateDescription", 0);
-            pipeline = pipeline.document("2", Builder::default().document("$project", fields));
+            stages.push(Builder::default().document("$project", fields));
         }
         // The first batch is asked for empty: opening answers at once, however far the server must read.
         let command = match self.heartbeat {
@@ -90,10 +90,16 @@ impl FeedOptions {
             Some(_) => Builder::default().i32("aggregate", 1),
         };
         command
-            .array("pipeline", pipeline)
+            .array("pipeline", list(stages))
             .document("cursor", Builder::default().i32("batchSize", 0))
             .document("readConcern", majority(ClusterTime::default()))
     }
+}
+
+/// An array's keys are its places, one after the other: servers may refuse others.
+fn list(items: Vec<Builder>) -> Builder {
+    let numbered = items.into_iter().enumerate();
+    numbered.fold(Builder::default(), |list, (place, item)| list.document(&place.to_string(), item))
 }
 
 /// An open change stream.
@@ -185,5 +191,32 @@ impl Feed {
 impl std::fmt::Debug for Feed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Feed").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::bson::Doc;
+
+    #[test]
+    fn the_stages_of_every_pipeline_are_numbered_one_after_the_other() {
+        for (heartbeat, keys_only) in [(false, false), (false, true), (true, false), (true, true)] {
+            let options = FeedOptions {
+                collection: "c".into(),
+                post_image: PostImage::Lookup,
+                batch_size: 1,
+                poll: Duration::from_secs(1),
+                keys_only,
+                heartbeat: heartbeat.then(|| "h".to_owned()),
+            };
+            let command = options.command(None, None).finish();
+            let pipeline = Doc::new(&command).unwrap().get("pipeline").unwrap().unwrap();
+            let stages = pipeline.as_document().unwrap().elements().map(|stage| stage.unwrap().0);
+            let keys: Vec<String> = stages.map(|key| String::from_utf8_lossy(key).into()).collect();
+            let number = 1 + usize::from(heartbeat) + usize::from(keys_only);
+            let places: Vec<String> = (0..number).map(|place| place.to_string()).collect();
+            assert_eq!(keys, places, "heartbeat {heartbeat}, keys only {keys_only}");
+        }
     }
 }

@@ -28,6 +28,7 @@ mod replay;
 mod resync;
 mod rewinding;
 mod secrets;
+mod shapes;
 mod silence;
 mod snapshot;
 mod stretches;

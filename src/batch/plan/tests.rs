@@ -123,3 +123,31 @@ fn an_event_that_cannot_be_read_is_told_and_the_others_go_on() {
     assert_eq!(errors, [(0, "malformed BSON: event without documentKey._id"), (1, "an array cannot be an _id")]);
     assert_eq!(plan.received.iter().sum::<u64>(), 3, "received = applied + set aside");
 }
+
+/// The server takes equal numbers for one `_id`, also deep inside a document.
+#[test]
+fn a_replace_that_changes_the_type_of_an_id_ends_the_row_it_had() {
+    let replace = |was: bson::Bson, is: bson::Bson, seconds| {
+        let mut event = event("replace", 0, seconds, false);
+        event.insert("documentKey", doc! { "_id": was });
+        event.insert("fullDocument", doc! { "_id": is, "at": i64::from(seconds) });
+        event
+    };
+    let changes = |events| {
+        let taken = gather(events, 20).take(ALL).unwrap();
+        let plan = plan(&taken.events);
+        let brief = |c: &Change<'_>| format!("{} {}", c.operation.name(), c.id);
+        (plan.received, plan.changes.iter().map(brief).collect::<Vec<_>>())
+    };
+    let (int, long) = ("{\"$numberInt\":\"7\"}", "{\"$numberLong\":\"7\"}");
+    let there = replace(7.into(), 7_i64.into(), 11);
+    let (received, one) = changes(vec![event("insert", 7, 10, true), there.clone()]);
+    assert_eq!(received, [1, 0, 1, 0], "one event, though it changes two rows");
+    assert_eq!(one, [format!("delete {int}"), format!("replace {long}")]);
+    let (_, back) = changes(vec![there, replace(7_i64.into(), 7.into(), 12)]);
+    assert_eq!(back, [format!("replace {int}"), format!("delete {long}")]);
+    let (_, same) = changes(vec![replace(7.into(), 7.into(), 11)]);
+    assert_eq!(same, [format!("replace {int}")]);
+    let deep = replace(doc! { "a": [1] }.into(), doc! { "a": [1.0] }.into(), 11);
+    assert_eq!(changes(vec![deep]).1.len(), 2);
+}
