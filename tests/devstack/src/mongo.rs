@@ -7,7 +7,7 @@ use mongodb::Client;
 use mongodb::bson::{Document, doc};
 
 use crate::process::{Guarded, User, fresh_folder, tail};
-use crate::{Result, binaries, free_port};
+use crate::{Proxy, Result, binaries, free_port};
 
 #[derive(Debug, Clone)]
 pub struct MongoOptions {
@@ -15,11 +15,13 @@ pub struct MongoOptions {
     /// In MB. 16 is small enough to be rolled over in seconds.
     pub oplog_megabytes: u32,
     pub cache_gigabytes: f64,
+    /// Each member is known, to clients and to the others, by the address of a proxy before it.
+    pub proxied: bool,
 }
 
 impl Default for MongoOptions {
     fn default() -> Self {
-        Self { members: 1, oplog_megabytes: 990, cache_gigabytes: 0.5 }
+        Self { members: 1, oplog_megabytes: 990, cache_gigabytes: 0.5, proxied: false }
     }
 }
 
@@ -33,6 +35,13 @@ struct Member {
     process: Option<Guarded>,
     folder: PathBuf,
     port: u16,
+    proxy: Option<Proxy>,
+}
+
+impl Member {
+    fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.proxy.as_ref().map_or(self.port, Proxy::port))
+    }
 }
 
 /// A replica set named `rs0`, with failpoints enabled. Ended when dropped.
@@ -46,7 +55,9 @@ impl Mongo {
         let mut mongo = Self { members: Vec::new(), options: options.clone() };
         for _ in 0..options.members {
             let folder = fresh_folder("mongo", User(None))?;
-            mongo.members.push(Member { process: None, folder, port: free_port()? });
+            let port = free_port()?;
+            let proxy = options.proxied.then(|| Proxy::to(port)).transpose()?;
+            mongo.members.push(Member { process: None, folder, port, proxy });
         }
         for index in 0..options.members {
             mongo.start_member(index)?;
@@ -91,7 +102,7 @@ impl Mongo {
             .members
             .iter()
             .enumerate()
-            .map(|(id, member)| doc! { "_id": i32::try_from(id).unwrap_or(0), "host": format!("127.0.0.1:{}", member.port) })
+            .map(|(id, member)| doc! { "_id": i32::try_from(id).unwrap_or(0), "host": member.host() })
             .collect();
         let settings = doc! { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 };
         let config = doc! { "_id": "rs0", "members": members, "settings": settings };
@@ -134,7 +145,12 @@ impl Mongo {
 
     /// `host:port` of each member.
     pub fn hosts(&self) -> Vec<String> {
-        self.members.iter().map(|member| format!("127.0.0.1:{}", member.port)).collect()
+        self.members.iter().map(Member::host).collect()
+    }
+
+    /// What stands before a member, if the set is proxied.
+    pub fn proxy(&self, member: usize) -> Option<&Proxy> {
+        self.members[member].proxy.as_ref()
     }
 
     pub fn port(&self) -> u16 {
