@@ -154,7 +154,9 @@ impl Search {
             living.extend(reply.items().filter_map(id_of));
         }
         let is_walked = match source.find_collection(&config.collection).await? {
-            source::Found::Collection(there) => self.collection.zip(there).is_none_or(|(walked, there)| walked == there),
+            source::Found::Collection(there) => {
+                self.collection.zip(there).is_none_or(|(walked, there)| walked == there)
+            }
             source::Found::Nothing | source::Found::View | source::Found::TimeSeries => false,
         };
         if !is_walked {
