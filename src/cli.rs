@@ -180,7 +180,7 @@ async fn run(settings: Settings) -> u8 {
             0
         }
         Err(error) => {
-            tracing::error!("ended by a bug: {error:#}");
+            tracing::error!("ended: {error:#}");
             exit::FAILED
         }
     }

@@ -23,7 +23,7 @@ pub enum Class {
     Rewound,
     /// A person must act: stop applying, stay observable, probe slowly, go on once it is mended.
     Halt,
-    /// An invariant of ours broke.
+    /// An invariant of ours broke: the stream that met it stops, and no other.
     Bug,
 }
 
@@ -145,8 +145,13 @@ impl Fault {
         Self::new(Class::Rewound, Code::TargetRewound, message, hint)
     }
 
+    /// The message names the place it was made at.
+    #[track_caller]
     pub fn bug(message: impl Into<String>) -> Self {
-        Self::new(Class::Bug, Code::CrashLoop, message, "this is a bug in tidemark: please report it with the log")
+        let at = std::panic::Location::caller();
+        let message = format!("{} ({}:{})", message.into(), at.file(), at.line());
+        let hint = "this is a bug in tidemark: please report it with the log";
+        Self::new(Class::Bug, Code::Stalled, message, hint)
     }
 }
 

@@ -48,11 +48,12 @@ impl Sentry {
         self.send(envelope).await
     }
 
-    /// An invariant that broke, or a panic: the process is about to end, so this is given a moment and no more.
+    /// An invariant that broke, or a panic. The process may be about to end, so this is given a
+    /// moment and no more.
     pub async fn broken(&self, what: &str) -> Sent {
         let mut event = self.blank(Level::Fatal);
         event.message = Some(what.to_owned());
-        let code = crate::error::Code::CrashLoop.name();
+        let code = crate::error::Code::Stalled.name();
         event.fingerprint = self.fingerprint(&["bug", what]);
         event.tags.insert("code".to_owned(), code.to_owned());
         let sending = self.send(event.into());

@@ -60,14 +60,12 @@ pub enum Outcome {
     Commanded,
     /// The server does not know the position any more.
     Lost(Fault),
-    /// A person must act, or the position is lost.
+    /// A person must act; or an invariant broke, which stops this stream and no other.
     Halted(Fault),
     /// Another process was granted the stream.
     Fenced,
     /// The database went back: what it says now is to be taken up.
     Rewound(Fault),
-    /// An invariant broke: the process must end.
-    Broken(Fault),
 }
 
 impl Outcome {
@@ -76,9 +74,10 @@ impl Outcome {
         match fault.class {
             Class::Fenced => Self::Fenced,
             Class::Rewound => Self::Rewound(fault),
-            Class::Bug => Self::Broken(fault),
             Class::HistoryLost => Self::Lost(fault),
-            Class::Transient | Class::Unknown | Class::Record | Class::Halt => Self::Halted(fault),
+            Class::Transient | Class::Unknown | Class::Record | Class::Halt | Class::Bug => {
+                Self::Halted(fault)
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Runs everything: the status address, one task a stream, the probe of the source; and ends it all in order.
 //!
-//! One shutdown, one deadline. Whatever a stream does, the others and the status address go on.
+//! One shutdown, one deadline. Whatever a stream does or meets, a bug or a panic included, the
+//! others and the status address go on.
 
+mod bugs;
 mod compare;
 mod horizon;
 mod progress;
@@ -15,17 +17,18 @@ use sqlx::postgres::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::alert::{Alerts, Sentry};
+use crate::alert::Alerts;
 use crate::apply::{Mapping, Spares, Statements};
 use crate::checkpoint::Checkpoints;
-use crate::error::{Class, Fault};
+use crate::error::Fault;
 use crate::model::namespace::Table;
 use crate::pipeline::Context;
 use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::status::{Board, serve};
-use crate::telemetry;
+
+use bugs::Bugs;
 
 /// How long the streams have to finish their batches once told to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
@@ -90,7 +93,7 @@ impl Daemon {
     /// Follows every stream until `stop`. Returns within ten seconds of it.
     ///
     /// # Errors
-    /// An invariant broke in a stream, or the status address cannot be served.
+    /// The status address cannot be served.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let served = CancellationToken::new();
         let thread = serve(self.listener.try_clone()?, Arc::clone(&self.board), served.clone())?;
@@ -111,9 +114,8 @@ impl Daemon {
         let mut streams = JoinSet::new();
         let holder: Arc<str> = holder().into();
         let alerts = Alerts::start(&self.settings, &self.target, &self.checkpoints, &self.board, &holder);
-        if let Some(sentry) = &alerts.sentry {
-            report_panics(Arc::clone(sentry));
-        }
+        let bugs = Bugs::new(alerts.sentry.clone());
+        bugs.watch_panics();
         let migrated = Arc::new(tokio::sync::OnceCell::new());
         for context in &self.contexts {
             let task = stream::Task {
@@ -123,53 +125,35 @@ impl Daemon {
                 stop: stop.clone(),
                 migrated: Arc::clone(&migrated),
                 daemon_contexts: self.contexts.clone().into(),
+                bugs: Arc::clone(&bugs),
             };
             streams.spawn(task.run());
         }
-        let broken = self.watch(&mut streams, &stop).await;
+        until_ended(&mut streams, &stop).await;
         helpers.abort_all();
-        if let (Some(fault), Some(sentry)) = (&broken, &alerts.sentry) {
-            sentry.broken(&format!("ended by a bug: {fault}")).await;
-        }
-        alerts.stop(broken.is_none()).await;
+        alerts.stop(true).await;
         let _ = tokio::time::timeout(Duration::from_secs(1), self.checkpoints.pool().close()).await;
         served.cancel();
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        match broken {
-            Some(fault) => Err(fault.into()),
-            None => Ok(()),
-        }
+        Ok(())
     }
+}
 
-    /// Waits for the streams to end: all of them after `stop`, or one of them by a broken invariant.
-    async fn watch(&self, streams: &mut JoinSet<Result<(), Fault>>, stop: &CancellationToken) -> Option<Fault> {
-        let deadline = async {
-            stop.cancelled().await;
-            tracing::info!("told to stop: finishing batches");
-            tokio::time::sleep(DRAIN_DEADLINE).await;
-        };
-        tokio::pin!(deadline);
-        loop {
-            tokio::select! {
-                joined = streams.join_next() => match joined {
-                    None => return None,
-                    Some(Ok(Ok(()))) => {}
-                    Some(Ok(Err(fault))) => {
-                        tracing::error!(class = fault.class.name(), "{fault}");
-                        stop.cancel();
-                        while streams.join_next().await.is_some() {}
-                        return Some(fault);
-                    }
-                    Some(Err(_)) => return Some(Fault::bug("a stream's task panicked")),
-                },
-                () = &mut deadline => {
-                    tracing::warn!("not every batch was finished in time; what was not committed is read again");
-                    streams.abort_all();
-                    return None;
-                }
-            }
+/// Waits for the streams to end after `stop`, for as long as they may take. None ends before.
+async fn until_ended(streams: &mut JoinSet<()>, stop: &CancellationToken) {
+    let deadline = async {
+        stop.cancelled().await;
+        tracing::info!("told to stop: finishing batches");
+        tokio::time::sleep(DRAIN_DEADLINE).await;
+    };
+    let all = async { while streams.join_next().await.is_some() {} };
+    tokio::select! {
+        () = all => {}
+        () = deadline => {
+            tracing::warn!("not every batch was finished in time: it will be read again");
         }
     }
+    streams.abort_all();
 }
 
 /// What the configuration comes to, for the foot of the page.
@@ -200,19 +184,6 @@ async fn turn(board: Arc<Board>) {
     }
 }
 
-/// Sentry hears of a panic before the process ends by it.
-fn report_panics(sentry: Arc<Sentry>) {
-    telemetry::on_panic(move |what| {
-        let (sentry, what) = (Arc::clone(&sentry), what.to_owned());
-        let thread = std::thread::spawn(move || {
-            if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                runtime.block_on(sentry.broken(&what));
-            }
-        });
-        let _ = thread.join();
-    });
-}
-
 /// Host and process, for people.
 fn holder() -> String {
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
@@ -232,9 +203,4 @@ pub async fn migrate(contexts: &[Context]) -> Result<Vec<String>, Fault> {
         contexts.iter().map(|context| (&context.table, context.config.columns.as_slice())),
     )
     .await
-}
-
-/// Whether an error ends the process rather than a stream.
-const fn ends_the_process(fault: &Fault) -> bool {
-    matches!(fault.class, Class::Bug)
 }

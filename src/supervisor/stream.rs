@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ends_the_process, migrate};
+use super::bugs::Bugs;
+use super::migrate;
 use crate::checkpoint::{Held, Lease, Renewed};
 use crate::error::Fault;
 use crate::pipeline::{self, Context, Outcome, Phase, Signals};
@@ -17,6 +18,7 @@ use crate::retry::{self, Backoff, Decision};
 use crate::settings::Retry;
 use crate::status::{Board, StreamReport};
 
+#[derive(Clone)]
 pub(super) struct Task {
     pub context: Context,
     pub board: Arc<Board>,
@@ -25,11 +27,27 @@ pub(super) struct Task {
     /// Set once the tables are there; the first stream's task to come by sees to it.
     pub migrated: Arc<OnceCell<()>>,
     pub daemon_contexts: Arc<[Context]>,
+    pub bugs: Arc<Bugs>,
 }
 
 impl Task {
-    /// Until told to stop.
-    pub async fn run(self) -> Result<(), Fault> {
+    /// Until told to stop. Should it panic, it is begun again after a pause; the others do not
+    /// notice.
+    pub async fn run(self) {
+        while !self.stop.is_cancelled() {
+            let mut task = JoinSet::new();
+            task.spawn(self.clone().follow());
+            if let Some(Err(_)) = task.join_next().await {
+                let fault = Fault::bug("the stream's task panicked; the log names the place");
+                self.context.status.lease_ended();
+                self.context.status.halted(&fault);
+                self.pause(self.probe_interval()).await;
+            }
+        }
+        self.context.status.entered(Phase::Standby.name());
+    }
+
+    async fn follow(self) {
         let mut epoch = 0;
         while !self.stop.is_cancelled() {
             let lease = tokio::select! {
@@ -39,9 +57,9 @@ impl Task {
             };
             let lease = match lease {
                 Ok(lease) => lease,
-                Err(fault) if ends_the_process(&fault) => return Err(fault),
                 Err(fault) => {
                     self.context.status.halted(&fault);
+                    self.bugs.met(&self.context.config.name, &fault);
                     self.pause(self.probe_interval()).await;
                     continue;
                 }
@@ -52,12 +70,9 @@ impl Task {
             }
             epoch = lease.epoch();
             self.context.status.granted(lease.epoch(), &self.holder);
-            let ended = Box::pin(self.lead(&lease)).await;
+            Box::pin(self.lead(&lease)).await;
             self.context.status.lease_ended();
-            ended?;
         }
-        self.context.status.entered(Phase::Standby.name());
-        Ok(())
     }
 
     /// A person has to mend something: how long until it is looked at again.
@@ -140,7 +155,7 @@ impl Task {
 
     /// Leads the stream for as long as the lease is ours: pipeline after pipeline, obeying what is asked between two
     /// of them, pausing when one halts.
-    async fn lead(&self, lease: &Lease) -> Result<(), Fault> {
+    async fn lead(&self, lease: &Lease) {
         let lost = CancellationToken::new();
         let asked = Arc::new(Notify::new());
         let mut keeper = JoinSet::new();
@@ -149,34 +164,33 @@ impl Task {
         let mut ear = Ear::new(asked, self.context.settings.retry);
         loop {
             let signals = Signals { drain: self.stop.clone(), lost: lost.clone(), commanded: CancellationToken::new() };
-            let outcome = {
-                let run = pipeline::run(&self.context, lease, &signals, halted.as_ref());
-                tokio::pin!(run);
-                tokio::select! {
-                    outcome = &mut run => outcome,
-                    () = ear.hears() => {
-                        signals.commanded.cancel();
-                        run.await
-                    }
+            let mut pipeline = self.pipeline(lease, &signals, halted.take());
+            let joined = tokio::select! {
+                joined = pipeline.join_next() => joined,
+                () = ear.hears() => {
+                    signals.commanded.cancel();
+                    pipeline.join_next().await
                 }
             };
+            let outcome = joined.and_then(Result::ok).unwrap_or_else(|| {
+                Outcome::Halted(Fault::bug("the pipeline panicked; the log names the place"))
+            });
             match outcome {
                 Outcome::Drained => break,
                 Outcome::Fenced => {
                     self.context.status.fenced();
-                    return Ok(());
+                    return;
                 }
-                Outcome::Broken(fault) => return Err(fault),
-                Outcome::Commanded => self.obey(lease, &mut ear).await?,
+                Outcome::Commanded => self.obey(lease, &mut ear).await,
                 Outcome::Rewound(_) => {}
                 Outcome::Halted(_) | Outcome::Lost(_) if self.stop.is_cancelled() => break,
                 Outcome::Halted(fault) | Outcome::Lost(fault) => {
                     self.halt(lease, &fault).await;
                     halted = Some(fault);
                     tokio::select! {
-                        () = lost.cancelled() => return Ok(()),
+                        () = lost.cancelled() => return,
                         () = ear.hears() => {
-                            self.obey(lease, &mut ear).await?;
+                            self.obey(lease, &mut ear).await;
                             halted = None;
                         }
                         () = self.pause(self.probe_interval()) => {}
@@ -184,21 +198,35 @@ impl Task {
                     if self.stop.is_cancelled() {
                         break;
                     }
-                    continue;
                 }
             }
-            halted = None;
         }
         keeper.abort_all();
         let report = serde_json::to_value(self.context.status.report()).unwrap_or_default();
         if let Err(fault) = self.context.checkpoints.release(lease, &report).await {
             tracing::warn!(stream = lease.stream(), "lease not given back, it will run out: {fault}");
         }
-        Ok(())
+    }
+
+    /// Runs a pipeline as a task of its own: should it panic, the lease is kept, and the stream is
+    /// halted.
+    fn pipeline(
+        &self,
+        lease: &Lease,
+        signals: &Signals,
+        halted: Option<Fault>,
+    ) -> JoinSet<Outcome> {
+        let (context, lease, signals) = (self.context.clone(), lease.clone(), signals.clone());
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            Box::pin(pipeline::run(&context, &lease, &signals, halted.as_ref())).await
+        });
+        task
     }
 
     async fn halt(&self, lease: &Lease, fault: &Fault) {
         self.context.status.halted(fault);
+        self.bugs.met(lease.stream(), fault);
         let code = Some((fault.code.name(), fault.message.as_str()));
         if let Err(fault) = self.context.checkpoints.note_phase(lease, Phase::Halted.name(), code).await {
             tracing::warn!(stream = lease.stream(), "halt not written down: {fault}");
@@ -206,16 +234,15 @@ impl Task {
     }
 
     /// Does what is asked. Where Postgres does not let a request be taken, it is asked again later and later.
-    async fn obey(&self, lease: &Lease, ear: &mut Ear) -> Result<(), Fault> {
+    async fn obey(&self, lease: &Lease, ear: &mut Ear) {
         match pipeline::obey(&self.context, lease).await {
             Ok(()) => ear.heard(),
-            Err(fault) if ends_the_process(&fault) => return Err(fault),
             Err(fault) => {
                 tracing::warn!(stream = lease.stream(), "requests cannot be taken yet: {fault}");
+                self.bugs.met(lease.stream(), &fault);
                 ear.turns_away();
             }
         }
-        Ok(())
     }
 }
 
