@@ -2,15 +2,20 @@
 //!
 //! Error texts of Postgres may quote values, so for errors about data only the code and names are kept.
 
+mod state;
+
 use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
 
 use crate::error::{Class, Code, Fault, refused_certificate};
 use crate::settings::Settings;
+
+pub use state::{Refusal, Trouble, Whose};
+use state::Answer;
 
 /// How to reach the target, and for how long to wait for it.
 #[derive(Debug, Clone)]
@@ -106,13 +111,62 @@ pub async fn within<T>(
 ) -> Result<T, Fault> {
     match tokio::time::timeout(deadline, call).await {
         Ok(result) => result.map_err(|error| classify(&error)),
-        Err(_) => Err(Fault::new(
-            Class::Transient,
-            Code::TargetUnreachable,
-            format!("no answer from postgres within {deadline:?}"),
-            "",
-        )),
+        Err(_) => Err(no_answer(deadline)),
     }
+}
+
+/// The same for a statement about rows, of which one may be at fault.
+///
+/// # Errors
+/// Refused, if a part of the rows may pass; else as [`within`].
+pub async fn about_rows<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<T, sqlx::Error>> + Send,
+) -> Result<T, Trouble> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(result) => result.map_err(|error| trouble(&error)),
+        Err(_) => Err(Trouble::Failed(no_answer(deadline))),
+    }
+}
+
+fn trouble(error: &sqlx::Error) -> Trouble {
+    let refusal = match error {
+        sqlx::Error::Database(answered) => Answer::of(answered.downcast_ref()).refusal(),
+        _ => None,
+    };
+    refusal.map_or_else(|| Trouble::Failed(classify(error)), Trouble::Refused)
+}
+
+/// How a transaction ended.
+#[derive(Debug)]
+pub enum Ending {
+    Landed,
+    /// The server answered: it did not land.
+    Refused(Trouble),
+    /// No answer: whether it landed has to be found out.
+    Unknown(Fault),
+}
+
+/// Commits. An SQLSTATE is an answer; a broken wire, or a server that goes away in the middle, is
+/// none.
+pub async fn commit(deadline: Duration, transaction: Transaction<'_, Postgres>) -> Ending {
+    match tokio::time::timeout(deadline, transaction.commit()).await {
+        Ok(Ok(())) => Ending::Landed,
+        Ok(Err(error)) => match &error {
+            sqlx::Error::Database(answered)
+                if !Answer::of(answered.downcast_ref()).ends_the_session() =>
+            {
+                Ending::Refused(trouble(&error))
+            }
+            _ => Ending::Unknown(classify(&error)),
+        },
+        Err(_) => Ending::Unknown(no_answer(deadline)),
+    }
+}
+
+fn no_answer(deadline: Duration) -> Fault {
+    let message = format!("no answer from postgres within {deadline:?}");
+    Fault::new(Class::Transient, Code::TargetUnreachable, message, "")
 }
 
 /// Closes without waiting for a server that may be gone.
@@ -120,52 +174,11 @@ pub async fn close(connection: PgConnection) {
     let _ = tokio::time::timeout(Duration::from_secs(1), connection.close()).await;
 }
 
-/// SQLSTATE prefixes and codes, longest match first within the list; `PostgreSQL` manual, appendix A.
-const STATES: &[(&str, Class, Code, &str)] = &[
-    ("08", Class::Transient, Code::TargetUnreachable, ""),
-    ("40001", Class::Transient, Code::TargetUnreachable, ""),
-    ("40P01", Class::Transient, Code::TargetUnreachable, ""),
-    ("55P03", Class::Transient, Code::TargetUnreachable, ""),
-    ("53300", Class::Transient, Code::TargetUnreachable, "raise max_connections, or find what holds the connections"),
-    ("57014", Class::Transient, Code::TargetUnreachable, ""),
-    ("57P01", Class::Transient, Code::TargetUnreachable, ""),
-    ("57P02", Class::Transient, Code::TargetUnreachable, ""),
-    ("57P03", Class::Transient, Code::TargetUnreachable, ""),
-    ("57P05", Class::Transient, Code::TargetUnreachable, ""),
-    ("25P03", Class::Transient, Code::TargetUnreachable, ""),
-    ("28", Class::Halt, Code::TargetUnauthorised, "check the user and password in target.url, and pg_hba.conf"),
-    ("3D000", Class::Halt, Code::TargetSchemaMismatch, "create the database, or name another one in target.url"),
-    ("3F000", Class::Halt, Code::TargetSchemaMismatch, "run `tidemark migrate`"),
-    ("42501", Class::Halt, Code::TargetUnauthorised, "grant the privileges that the README lists"),
-    ("42P01", Class::Halt, Code::TargetSchemaMismatch, "run `tidemark migrate`"),
-    ("42703", Class::Halt, Code::TargetSchemaMismatch, "run `tidemark migrate`"),
-    (
-        "42804",
-        Class::Halt,
-        Code::TargetSchemaMismatch,
-        "a column's type in the table differs from its type in [[stream.column]]: alter one of the two",
-    ),
-    (
-        "42",
-        Class::Halt,
-        Code::TargetSchemaMismatch,
-        "compare the table with [[stream.column]]; `tidemark check` names the statement",
-    ),
-    ("53100", Class::Halt, Code::TargetFull, "free disk space on the Postgres server"),
-    ("25006", Class::Halt, Code::TargetUnauthorised, "the server is read-only: point target.url at the primary"),
-    ("22", Class::Record, Code::DeadLetters, ""),
-    ("23", Class::Record, Code::DeadLetters, ""),
-    ("54", Class::Record, Code::DeadLetters, ""),
-];
-
-/// Sorts a Postgres error by its SQLSTATE. The only place that does.
+/// Sorts a Postgres error. What the server answered is sorted by its SQLSTATE.
 pub fn classify(error: &sqlx::Error) -> Fault {
     let transient = |message: String| Fault::new(Class::Transient, Code::TargetUnreachable, message, "");
     match error {
-        sqlx::Error::Database(database) => {
-            let database = database.downcast_ref::<PgDatabaseError>();
-            of_state(database.code(), database.message(), database.constraint())
-        }
+        sqlx::Error::Database(answered) => Answer::of(answered.downcast_ref()).fault(),
         sqlx::Error::Io(io) => match refused_certificate(&io.to_string()) {
             Some(why) => Fault::new(
                 Class::Transient,
@@ -197,55 +210,9 @@ pub fn classify(error: &sqlx::Error) -> Fault {
     }
 }
 
-fn of_state(state: &str, message: &str, constraint: Option<&str>) -> Fault {
-    let found = STATES.iter().find(|(prefix, ..)| state.starts_with(prefix));
-    let (class, code, hint) =
-        found.map_or((Class::Unknown, Code::TargetUnreachable, ""), |(_, class, code, hint)| (*class, *code, *hint));
-    let text = match class {
-        // Messages about data quote the data.
-        Class::Record => constraint.map_or_else(
-            || format!("value cannot be stored (SQLSTATE {state})"),
-            |name| format!("value violates constraint {name} (SQLSTATE {state})"),
-        ),
-        _ => format!("{message} (SQLSTATE {state})"),
-    };
-    Fault::new(class, code, text, hint)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_listed_state_has_its_class_and_data_is_never_quoted() {
-        for (state, class) in [
-            ("08006", Class::Transient),
-            ("40001", Class::Transient),
-            ("40P01", Class::Transient),
-            ("55P03", Class::Transient),
-            ("53300", Class::Transient),
-            ("57014", Class::Transient),
-            ("57P01", Class::Transient),
-            ("57P02", Class::Transient),
-            ("57P03", Class::Transient),
-            ("28P01", Class::Halt),
-            ("28000", Class::Halt),
-            ("3D000", Class::Halt),
-            ("42501", Class::Halt),
-            ("42P01", Class::Halt),
-            ("42703", Class::Halt),
-            ("42804", Class::Halt),
-            ("53100", Class::Halt),
-            ("25006", Class::Halt),
-            ("22P02", Class::Record),
-            ("23514", Class::Record),
-            ("54000", Class::Record),
-            ("XX000", Class::Unknown),
-        ] {
-            assert_eq!(of_state(state, "secret", None).class, class, "{state}");
-        }
-        assert!(!of_state("22P02", "invalid input: \"Mary Smith\"", None).message.contains("Mary"));
-    }
 
     #[test]
     fn a_wrapped_io_error_keeps_its_class() {

@@ -198,7 +198,7 @@ pub const RULES: &[Rule] = &[
         "too many events cannot be stored",
         KEEPS,
         PROBES,
-        "Compare the refusals with [[stream.column]] and the table's constraints.",
+        "Mend the mapping, the table or the data; or set them aside: `tidemark dead-letter accept STREAM`.",
     ),
     rule(Code::FieldDrift, Warning, AtOnce, Stream, &[]).says(
         "fields differ from the configuration",

@@ -7,9 +7,8 @@ use tokio::sync::mpsc;
 
 use super::rows::{Rows, Spares};
 use super::transaction::{Scribe, Work};
-use crate::error::Fault;
 use crate::failpoint;
-use crate::postgres::within;
+use crate::postgres::{Trouble, about_rows};
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
@@ -24,13 +23,13 @@ impl Scribe<'_> {
         connection: &mut PgConnection,
         rows: &Rows,
         range: Range<usize>,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, Trouble> {
         let call = async {
             let mut sink = self.open(connection).await?;
             send(&mut sink, rows, range).await?;
             end(sink).await
         };
-        within(self.target.deadline(), call).await
+        about_rows(self.target.deadline(), call).await
     }
 
     /// Copies the rows of all chunks that come, into one COPY: to begin and end one costs Postgres something, and for each
@@ -41,18 +40,18 @@ impl Scribe<'_> {
         connection: &mut PgConnection,
         mut chunks: mpsc::Receiver<Work>,
         spares: &Spares,
-    ) -> Result<(u64, Work), Fault> {
+    ) -> Result<(u64, Work), Trouble> {
         let deadline = self.target.deadline();
-        let mut sink = within(deadline, self.open(connection)).await?;
+        let mut sink = about_rows(deadline, self.open(connection)).await?;
         let mut rest = Work::default();
         while let Some(mut chunk) = chunks.recv().await {
-            within(deadline, send(&mut sink, &chunk.rows, 0..chunk.rows.len())).await?;
+            about_rows(deadline, send(&mut sink, &chunk.rows, 0..chunk.rows.len())).await?;
             spares.give(chunk.rows);
             rest.dead.append(&mut chunk.dead);
             rest.events += chunk.events;
             rest.walk = chunk.walk;
         }
-        Ok((within(deadline, end(sink)).await?, rest))
+        Ok((about_rows(deadline, end(sink)).await?, rest))
     }
 
     async fn open<'c>(&self, connection: &'c mut PgConnection) -> Result<Sink<'c>, sqlx::Error> {

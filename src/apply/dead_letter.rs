@@ -1,8 +1,15 @@
 //! Events set aside whole, and the rate above which that is no longer an accident.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use super::parts::{Kind, Refused};
+use super::transaction::Work;
+use crate::error::{Class, Code, Fault};
+use crate::model::bson::{Builder, Doc};
+use crate::model::event::Operation;
 use crate::model::position::ClusterTime;
+use crate::model::value::decode_id;
+use crate::postgres::Whose;
 use crate::settings::Record;
 
 /// One event that could not be stored.
@@ -13,26 +20,133 @@ pub struct DeadLetter {
     pub operation: &'static str,
     /// Raw BSON, whole.
     pub event: Vec<u8>,
-    /// `malformed`, or Postgres's refusal.
+    /// `malformed`, or what Postgres does with it: `refused`, `slow`.
     pub code: String,
     pub error: String,
     pub cluster_time: Option<ClusterTime>,
+}
+
+/// Postgres refuses it.
+pub const REFUSED: &str = "refused";
+
+/// It alone takes longer than a statement may.
+pub const SLOW: &str = "slow";
+
+impl DeadLetter {
+    /// A row or a delete that Postgres does not take, with the event or document it came from.
+    pub(super) fn of_refused(work: &Work, refused: &Refused) -> Self {
+        let Refused { kind, index, refusal } = refused;
+        let code = if refusal.whose == Whose::Time { SLOW } else { REFUSED };
+        let (code, error) = (code.to_owned(), refusal.fault.message.clone());
+        let time = |packed: i64| ClusterTime::from_sql(packed);
+        match kind {
+            Kind::Rows => {
+                let origin = work.rows.origin(*index).unwrap_or_default();
+                let stamp = work.rows.tuple(*index).and_then(<[u8]>::last_chunk::<8>);
+                Self {
+                    document_id: work.rows.id(*index).map(str::to_owned),
+                    operation: work.origins.operation(origin),
+                    event: work.origins.bytes(origin),
+                    code,
+                    error,
+                    cluster_time: stamp.map(|bytes| time(i64::from_be_bytes(*bytes))),
+                }
+            }
+            Kind::Deletes => {
+                let id = work.deletes.ids.get(*index).cloned().unwrap_or_default();
+                // A replace that gave the document another _id asks for the end of its row, too.
+                let asks = |event: &usize| work.origins.operation(*event) == Operation::Delete.name();
+                let event = work.deletes.origins.get(*index).copied().flatten().filter(asks);
+                Self {
+                    event: event.map_or_else(|| key_of(&id), |event| work.origins.bytes(event)),
+                    document_id: Some(id),
+                    operation: Operation::Delete.name(),
+                    code,
+                    error,
+                    cluster_time: work.deletes.cluster_times.get(*index).copied().map(time),
+                }
+            }
+        }
+    }
+
+    /// What it has in common with others that were set aside for the same reason. Holds no content.
+    fn cause(&self) -> String {
+        let by_postgres = [REFUSED, SLOW].contains(&self.code.as_str());
+        if by_postgres { self.error.clone() } else { self.code.clone() }
+    }
+}
+
+/// `{_id: …}` of the document a row stands for; the row's id as it is where its `_id` cannot be
+/// told from it.
+fn key_of(id: &str) -> Vec<u8> {
+    let key = decode_id(id);
+    let value = key.as_deref().and_then(|bytes| Doc::new(bytes).ok()?.get("").ok().flatten());
+    match value {
+        Some(value) => Builder::default().value("_id", value).finish(),
+        None => Builder::default().text("_id", id).finish(),
+    }
+}
+
+/// Dead letters, counted.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Tally {
+    pub by_code: BTreeMap<String, u64>,
+    by_cause: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    pub(super) fn of(letters: &[&DeadLetter]) -> Self {
+        let mut tally = Self::default();
+        for letter in letters {
+            *tally.by_code.entry(letter.code.clone()).or_default() += 1;
+            *tally.by_cause.entry(letter.cause()).or_default() += 1;
+        }
+        tally
+    }
+
+    pub fn total(&self) -> u64 {
+        self.by_code.values().sum()
+    }
+
+    /// What was set aside most often, and how often.
+    fn leading_cause(&self) -> Option<(&str, u64)> {
+        let leading = self.by_cause.iter().max_by_key(|(_, number)| **number);
+        leading.map(|(cause, number)| (cause.as_str(), *number))
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (cause, number) in &other.by_cause {
+            *self.by_cause.entry(cause.clone()).or_default() += number;
+        }
+    }
+
+    fn take_away(&mut self, other: &Self) {
+        for (cause, number) in &other.by_cause {
+            if let Some(known) = self.by_cause.get_mut(cause) {
+                *known = known.saturating_sub(*number);
+            }
+        }
+        self.by_cause.retain(|_, number| *number > 0);
+    }
 }
 
 /// Dead letters among the last 10,000 events.
 #[derive(Debug)]
 pub struct RateWindow {
     limits: Record,
-    recent: VecDeque<(u64, u64)>,
+    recent: VecDeque<(u64, u64, Tally)>,
     events: u64,
+    /// Those that count: not those a person lets pass.
     dead: u64,
+    causes: Tally,
 }
 
 const WINDOW_EVENTS: u64 = 10_000;
 
 impl RateWindow {
     pub const fn new(limits: Record) -> Self {
-        Self { limits, recent: VecDeque::new(), events: 0, dead: 0 }
+        let causes = Tally { by_code: BTreeMap::new(), by_cause: BTreeMap::new() };
+        Self { limits, recent: VecDeque::new(), events: 0, dead: 0, causes }
     }
 
     /// How many more dead letters a batch may bring before the rate is exceeded.
@@ -46,35 +160,76 @@ impl RateWindow {
         by_fraction.max(self.limits.dead_letter_count_min).saturating_sub(self.dead)
     }
 
-    /// Takes a committed batch into the window.
-    pub fn add(&mut self, events: u64, dead: u64) {
-        self.recent.push_back((events, dead));
+    /// Takes a committed batch into the window; of what it set aside, a person let so many pass.
+    pub fn add(&mut self, events: u64, set_aside: &Tally, accepted: u64) {
+        let dead = set_aside.total().saturating_sub(accepted);
         self.events += events;
         self.dead += dead;
-        while let Some(&(events, dead)) = self.recent.front() {
+        self.causes.add(set_aside);
+        self.recent.push_back((events, dead, set_aside.clone()));
+        while let Some((events, dead, causes)) = self.recent.front() {
             if self.events - events < WINDOW_EVENTS {
                 break;
             }
-            self.recent.pop_front();
             self.events -= events;
             self.dead -= dead;
+            self.causes.take_away(causes);
+            self.recent.pop_front();
         }
+    }
+
+    /// Too many cannot be stored: nothing of the batch that brought `set_aside` is.
+    pub fn exceeded(&self, set_aside: &Tally) -> Fault {
+        let mut causes = self.causes.clone();
+        causes.add(set_aside);
+        let (cause, number) = causes.leading_cause().unwrap_or_default();
+        let message = format!(
+            "of the last {WINDOW_EVENTS} events more than {} cannot be stored; \
+             {number} of them for one cause: {cause}",
+            self.dead + self.allowance(),
+        );
+        let hint = "nothing was skipped; mend mapping, table or data; or have them set aside: \
+                    `tidemark dead-letter accept STREAM --count N --reason TEXT --execute`";
+        Fault::new(Class::Halt, Code::DeadLetterRate, message, hint)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::bson::kind;
+
+    fn tally(cause: &str, number: u64) -> Tally {
+        let one = |key: &str| BTreeMap::from([(key.to_owned(), number)]);
+        Tally { by_code: one(REFUSED), by_cause: one(cause) }
+    }
 
     #[test]
     fn the_window_forgets_and_the_smaller_limit_yields_to_the_larger() {
-        let mut window = RateWindow::new(Record { dead_letter_fraction_max: 0.001, dead_letter_count_min: 50 });
+        let mut window =
+            RateWindow::new(Record { dead_letter_fraction_max: 0.001, dead_letter_count_min: 50 });
         assert_eq!(window.allowance(), 50);
-        window.add(100, 30);
+        window.add(100, &tally("a", 30), 0);
         assert_eq!(window.allowance(), 20);
-        window.add(10_000, 0);
+        window.add(100, &tally("a", 30), 30);
+        assert_eq!(window.allowance(), 20, "what a person lets pass does not count");
+        let said = window.exceeded(&tally("b", 21)).message;
+        assert!(said.contains("than 50 ") && said.ends_with("60 of them for one cause: a"));
+        window.add(10_000, &Tally::default(), 0);
         assert_eq!(window.allowance(), 50);
+        assert!(window.exceeded(&tally("b", 51)).message.ends_with("51 of them for one cause: b"));
         let wide = RateWindow::new(Record { dead_letter_fraction_max: 0.01, dead_letter_count_min: 0 });
         assert_eq!(wide.allowance(), 100);
+    }
+
+    #[test]
+    fn the_key_of_a_row_is_its_documents_where_its_id_tells() {
+        let id = |key: &[u8]| {
+            let value = Doc::new(key).unwrap().get("_id").unwrap();
+            value.map(|value| (value.kind, value.bytes.len()))
+        };
+        assert_eq!(id(&key_of("5f0000000000000000000001")), Some((kind::OBJECT_ID, 12)));
+        assert_eq!(id(&key_of("1234567")), Some((kind::STRING, 12)));
+        assert!(Doc::new(&key_of("{\"$numberInt\":\"7\"}")).is_ok());
     }
 }

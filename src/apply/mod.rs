@@ -1,7 +1,8 @@
 //! Step 3, write: one transaction in this order: fence, rows, dead letters, position.
 //!
 //! Invariants: nothing is written without the fence; the position commits with its rows or not at all; a row is
-//! written only if it changes and only if its cluster time is not older; one bad row never stops the rest.
+//! written only if it changes and only if its cluster time is not older; one bad row, or delete,
+//! never stops the rest.
 
 mod bind;
 mod copy;
@@ -9,6 +10,8 @@ mod dead_letter;
 mod drift;
 mod known;
 mod mapping;
+mod pace;
+mod parts;
 mod rows;
 mod schema;
 mod shape;
@@ -17,7 +20,7 @@ mod transaction;
 mod walk;
 mod writer;
 
-pub use dead_letter::{DeadLetter, RateWindow};
+pub use dead_letter::{DeadLetter, Tally};
 pub use drift::{Drift, DriftKind};
 pub use known::{Known, Stretch, Suspect};
 pub use mapping::Mapping;

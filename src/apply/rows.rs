@@ -167,12 +167,24 @@ impl RowEncoder<'_> {
 pub struct Deletes {
     pub ids: Vec<String>,
     pub cluster_times: Vec<i64>,
+    /// Which event of the batch each came from, if from one.
+    pub(super) origins: Vec<Option<usize>>,
 }
 
 impl Deletes {
+    /// A delete that no event asks for.
     pub fn push(&mut self, id: String, at: ClusterTime) {
         self.ids.push(id);
         self.cluster_times.push(at.to_sql());
+        self.origins.push(None);
+    }
+
+    /// A delete that event `origin` of the batch asks for.
+    pub fn push_event(&mut self, id: String, at: ClusterTime, origin: usize) {
+        self.push(id, at);
+        if let Some(last) = self.origins.last_mut() {
+            *last = Some(origin);
+        }
     }
 }
 

@@ -6,17 +6,19 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::{Arguments, AssertSqlSafe};
 
 use super::bind::Columns;
-use super::dead_letter::DeadLetter;
+use super::dead_letter::{DeadLetter, Tally};
 use super::mapping::field_types;
+use super::pace::Pace;
+use super::parts::{Halving, Kind};
 use super::rows::{Deletes, Rows};
 use super::statements::Statements;
 use super::walk::Walk;
 use crate::checkpoint::Fence;
-use crate::error::{Class, Fault};
+use crate::error::Fault;
 use crate::model::event::Operation;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::value::ColumnType;
-use crate::postgres::{Target, within};
+use crate::postgres::{Target, Trouble, about_rows, within};
 use crate::settings::Column;
 
 /// What one transaction carries.
@@ -68,7 +70,7 @@ pub enum Origins {
 }
 
 impl Origins {
-    fn bytes(&self, index: usize) -> Vec<u8> {
+    pub(super) fn bytes(&self, index: usize) -> Vec<u8> {
         match self {
             Self::None => Vec::new(),
             Self::Events(events) => events.get(index).map(|event| event.bytes().to_vec()).unwrap_or_default(),
@@ -79,7 +81,7 @@ impl Origins {
         }
     }
 
-    fn operation(&self, index: usize) -> &'static str {
+    pub(super) fn operation(&self, index: usize) -> &'static str {
         match self {
             Self::Events(events) => {
                 let event = events.get(index).and_then(|e| crate::model::event::Event::parse(e.bytes()).ok());
@@ -99,7 +101,10 @@ pub struct Applied {
     pub rows_inserted: u64,
     pub rows_unchanged: u64,
     pub rows_deleted: u64,
-    pub dead_letters: u64,
+    pub set_aside: Tally,
+    /// Of the dead letters, those that passed because a person lets more pass than an accident
+    /// brings.
+    pub letters_accepted: u64,
     /// Dead letters by the operation of their event, in the order of [`Operation::ROWS`].
     pub dead_by_operation: [u64; 4],
     /// A few ids of rows a resync inserted, changed or deleted.
@@ -108,21 +113,28 @@ pub struct Applied {
     pub events: u64,
 }
 
-/// Ids kept of what one statement of a resync did.
+/// Ids kept of what one transaction of a resync did.
 const SAMPLE_IDS: usize = 5;
+
+impl Applied {
+    fn sample(&mut self, ids: Vec<String>) {
+        self.sample_ids.extend(ids);
+        self.sample_ids.truncate(SAMPLE_IDS);
+    }
+}
 
 /// Fewer rows than this are not worth COPY's round trips.
 pub(super) const COPY_MIN: usize = 100;
 
-/// How rows are sent. A road that Postgres refuses a row on gives way to the next.
+/// How rows are sent. A road that Postgres refuses something on gives way to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Road {
     /// Fresh rows by COPY, which costs Postgres less but stops at a row that is there already; the rest by upsert.
     Copy,
-    /// All rows by one upsert.
-    Upsert,
-    /// Halve and halve again until each row that cannot be stored stands alone; at most this many may.
-    Bisect { allowance: u64 },
+    /// All rows by one upsert, all deletes by one statement.
+    Whole,
+    /// Halve and halve again until what cannot be stored stands alone.
+    Parts,
 }
 
 /// One stream's table and the statements for it.
@@ -135,40 +147,40 @@ pub(super) struct Scribe<'a> {
 }
 
 impl Scribe<'_> {
-    /// Rows, dead letters, walk and position, inside a fenced transaction.
+    /// Rows, dead letters, walk and position, inside a fenced transaction. By [`Road::Parts`], at
+    /// most `allowance` may be set aside; more are not looked for.
     pub async fn write(
         &self,
         connection: &mut PgConnection,
         fence: &Fence<'_>,
         work: &Work,
-        road: Road,
-    ) -> Result<Applied, Fault> {
+        way: (Road, &mut Pace),
+        allowance: u64,
+    ) -> Result<Applied, Trouble> {
         let mut done = Applied::default();
+        let (road, pace) = way;
+        let (rows, deletes) = (work.rows.len(), work.deletes.ids.len());
         let mut refused = Vec::new();
-        if !work.rows.is_empty() {
-            match road {
-                Road::Copy => {
-                    done.rows_changed = self.copy(connection, &work.rows, 0..work.fresh).await?;
-                    if work.fresh < work.rows.len() {
-                        done.rows_changed += self.upsert(connection, &work.rows, work.fresh..work.rows.len()).await?;
-                    }
-                }
-                Road::Upsert => self.put(connection, work, 0..work.rows.len(), &mut done).await?,
-                Road::Bisect { allowance } => {
-                    refused = self.bisect(connection, work, allowance, &mut done).await?;
-                }
+        if road == Road::Parts {
+            refused = Halving::new(self, work, pace, allowance).run(connection, &mut done).await?;
+        } else {
+            let copied = if road == Road::Copy { work.fresh } else { 0 };
+            if copied > 0 {
+                done.rows_changed = self.copy(connection, &work.rows, 0..copied).await?;
+            }
+            if copied < rows {
+                self.put(connection, work, copied..rows, &mut done).await?;
+            }
+            if deletes > 0 {
+                self.delete(connection, work, 0..deletes, &mut done).await?;
             }
         }
-        let stored = crate::status::count(work.rows.len() - refused.len());
-        done.rows_unchanged = work.known + stored.saturating_sub(done.rows_changed);
-        if !work.deletes.ids.is_empty() {
-            let (deleted, ids) = self.delete(connection, &work.deletes).await?;
-            done.rows_deleted = deleted;
-            if work.walk.is_some() {
-                done.sample_ids.extend(ids);
-            }
-        }
-        self.conclude(connection, fence, work, &refused, &mut done).await?;
+        let stored = rows - refused.iter().filter(|refused| refused.kind == Kind::Rows).count();
+        let unchanged = crate::status::count(stored).saturating_sub(done.rows_changed);
+        done.rows_unchanged = work.known + unchanged;
+        let letters: Vec<DeadLetter> =
+            refused.iter().map(|refused| DeadLetter::of_refused(work, refused)).collect();
+        self.conclude(connection, fence, work, &letters, &mut done).await?;
         Ok(done)
     }
 
@@ -178,13 +190,12 @@ impl Scribe<'_> {
         connection: &mut PgConnection,
         fence: &Fence<'_>,
         work: &Work,
-        refused: &[(usize, Fault)],
+        refused: &[DeadLetter],
         done: &mut Applied,
     ) -> Result<(), Fault> {
         done.events = work.events;
-        let dead = work.dead.iter().cloned().chain(refused.iter().map(|(row, fault)| of_refused(work, *row, fault)));
-        let dead: Vec<DeadLetter> = dead.collect();
-        done.dead_letters = crate::status::count(dead.len());
+        let dead: Vec<&DeadLetter> = work.dead.iter().chain(refused).collect();
+        done.set_aside = Tally::of(&dead);
         for letter in &dead {
             let place = Operation::ROWS.iter().position(|op| op.name() == letter.operation);
             // What could not be read at all was counted as an update when it was received.
@@ -203,88 +214,62 @@ impl Scribe<'_> {
         fence.advance(connection, self.target, work.position.as_ref()).await
     }
 
-    async fn upsert(&self, connection: &mut PgConnection, rows: &Rows, range: Range<usize>) -> Result<u64, Fault> {
-        let arguments = row_arguments(rows, range, self.columns)?;
-        let query = sqlx::query_with(AssertSqlSafe(self.statements.upsert.to_string()), arguments);
-        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
-    }
-
-    /// Rows by one statement; those of a repair are told apart.
-    async fn put(
+    /// Rows by one statement; those of a repair are told apart: inserted and changed, with a few of
+    /// their ids.
+    pub(super) async fn put(
         &self,
         connection: &mut PgConnection,
         work: &Work,
         range: Range<usize>,
         done: &mut Applied,
-    ) -> Result<(), Fault> {
-        if work.walk.as_ref().is_some_and(Walk::is_repair) {
-            return self.repair(connection, &work.rows, range, done).await;
+    ) -> Result<(), Trouble> {
+        let arguments = row_arguments(&work.rows, range, self.columns)?;
+        let deadline = self.target.deadline();
+        if !work.walk.as_ref().is_some_and(Walk::is_repair) {
+            let sql = AssertSqlSafe(self.statements.upsert.to_string());
+            let query = sqlx::query_with(sql, arguments);
+            let written = about_rows(deadline, query.execute(connection)).await?;
+            done.rows_changed += written.rows_affected();
+            return Ok(());
         }
-        done.rows_changed += self.upsert(connection, &work.rows, range).await?;
-        Ok(())
-    }
-
-    /// The same, told apart: rows inserted and rows changed, with a few of their ids.
-    async fn repair(
-        &self,
-        connection: &mut PgConnection,
-        rows: &Rows,
-        range: Range<usize>,
-        done: &mut Applied,
-    ) -> Result<(), Fault> {
-        let arguments = row_arguments(rows, range, self.columns)?;
         let query = sqlx::query_as_with(AssertSqlSafe(self.statements.repair.to_string()), arguments);
         let (inserted, changed, ids): (i64, i64, Vec<String>) =
-            within(self.target.deadline(), query.fetch_one(connection)).await?;
+            about_rows(deadline, query.fetch_one(connection)).await?;
         done.rows_inserted += u64::try_from(inserted).unwrap_or_default();
         done.rows_changed += u64::try_from(inserted + changed).unwrap_or_default();
-        done.sample_ids.extend(ids);
-        done.sample_ids.truncate(SAMPLE_IDS);
+        done.sample(ids);
         Ok(())
     }
 
-    /// How many there were to delete, and a few of their ids.
-    async fn delete(&self, connection: &mut PgConnection, deletes: &Deletes) -> Result<(u64, Vec<String>), Fault> {
-        let sql = AssertSqlSafe(self.statements.delete.to_string());
-        let query = sqlx::query_as(sql).bind(&deletes.ids).bind(&deletes.cluster_times);
-        let (deleted, ids): (i64, Vec<String>) = within(self.target.deadline(), query.fetch_one(connection)).await?;
-        Ok((u64::try_from(deleted).unwrap_or_default(), ids))
-    }
-
-    /// Stores what can be stored; returns the rows that cannot.
-    async fn bisect(
+    /// Deletes by one statement; a walk keeps a few of their ids.
+    pub(super) async fn delete(
         &self,
         connection: &mut PgConnection,
         work: &Work,
-        allowance: u64,
+        range: Range<usize>,
         done: &mut Applied,
-    ) -> Result<Vec<(usize, Fault)>, Fault> {
-        let mut refused = Vec::new();
-        let mut ranges: Vec<Range<usize>> = std::iter::once(0..work.rows.len()).collect();
-        while let Some(range) = ranges.pop() {
-            self.plain(connection, "savepoint part").await?;
-            match self.put(connection, work, range.clone(), done).await {
-                Ok(()) => self.plain(connection, "release savepoint part").await?,
-                Err(fault) if fault.class == Class::Record => {
-                    self.plain(connection, "rollback to savepoint part").await?;
-                    if range.len() > 1 {
-                        let middle = range.start + range.len() / 2;
-                        ranges.extend([middle..range.end, range.start..middle]);
-                    } else {
-                        refused.push((range.start, fault));
-                    }
-                    if crate::status::count(refused.len()) > allowance {
-                        break;
-                    }
-                }
-                Err(fault) => return Err(fault),
-            }
+    ) -> Result<(), Trouble> {
+        let Deletes { ids, cluster_times, .. } = &work.deletes;
+        let sql = AssertSqlSafe(self.statements.delete.to_string());
+        let query = sqlx::query_as(sql)
+            .bind(ids.get(range.clone()).unwrap_or_default())
+            .bind(cluster_times.get(range).unwrap_or_default());
+        let (deleted, ids): (i64, Vec<String>) =
+            about_rows(self.target.deadline(), query.fetch_one(connection)).await?;
+        done.rows_deleted += u64::try_from(deleted).unwrap_or_default();
+        if work.walk.is_some() {
+            done.sample(ids);
         }
-        Ok(refused)
+        Ok(())
     }
 
-    async fn plain(&self, connection: &mut PgConnection, statement: &'static str) -> Result<(), Fault> {
-        within(self.target.deadline(), sqlx::query(statement).execute(connection)).await.map(drop)
+    /// Without an answer that matters.
+    pub(super) async fn plain(
+        &self,
+        connection: &mut PgConnection,
+        sql: &'static str,
+    ) -> Result<(), Trouble> {
+        about_rows(self.target.deadline(), sqlx::raw_sql(sql).execute(connection)).await.map(drop)
     }
 
     /// A row that would not change is not stamped anew, and one that could not be written not at all: an open resync has
@@ -314,7 +299,11 @@ impl Scribe<'_> {
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 
-    async fn set_aside(&self, connection: &mut PgConnection, dead: &[DeadLetter]) -> Result<(), Fault> {
+    async fn set_aside(
+        &self,
+        connection: &mut PgConnection,
+        dead: &[&DeadLetter],
+    ) -> Result<(), Fault> {
         if dead.is_empty() {
             return Ok(());
         }
@@ -346,17 +335,4 @@ pub fn row_arguments(rows: &Rows, range: Range<usize>, columns: &[Column]) -> Re
         arguments.add(read.next(kind)).map_err(|_| Fault::bug("a column could not be bound"))?;
     }
     Ok(arguments)
-}
-
-fn of_refused(work: &Work, row: usize, fault: &Fault) -> DeadLetter {
-    let origin = work.rows.origin(row).unwrap_or_default();
-    let time = work.rows.tuple(row).and_then(<[u8]>::last_chunk::<8>).map(|bytes| i64::from_be_bytes(*bytes));
-    DeadLetter {
-        document_id: work.rows.id(row).map(str::to_owned),
-        operation: work.origins.operation(origin),
-        event: work.origins.bytes(origin),
-        code: "refused".to_owned(),
-        error: fault.message.clone(),
-        cluster_time: time.map(ClusterTime::from_sql),
-    }
 }

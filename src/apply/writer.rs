@@ -5,6 +5,7 @@ use sqlx::{Connection, Transaction};
 use tokio::sync::mpsc;
 
 use super::dead_letter::RateWindow;
+use super::pace::Pace;
 use super::rows::Spares;
 use super::statements::Statements;
 use super::transaction::{Applied, COPY_MIN, Road, Scribe, Work};
@@ -12,7 +13,7 @@ use super::walk::Walk;
 use crate::checkpoint::{Checkpoints, Fence, Lease};
 use crate::error::{Class, Code, Fault};
 use crate::failpoint;
-use crate::postgres::{Target, within};
+use crate::postgres::{Ending, Target, Trouble, Whose, commit, within};
 use crate::settings::{Column, Record};
 
 /// Writes for one stream under one lease.
@@ -24,6 +25,7 @@ pub struct Writer {
     columns: Vec<Column>,
     statements: Statements,
     rate: RateWindow,
+    pace: Pace,
     connection: Option<PgConnection>,
     /// The revision this writer made or met last: the database is there, or has gone back.
     made: Option<i64>,
@@ -44,14 +46,14 @@ impl Writer {
         statements: Statements,
         limits: Record,
     ) -> Self {
-        let rate = RateWindow::new(limits);
         Self {
             target,
             checkpoints,
             lease,
             columns,
             statements,
-            rate,
+            rate: RateWindow::new(limits),
+            pace: Pace::new(),
             connection: None,
             made: None,
             in_doubt: None,
@@ -87,7 +89,7 @@ impl Writer {
             Some(done) => done,
             None => self.attempt(work).await?,
         };
-        self.rate.add(done.events, done.dead_letters);
+        self.landed(&done);
         Ok(done)
     }
 
@@ -95,10 +97,14 @@ impl Writer {
     /// again with: after an error, [`Writer::settle`], and go on from where the database says the walk is.
     ///
     /// # Errors
-    /// A row is refused, or is in the table already; else as [`Writer::apply`].
-    pub async fn pour(&mut self, chunks: mpsc::Receiver<Work>, spares: &Spares) -> Result<Applied, Fault> {
+    /// Refused, if a row is, or is in the table already; failed as [`Writer::apply`].
+    pub async fn pour(
+        &mut self,
+        chunks: mpsc::Receiver<Work>,
+        spares: &Spares,
+    ) -> Result<Applied, Trouble> {
         let done = self.transact(Load::Chunks(chunks, spares)).await?;
-        self.rate.add(done.events, done.dead_letters);
+        self.landed(&done);
         Ok(done)
     }
 
@@ -113,62 +119,79 @@ impl Writer {
     /// Commits a piece of work if all of it can be stored; nothing is set aside.
     ///
     /// # Errors
-    /// A row is refused; else as [`Writer::apply`].
-    pub async fn apply_whole(&mut self, work: &Work) -> Result<Applied, Fault> {
+    /// Refused, if a part of it is; failed as [`Writer::apply`].
+    pub async fn apply_whole(&mut self, work: &Work) -> Result<Applied, Trouble> {
         match self.resolve().await? {
             Some(done) => Ok(done),
-            None => self.transact(Load::Whole(work, Road::Upsert)).await,
+            None => self.transact(Load::Whole(work, Road::Whole)).await,
         }
     }
 
-    /// COPY gives way to the upsert where rows are there already, that to bisection where one cannot be stored.
+    /// How many rows a statement may hold, if statements on this table have run out of time lately.
+    pub const fn rows_at_once(&self) -> Option<usize> {
+        self.pace.rows_max()
+    }
+
+    fn landed(&mut self, done: &Applied) {
+        self.pace.committed();
+        self.rate.add(done.events, &done.set_aside, done.letters_accepted);
+    }
+
+    /// COPY gives way to the upsert where rows are there already, that to halving where something
+    /// is refused. What runs out of time is told before it is halved.
     async fn attempt(&mut self, work: &Work) -> Result<Applied, Fault> {
         self.no_copy_for = self.no_copy_for.saturating_sub(1);
-        let copy = work.fresh >= COPY_MIN && self.no_copy_for == 0;
-        let bisect = Road::Bisect { allowance: self.rate.allowance() };
-        for road in copy.then_some(Road::Copy).into_iter().chain([Road::Upsert, bisect]) {
-            match self.transact(Load::Whole(work, road)).await {
-                Err(fault) if fault.class == Class::Record => {
-                    if road == Road::Copy {
-                        self.no_copy_for = NO_COPY_BATCHES;
-                    }
-                }
-                other => return other,
+        let statement = work.rows.len().max(work.deletes.ids.len());
+        let mut road = if !self.pace.allows(statement) {
+            Road::Parts
+        } else if work.fresh >= COPY_MIN && self.no_copy_for == 0 {
+            Road::Copy
+        } else {
+            Road::Whole
+        };
+        loop {
+            let refusal = match self.transact(Load::Whole(work, road)).await {
+                Ok(done) => return Ok(done),
+                Err(Trouble::Failed(fault)) => return Err(fault),
+                Err(Trouble::Refused(refusal)) => refusal,
+            };
+            if road == Road::Copy {
+                self.no_copy_for = NO_COPY_BATCHES;
             }
+            road = match road {
+                Road::Parts => return Err(refusal.fault),
+                _ if refusal.whose == Whose::Time && statement > 1 => {
+                    self.pace.timed_out(statement);
+                    return Err(refusal.fault);
+                }
+                _ if refusal.whose == Whose::Time && !self.pace.stands_alone() => {
+                    return Err(refusal.fault);
+                }
+                Road::Copy => Road::Whole,
+                Road::Whole => Road::Parts,
+            };
         }
-        Err(Fault::bug("postgres refused something that is no row"))
     }
 
-    async fn transact(&mut self, load: Load<'_>) -> Result<Applied, Fault> {
+    async fn transact(&mut self, load: Load<'_>) -> Result<Applied, Trouble> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        match self.write(&mut connection, load).await {
-            Ok((Some(done), revision)) => {
-                self.made = Some(revision + 1);
-                self.connection = Some(connection);
-                Ok(done)
-            }
-            Ok((None, revision)) => Err(Fault::new(
-                Class::Transient,
-                Code::TargetUnreachable,
-                format!("the answer to commit {revision} was lost"),
-                "",
-            )),
-            Err(fault) => {
-                // The connection is dropped here, and with it the transaction; but a refused row says nothing against
-                // the connection, on which the rollback is queued.
-                if fault.class == Class::Record {
-                    self.connection = Some(connection);
-                }
-                Err(fault)
-            }
+        let result = self.write(&mut connection, load).await;
+        // On any other error the connection is dropped, and with it the transaction; but a refusal
+        // says nothing against the connection, on which the rollback is queued.
+        if matches!(result, Ok(_) | Err(Trouble::Refused(_))) {
+            self.connection = Some(connection);
         }
+        result
     }
 
-    /// Returns `None` for what was done if the commit's answer was lost; then it is in doubt.
-    async fn write(&mut self, connection: &mut PgConnection, load: Load<'_>) -> Result<(Option<Applied>, i64), Fault> {
+    async fn write(
+        &mut self,
+        connection: &mut PgConnection,
+        load: Load<'_>,
+    ) -> Result<Applied, Trouble> {
         let deadline = self.target.deadline();
         let mut transaction: Transaction<'_, _> = within(deadline, connection.begin_with(load.begin())).await?;
         failpoint::hit("apply.begun");
@@ -181,8 +204,16 @@ impl Writer {
             columns: &self.columns,
             statements: &self.statements,
         };
-        let done = match load {
-            Load::Whole(work, road) => scribe.write(&mut transaction, &fence, work, road).await?,
+        let mut done = match load {
+            Load::Whole(work, road) => {
+                let mut allowance = self.rate.allowance();
+                if road == Road::Parts {
+                    let (checkpoints, stream) = (&self.checkpoints, self.lease.stream());
+                    allowance += checkpoints.letters_accepted(&mut *transaction, stream).await?;
+                }
+                let way = (road, &mut self.pace);
+                scribe.write(&mut transaction, &fence, work, way, allowance).await?
+            }
             Load::Chunks(chunks, spares) => {
                 let (rows_changed, rest) = scribe.pour(&mut transaction, chunks, spares).await?;
                 let mut done = Applied { rows_changed, ..Applied::default() };
@@ -190,21 +221,43 @@ impl Writer {
                 done
             }
         };
+        self.keep_the_rate(&mut transaction, &mut done).await?;
         let revision = fence.revision();
-        if done.dead_letters > self.rate.allowance() {
-            let message = format!("{} of {} events could not be stored", done.dead_letters, done.events);
-            let hint =
-                "the mapping or the table is wrong: compare the refusals with [[stream.column]]; nothing was skipped";
-            return Err(Fault::new(Class::Halt, Code::DeadLetterRate, message, hint));
-        }
         failpoint::hit("apply.before_commit");
-        if let Err(fault) = within(deadline, transaction.commit()).await {
-            self.in_doubt = Some((revision, done));
-            tracing::warn!(stream = self.lease.stream(), revision, %fault, "commit without an answer");
-            return Ok((None, revision));
+        match commit(deadline, transaction).await {
+            Ending::Landed => {
+                failpoint::hit("apply.after_commit");
+                self.made = Some(revision + 1);
+                Ok(done)
+            }
+            Ending::Refused(trouble) => Err(trouble),
+            Ending::Unknown(fault) => {
+                self.in_doubt = Some((revision, done));
+                let stream = self.lease.stream();
+                tracing::warn!(stream, revision, %fault, "commit without an answer");
+                let message = format!("the answer to commit {revision} was lost");
+                Err(Fault::new(Class::Transient, Code::TargetUnreachable, message, "").into())
+            }
         }
-        failpoint::hit("apply.after_commit");
-        Ok((Some(done), revision))
+    }
+
+    /// More dead letters than an accident brings: only as many as a person lets pass, which are
+    /// used up with them.
+    async fn keep_the_rate(
+        &self,
+        connection: &mut PgConnection,
+        done: &mut Applied,
+    ) -> Result<(), Fault> {
+        let beyond = done.set_aside.total().saturating_sub(self.rate.allowance());
+        if beyond > 0 {
+            let stream = self.lease.stream();
+            if self.checkpoints.letters_accepted(&mut *connection, stream).await? < beyond {
+                return Err(self.rate.exceeded(&done.set_aside));
+            }
+            self.checkpoints.use_accepted_letters(connection, stream, beyond).await?;
+            done.letters_accepted = beyond;
+        }
+        Ok(())
     }
 
     /// Postgres may go back: to a standby that had not heard of the last commits, or to what was flushed before a
@@ -254,6 +307,12 @@ impl Load<'_> {
             Self::Whole(work, _) => work.walk.as_ref().is_some_and(Walk::may_be_lost),
             Self::Chunks(..) => true,
         };
-        if may_be_lost { "begin; set local synchronous_commit = off" } else { "begin" }
+        // Constraints are checked by each statement rather than by COMMIT: what is refused can be
+        // found and set aside.
+        if may_be_lost {
+            "begin; set constraints all immediate; set local synchronous_commit = off"
+        } else {
+            "begin; set constraints all immediate"
+        }
     }
 }

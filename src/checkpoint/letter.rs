@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgExecutor};
 use sqlx::{AssertSqlSafe, FromRow};
 
 use super::Checkpoints;
@@ -71,5 +71,54 @@ impl Checkpoints {
         ));
         let query = sqlx::query(sql).bind(stream).bind(ids);
         Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+    }
+
+    /// How many more dead letters of a stream may pass than an accident brings, because a person
+    /// says so.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn letters_accepted(
+        &self,
+        executor: impl PgExecutor<'_>,
+        stream: &str,
+    ) -> Result<u64, Fault> {
+        let schema = self.schema();
+        let sql = format!("select letters_accepted from {schema}.checkpoint where stream = $1");
+        let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).bind(stream);
+        let accepted = within(self.target.deadline(), query.fetch_optional(executor)).await?;
+        Ok(accepted.and_then(|number| u64::try_from(number).ok()).unwrap_or_default())
+    }
+
+    /// So many of them have passed, in the caller's transaction.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn use_accepted_letters(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        number: u64,
+    ) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.checkpoint set letters_accepted = letters_accepted - $2 where stream = $1",
+            self.schema()
+        ));
+        let query = sqlx::query(sql).bind(stream).bind(i64::try_from(number).unwrap_or(i64::MAX));
+        within(self.target.deadline(), query.execute(connection)).await.map(drop)
+    }
+
+    /// Lets so many pass from now on, whatever was left of an earlier word. In the caller's
+    /// transaction.
+    pub(super) async fn accept_letters(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        number: i64,
+    ) -> Result<(), Fault> {
+        let schema = self.schema();
+        let sql = format!("update {schema}.checkpoint set letters_accepted = $2 where stream = $1");
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(stream).bind(number.max(0));
+        within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 }

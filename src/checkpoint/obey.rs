@@ -21,6 +21,8 @@ pub enum Act<'a> {
     Rewind { to: &'a Position },
     /// Give dead letters up.
     Discard { ids: &'a [i64] },
+    /// Let so many dead letters pass beyond what an accident brings.
+    Accept { number: i64 },
     /// Nothing more: it is done already, with this result.
     Done(String),
     /// Nothing, for this reason.
@@ -67,6 +69,10 @@ impl Checkpoints {
             Act::Discard { ids } => {
                 let discarded = self.discard(&mut transaction, lease.stream(), ids).await?;
                 done(format!("{discarded} discarded"))
+            }
+            Act::Accept { number } => {
+                self.accept_letters(&mut transaction, lease.stream(), *number).await?;
+                done(format!("{number} more may be set aside"))
             }
             Act::Done(result) => done(result.clone()),
             Act::Refuse(why) => (Outcome::Refused, format!("refused: {why}")),

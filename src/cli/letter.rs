@@ -38,6 +38,22 @@ enum LetterVerb {
     Retry(Which),
     /// Give it up for good; it stays in the table
     Discard(Which),
+    /// Let so many more events be set aside than an accident brings, once it is known why they
+    /// cannot be stored
+    Accept(Accept),
+}
+
+#[derive(Debug, Args)]
+struct Accept {
+    stream: String,
+    /// How many more; 0 takes an earlier word back
+    #[arg(long, value_name = "N")]
+    count: u32,
+    /// Why; recorded with who and when
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    act: Act,
 }
 
 #[derive(Debug, Args)]
@@ -61,6 +77,7 @@ pub(super) async fn letter(settings: &Settings, args: LetterArgs) -> u8 {
         LetterVerb::Show { id, event, json } => look(settings, id, event, json).await,
         LetterVerb::Retry(which) => about(settings, "dead_letter_retry", &which).await,
         LetterVerb::Discard(which) => about(settings, "dead_letter_discard", &which).await,
+        LetterVerb::Accept(accepted) => accept(settings, &accepted).await,
     };
     done.unwrap_or_else(|fault| failed(&fault))
 }
@@ -101,4 +118,18 @@ async fn about(settings: &Settings, verb: &str, which: &Which) -> Result<u8, Fau
     let code = answer(&asked, which.act.json);
     let refused = asked.result.is_some_and(|result| result.contains("still refused"));
     Ok(if refused { exit::FAILED } else { code })
+}
+
+async fn accept(settings: &Settings, accepted: &Accept) -> Result<u8, Fault> {
+    let (_, checkpoints) = ends(settings)?;
+    let stream = &crate::ops::resync::stream(settings, &accepted.stream)?.name;
+    if !accepted.act.execute {
+        let shown = letter::acceptance(&checkpoints, stream, accepted.count).await?;
+        show(accepted.act.json, &shown, tables::fields);
+        return Ok(only_shown());
+    }
+    let arguments = serde_json::json!({ "count": accepted.count });
+    let (verb, why) = ("dead_letter_accept", &accepted.reason);
+    let asked = ask(&checkpoints, verb, stream, &arguments, why).await?;
+    Ok(answer(&asked, accepted.act.json))
 }

@@ -13,12 +13,12 @@ use sqlx::postgres::PgConnection;
 
 use crate::apply::{Mapping, Rows, Statements, row_arguments};
 use crate::checkpoint::Checkpoints;
-use crate::error::{Class, Fault};
+use crate::error::Fault;
 use crate::model::bson::{Builder, Doc, Value};
 use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
 use crate::model::value::encode_id;
-use crate::postgres::{Target, within};
+use crate::postgres::{Target, Trouble, Whose, about_rows, within};
 use crate::resync::{Chunk, Place, Reading};
 use crate::settings::{Settings, Stream};
 use crate::source::Source;
@@ -200,16 +200,16 @@ impl Comparison<'_> {
             let arguments = row_arguments(rows, range.clone(), &self.config.columns)?;
             let sql = AssertSqlSafe(self.statements.compare.to_string());
             let query = sqlx::query_as_with::<_, (String, bool), _>(sql, arguments).fetch_all(&mut self.connection);
-            match within(self.target.deadline(), query).await {
+            match about_rows(self.target.deadline(), query).await {
                 Ok(differing) => all.extend(differing),
                 // A row Postgres cannot hold is a dead letter of the daemon's, and no difference.
-                Err(fault) if fault.class == Class::Record => {
+                Err(Trouble::Refused(refusal)) if refusal.whose == Whose::Row => {
                     let middle = range.start + range.len() / 2;
                     if range.len() > 1 {
                         ranges.extend([middle..range.end, range.start..middle]);
                     }
                 }
-                Err(fault) => return Err(fault),
+                Err(trouble) => return Err(trouble.into()),
             }
         }
         Ok(all)

@@ -37,6 +37,26 @@ pub async fn show(checkpoints: &Checkpoints, id: i64, event: bool) -> Result<ser
     Ok(shown)
 }
 
+/// What letting `count` more events of a stream be set aside would change.
+///
+/// # Errors
+/// Postgres cannot be asked.
+pub async fn acceptance(
+    checkpoints: &Checkpoints,
+    stream: &str,
+    count: u32,
+) -> Result<serde_json::Value, Fault> {
+    let stored = checkpoints.load(stream).await?;
+    let accepted = checkpoints.letters_accepted(checkpoints.pool(), stream).await?;
+    Ok(serde_json::json!({
+        "stream": stream,
+        "halt_code": stored.as_ref().and_then(|stored| stored.halt_code.clone()),
+        "halt_reason": stored.and_then(|stored| stored.halt_reason),
+        "accepted_now": accepted,
+        "accepted_then": count,
+    }))
+}
+
 fn missing(id: i64) -> Fault {
     let hint = "`tidemark dead-letter list` shows them";
     Fault::new(Class::Halt, Code::DeadLetters, format!("there is no dead letter {id} that is not resolved"), hint)

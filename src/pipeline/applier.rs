@@ -168,7 +168,7 @@ impl<'a> Applier<'a> {
         let begun = Instant::now();
         let applied = self.apply(&piece.work).await?;
         self.tell_drift(&piece.drift);
-        let dead_letters = dead_letters(&piece.work, &applied);
+        let dead_letters = dead_letters(&applied);
         self.context.status.committed(&Committed {
             of_walk: true,
             rows_changed: applied.rows_changed + applied.rows_deleted,
@@ -225,6 +225,7 @@ impl<'a> Applier<'a> {
             };
             let fault = match attempt {
                 Ok(applied) => {
+                    self.context.status.paced(self.writer.rows_at_once());
                     if work.position.is_some() {
                         self.positioned_at = Instant::now();
                     }
@@ -282,7 +283,7 @@ impl<'a> Applier<'a> {
             gone: prepared.gone,
             rows_changed: applied.rows_changed + applied.rows_deleted,
             rows_unchanged: applied.rows_unchanged,
-            dead_letters: dead_letters(&prepared.work, applied),
+            dead_letters: dead_letters(applied),
             position: prepared.work.position.as_ref(),
             last_event: prepared.last_event,
             written_at_millis: &prepared.written_at_millis,
@@ -304,11 +305,9 @@ impl<'a> Applier<'a> {
     }
 }
 
-/// Dead letters by code: those found while reading, and those Postgres refused.
-fn dead_letters(work: &Work, applied: &Applied) -> HashMap<&'static str, u64> {
-    let malformed = crate::status::count(work.dead.len());
-    let refused = applied.dead_letters.saturating_sub(malformed);
-    [("malformed", malformed), ("refused", refused)].into_iter().filter(|(_, number)| *number > 0).collect()
+/// Dead letters by code.
+fn dead_letters(applied: &Applied) -> HashMap<&str, u64> {
+    applied.set_aside.by_code.iter().map(|(code, number)| (code.as_str(), *number)).collect()
 }
 
 async fn next_piece(job: &mut Option<Job>) -> Result<Piece, Fault> {

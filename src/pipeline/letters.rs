@@ -3,10 +3,11 @@
 use super::Context;
 use crate::apply::{Drift, Rows, Work, Writer};
 use crate::checkpoint::{Lease, Letter};
-use crate::error::{Class, Code, Fault};
+use crate::error::Fault;
 use crate::model::bson::{Doc, Malformed, Value};
-use crate::model::event::Event;
+use crate::model::event::{Event, Operation};
 use crate::model::value::encode_id;
+use crate::postgres::Trouble;
 
 /// Writes what can be written now, each letter in a transaction of its own that also marks it as resolved. Says how
 /// many were, and why the first that was not.
@@ -25,16 +26,19 @@ pub async fn retry(context: &Context, lease: &Lease, letters: &[Letter]) -> Resu
     let (mut resolved, mut refused, mut why) = (0, 0, None);
     for letter in letters {
         let written = match work(context, letter).await? {
-            Ok(work) => writer.apply_whole(&work).await,
-            Err(error) => Err(Fault::new(Class::Record, Code::DeadLetters, error, "")),
+            Err(cannot) => Err(cannot),
+            Ok(work) => match writer.apply_whole(&work).await {
+                Ok(_) => Ok(()),
+                Err(Trouble::Refused(refusal)) => Err(refusal.fault.message),
+                Err(Trouble::Failed(fault)) => return Err(fault),
+            },
         };
         match written {
-            Ok(_) => resolved += 1,
-            Err(fault) if fault.class == Class::Record => {
+            Ok(()) => resolved += 1,
+            Err(cannot) => {
                 refused += 1;
-                why.get_or_insert_with(|| format!("letter {}: {fault}", letter.id));
+                why.get_or_insert_with(|| format!("letter {}: {cannot}", letter.id));
             }
-            Err(fault) => return Err(fault),
         }
     }
     Ok(match why {
@@ -54,13 +58,17 @@ async fn work(context: &Context, letter: &Letter) -> Result<Result<Work, String>
         return Ok(Err(error.to_string()));
     }
     let id = String::from_utf8_lossy(&id).into_owned();
+    if letter.document_id.as_ref().is_some_and(|known| *known != id) {
+        let why = "its document's _id cannot be told from the row's id: a resync repairs it";
+        return Ok(Err(why.to_owned()));
+    }
     // A time taken before the read, so that a newer event always wins over what is read here.
     let before = context.source.now().await?;
     let mut work = Work { resolves: Some(letter.id), ..Work::default() };
     let (mut rows, mut drift) = (Rows::default(), Drift::default());
     let mut documents = context.source.lookup(&context.config.collection, &[raw_id], before).await?;
     while let Some(reply) = documents.next().await? {
-        for bytes in reply.items() {
+        for bytes in reply.items().filter(|bytes| is_of(&id, bytes)) {
             let encoded = Doc::new(bytes)
                 .and_then(|document| context.mapping.encode(&id, document, before, 0, &mut rows, &mut drift));
             if let Err(error) = encoded {
@@ -75,11 +83,26 @@ async fn work(context: &Context, letter: &Letter) -> Result<Result<Work, String>
     Ok(Ok(work))
 }
 
-/// The key of the document, from the event, or from the document a walk read.
+/// Whether a document is the one with this `id`: an equal number of another type, or a collation's
+/// equal, is another.
+fn is_of(id: &str, document: &[u8]) -> bool {
+    let mut found = Vec::new();
+    let raw_id = Doc::new(document).ok().and_then(|document| document.get("_id").ok().flatten());
+    raw_id.is_some_and(|raw_id| encode_id(raw_id, &mut found).is_ok()) && found == id.as_bytes()
+}
+
+/// The key of the document: from the event, from the document a walk read, or from the key a sweep
+/// found.
 fn document_id(letter: &Letter) -> Result<Value<'_>, Malformed> {
     let missing = Malformed("no key can be read from it: it can only be discarded");
     if letter.operation == "snapshot" {
         return Doc::new(&letter.event)?.get("_id")?.ok_or(missing);
     }
-    Event::parse(&letter.event)?.id.ok_or(missing)
+    match Event::parse(&letter.event) {
+        Ok(event) => event.id.ok_or(missing),
+        Err(_) if letter.operation == Operation::Delete.name() => {
+            Doc::new(&letter.event)?.get("_id")?.ok_or(missing)
+        }
+        Err(error) => Err(error),
+    }
 }

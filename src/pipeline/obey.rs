@@ -99,6 +99,10 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
             let result = letters::retry(context, lease, &letters).await?;
             act(Act::Done(result)).await
         }
+        "dead_letter_accept" => {
+            let count = command.arguments.get("count").and_then(serde_json::Value::as_i64);
+            act(Act::Accept { number: count.unwrap_or_default() }).await
+        }
         "dead_letter_discard" => act(Act::Discard { ids: &ids(command) }).await,
         other => act(Act::Refuse(format!("{other} is not known to this release"))).await,
     }

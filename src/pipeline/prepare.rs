@@ -165,7 +165,7 @@ impl Preparer {
                 work.fresh = work.rows.len();
             }
             if change.operation == Operation::Delete {
-                work.deletes.push(change.id.clone(), change.cluster_time);
+                work.deletes.push_event(change.id.clone(), change.cluster_time, change.event);
             } else if let Some(document) = change.document {
                 let at = change.cluster_time;
                 let letter = self.encode_one(change, document, at, events, &mut work.rows, &mut prepared.drift);

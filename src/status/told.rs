@@ -19,7 +19,7 @@ pub struct Committed<'a> {
     pub rows_changed: u64,
     pub rows_unchanged: u64,
     /// By code.
-    pub dead_letters: HashMap<&'static str, u64>,
+    pub dead_letters: HashMap<&'a str, u64>,
     pub position: Option<&'a Position>,
     pub last_event: Option<ClusterTime>,
     pub written_at_millis: &'a [i64],

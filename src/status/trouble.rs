@@ -6,7 +6,10 @@ use chrono::Utc;
 
 use super::report::FailingReport;
 use super::stream::{State, Stream};
-use crate::error::Fault;
+use crate::error::{Code, Fault};
+
+/// Among the failing steps: writing goes on, fewer rows at once.
+const PACED: &str = "pace";
 
 impl State {
     /// These steps work again.
@@ -70,6 +73,31 @@ impl Stream {
         self.metrics.retries.with_label_values(&[&*self.name, step]).inc();
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(stream = %self.name, step, attempt, delay_ms, "will be tried again: {fault}");
+    }
+
+    /// Statements on the table hold so many rows at most, because more have run out of time;
+    /// `None`: as many as there are. Told before the commit it was learnt from, so that it is known
+    /// since when.
+    pub fn paced(&self, rows_at_once: Option<usize>) {
+        let mut state = self.state();
+        let Some(rows) = rows_at_once else {
+            if state.failing.contains_key(PACED) {
+                state.works(&[PACED]);
+            }
+            return;
+        };
+        let slow = |known: &&FailingReport| known.code == Code::TargetSlow.name();
+        let of = |step: &str| state.failing.get(step).filter(slow);
+        let known = of(PACED).or_else(|| of("apply"));
+        let failing = FailingReport {
+            step: "apply".to_owned(),
+            code: Code::TargetSlow.name().to_owned(),
+            since: known.map_or_else(Utc::now, |known| known.since),
+            attempts: known.map_or(1, |known| known.attempts),
+            reason: format!("statements run longer than they may; {rows} rows are written at once"),
+        };
+        state.failing.insert(PACED, failing);
+        state.show_failing();
     }
 
     /// What was failing works again.

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod accepting;
 mod alerting;
 mod channels;
 mod codes;
@@ -24,12 +25,14 @@ mod one_thread;
 mod page;
 mod positions;
 mod pouring;
+mod refusals;
 mod replay;
 mod resync;
 mod rewinding;
 mod secrets;
 mod shapes;
 mod silence;
+mod slowness;
 mod snapshot;
 mod stretches;
 mod sweeping;

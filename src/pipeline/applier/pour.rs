@@ -5,11 +5,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Applier, Batches};
+use super::{Applier, Batches, dead_letters};
 use crate::apply::{Applied, Drift, Origins, Walk, Work};
-use crate::error::{Class, Fault};
+use crate::error::Fault;
 use crate::pipeline::job::{Job, Piece};
 use crate::pipeline::wait_or_give_up;
+use crate::postgres::Trouble;
 use crate::retry::Backoff;
 use crate::status::Committed;
 
@@ -52,7 +53,9 @@ impl Applier<'_> {
         };
         match done {
             Ok(applied) => self.poured(&poured, &applied).await,
-            Err(fault) => return self.take_up_again(fault).await,
+            // Chunk by chunk it is found out what is refused.
+            Err(Trouble::Refused(_)) => return self.take_up_again(None).await,
+            Err(Trouble::Failed(fault)) => return self.take_up_again(Some(fault)).await,
         }
         match next? {
             Some(piece) => self.piece(piece).await,
@@ -68,8 +71,7 @@ impl Applier<'_> {
         self.context.status.committed(&Committed {
             of_walk: true,
             rows_changed: applied.rows_changed,
-            // Those that Postgres refuses are not poured.
-            dead_letters: [("malformed", applied.dead_letters)].into_iter().filter(|(_, n)| *n > 0).collect(),
+            dead_letters: dead_letters(applied),
             ..Committed::default()
         });
         if let Some(job) = &mut self.job {
@@ -79,12 +81,11 @@ impl Applier<'_> {
 
     /// What was poured is gone with its transaction, or is in the table after all: the walk goes on from where the
     /// database says it is, chunk by chunk from now on, each of which is kept until it is committed.
-    async fn take_up_again(&mut self, fault: Fault) -> Result<(), Fault> {
+    async fn take_up_again(&mut self, mut trouble: Option<Fault>) -> Result<(), Fault> {
         (self.job, self.pours) = (None, false);
         let mut backoff = Backoff::new(self.context.settings.retry);
-        let mut trouble = fault;
         loop {
-            if trouble.class != Class::Record {
+            if let Some(trouble) = trouble.take() {
                 self.context.status.commit_failed(&trouble);
                 tokio::select! {
                     biased;
@@ -97,7 +98,7 @@ impl Applier<'_> {
                     self.job = Some(job);
                     return Ok(());
                 }
-                Err(fault) => trouble = fault,
+                Err(fault) => trouble = Some(fault),
             }
         }
     }

@@ -1,0 +1,228 @@
+//! Part by part: what Postgres refuses as a whole is halved until what it refuses stands alone. One
+//! mechanism for rows and deletes, of live batches, walks and sweeps, whatever the SQLSTATE.
+//!
+//! An answer that can be the whole table's is a row's only if another row passes; time running out
+//! is a row's if another passes, or if it runs out for it time and again.
+
+use std::ops::Range;
+
+use sqlx::postgres::PgConnection;
+
+use super::pace::Pace;
+use super::transaction::{Applied, Scribe, Work};
+use crate::postgres::{Refusal, Trouble, Whose};
+
+/// What is sent in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Rows,
+    Deletes,
+}
+
+/// A row, or a delete, that does not pass even alone.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub kind: Kind,
+    /// Its place in the work's rows or deletes.
+    pub index: usize,
+    pub refusal: Refusal,
+}
+
+/// So many rows refused alone by what may be the table's, with none that passes: it is the table's.
+const SUSPECTS_MAX: usize = 100;
+
+/// The same where each of them takes as long as a statement may.
+const SLOW_SUSPECTS_MAX: usize = 2;
+
+/// A trigger may have put constraints off again.
+const RELEASE: &str = "set constraints all immediate; release savepoint part";
+
+const ROLLBACK: &str = "rollback to savepoint part; release savepoint part";
+
+pub(super) struct Halving<'a> {
+    scribe: &'a Scribe<'a>,
+    work: &'a Work,
+    pace: &'a mut Pace,
+    /// More refusals than this are no accident: the rest need not be tried.
+    allowance: u64,
+    refused: Vec<Refused>,
+    rows_passed: bool,
+    deletes_passed: bool,
+}
+
+impl<'a> Halving<'a> {
+    pub const fn new(
+        scribe: &'a Scribe<'a>,
+        work: &'a Work,
+        pace: &'a mut Pace,
+        allowance: u64,
+    ) -> Self {
+        Self {
+            scribe,
+            work,
+            pace,
+            allowance,
+            refused: Vec::new(),
+            rows_passed: false,
+            deletes_passed: false,
+        }
+    }
+
+    /// Stores and deletes what can be; returns what cannot.
+    ///
+    /// # Errors
+    /// Refused, if it is not single rows that are; failed, whatever they are.
+    pub async fn run(
+        mut self,
+        connection: &mut PgConnection,
+        done: &mut Applied,
+    ) -> Result<Vec<Refused>, Trouble> {
+        self.halve(connection, Kind::Rows, self.work.rows.len(), done).await?;
+        self.halve(connection, Kind::Deletes, self.work.deletes.ids.len(), done).await?;
+        if !self.is_settled() {
+            self.try_again(connection, done).await?;
+        }
+        self.judge()?;
+        Ok(self.refused)
+    }
+
+    async fn halve(
+        &mut self,
+        connection: &mut PgConnection,
+        kind: Kind,
+        length: usize,
+        done: &mut Applied,
+    ) -> Result<(), Trouble> {
+        let mut ranges = Vec::from_iter((length > 0).then_some(0..length));
+        while let Some(range) = ranges.pop().filter(|_| !self.is_settled()) {
+            if let Some(first) = self.pace.cut(&range) {
+                ranges.extend([first.end..range.end, first]);
+                continue;
+            }
+            let Some(refusal) = self.part(connection, kind, range.clone(), done).await? else {
+                continue;
+            };
+            if range.len() > 1 {
+                if refusal.whose == Whose::Time {
+                    self.pace.timed_out(range.len());
+                }
+                let middle = range.start + range.len() / 2;
+                ranges.extend([middle..range.end, range.start..middle]);
+            } else {
+                self.refused.push(Refused { kind, index: range.start, refusal });
+                self.explain_time(kind);
+            }
+        }
+        Ok(())
+    }
+
+    /// What was refused may have wanted what came after it: a row that refers to another one of the
+    /// same batch.
+    async fn try_again(
+        &mut self,
+        connection: &mut PgConnection,
+        done: &mut Applied,
+    ) -> Result<(), Trouble> {
+        loop {
+            let before = self.refused.len();
+            for mut refused in std::mem::take(&mut self.refused) {
+                if refused.refusal.whose != Whose::Time {
+                    let place = refused.index..refused.index + 1;
+                    match self.part(connection, refused.kind, place, done).await? {
+                        None => continue,
+                        Some(refusal) => refused.refusal = refusal,
+                    }
+                }
+                self.refused.push(refused);
+            }
+            if self.refused.len() == before || self.refused.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One part under a savepoint of its own: what it is refused with, if it is.
+    async fn part(
+        &mut self,
+        connection: &mut PgConnection,
+        kind: Kind,
+        range: Range<usize>,
+        done: &mut Applied,
+    ) -> Result<Option<Refusal>, Trouble> {
+        let before = done.clone();
+        self.scribe.plain(connection, "savepoint part").await?;
+        let mut sent = match kind {
+            Kind::Rows => self.scribe.put(connection, self.work, range, done).await,
+            Kind::Deletes => self.scribe.delete(connection, self.work, range, done).await,
+        };
+        if sent.is_ok() {
+            sent = self.scribe.plain(connection, RELEASE).await;
+        }
+        match sent {
+            Ok(()) => {
+                match kind {
+                    Kind::Rows => self.rows_passed = true,
+                    Kind::Deletes => self.deletes_passed = true,
+                }
+                self.explain_time(kind);
+                Ok(None)
+            }
+            Err(Trouble::Refused(refusal)) => {
+                self.scribe.plain(connection, ROLLBACK).await?;
+                *done = before;
+                Ok(Some(refusal))
+            }
+            Err(failed) => Err(failed),
+        }
+    }
+
+    const fn has_passed(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Rows => self.rows_passed,
+            Kind::Deletes => self.deletes_passed,
+        }
+    }
+
+    fn alone(&self, kind: Kind, whose: Whose) -> usize {
+        self.refused
+            .iter()
+            .filter(|refused| refused.kind == kind && refused.refusal.whose == whose)
+            .count()
+    }
+
+    /// A row ran out of time alone while another passed: their number is not what was slow.
+    fn explain_time(&mut self, kind: Kind) {
+        if self.has_passed(kind)
+            && self.pace.rows_max() == Some(1)
+            && self.alone(kind, Whose::Time) > 0
+        {
+            self.pace.met_a_slow_row();
+        }
+    }
+
+    /// More need not be tried: too many are refused, or it is the table's.
+    fn is_settled(&self) -> bool {
+        let too_many = crate::status::count(self.refused.len()) > self.allowance;
+        let the_tables = |kind| {
+            let slow = self.pace.is_patient() && self.alone(kind, Whose::Time) >= SLOW_SUSPECTS_MAX;
+            !self.has_passed(kind) && (slow || self.alone(kind, Whose::Table) >= SUSPECTS_MAX)
+        };
+        too_many || the_tables(Kind::Rows) || the_tables(Kind::Deletes)
+    }
+
+    /// Refuses the whole where it cannot be told from what is refused that it is the rows'.
+    fn judge(&mut self) -> Result<(), Trouble> {
+        let unproved = |whose| {
+            let found =
+                self.refused.iter().find(|r| r.refusal.whose == whose && !self.has_passed(r.kind));
+            found.map(|refused| Trouble::Refused(refused.refusal.clone()))
+        };
+        if let Some(trouble) = unproved(Whose::Table) {
+            return Err(trouble);
+        }
+        match unproved(Whose::Time) {
+            Some(trouble) if !self.pace.stands_alone() => Err(trouble),
+            _ => Ok(()),
+        }
+    }
+}

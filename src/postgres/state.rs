@@ -1,0 +1,357 @@
+//! SQLSTATEs: what each one means, whose trouble it can be, and whose words its text is made of.
+//!
+//! A text is repeated only if it is Postgres's own about Postgres's own: not where it may quote a
+//! value, and not where it comes out of a function or trigger, whose author may have put anything
+//! into it, names included.
+
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
+use crate::error::{Class, Code, Fault};
+
+/// Whose trouble an answer can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The session's or the server's as a whole: no row is looked for.
+    End,
+    /// The table's; a row's only where other rows pass.
+    Table,
+    /// A row's.
+    Row,
+    /// Time ran out: fewer rows at once may pass.
+    Time,
+}
+
+/// Why a statement about rows did not pass.
+#[derive(Debug, Clone)]
+pub enum Trouble {
+    /// Postgres refused it, and a part of its rows may pass.
+    Refused(Refusal),
+    /// Whatever the rows are.
+    Failed(Fault),
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+impl From<Trouble> for Fault {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(refusal) => refusal.fault,
+            Trouble::Failed(fault) => fault,
+        }
+    }
+}
+
+/// What Postgres answered about rows.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub whose: Whose,
+    /// What it is if no single row is at fault. Its message holds no content.
+    pub fault: Fault,
+}
+
+/// One answer, as far as anything is concluded from it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer<'a> {
+    state: &'a str,
+    message: &'a str,
+    /// The session ends with it.
+    fatal: bool,
+    /// It arose inside a function or trigger (or a COPY): the text may be somebody else's.
+    inside: bool,
+    /// A function's author said so, with an SQLSTATE and names of their choice.
+    raised: bool,
+    constraint: Option<&'a str>,
+    column: Option<&'a str>,
+}
+
+struct State {
+    prefix: &'static str,
+    class: Class,
+    code: Code,
+    whose: Whose,
+    hint: &'static str,
+}
+
+const fn away(prefix: &'static str, hint: &'static str) -> State {
+    State {
+        prefix,
+        class: Class::Transient,
+        code: Code::TargetUnreachable,
+        whose: Whose::End,
+        hint,
+    }
+}
+
+const fn person(prefix: &'static str, code: Code, whose: Whose, hint: &'static str) -> State {
+    State { prefix, class: Class::Halt, code, whose, hint }
+}
+
+/// Where it is no followed table's row, one of tidemark's own tables refuses.
+const fn row(prefix: &'static str) -> State {
+    let hint = "a constraint or trigger refuses what tidemark writes: mend it or take it off";
+    person(prefix, Code::TargetSchemaMismatch, Whose::Row, hint)
+}
+
+const MIGRATE: &str = "run `tidemark migrate`";
+
+/// Longest match first; `PostgreSQL` manual, appendix A.
+const STATES: &[State] = &[
+    away("08", ""),
+    away("26", "prepared statements are lost between calls: a pooler must be in session mode"),
+    away("40", ""),
+    away("55P03", ""),
+    away("53300", "raise max_connections, or find what holds the connections"),
+    away("57P", ""),
+    away("25P03", ""),
+    away("72", ""),
+    State {
+        prefix: "57014",
+        class: Class::Transient,
+        code: Code::TargetSlow,
+        whose: Whose::Time,
+        hint: "see what holds the table up: a foreign key without an index, a trigger",
+    },
+    State {
+        prefix: "53200",
+        class: Class::Transient,
+        code: Code::TargetUnreachable,
+        whose: Whose::Table,
+        hint: "the Postgres server is out of memory",
+    },
+    person(
+        "28",
+        Code::TargetUnauthorised,
+        Whose::End,
+        "check the user and password in target.url, and pg_hba.conf",
+    ),
+    person(
+        "3D000",
+        Code::TargetSchemaMismatch,
+        Whose::End,
+        "create the database, or name another one in target.url",
+    ),
+    person("3F000", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
+    person(
+        "42501",
+        Code::TargetUnauthorised,
+        Whose::Table,
+        "grant the privileges that the README lists",
+    ),
+    person("42P01", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
+    person("42703", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
+    person(
+        "42804",
+        Code::TargetSchemaMismatch,
+        Whose::Table,
+        "a column's type in the table is not that of [[stream.column]]: alter one of the two",
+    ),
+    person(
+        "42",
+        Code::TargetSchemaMismatch,
+        Whose::Table,
+        "compare the table with [[stream.column]]; `tidemark check` names the statement",
+    ),
+    person(
+        "0A",
+        Code::TargetSchemaMismatch,
+        Whose::Table,
+        "the table is of a kind that cannot be written to so",
+    ),
+    person(
+        "55",
+        Code::TargetSchemaMismatch,
+        Whose::Table,
+        "the table is in a state in which it cannot be written to",
+    ),
+    person("53100", Code::TargetFull, Whose::End, "free disk space on the Postgres server"),
+    person(
+        "25006",
+        Code::TargetUnauthorised,
+        Whose::End,
+        "the server is read-only: point target.url at the primary",
+    ),
+    row("21"),
+    row("22"),
+    row("23"),
+    row("54"),
+    row("P0"),
+    unknown("25", Whose::End),
+    unknown("3B", Whose::End),
+    unknown("53", Whose::Table),
+    unknown("58", Whose::Table),
+    unknown("F0", Whose::End),
+    unknown("XX001", Whose::Table),
+    unknown("XX002", Whose::Table),
+];
+
+const fn unknown(prefix: &'static str, whose: Whose) -> State {
+    State { prefix, class: Class::Unknown, code: Code::TargetUnreachable, whose, hint: "" }
+}
+
+/// In no table: where it is about rows, the row is looked for.
+const UNLISTED: State = unknown("", Whose::Row);
+
+/// Classes whose texts are Postgres's own words about itself: session, rights, catalogue,
+/// resources.
+const OWN_WORDS: [&str; 12] =
+    ["08", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"];
+
+impl<'a> Answer<'a> {
+    pub fn of(error: &'a PgDatabaseError) -> Self {
+        Self {
+            state: error.code(),
+            message: error.message(),
+            fatal: matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic),
+            inside: error.r#where().is_some(),
+            raised: error.routine() == Some("exec_stmt_raise"),
+            constraint: error.constraint(),
+            column: error.column(),
+        }
+    }
+
+    /// The session is over, so this is no answer to what it was doing.
+    pub fn ends_the_session(&self) -> bool {
+        self.fatal || self.state.starts_with("57P") || self.state.starts_with("08")
+    }
+
+    fn found(&self) -> &'static State {
+        STATES.iter().find(|state| self.state.starts_with(state.prefix)).unwrap_or(&UNLISTED)
+    }
+
+    pub fn fault(&self) -> Fault {
+        let State { class, code, hint, .. } = self.found();
+        Fault::new(*class, *code, self.text(), hint)
+    }
+
+    /// `None` if it is not about rows at all.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let whose = match self {
+            Self { fatal: true, .. } => Whose::End,
+            // A function's author refuses, whatever SQLSTATE they chose.
+            Self { raised: true, .. } => Whose::Row,
+            _ => self.found().whose,
+        };
+        (whose != Whose::End).then(|| Refusal { whose, fault: self.fault() })
+    }
+
+    fn text(&self) -> String {
+        let Self { state, message, .. } = self;
+        if self.raised {
+            return format!("refused by a function or trigger (SQLSTATE {state})");
+        }
+        let told = match *state {
+            "40P01" => Some("a deadlock was broken"),
+            "55P03" => Some("a lock was not had in time"),
+            "57014" => Some("a statement ran longer than it may"),
+            _ if self.inside => Some("refused in the midst of it, by a function or trigger"),
+            _ => None,
+        };
+        if let Some(told) = told {
+            return format!("{told} (SQLSTATE {state})");
+        }
+        if OWN_WORDS.iter().any(|class| state.starts_with(class)) {
+            return format!("{message} (SQLSTATE {state})");
+        }
+        match (self.constraint, self.column) {
+            (Some(name), _) => format!("value violates constraint {name} (SQLSTATE {state})"),
+            (None, Some(name)) => {
+                format!("value cannot be stored in column {name} (SQLSTATE {state})")
+            }
+            (None, None) if ["22", "23", "54"].iter().any(|class| state.starts_with(class)) => {
+                format!("value cannot be stored (SQLSTATE {state})")
+            }
+            (None, None) => format!("refused (SQLSTATE {state})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(state: &str) -> Answer<'_> {
+        let message = "relation about \"Mary Smith\"";
+        Answer {
+            state,
+            message,
+            fatal: false,
+            inside: false,
+            raised: false,
+            constraint: None,
+            column: None,
+        }
+    }
+
+    #[test]
+    fn every_listed_state_has_its_class_and_says_whose_trouble_it_can_be() {
+        use Class::{Halt, Transient, Unknown};
+        use Whose::{End, Row, Table, Time};
+        for (state, class, whose) in [
+            ("08006", Transient, End),
+            ("40001", Transient, End),
+            ("40P01", Transient, End),
+            ("55P03", Transient, End),
+            ("53300", Transient, End),
+            ("57014", Transient, Time),
+            ("57P01", Transient, End),
+            ("57P02", Transient, End),
+            ("57P03", Transient, End),
+            ("25P03", Transient, End),
+            ("53200", Transient, Table),
+            ("28P01", Halt, End),
+            ("28000", Halt, End),
+            ("3D000", Halt, End),
+            ("42501", Halt, Table),
+            ("42P01", Halt, Table),
+            ("42703", Halt, Table),
+            ("42804", Halt, Table),
+            ("0A000", Halt, Table),
+            ("55000", Halt, Table),
+            ("53100", Halt, End),
+            ("25006", Halt, End),
+            ("21000", Halt, Row),
+            ("22P02", Halt, Row),
+            ("23514", Halt, Row),
+            ("54000", Halt, Row),
+            ("P0001", Halt, Row),
+            ("XX000", Unknown, Row),
+            ("XX002", Unknown, Table),
+            ("44000", Unknown, Row),
+        ] {
+            let fault = answer(state).fault();
+            assert_eq!(fault.class, class, "{state}");
+            assert_eq!(
+                answer(state).refusal().map_or(End, |refusal| refusal.whose),
+                whose,
+                "{state}"
+            );
+        }
+        assert!(
+            answer("42P01").fault().message.contains("Mary"),
+            "a text of Postgres's own about itself"
+        );
+    }
+
+    #[test]
+    fn no_text_is_repeated_that_may_hold_a_value_whatever_state_its_author_chose() {
+        for state in
+            ["22P02", "23514", "54000", "21000", "P0001", "XX000", "0A000", "72000", "ZZ999"]
+        {
+            assert!(!answer(state).fault().message.contains("Mary"), "{state}");
+        }
+        for state in ["42501", "57014", "53100", "08006", "40001", "57P01"] {
+            let inside = Answer { inside: true, ..answer(state) };
+            assert!(!inside.fault().message.contains("Mary"), "{state}");
+            let raised =
+                Answer { raised: true, constraint: Some("Mary"), column: Some("Mary"), ..inside };
+            assert!(!raised.fault().message.contains("Mary"), "{state}");
+            assert_eq!(raised.refusal().map(|refusal| refusal.whose), Some(Whose::Row), "{state}");
+        }
+        let ended = Answer { fatal: true, inside: true, ..answer("57P01") };
+        assert!(ended.refusal().is_none() && ended.ends_the_session());
+    }
+}
