@@ -1,4 +1,5 @@
-//! Named places where a test can end the process or freeze it: `TIDEMARK_FAILPOINT="apply.before_commit=abort@3"`.
+//! Named places where a test can end the process or freeze it: `TIDEMARK_FAILPOINT="apply.before_commit=abort@3"`; or
+//! only where certain bytes pass: `"encode:poison=abort"`.
 //!
 //! Only in debug builds; in a release build every call is nothing.
 
@@ -6,20 +7,28 @@
 /// until it is told to go on (SIGCONT), as the variable says.
 #[cfg(debug_assertions)]
 pub fn hit(name: &str) {
+    hit_by(name, &[]);
+}
+
+/// The same; passed only with bytes in which those after the name's colon occur, if the variable has any.
+#[cfg(debug_assertions)]
+pub fn hit_by(name: &str, bytes: &[u8]) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    static PLAN: OnceLock<Option<(String, String, u32)>> = OnceLock::new();
+    static PLAN: OnceLock<Option<(String, String, String, u32)>> = OnceLock::new();
     static PASSED: AtomicU32 = AtomicU32::new(0);
 
     let plan = PLAN.get_or_init(|| {
         let text = std::env::var("TIDEMARK_FAILPOINT").ok()?;
         let (name, action) = text.split_once('=')?;
+        let (name, content) = name.split_once(':').unwrap_or((name, ""));
         let (action, count) = action.split_once('@').unwrap_or((action, "1"));
-        Some((name.to_owned(), action.to_owned(), count.parse().ok()?))
+        Some((name.to_owned(), content.to_owned(), action.to_owned(), count.parse().ok()?))
     });
-    let Some((planned, action, count)) = plan else { return };
-    if planned == name && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count {
+    let Some((planned, content, action, count)) = plan else { return };
+    let is_there = || content.is_empty() || memchr::memmem::find(bytes, content.as_bytes()).is_some();
+    if planned == name && is_there() && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count {
         match action.as_str() {
             "abort" => std::process::abort(),
             #[expect(clippy::panic, reason = "to see what a panic comes to")]
@@ -35,3 +44,7 @@ pub fn hit(name: &str) {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub const fn hit(_name: &str) {}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub const fn hit_by(_name: &str, _bytes: &[u8]) {}

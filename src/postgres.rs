@@ -14,8 +14,8 @@ use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
 use crate::error::{Class, Code, Fault, refused_certificate};
 use crate::settings::Settings;
 
-pub use state::{Refusal, Trouble, Whose};
 use state::Answer;
+pub use state::{Refusal, Trouble, Whose};
 
 /// How to reach the target, and for how long to wait for it.
 #[derive(Debug, Clone)]
@@ -153,9 +153,7 @@ pub async fn commit(deadline: Duration, transaction: Transaction<'_, Postgres>) 
     match tokio::time::timeout(deadline, transaction.commit()).await {
         Ok(Ok(())) => Ending::Landed,
         Ok(Err(error)) => match &error {
-            sqlx::Error::Database(answered)
-                if !Answer::of(answered.downcast_ref()).ends_the_session() =>
-            {
+            sqlx::Error::Database(answered) if !Answer::of(answered.downcast_ref()).ends_the_session() => {
                 Ending::Refused(trouble(&error))
             }
             _ => Ending::Unknown(classify(&error)),

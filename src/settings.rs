@@ -29,6 +29,7 @@ pub struct Settings {
     pub resync: Resync,
     pub compare: Compare,
     pub record: Record,
+    pub row: RowLimits,
     pub lease: Lease,
     pub retry: Retry,
     pub status: Status,
@@ -115,6 +116,15 @@ pub struct Compare {
 pub struct Record {
     pub dead_letter_fraction_max: f64,
     pub dead_letter_count_min: u64,
+}
+
+/// How large a document may be: one that is larger is set aside.
+#[derive(Debug, Clone, Copy)]
+pub struct RowLimits {
+    /// Fields of documents, at any depth.
+    pub fields_max: usize,
+    /// Of the row as it is sent.
+    pub bytes_max: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -278,6 +288,10 @@ impl Settings {
             record: Record {
                 dead_letter_fraction_max: r.fraction("record.dead_letter_fraction_max"),
                 dead_letter_count_min: r.integer("record.dead_letter_count_min"),
+            },
+            row: RowLimits {
+                fields_max: r.count("record.fields_max", 1, 10_000_000),
+                bytes_max: r.size("record.row_bytes_max", 64 << 10, 256 << 20),
             },
             lease,
             retry: Self::read_retry(r),

@@ -206,8 +206,7 @@ mod tests {
 
     #[test]
     fn the_window_forgets_and_the_smaller_limit_yields_to_the_larger() {
-        let mut window =
-            RateWindow::new(Record { dead_letter_fraction_max: 0.001, dead_letter_count_min: 50 });
+        let mut window = RateWindow::new(Record { dead_letter_fraction_max: 0.001, dead_letter_count_min: 50 });
         assert_eq!(window.allowance(), 50);
         window.add(100, &tally("a", 30), 0);
         assert_eq!(window.allowance(), 20);

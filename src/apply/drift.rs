@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::model::bson::{Value, kind};
 use crate::model::value::ColumnType;
+use crate::status::NAMES_MAX;
 
 /// How a value differs from its column's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,8 +46,9 @@ pub struct Presence {
     pub absent: u64,
 }
 
-/// Names of fields kept at most; documents with dynamic keys have more than anyone wants to read.
-const UNMAPPED_MAX: usize = 64;
+/// So many fields of one document are looked for where they were not expected: one that keeps data in its
+/// keys has a hundred thousand.
+const SEARCHES_MAX: u32 = 1_000;
 
 /// What mapping noticed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -56,8 +58,12 @@ pub struct Drift {
     pub fields: HashMap<(usize, DriftKind), u64>,
     /// By column.
     pub presence: Vec<Presence>,
-    /// Top-level fields that no column reads, with how many documents have them.
+    /// Top-level fields that no column reads, with how many documents have them; at most [`NAMES_MAX`].
     pub unmapped: Vec<(Box<str>, u64)>,
+    /// Documents with fields for which there was no place among them.
+    pub crowded: u64,
+    is_crowded: bool,
+    searches: u32,
     /// Where the next of them is expected: documents mostly have their fields in one order.
     next: usize,
     /// Characters Postgres cannot store that became U+FFFD.
@@ -68,7 +74,7 @@ impl Drift {
     /// A document begins.
     pub(super) fn begin(&mut self, columns: usize) {
         self.documents += 1;
-        self.next = 0;
+        (self.next, self.searches, self.is_crowded) = (0, 0, false);
         self.presence.resize(columns, Presence::default());
     }
 
@@ -86,13 +92,24 @@ impl Drift {
     pub(super) fn unmapped(&mut self, key: &[u8]) {
         let is = |known: &(Box<str>, u64)| known.0.as_bytes() == key;
         let here = self.unmapped.get(self.next).is_some_and(is);
-        let place = if here { Some(self.next) } else { self.unmapped.iter().position(is) };
+        let place = if here {
+            Some(self.next)
+        } else if self.searches < SEARCHES_MAX {
+            self.searches += 1;
+            self.unmapped.iter().position(is)
+        } else {
+            None
+        };
         if let Some((_, number)) = place.and_then(|place| self.unmapped.get_mut(place)) {
             *number += 1;
             self.next = place.map_or(0, |place| place + 1);
-        } else if self.unmapped.len() < UNMAPPED_MAX && is_a_name(key) {
+        } else if !is_a_name(key) {
+        } else if self.unmapped.len() < NAMES_MAX && self.searches < SEARCHES_MAX {
             self.unmapped.push((String::from_utf8_lossy(key).into(), 1));
             self.next = self.unmapped.len();
+        } else if !self.is_crowded {
+            self.is_crowded = true;
+            self.crowded += 1;
         }
     }
 
@@ -110,10 +127,13 @@ impl Drift {
         for (name, number) in later.unmapped {
             if let Some((_, known)) = self.unmapped.iter_mut().find(|(known, _)| *known == name) {
                 *known += number;
-            } else if self.unmapped.len() < UNMAPPED_MAX {
+            } else if self.unmapped.len() < NAMES_MAX {
                 self.unmapped.push((name, number));
+            } else {
+                self.crowded = self.crowded.max(number);
             }
         }
+        self.crowded += later.crowded;
         self.replaced += later.replaced;
     }
 
@@ -122,7 +142,8 @@ impl Drift {
     }
 }
 
-/// Keys that are data (a person's number, an address) are not repeated anywhere: only what reads like a field's name.
+/// Keys that are data (a person's number, an address) are not repeated anywhere: only what reads like a field's name,
+/// and that only once many documents have it (`status::drift`).
 fn is_a_name(key: &[u8]) -> bool {
     let letter = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
     (1..=64).contains(&key.len())
@@ -151,6 +172,12 @@ mod tests {
         later.present(0, true);
         drift.add(later);
         assert_eq!((drift.documents, drift.presence[0].absent), (6, 0));
+        later = Drift::default();
+        later.begin(0);
+        for number in 0..2 * NAMES_MAX {
+            later.unmapped(format!("user{number}").as_bytes());
+        }
+        assert_eq!((later.unmapped.len(), later.crowded), (NAMES_MAX, 1));
         for key in ["_class", "newField", "_class", "1234567", "Mary Smith", "a.b", "ref12345"] {
             drift.unmapped(key.as_bytes());
         }

@@ -5,10 +5,11 @@ use twox_hash::XxHash3_64;
 use super::drift::{Drift, DriftKind};
 use super::rows::Rows;
 use super::shape::{Field, Shape, Shapes};
-use crate::model::bson::{Doc, Malformed, Value, kind};
+use crate::failpoint;
+use crate::model::bson::{Doc, Value, kind};
 use crate::model::position::ClusterTime;
-use crate::model::value::{ColumnType, Fit, encode_column, find};
-use crate::settings::Column;
+use crate::model::value::{Bound, ColumnType, Encoded, Fit, Unwritable, encode_column, encode_value, find};
+use crate::settings::{Column, RowLimits};
 
 /// How documents of one stream become rows.
 #[derive(Debug, Clone)]
@@ -20,13 +21,14 @@ pub struct Mapping {
     slots: Vec<Vec<usize>>,
     /// What documents' hashes are seeded with: how they become rows.
     seed: u64,
+    limits: RowLimits,
 }
 
 /// Raised when a document becomes another row than before under the same columns.
 const ENCODING: u64 = 1;
 
 impl Mapping {
-    pub fn new(columns: &[Column]) -> Self {
+    pub fn new(columns: &[Column], limits: RowLimits) -> Self {
         let mut heads: Vec<Box<str>> = Vec::new();
         let mut slot = |path: &Vec<Box<str>>| {
             let head = path.first().cloned().unwrap_or_default();
@@ -36,7 +38,7 @@ impl Mapping {
             })
         };
         let slots = columns.iter().map(|column| column.paths.iter().map(&mut slot).collect()).collect();
-        Self { columns: columns.to_vec(), heads, slots, seed: seed(columns) }
+        Self { columns: columns.to_vec(), heads, slots, seed: seed(columns), limits }
     }
 
     pub fn columns(&self) -> &[Column] {
@@ -52,7 +54,7 @@ impl Mapping {
     /// Encodes one document as a row of `rows`; on an error `rows` is as before.
     ///
     /// # Errors
-    /// The document is not BSON.
+    /// The document is not BSON, or is larger than a row may be.
     pub fn encode(
         &self,
         id: &str,
@@ -61,26 +63,32 @@ impl Mapping {
         origin: usize,
         rows: &mut Rows,
         drift: &mut Drift,
-    ) -> Result<(), Malformed> {
-        let fields = fields_of(document)?;
+    ) -> Result<(), Unwritable> {
+        failpoint::hit_by("encode", document.bytes());
+        let fields = self.fields_of(document)?;
         let shape = rows.shapes.of(self.seed, &self.heads, &fields);
         drift.begin(self.columns.len());
         for (key, _) in shape.unmapped.iter().filter_map(|place| fields.get(*place)) {
             drift.unmapped(key);
         }
         let mut row = rows.begin();
+        let bound = self.bound(row.start());
         row.field(|out| (true, out.extend_from_slice(id.as_bytes())));
         for (index, column) in self.columns.iter().enumerate() {
             let value = self.value(index, column, &shape, &fields);
             let fit = row.field(|out| {
-                let fit = encode_column(value, column.kind, out);
+                let fit = encode_column(value, column.kind, bound, out);
                 (fit == Fit::Value, fit)
             });
+            if fit == Fit::TooLarge {
+                row.abandon();
+                return Err(Unwritable::Bytes);
+            }
             drift.present(index, value.is_some());
             let noticed = match fit {
                 Fit::Drift => value.map(|value| DriftKind::of_unfit(value, column.kind)),
                 Fit::Null if column.required && value.is_none() => Some(DriftKind::Missing),
-                Fit::Null | Fit::Value => None,
+                Fit::Null | Fit::Value | Fit::TooLarge => None,
             };
             if let Some(kind) = noticed {
                 *drift.fields.entry((index, kind)).or_default() += 1;
@@ -88,7 +96,7 @@ impl Mapping {
         }
         let encoded = row.field(|out| {
             out.push(JSONB_VERSION);
-            let encoded = shape.layout.encode(&fields, out);
+            let encoded = encode_doc(document, &fields, &shape, bound, out);
             (encoded.is_ok(), encoded)
         });
         match encoded {
@@ -107,19 +115,39 @@ impl Mapping {
     /// Counts, by column, in `found`: documents that have a value for it, and values that do not fit its type.
     ///
     /// # Errors
-    /// The document is not BSON.
-    pub fn survey(&self, document: Doc<'_>, found: &mut Vec<(u64, u64)>) -> Result<(), Malformed> {
+    /// The document is not BSON, or has more fields than it may.
+    pub fn survey(&self, document: Doc<'_>, found: &mut Vec<(u64, u64)>) -> Result<(), Unwritable> {
         found.resize(self.columns.len(), (0, 0));
-        let fields = fields_of(document)?;
+        let fields = self.fields_of(document)?;
+        let bound = self.bound(0);
         let shape = Shapes::default().of(self.seed, &self.heads, &fields);
         for ((index, column), (present, unfit)) in self.columns.iter().enumerate().zip(found) {
-            match encode_column(self.value(index, column, &shape, &fields), column.kind, &mut Vec::new()) {
-                Fit::Value => *present += 1,
+            let value = self.value(index, column, &shape, &fields);
+            match encode_column(value, column.kind, bound, &mut Vec::new()) {
+                Fit::Value | Fit::TooLarge => *present += 1,
                 Fit::Drift => (*present, *unfit) = (*present + 1, *unfit + 1),
                 Fit::Null => {}
             }
         }
         Ok(())
+    }
+
+    /// Of a row that begins at `start` of its buffer.
+    const fn bound(&self, start: usize) -> Bound {
+        Bound { fields: self.limits.fields_max, end: start.saturating_add(self.limits.bytes_max) }
+    }
+
+    /// Counted as they are read, so that what has too many is given up before anything is made of it.
+    fn fields_of<'d>(&self, document: Doc<'d>) -> Result<Vec<Field<'d>>, Unwritable> {
+        // As many as take one allocation.
+        let mut fields = Vec::with_capacity(32);
+        for element in document.elements() {
+            if fields.len() == self.limits.fields_max {
+                return Err(Unwritable::Fields);
+            }
+            fields.push(element?);
+        }
+        Ok(fields)
     }
 
     /// The first of the column's paths that the document has.
@@ -135,13 +163,24 @@ impl Mapping {
     }
 }
 
-fn fields_of(document: Doc<'_>) -> Result<Vec<Field<'_>>, Malformed> {
-    // As many as take one allocation.
-    let mut fields = Vec::with_capacity(32);
-    for element in document.elements() {
-        fields.push(element?);
+/// `doc`, by what documents of one shape share, if they share it.
+fn encode_doc(
+    document: Doc<'_>,
+    fields: &[Field<'_>],
+    shape: &Shape,
+    bound: Bound,
+    out: &mut Vec<u8>,
+) -> Result<Encoded, Unwritable> {
+    match &shape.layout {
+        Some(layout) => {
+            let left = Bound { fields: bound.fields.saturating_sub(fields.len()), ..bound };
+            layout.encode(fields, left, out)
+        }
+        None => {
+            let whole = Value { kind: kind::DOCUMENT, bytes: document.bytes() };
+            encode_value(whole, bound, out)
+        }
     }
-    Ok(fields)
 }
 
 fn seed(columns: &[Column]) -> u64 {

@@ -131,6 +131,11 @@ pub(super) fn field<'t>(tuple: &'t [u8], at: &mut usize) -> Option<&'t [u8]> {
 }
 
 impl RowEncoder<'_> {
+    /// Where in its buffer the row begins.
+    pub const fn start(&self) -> usize {
+        self.start
+    }
+
     /// Appends one field; `encode` returns whether it wrote a value (else NULL, and its bytes are dropped).
     pub fn field<T>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> (bool, T)) -> T {
         let out = &mut self.rows.bytes;

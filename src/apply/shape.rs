@@ -20,21 +20,22 @@ pub(super) struct Shape {
     pub heads: Vec<Option<usize>>,
     /// The places of fields that no column reads.
     pub unmapped: Vec<usize>,
-    pub layout: Layout,
+    /// `None` where documents keep data in their keys, so that none is like another.
+    pub layout: Option<Layout>,
 }
 
 impl Shape {
-    fn new(seed: u64, heads: &[Box<str>], fields: &[Field<'_>]) -> Self {
+    fn new(seed: u64, heads: &[Box<str>], fields: &[Field<'_>], is_shared: bool) -> Self {
         let is_at = |head: &str, key: &[u8]| head.as_bytes() == key;
         let place = |head| fields.iter().rposition(|(key, _)| is_at(head, key));
         let is_mapped = |key: &[u8]| key == b"_id" || heads.iter().any(|head| is_at(head, key));
         let unmapped = fields.iter().enumerate().filter(|(_, (key, _))| !is_mapped(key)).map(|(place, _)| place);
         Self {
             seed,
-            keys: fields.iter().flat_map(|(key, _)| key.iter().copied().chain([0])).collect(),
+            keys: if is_shared { keys_of(fields).collect() } else { Vec::new() },
             heads: heads.iter().map(|head| place(head)).collect(),
             unmapped: unmapped.collect(),
-            layout: Layout::new(fields.iter().map(|(key, _)| *key)),
+            layout: is_shared.then(|| Layout::new(fields.iter().map(|(key, _)| *key))),
         }
     }
 
@@ -51,6 +52,10 @@ impl Shape {
     }
 }
 
+fn keys_of<'f>(fields: &'f [Field<'_>]) -> impl Iterator<Item = u8> + 'f {
+    fields.iter().flat_map(|(key, _)| key.iter().copied().chain([0]))
+}
+
 /// The shapes met last.
 #[derive(Debug, Default)]
 pub(super) struct Shapes {
@@ -63,7 +68,8 @@ impl Shapes {
     /// Of one stream's documents; optional fields make a few.
     const NUMBER_MAX: usize = 8;
 
-    /// A document whose keys are longer together keeps data in them, and none is like another.
+    /// A document whose keys are longer together keeps data in them: nothing is made of them that
+    /// would serve no other, a block of memory for each key.
     const KEYS_MAX: usize = 4 << 10;
 
     /// The shape of a document with these fields, under the mapping with this seed and these heads.
@@ -71,8 +77,9 @@ impl Shapes {
         if let Some(known) = self.known.iter().find(|shape| shape.is_of(seed, fields)) {
             return Arc::clone(known);
         }
-        let shape = Arc::new(Shape::new(seed, heads, fields));
-        if shape.keys.len() > Self::KEYS_MAX {
+        let is_shared = keys_of(fields).nth(Self::KEYS_MAX).is_none();
+        let shape = Arc::new(Shape::new(seed, heads, fields, is_shared));
+        if !is_shared {
             return shape;
         }
         if self.known.len() < Self::NUMBER_MAX {

@@ -178,8 +178,7 @@ impl Scribe<'_> {
         let stored = rows - refused.iter().filter(|refused| refused.kind == Kind::Rows).count();
         let unchanged = crate::status::count(stored).saturating_sub(done.rows_changed);
         done.rows_unchanged = work.known + unchanged;
-        let letters: Vec<DeadLetter> =
-            refused.iter().map(|refused| DeadLetter::of_refused(work, refused)).collect();
+        let letters: Vec<DeadLetter> = refused.iter().map(|refused| DeadLetter::of_refused(work, refused)).collect();
         self.conclude(connection, fence, work, &letters, &mut done).await?;
         Ok(done)
     }
@@ -264,11 +263,7 @@ impl Scribe<'_> {
     }
 
     /// Without an answer that matters.
-    pub(super) async fn plain(
-        &self,
-        connection: &mut PgConnection,
-        sql: &'static str,
-    ) -> Result<(), Trouble> {
+    pub(super) async fn plain(&self, connection: &mut PgConnection, sql: &'static str) -> Result<(), Trouble> {
         about_rows(self.target.deadline(), sqlx::raw_sql(sql).execute(connection)).await.map(drop)
     }
 
@@ -299,11 +294,7 @@ impl Scribe<'_> {
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 
-    async fn set_aside(
-        &self,
-        connection: &mut PgConnection,
-        dead: &[&DeadLetter],
-    ) -> Result<(), Fault> {
+    async fn set_aside(&self, connection: &mut PgConnection, dead: &[&DeadLetter]) -> Result<(), Fault> {
         if dead.is_empty() {
             return Ok(());
         }

@@ -98,11 +98,7 @@ impl Writer {
     ///
     /// # Errors
     /// Refused, if a row is, or is in the table already; failed as [`Writer::apply`].
-    pub async fn pour(
-        &mut self,
-        chunks: mpsc::Receiver<Work>,
-        spares: &Spares,
-    ) -> Result<Applied, Trouble> {
+    pub async fn pour(&mut self, chunks: mpsc::Receiver<Work>, spares: &Spares) -> Result<Applied, Trouble> {
         let done = self.transact(Load::Chunks(chunks, spares)).await?;
         self.landed(&done);
         Ok(done)
@@ -187,11 +183,7 @@ impl Writer {
         result
     }
 
-    async fn write(
-        &mut self,
-        connection: &mut PgConnection,
-        load: Load<'_>,
-    ) -> Result<Applied, Trouble> {
+    async fn write(&mut self, connection: &mut PgConnection, load: Load<'_>) -> Result<Applied, Trouble> {
         let deadline = self.target.deadline();
         let mut transaction: Transaction<'_, _> = within(deadline, connection.begin_with(load.begin())).await?;
         failpoint::hit("apply.begun");
@@ -243,11 +235,7 @@ impl Writer {
 
     /// More dead letters than an accident brings: only as many as a person lets pass, which are
     /// used up with them.
-    async fn keep_the_rate(
-        &self,
-        connection: &mut PgConnection,
-        done: &mut Applied,
-    ) -> Result<(), Fault> {
+    async fn keep_the_rate(&self, connection: &mut PgConnection, done: &mut Applied) -> Result<(), Fault> {
         let beyond = done.set_aside.total().saturating_sub(self.rate.allowance());
         if beyond > 0 {
             let stream = self.lease.stream();

@@ -78,11 +78,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn letters_accepted(
-        &self,
-        executor: impl PgExecutor<'_>,
-        stream: &str,
-    ) -> Result<u64, Fault> {
+    pub async fn letters_accepted(&self, executor: impl PgExecutor<'_>, stream: &str) -> Result<u64, Fault> {
         let schema = self.schema();
         let sql = format!("select letters_accepted from {schema}.checkpoint where stream = $1");
         let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).bind(stream);

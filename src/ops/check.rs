@@ -9,7 +9,7 @@ use crate::model::bson::Doc;
 use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
 use crate::postgres::{Target, close, within};
-use crate::settings::{PostImage, Settings, Stream};
+use crate::settings::{PostImage, RowLimits, Settings, Stream};
 use crate::source::{FeedOptions, Found, ReplicaSet, Source};
 
 /// One thing proved, or not.
@@ -77,7 +77,7 @@ async fn source(settings: &Settings) -> Vec<Finding> {
         findings.push(Finding::of(what, read));
         if readable {
             let what = format!("fields of {}", source.namespace(&stream.collection));
-            findings.push(Finding::of(what, fields(&source, stream).await));
+            findings.push(Finding::of(what, fields(&source, stream, settings.row).await));
         }
     }
     findings.push(history(&source, settings).await);
@@ -116,8 +116,8 @@ async fn read(source: &Source, stream: &Stream) -> Result<String, Fault> {
 const SAMPLE: u64 = 200;
 
 /// A column none of whose sampled values fits its type is named: the configuration is wrong, or the field has changed.
-async fn fields(source: &Source, stream: &Stream) -> Result<String, Fault> {
-    let mapping = Mapping::new(&stream.columns);
+async fn fields(source: &Source, stream: &Stream, limits: RowLimits) -> Result<String, Fault> {
+    let mapping = Mapping::new(&stream.columns, limits);
     let (mut seen, mut found) = (0_u64, Vec::new());
     let mut documents = source.sample(&stream.collection, SAMPLE, ClusterTime::default()).await?;
     while let Some(reply) = documents.next().await? {

@@ -108,7 +108,7 @@ pub async fn compare(
         config,
         settings,
         plan,
-        mapping: Mapping::new(&config.columns),
+        mapping: Mapping::new(&config.columns, settings.row),
         statements: Statements::new(&table, &config.columns),
         table,
         suspects: HashMap::new(),

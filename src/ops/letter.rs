@@ -41,11 +41,7 @@ pub async fn show(checkpoints: &Checkpoints, id: i64, event: bool) -> Result<ser
 ///
 /// # Errors
 /// Postgres cannot be asked.
-pub async fn acceptance(
-    checkpoints: &Checkpoints,
-    stream: &str,
-    count: u32,
-) -> Result<serde_json::Value, Fault> {
+pub async fn acceptance(checkpoints: &Checkpoints, stream: &str, count: u32) -> Result<serde_json::Value, Fault> {
     let stored = checkpoints.load(stream).await?;
     let accepted = checkpoints.letters_accepted(checkpoints.pool(), stream).await?;
     Ok(serde_json::json!({

@@ -300,6 +300,7 @@ impl<'a> Applier<'a> {
             differ: drift.fields.iter().map(|((column, kind), number)| (*column, kind.name(), *number)).collect(),
             presence: drift.presence.iter().map(|presence| (presence.seen, presence.absent)).collect(),
             unmapped: &drift.unmapped,
+            crowded: drift.crowded,
             replaced: drift.replaced,
         });
     }

@@ -6,7 +6,7 @@ use crate::checkpoint::{Lease, Letter};
 use crate::error::Fault;
 use crate::model::bson::{Doc, Malformed, Value};
 use crate::model::event::{Event, Operation};
-use crate::model::value::encode_id;
+use crate::model::value::{Unwritable, encode_id};
 use crate::postgres::Trouble;
 
 /// Writes what can be written now, each letter in a transaction of its own that also marks it as resolved. Says how
@@ -70,6 +70,7 @@ async fn work(context: &Context, letter: &Letter) -> Result<Result<Work, String>
     while let Some(reply) = documents.next().await? {
         for bytes in reply.items().filter(|bytes| is_of(&id, bytes)) {
             let encoded = Doc::new(bytes)
+                .map_err(Unwritable::from)
                 .and_then(|document| context.mapping.encode(&id, document, before, 0, &mut rows, &mut drift));
             if let Err(error) = encoded {
                 return Ok(Err(error.to_string()));
@@ -100,9 +101,7 @@ fn document_id(letter: &Letter) -> Result<Value<'_>, Malformed> {
     }
     match Event::parse(&letter.event) {
         Ok(event) => event.id.ok_or(missing),
-        Err(_) if letter.operation == Operation::Delete.name() => {
-            Doc::new(&letter.event)?.get("_id")?.ok_or(missing)
-        }
+        Err(_) if letter.operation == Operation::Delete.name() => Doc::new(&letter.event)?.get("_id")?.ok_or(missing),
         Err(error) => Err(error),
     }
 }

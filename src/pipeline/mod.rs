@@ -75,9 +75,7 @@ impl Outcome {
             Class::Fenced => Self::Fenced,
             Class::Rewound => Self::Rewound(fault),
             Class::HistoryLost => Self::Lost(fault),
-            Class::Transient | Class::Unknown | Class::Record | Class::Halt | Class::Bug => {
-                Self::Halted(fault)
-            }
+            Class::Transient | Class::Unknown | Class::Record | Class::Halt | Class::Bug => Self::Halted(fault),
         }
     }
 }

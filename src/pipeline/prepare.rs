@@ -185,7 +185,8 @@ impl Preparer {
         }));
     }
 
-    /// One row, as the document was at a time; or, if the document is not BSON, a dead letter with the whole event.
+    /// One row, as the document was at a time; or, if the document is not BSON or too large, a dead letter
+    /// with the whole event.
     fn encode_one(
         &self,
         change: &Change<'_>,
@@ -200,7 +201,7 @@ impl Preparer {
             document_id: Some(change.id.clone()),
             operation: change.operation.name(),
             event: bytes_of(events, change.event),
-            code: MALFORMED.to_owned(),
+            code: error.code().to_owned(),
             error: error.to_string(),
             cluster_time: Some(change.cluster_time),
         })

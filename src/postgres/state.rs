@@ -77,13 +77,7 @@ struct State {
 }
 
 const fn away(prefix: &'static str, hint: &'static str) -> State {
-    State {
-        prefix,
-        class: Class::Transient,
-        code: Code::TargetUnreachable,
-        whose: Whose::End,
-        hint,
-    }
+    State { prefix, class: Class::Transient, code: Code::TargetUnreachable, whose: Whose::End, hint }
 }
 
 const fn person(prefix: &'static str, code: Code, whose: Whose, hint: &'static str) -> State {
@@ -122,25 +116,10 @@ const STATES: &[State] = &[
         whose: Whose::Table,
         hint: "the Postgres server is out of memory",
     },
-    person(
-        "28",
-        Code::TargetUnauthorised,
-        Whose::End,
-        "check the user and password in target.url, and pg_hba.conf",
-    ),
-    person(
-        "3D000",
-        Code::TargetSchemaMismatch,
-        Whose::End,
-        "create the database, or name another one in target.url",
-    ),
+    person("28", Code::TargetUnauthorised, Whose::End, "check the user and password in target.url, and pg_hba.conf"),
+    person("3D000", Code::TargetSchemaMismatch, Whose::End, "create the database, or name another one in target.url"),
     person("3F000", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
-    person(
-        "42501",
-        Code::TargetUnauthorised,
-        Whose::Table,
-        "grant the privileges that the README lists",
-    ),
+    person("42501", Code::TargetUnauthorised, Whose::Table, "grant the privileges that the README lists"),
     person("42P01", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
     person("42703", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
     person(
@@ -155,25 +134,10 @@ const STATES: &[State] = &[
         Whose::Table,
         "compare the table with [[stream.column]]; `tidemark check` names the statement",
     ),
-    person(
-        "0A",
-        Code::TargetSchemaMismatch,
-        Whose::Table,
-        "the table is of a kind that cannot be written to so",
-    ),
-    person(
-        "55",
-        Code::TargetSchemaMismatch,
-        Whose::Table,
-        "the table is in a state in which it cannot be written to",
-    ),
+    person("0A", Code::TargetSchemaMismatch, Whose::Table, "the table is of a kind that cannot be written to so"),
+    person("55", Code::TargetSchemaMismatch, Whose::Table, "the table is in a state in which it cannot be written to"),
     person("53100", Code::TargetFull, Whose::End, "free disk space on the Postgres server"),
-    person(
-        "25006",
-        Code::TargetUnauthorised,
-        Whose::End,
-        "the server is read-only: point target.url at the primary",
-    ),
+    person("25006", Code::TargetUnauthorised, Whose::End, "the server is read-only: point target.url at the primary"),
     row("21"),
     row("22"),
     row("23"),
@@ -197,8 +161,7 @@ const UNLISTED: State = unknown("", Whose::Row);
 
 /// Classes whose texts are Postgres's own words about itself: session, rights, catalogue,
 /// resources.
-const OWN_WORDS: [&str; 12] =
-    ["08", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"];
+const OWN_WORDS: [&str; 12] = ["08", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"];
 
 impl<'a> Answer<'a> {
     pub fn of(error: &'a PgDatabaseError) -> Self {
@@ -275,15 +238,7 @@ mod tests {
 
     fn answer(state: &str) -> Answer<'_> {
         let message = "relation about \"Mary Smith\"";
-        Answer {
-            state,
-            message,
-            fatal: false,
-            inside: false,
-            raised: false,
-            constraint: None,
-            column: None,
-        }
+        Answer { state, message, fatal: false, inside: false, raised: false, constraint: None, column: None }
     }
 
     #[test]
@@ -324,30 +279,20 @@ mod tests {
         ] {
             let fault = answer(state).fault();
             assert_eq!(fault.class, class, "{state}");
-            assert_eq!(
-                answer(state).refusal().map_or(End, |refusal| refusal.whose),
-                whose,
-                "{state}"
-            );
+            assert_eq!(answer(state).refusal().map_or(End, |refusal| refusal.whose), whose, "{state}");
         }
-        assert!(
-            answer("42P01").fault().message.contains("Mary"),
-            "a text of Postgres's own about itself"
-        );
+        assert!(answer("42P01").fault().message.contains("Mary"), "a text of Postgres's own about itself");
     }
 
     #[test]
     fn no_text_is_repeated_that_may_hold_a_value_whatever_state_its_author_chose() {
-        for state in
-            ["22P02", "23514", "54000", "21000", "P0001", "XX000", "0A000", "72000", "ZZ999"]
-        {
+        for state in ["22P02", "23514", "54000", "21000", "P0001", "XX000", "0A000", "72000", "ZZ999"] {
             assert!(!answer(state).fault().message.contains("Mary"), "{state}");
         }
         for state in ["42501", "57014", "53100", "08006", "40001", "57P01"] {
             let inside = Answer { inside: true, ..answer(state) };
             assert!(!inside.fault().message.contains("Mary"), "{state}");
-            let raised =
-                Answer { raised: true, constraint: Some("Mary"), column: Some("Mary"), ..inside };
+            let raised = Answer { raised: true, constraint: Some("Mary"), column: Some("Mary"), ..inside };
             assert!(!raised.fault().message.contains("Mary"), "{state}");
             assert_eq!(raised.refusal().map(|refusal| refusal.whose), Some(Whose::Row), "{state}");
         }

@@ -4,7 +4,7 @@ use crate::apply::{DeadLetter, Drift, Mapping, Rows, Seen, Stretch};
 use crate::error::Fault;
 use crate::model::bson::{Builder, Doc, Value};
 use crate::model::position::ClusterTime;
-use crate::model::value::encode_id;
+use crate::model::value::{Unwritable, encode_id};
 use crate::source::{Reply, Source};
 
 use super::walk::Place;
@@ -96,12 +96,14 @@ impl Chunk {
         let is_kept = due.peek().is_some();
         for ((place, document), id) in fetched.documents().enumerate().zip(ids) {
             let is_due = due.next_if_eq(&place).is_some();
-            let taken = id.and_then(|id| {
+            let unreadable = |error| ("malformed", error);
+            let taken = id.map_err(unreadable).and_then(|id| {
                 let encoded = if is_due {
                     let origin = self.kept + place;
                     Doc::new(document)
+                        .map_err(Unwritable::from)
                         .and_then(|doc| mapping.encode(&id, doc, at, origin, &mut self.rows, &mut self.drift))
-                        .map_err(|error| error.to_string())
+                        .map_err(|error| (error.code(), error.to_string()))
                 } else {
                     self.known += 1;
                     Ok(())
@@ -111,12 +113,12 @@ impl Chunk {
                 }
                 encoded
             });
-            if let Err(error) = taken {
+            if let Err((code, error)) = taken {
                 self.dead.push(DeadLetter {
-                    document_id: None,
+                    document_id: id_of(document).ok(),
                     operation: "snapshot",
                     event: document.to_vec(),
-                    code: "malformed".to_owned(),
+                    code: code.to_owned(),
                     error,
                     cluster_time: Some(at),
                 });
@@ -198,7 +200,7 @@ impl Fetched {
 
     /// The id of each document.
     pub fn ids(&self) -> Vec<DocumentId> {
-        self.documents().map(id).collect()
+        self.documents().map(id_of).collect()
     }
 
     /// What `_hash` would hold of each document.
@@ -242,7 +244,7 @@ impl Fetched {
     }
 }
 
-fn id(document: &[u8]) -> DocumentId {
+fn id_of(document: &[u8]) -> DocumentId {
     let found = Doc::new(document).and_then(|document| document.get("_id")).map_err(|error| error.to_string())?;
     let mut text = Vec::with_capacity(24);
     encode_id(found.ok_or("document without _id")?, &mut text).map_err(|error| error.to_string())?;

@@ -16,6 +16,22 @@ const VANISHED_AFTER: u64 = 1000;
 /// What is not seen any more for so long is over; what is new for so long is known.
 pub const REMEMBERED: TimeDelta = TimeDelta::days(1);
 
+/// Names kept of one stream at most, known and new and not yet told. What comes beyond them is data.
+pub const NAMES_MAX: usize = 256;
+
+/// Stands for the names that were too many.
+const DATA: &str = "(keys look like data)";
+
+/// A name is one only once so many documents have it, and one in a hundred of those looked at: a key that is data
+/// (a person's name) belongs to few.
+const DOCUMENTS_MIN: u64 = 20;
+
+/// After so many documents what few of them have is forgotten, so that there is a place for others.
+const WINDOW: u64 = 10_000;
+
+/// The first documents show what has always been there.
+const FIRST_DOCUMENTS: u64 = 100;
+
 /// Two names this alike (Jaro-Winkler) are probably one field renamed.
 const ALIKE: f64 = 0.7;
 
@@ -29,6 +45,8 @@ pub struct FieldsSeen<'a> {
     pub presence: Vec<(bool, u64)>,
     /// Fields no column reads, with how many documents have them.
     pub unmapped: &'a [(Box<str>, u64)],
+    /// Documents that had more such fields than were kept.
+    pub crowded: u64,
     pub replaced: u64,
 }
 
@@ -39,8 +57,24 @@ pub(super) struct Fields {
     columns: Vec<(String, Vec<String>)>,
     present: BTreeSet<String>,
     absent: Vec<u64>,
+    /// Names of fields that no column reads and that are nothing new.
     unmapped: BTreeSet<String>,
+    /// Names that too few documents have had, of the `window` looked at since it began.
+    few: BTreeMap<String, Few>,
+    window: u64,
+    /// Documents seen by all leaders, up to [`FIRST_DOCUMENTS`].
+    documents: u64,
     drift: BTreeMap<(String, &'static str), DriftReport>,
+}
+
+/// A name that may yet turn out to be a field's.
+#[derive(Debug, Default)]
+struct Few {
+    documents: u64,
+    /// It was there from the first.
+    is_old: bool,
+    /// It was met just now.
+    is_new: bool,
 }
 
 impl Fields {
@@ -49,6 +83,7 @@ impl Fields {
             columns: self.columns.iter().map(|(column, fields)| format!("{column}={}", fields.join(","))).collect(),
             present: self.present.iter().cloned().collect(),
             unmapped: self.unmapped.iter().cloned().collect(),
+            documents: self.documents,
         }
     }
 
@@ -64,7 +99,9 @@ impl Fields {
     pub fn remember(&mut self, left: &FieldsReport, drift: &[DriftReport]) {
         let reads = |field: &String, name: &str| field.split('.').next() == Some(name);
         let mapped = |name: &str| self.columns.iter().any(|(_, fields)| fields.iter().any(|field| reads(field, name)));
-        self.unmapped.extend(left.unmapped.iter().filter(|name| !mapped(name)).cloned());
+        let names = left.unmapped.iter().filter(|name| !mapped(name));
+        self.unmapped.extend(names.take(NAMES_MAX).cloned());
+        self.documents = self.documents.max(left.documents);
         self.present.extend(left.present.iter().cloned());
         if left.columns == self.report().columns {
             for report in drift {
@@ -77,9 +114,8 @@ impl Fields {
 
     /// Takes in what was seen. Returns what is new.
     fn see(&mut self, now: DateTime<Utc>, seen: &FieldsSeen<'_>, first_walk: bool) -> Vec<DriftReport> {
-        // The first documents show what has always been there.
-        let baseline = first_walk || self.present.is_empty();
-        let mut met: Vec<(String, Option<String>, &'static str, u64)> = Vec::new();
+        let is_first = first_walk || self.documents < FIRST_DOCUMENTS || self.present.is_empty();
+        let mut met: Vec<Met> = Vec::new();
         for (column, kind, documents) in &seen.differ {
             if let Some((column, field)) = self.columns.get(*column).and_then(named) {
                 met.push((field.clone(), Some(column.clone()), kind, *documents));
@@ -100,20 +136,71 @@ impl Fields {
                 met.push((field.clone(), Some(column.clone()), "vanished", *absent));
             }
         }
-        for (name, documents) in seen.unmapped {
-            if baseline {
-                self.unmapped.insert(name.to_string());
-            } else if !self.unmapped.contains(&**name) {
-                met.push((name.to_string(), None, "unknown", *documents));
-            }
-        }
+        met.extend(self.names(seen, is_first));
+        self.documents = FIRST_DOCUMENTS.min(self.documents + seen.documents);
         let new = self.meet(now, met);
         self.forget(now);
         self.guess_renames();
         new
     }
 
-    fn meet(&mut self, now: DateTime<Utc>, met: Vec<(String, Option<String>, &'static str, u64)>) -> Vec<DriftReport> {
+    /// The fields no column reads that are new and not those of a few documents only, or that are told of already; with
+    /// how many documents have them. Those of the first documents become known.
+    fn names(&mut self, seen: &FieldsSeen<'_>, is_first: bool) -> Vec<Met> {
+        let mut met = Vec::new();
+        for (name, documents) in seen.unmapped {
+            let documents = (*documents).min(seen.documents);
+            if let Some(few) = self.few.get_mut(&**name) {
+                few.documents += documents;
+            } else if self.drift.contains_key(&(name.to_string(), "unknown")) {
+                met.push((name.to_string(), None, "unknown", documents));
+            } else if !self.unmapped.contains(&**name) {
+                self.few.insert(name.to_string(), Few { documents, is_old: is_first, is_new: true });
+            }
+        }
+        self.window += seen.documents;
+        let window = self.window;
+        let many = |few: &Few| few.documents >= DOCUMENTS_MIN && few.documents * 100 >= window;
+        for (name, few) in self.few.extract_if(.., |_, few| many(few)) {
+            if few.is_old {
+                self.unmapped.insert(name);
+            } else {
+                met.push((name, None, "unknown", few.documents));
+            }
+        }
+        let told = met.iter().filter(|(name, ..)| !self.drift.contains_key(&(name.clone(), "unknown")));
+        let places = NAMES_MAX.saturating_sub(self.unmapped.len() + self.count("unknown") + told.count());
+        let crowded = seen.crowded.max(u64::from(self.crowd_out(places)));
+        if self.window >= WINDOW {
+            self.window = 0;
+            self.few.clear();
+        }
+        if crowded > 0 && !self.unmapped.contains(DATA) {
+            if is_first {
+                self.unmapped.insert(DATA.to_owned());
+            } else {
+                met.push((DATA.to_owned(), None, "unknown", crowded));
+            }
+        }
+        met
+    }
+
+    /// Keeps so many names of few documents: those of most, of those the ones met last. Whether any had to go.
+    fn crowd_out(&mut self, places: usize) -> bool {
+        let is_crowded = self.few.len() > places;
+        if is_crowded {
+            let mut few: Vec<(String, Few)> = std::mem::take(&mut self.few).into_iter().collect();
+            few.sort_by_key(|(_, few)| std::cmp::Reverse((few.documents, few.is_new)));
+            few.truncate(places);
+            self.few = few.into_iter().collect();
+        }
+        for few in self.few.values_mut() {
+            few.is_new = false;
+        }
+        is_crowded
+    }
+
+    fn meet(&mut self, now: DateTime<Utc>, met: Vec<Met>) -> Vec<DriftReport> {
         let mut new = Vec::new();
         for (field, column, kind, documents) in met {
             let known = self.drift.entry((field.clone(), kind)).or_insert_with(|| {
@@ -153,6 +240,9 @@ impl Fields {
     }
 }
 
+/// A field that differs: its name, the column that reads it, how, and in how many documents.
+type Met = (String, Option<String>, &'static str, u64);
+
 /// A column with the field it is reported by.
 fn named((column, fields): &(String, Vec<String>)) -> Option<(&String, &String)> {
     Some((column, fields.first()?))
@@ -161,9 +251,7 @@ fn named((column, fields): &(String, Vec<String>)) -> Option<(&String, &String)>
 impl Stream {
     /// Which columns read which fields, in the order of configuration.
     pub fn mapped(&self, columns: Vec<(String, Vec<String>)>) {
-        let mut state = self.state();
-        state.fields.columns = columns;
-        state.report.fields = state.fields.report();
+        self.state().fields.columns = columns;
     }
 
     /// Documents were mapped to rows.
@@ -174,8 +262,6 @@ impl Stream {
             let DriftReport { field, column, kind, .. } = new;
             tracing::warn!(stream = %self.name, field, column, kind, "field differs from its configuration");
         }
-        state.report.drift = state.fields.drift();
-        state.report.fields = state.fields.report();
         for kind in KINDS {
             let number = i64::try_from(state.fields.count(kind)).unwrap_or(i64::MAX);
             self.metrics.drift_fields.with_label_values(&[&*self.name, kind]).set(number);
@@ -228,5 +314,53 @@ mod tests {
         after.see(later, &seen(true, 1, &new), false);
         after.see(later, &seen(true, 1, &new), false);
         assert!(after.drift().is_empty() && after.unmapped.contains("designatedBodyCode"));
+    }
+
+    /// One field's name among keys that are data: it is told, they are not, and all stays small.
+    #[test]
+    fn of_a_hundred_thousand_keys_that_are_data_none_is_told_and_a_field_among_them_is() {
+        let now = Utc::now();
+        let columns = vec![("body".to_owned(), vec!["body".to_owned()])];
+        let mut fields = Fields { columns, ..Fields::default() };
+        let key = |number: usize| format!("person{}", "abcdefghij".chars().nth(number % 10).unwrap());
+        let mut told = Vec::new();
+        for batch in 0..1_000 {
+            let data = (0..99).map(|n| (format!("{}{}", key(n), batch * 100 + n).into_boxed_str(), 1));
+            let field = ("comment".into(), if batch < 500 { 0 } else { 100 });
+            let names: Vec<(Box<str>, u64)> = std::iter::once(field).filter(|(_, n)| *n > 0).chain(data).collect();
+            told.extend(fields.see(now, &seen(true, 100, &names), batch < 10));
+        }
+        let names: Vec<&str> = told.iter().map(|report| report.field.as_str()).collect();
+        assert_eq!(names, ["comment"], "the rest was met in the first walk, and is one entry");
+        assert_eq!(fields.report().unmapped, [DATA]);
+        let kept = fields.few.len() + fields.unmapped.len() + fields.drift.len();
+        assert!(kept <= NAMES_MAX + 1, "{kept}");
+        let report = serde_json::to_string(&(fields.report(), fields.drift())).unwrap();
+        assert!(report.len() < 1_000 && !report.contains("person"), "{report}");
+    }
+
+    #[test]
+    fn a_name_is_told_once_one_in_a_hundred_documents_and_twenty_have_it() {
+        let now = Utc::now();
+        let columns = vec![("body".to_owned(), vec!["body".to_owned()])];
+        let mut fields = Fields { columns, ..Fields::default() };
+        fields.see(now, &seen(true, 100, &[]), false);
+        let rare: [(Box<str>, u64); 1] = [("rare".into(), 1)];
+        for number in 0..19 {
+            assert!(fields.see(now, &seen(true, 1, &rare), false).is_empty(), "{number}");
+        }
+        assert_eq!(fields.see(now, &seen(true, 1, &rare), false).len(), 1, "the twentieth");
+        let rarer: [(Box<str>, u64); 1] = [("rarer".into(), 1)];
+        for _ in 0..300 {
+            assert!(fields.see(now, &seen(true, 101, &rarer), false).is_empty(), "less than one in a hundred");
+        }
+        // What the first documents have is nothing new, however few they were, nor for the next leader.
+        let mut young = Fields { columns: fields.columns.clone(), ..Fields::default() };
+        let old: [(Box<str>, u64); 1] = [("old".into(), 5)];
+        young.see(now, &seen(true, 5, &old), true);
+        let mut next = Fields { columns: fields.columns.clone(), ..Fields::default() };
+        next.remember(&young.report(), &young.drift());
+        let told: Vec<DriftReport> = (0..100).flat_map(|_| next.see(now, &seen(true, 5, &old), false)).collect();
+        assert!(told.is_empty() && next.report().unmapped == ["old"], "{told:?}");
     }
 }

@@ -19,7 +19,7 @@ pub const SKIPPED: [&str; 1] = ["document_gone"];
 
 const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
 const CHANNELS: [&str; 3] = ["slack", "sentry", "heartbeat"];
-const DEAD_LETTER_CODES: [&str; 3] = ["malformed", "refused", "slow"];
+const DEAD_LETTER_CODES: [&str; 5] = ["malformed", "too_large", "crashed", "refused", "slow"];
 
 /// Every metric, by its name without the prefix.
 #[derive(Debug)]

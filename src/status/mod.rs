@@ -17,7 +17,7 @@ mod trouble;
 mod walks;
 
 pub use board::Board;
-pub use drift::{FieldsSeen, REMEMBERED};
+pub use drift::{FieldsSeen, NAMES_MAX, REMEMBERED};
 pub use http::serve;
 pub use report::{
     ChannelReport, ComparedReport, DriftReport, FailingReport, FieldsReport, IncidentReport, PositionReport, Report,

@@ -171,8 +171,11 @@ pub struct FieldsReport {
     pub columns: Vec<String>,
     /// Configured fields that have been seen.
     pub present: Vec<String>,
-    /// Fields that no column reads, and that are nothing new.
+    /// Fields that no column reads, that many documents have, and that are nothing new.
     pub unmapped: Vec<String>,
+    /// How many of the first documents have been seen: what they have was always there.
+    #[serde(default)]
+    pub documents: u64,
 }
 
 /// A step that fails and is tried again.

@@ -69,7 +69,9 @@ impl Stream {
     }
 
     pub fn report(&self) -> StreamReport {
-        self.state().report.clone()
+        let state = self.state();
+        let (drift, fields) = (state.fields.drift(), state.fields.report());
+        StreamReport { drift, fields, ..state.report.clone() }
     }
 
     pub fn leads(&self) -> bool {
@@ -157,7 +159,6 @@ impl Stream {
         let mut state = self.state();
         state.report.last_event_at = state.report.last_event_at.max(told.last_event_at);
         state.fields.remember(&told.fields, &told.drift);
-        (state.report.drift, state.report.fields) = (state.fields.drift(), state.fields.report());
     }
 
     /// Work was given up because another process was granted the stream.

@@ -75,7 +75,7 @@ impl Daemon {
                 target: target.clone(),
                 table: table(&config.table),
                 checkpoints: checkpoints.clone(),
-                mapping: Arc::new(Mapping::new(&config.columns)),
+                mapping: Arc::new(Mapping::new(&config.columns, settings.row)),
                 statements: Statements::new(&table(&config.table), &config.columns),
                 spares: Spares::default(),
                 status,

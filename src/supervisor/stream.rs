@@ -172,9 +172,9 @@ impl Task {
                     pipeline.join_next().await
                 }
             };
-            let outcome = joined.and_then(Result::ok).unwrap_or_else(|| {
-                Outcome::Halted(Fault::bug("the pipeline panicked; the log names the place"))
-            });
+            let outcome = joined
+                .and_then(Result::ok)
+                .unwrap_or_else(|| Outcome::Halted(Fault::bug("the pipeline panicked; the log names the place")));
             match outcome {
                 Outcome::Drained => break,
                 Outcome::Fenced => {
@@ -210,17 +210,10 @@ impl Task {
 
     /// Runs a pipeline as a task of its own: should it panic, the lease is kept, and the stream is
     /// halted.
-    fn pipeline(
-        &self,
-        lease: &Lease,
-        signals: &Signals,
-        halted: Option<Fault>,
-    ) -> JoinSet<Outcome> {
+    fn pipeline(&self, lease: &Lease, signals: &Signals, halted: Option<Fault>) -> JoinSet<Outcome> {
         let (context, lease, signals) = (self.context.clone(), lease.clone(), signals.clone());
         let mut task = JoinSet::new();
-        task.spawn(async move {
-            Box::pin(pipeline::run(&context, &lease, &signals, halted.as_ref())).await
-        });
+        task.spawn(async move { Box::pin(pipeline::run(&context, &lease, &signals, halted.as_ref())).await });
         task
     }
 

@@ -1,9 +1,11 @@
 //! Typed columns: one field of a document, in Postgres's binary format.
 
+use super::bound::{Bound, Unwritable};
 use super::date::{day_of, days_from_civil};
-use super::json::{encode_value, is_plain};
+use super::json::encode_value;
 use super::numeric::encode_numeric;
 use super::numeric::write_number;
+use super::scan::{is_plain, write_hex};
 use crate::model::bson::{Doc, Value, kind};
 
 /// A column's type: the list of the contract.
@@ -66,16 +68,19 @@ pub enum Fit {
     Null,
     /// Of another type, or out of range: NULL, and counted as drift.
     Drift,
+    /// Longer than there is room for: there is no row.
+    TooLarge,
 }
 
-/// Appends the value in binary; appends nothing unless the result is [`Fit::Value`].
-pub fn encode_column(value: Option<Value<'_>>, column: ColumnType, out: &mut Vec<u8>) -> Fit {
+/// Appends the value in binary; appends nothing unless the result is [`Fit::Value`]. What is written
+/// to may become as long as `bound.end`.
+pub fn encode_column(value: Option<Value<'_>>, column: ColumnType, bound: Bound, out: &mut Vec<u8>) -> Fit {
     let Some(value) = value.filter(|v| !matches!(v.kind, kind::NULL | kind::UNDEFINED)) else {
         return Fit::Null;
     };
     let start = out.len();
     let written = match column {
-        ColumnType::Text => text(value, out),
+        ColumnType::Text => text(value, bound.end, out),
         ColumnType::Boolean => value.as_bool().map(|b| out.push(u8::from(b))),
         ColumnType::Integer => integer(value).and_then(|n| i32::try_from(n).ok()).map(|n| put(out, &n.to_be_bytes())),
         ColumnType::Bigint => integer(value).map(|n| put(out, &n.to_be_bytes())),
@@ -85,23 +90,33 @@ pub fn encode_column(value: Option<Value<'_>>, column: ColumnType, out: &mut Vec
         ColumnType::Timestamptz => value.as_date().and_then(pg_timestamp).map(|n| put(out, &n.to_be_bytes())),
         ColumnType::Jsonb => {
             out.push(1);
-            encode_value(value, out).ok().map(drop)
+            match encode_value(value, bound, out) {
+                Ok(_) => Some(()),
+                Err(Unwritable::Malformed(_)) => None,
+                Err(Unwritable::Fields | Unwritable::Bytes) => {
+                    out.truncate(start);
+                    return Fit::TooLarge;
+                }
+            }
         }
-        ColumnType::TextArray => text_array(value, out),
+        ColumnType::TextArray => text_array(value, bound.end, out),
     };
-    if written.is_none() {
-        out.truncate(start);
-        return Fit::Drift;
-    }
-    Fit::Value
+    let fit = match written {
+        Some(()) if out.len() <= bound.end => return Fit::Value,
+        Some(()) => Fit::TooLarge,
+        None => Fit::Drift,
+    };
+    out.truncate(start);
+    fit
 }
 
 fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// What `doc ->> field` would give for a scalar; documents and arrays do not fit.
-fn text(value: Value<'_>, out: &mut Vec<u8>) -> Option<()> {
+/// What `doc ->> field` would give for a scalar; documents and arrays do not fit. What cannot be stored
+/// grows as it is replaced: that ends where there is no more room.
+fn text(value: Value<'_>, end: usize, out: &mut Vec<u8>) -> Option<()> {
     match value.kind {
         kind::STRING | kind::SYMBOL => {
             let text = value.as_text()?;
@@ -109,21 +124,32 @@ fn text(value: Value<'_>, out: &mut Vec<u8>) -> Option<()> {
                 put(out, text);
                 return Some(());
             }
-            let lossy = String::from_utf8_lossy(text);
-            if lossy.contains('\0') {
-                put(out, lossy.replace('\0', "\u{fffd}").as_bytes());
-            } else {
-                put(out, lossy.as_bytes());
+            for chunk in text.utf8_chunks() {
+                for (index, part) in chunk.valid().split('\0').enumerate() {
+                    if out.len() > end {
+                        return Some(());
+                    }
+                    if index > 0 {
+                        put(out, REPLACEMENT);
+                    }
+                    put(out, part.as_bytes());
+                }
+                if !chunk.invalid().is_empty() {
+                    put(out, REPLACEMENT);
+                }
             }
         }
         kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128 => drop(write_number(value, out)?),
         kind::BOOLEAN => put(out, if value.as_bool()? { b"true" } else { b"false" }),
-        kind::OBJECT_ID => super::json::write_hex(value.bytes, out),
+        kind::OBJECT_ID => write_hex(value.bytes, out),
         kind::DATE => return super::date::rfc3339_millis(value.as_date()?, out).then_some(()),
         _ => return None,
     }
     Some(())
 }
+
+/// For what Postgres cannot store: U+FFFD.
+const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 
 fn integer(value: Value<'_>) -> Option<i64> {
     match value.kind {
@@ -184,7 +210,7 @@ fn pg_timestamp(millis: i64) -> Option<i64> {
 }
 
 /// Binary `text[]`: dimensions, null flag, element type, length, lower bound, elements.
-fn text_array(value: Value<'_>, out: &mut Vec<u8>) -> Option<()> {
+fn text_array(value: Value<'_>, end: usize, out: &mut Vec<u8>) -> Option<()> {
     const TEXT_OID: i32 = 25;
     if value.kind != kind::ARRAY {
         return None;
@@ -203,7 +229,10 @@ fn text_array(value: Value<'_>, out: &mut Vec<u8>) -> Option<()> {
             has_null = 1;
             continue;
         }
-        text(element, out)?;
+        text(element, end, out)?;
+        if out.len() > end {
+            return Some(());
+        }
         let length = i32::try_from(out.len() - at - 4).ok()?;
         overwrite(out, at, length);
     }

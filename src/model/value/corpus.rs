@@ -6,21 +6,23 @@ use bson::{Binary, Bson, DateTime, DbPointer, Decimal128, Document, JavaScriptCo
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::bson::{Builder, Doc, Malformed, Value, kind};
+use crate::model::bson::{Builder, Doc, Value, kind};
 
 fn json(value: impl Into<Bson>) -> String {
     let bytes = doc! { "v": value.into() }.to_vec().unwrap();
     let mut out = Vec::new();
-    encode_value(Doc::new(&bytes).unwrap().get("v").unwrap().unwrap(), &mut out).unwrap();
+    let value = Doc::new(&bytes).unwrap().get("v").unwrap().unwrap();
+    encode_value(value, Bound::NONE, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
 /// Both ways a document is written: by the layout of its keys, and as a value.
-fn encode_document(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<Encoded, Malformed> {
+fn encode_document(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<Encoded, Unwritable> {
     let fields: Vec<_> = doc.elements().collect::<Result<_, _>>()?;
-    let by_layout = Layout::new(fields.iter().map(|(key, _)| *key)).encode(&fields, out);
+    let by_layout = Layout::new(fields.iter().map(|(key, _)| *key)).encode(&fields, Bound::NONE, out);
     let mut alone = Vec::new();
-    let as_value = encode_value(Value { kind: kind::DOCUMENT, bytes: doc.bytes() }, &mut alone);
+    let value = Value { kind: kind::DOCUMENT, bytes: doc.bytes() };
+    let as_value = encode_value(value, Bound::NONE, &mut alone);
     assert_eq!(by_layout, as_value);
     assert!(by_layout.is_err() || *out == alone, "{out:?} {alone:?}");
     by_layout
@@ -158,7 +160,8 @@ fn a_value_fits_its_column_or_is_drift() {
     let fit = |value: Bson, column| {
         let bytes = doc! { "v": value }.to_vec().unwrap();
         let mut out = Vec::new();
-        let fit = encode_column(Doc::new(&bytes).unwrap().get("v").unwrap(), column, &mut out);
+        let value = Doc::new(&bytes).unwrap().get("v").unwrap();
+        let fit = encode_column(value, column, Bound::NONE, &mut out);
         assert_eq!(fit == Fit::Value, !out.is_empty() || column == ColumnType::Text && fit == Fit::Value);
         (fit, out)
     };
@@ -193,7 +196,7 @@ fn a_value_fits_its_column_or_is_drift() {
         assert_eq!(fit(bson.clone(), column).0, Fit::Drift, "{bson:?} in {column:?}");
     }
     assert_eq!(fit(Bson::Null, ColumnType::Text).0, Fit::Null);
-    assert_eq!(encode_column(None, ColumnType::Date, &mut Vec::new()), Fit::Null);
+    assert_eq!(encode_column(None, ColumnType::Date, Bound::NONE, &mut Vec::new()), Fit::Null);
 }
 
 /// Any `_id` a server could hold; strings lean towards what could be mistaken for something else.
@@ -273,7 +276,7 @@ proptest! {
         for (_, value) in doc.elements().map_while(Result::ok) {
             let _ = encode_id(value, &mut out);
             for (_, column) in ColumnType::NAMES {
-                encode_column(Some(value), column, &mut out);
+                encode_column(Some(value), column, Bound::NONE, &mut out);
             }
         }
     }

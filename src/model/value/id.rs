@@ -1,6 +1,8 @@
 //! `_id` as the text of the primary key.
 
-use super::json::{encode_canonical, encode_string_losslessly, write_hex};
+use super::bound::{Bound, Unwritable};
+use super::json::{encode_canonical, encode_string_losslessly};
+use super::scan::write_hex;
 use crate::model::bson::{Builder, Doc, Malformed, Value, kind};
 
 /// An `_id` that cannot be a key.
@@ -10,26 +12,44 @@ pub enum NoId {
     Malformed(#[from] Malformed),
     #[error("an array cannot be an _id")]
     Array,
+    #[error("an _id of more than a megabyte cannot be a key")]
+    TooLarge,
 }
+
+impl From<Unwritable> for NoId {
+    fn from(why: Unwritable) -> Self {
+        match why {
+            Unwritable::Malformed(malformed) => Self::Malformed(malformed),
+            Unwritable::Fields | Unwritable::Bytes => Self::TooLarge,
+        }
+    }
+}
+
+/// No index of Postgres holds a longer one, however well it compresses.
+const ID_BYTES_MAX: usize = 1 << 20;
 
 /// Writes the `id` of an `_id`: a string as it is, an `ObjectId` as 24 hex digits, the rest as canonical Extended
 /// JSON. A string that reads like one of the others is written as a JSON string, so distinct `_id`s stay distinct.
 ///
 /// # Errors
-/// The value is malformed, or an array (which no server accepts as `_id`).
+/// The value is malformed, an array (which no server accepts as `_id`), or longer than any key may be.
 pub fn encode_id(id: Value<'_>, out: &mut Vec<u8>) -> Result<(), NoId> {
+    if id.bytes.len() > ID_BYTES_MAX {
+        return Err(NoId::TooLarge);
+    }
+    let bound = Bound { end: out.len() + ID_BYTES_MAX, ..Bound::NONE };
     match id.kind {
         kind::STRING => {
             let text = id.as_text().ok_or(Malformed("string does not match its length"))?;
             if is_plain(text) {
                 out.extend_from_slice(text);
             } else {
-                encode_string_losslessly(text, out);
+                encode_string_losslessly(text, bound, out)?;
             }
         }
         kind::OBJECT_ID => write_hex(id.bytes, out),
         kind::ARRAY => return Err(NoId::Array),
-        _ => encode_canonical(id, out)?,
+        _ => encode_canonical(id, bound, out)?,
     }
     Ok(())
 }

@@ -9,9 +9,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::DEPTH_MAX;
+use super::bound::{Bound, Unwritable};
 use super::date::rfc3339_millis;
 use super::layout::jsonb_order;
 use super::numeric::write_number;
+use super::scan::{is_plain, split_at_escape, write_hex};
 use crate::model::bson::{Doc, Malformed, Value, kind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,38 +31,60 @@ pub struct Encoded {
     pub replaced: u64,
 }
 
-/// Writes one value as plain JSON.
+/// Writes one value as plain JSON, within a bound: no more than one value's plain text goes beyond it.
 ///
 /// # Errors
-/// The bytes are not BSON, or nest deeper than [`DEPTH_MAX`].
-pub fn encode_value(value: Value<'_>, out: &mut Vec<u8>) -> Result<Encoded, Malformed> {
-    let mut writer = Writer::new(out, Dialect::Plain);
+/// The bytes are not BSON, or nest deeper than [`DEPTH_MAX`]; the bound is passed.
+pub fn encode_value(value: Value<'_>, bound: Bound, out: &mut Vec<u8>) -> Result<Encoded, Unwritable> {
+    let mut writer = Writer::new(out, Dialect::Plain, bound);
     writer.value(value, 0)?;
-    Ok(writer.encoded)
+    writer.finish()
 }
 
-pub(super) fn encode_canonical(value: Value<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
-    Writer::new(out, Dialect::Canonical).value(value, 0)
+pub(super) fn encode_canonical(value: Value<'_>, bound: Bound, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    let mut writer = Writer::new(out, Dialect::Canonical, bound);
+    writer.value(value, 0)?;
+    writer.finish().map(drop)
 }
 
-pub(super) fn encode_string_losslessly(text: &[u8], out: &mut Vec<u8>) {
-    Writer::new(out, Dialect::Canonical).text(text);
+pub(super) fn encode_string_losslessly(text: &[u8], bound: Bound, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    let mut writer = Writer::new(out, Dialect::Canonical, bound);
+    writer.text(text);
+    writer.finish().map(drop)
 }
 
 pub(super) struct Writer<'o, 'd> {
     out: &'o mut Vec<u8>,
     dialect: Dialect,
     pub(super) encoded: Encoded,
+    bound: Bound,
     /// The fields of the documents being written, the innermost one's last.
     fields: Vec<(&'d [u8], Value<'d>)>,
 }
 
 impl<'o, 'd> Writer<'o, 'd> {
-    pub(super) const fn new(out: &'o mut Vec<u8>, dialect: Dialect) -> Self {
-        Self { out, dialect, encoded: Encoded { replaced: 0 }, fields: Vec::new() }
+    pub(super) const fn new(out: &'o mut Vec<u8>, dialect: Dialect, bound: Bound) -> Self {
+        Self { out, dialect, encoded: Encoded { replaced: 0 }, bound, fields: Vec::new() }
     }
 
-    fn document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Malformed> {
+    /// What was changed; an error if the bound was passed.
+    pub(super) fn finish(self) -> Result<Encoded, Unwritable> {
+        if self.is_over() { Err(Unwritable::Bytes) } else { Ok(self.encoded) }
+    }
+
+    const fn is_over(&self) -> bool {
+        self.out.len() > self.bound.end
+    }
+
+    const fn count_field(&mut self) -> Result<(), Unwritable> {
+        match self.bound.fields.checked_sub(1) {
+            Some(left) => self.bound.fields = left,
+            None => return Err(Unwritable::Fields),
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Unwritable> {
         match self.dialect {
             Dialect::Plain => self.sorted_document(doc, depth),
             Dialect::Canonical if has_dollar_key(doc) => self.escaped_document(doc, depth),
@@ -69,9 +93,10 @@ impl<'o, 'd> Writer<'o, 'd> {
     }
 
     /// Equal keys stay in turn, because the last one counts.
-    fn sorted_document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Malformed> {
+    fn sorted_document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Unwritable> {
         let start = self.fields.len();
         for element in doc.elements() {
+            self.count_field()?;
             self.fields.push(element?);
         }
         let fields = self.fields.get_mut(start..).unwrap_or_default();
@@ -92,10 +117,11 @@ impl<'o, 'd> Writer<'o, 'd> {
         Ok(())
     }
 
-    fn exact_document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Malformed> {
+    fn exact_document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Unwritable> {
         self.out.push(b'{');
         for (index, element) in doc.elements().enumerate() {
             let (key, value) = element?;
+            self.count_field()?;
             if index > 0 {
                 self.out.push(b',');
             }
@@ -109,7 +135,7 @@ impl<'o, 'd> Writer<'o, 'd> {
 
     /// A document with a `$` key reads like Extended JSON for something else (`{"$oid": …}`); two ids must not
     /// share a text, so inside ids such a document is written as a list of pairs.
-    fn escaped_document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Malformed> {
+    fn escaped_document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Unwritable> {
         self.raw(b"{\"$document\":[");
         for (index, element) in doc.elements().enumerate() {
             let (key, value) = element?;
@@ -123,7 +149,7 @@ impl<'o, 'd> Writer<'o, 'd> {
         Ok(())
     }
 
-    fn array(&mut self, array: Doc<'d>, depth: usize) -> Result<(), Malformed> {
+    fn array(&mut self, array: Doc<'d>, depth: usize) -> Result<(), Unwritable> {
         self.out.push(b'[');
         for (index, element) in array.elements().enumerate() {
             if index > 0 {
@@ -135,9 +161,12 @@ impl<'o, 'd> Writer<'o, 'd> {
         Ok(())
     }
 
-    pub(super) fn value(&mut self, value: Value<'d>, depth: usize) -> Result<(), Malformed> {
+    pub(super) fn value(&mut self, value: Value<'d>, depth: usize) -> Result<(), Unwritable> {
         if depth > DEPTH_MAX {
-            return Err(Malformed("nested deeper than 200 levels"));
+            return Err(Malformed("nested deeper than 200 levels").into());
+        }
+        if self.is_over() {
+            return Err(Unwritable::Bytes);
         }
         let broken = Malformed("value does not match its type");
         match value.kind {
@@ -222,7 +251,7 @@ impl<'o, 'd> Writer<'o, 'd> {
     }
 
     /// The types JSON has no word for, as canonical Extended JSON in either dialect.
-    fn rare(&mut self, value: Value<'d>, depth: usize) -> Result<(), Malformed> {
+    fn rare(&mut self, value: Value<'d>, depth: usize) -> Result<(), Unwritable> {
         let broken = Malformed("value does not match its type");
         match value.kind {
             kind::UNDEFINED => self.raw(b"{\"$undefined\":true}"),
@@ -252,12 +281,12 @@ impl<'o, 'd> Writer<'o, 'd> {
                 self.raw(b"\"}}}");
             }
             kind::CODE_WITH_SCOPE => self.code_with_scope(value.bytes, depth)?,
-            _ => return Err(Malformed("unknown type byte")),
+            _ => return Err(Malformed("unknown type byte").into()),
         }
         Ok(())
     }
 
-    fn code_with_scope(&mut self, bytes: &'d [u8], depth: usize) -> Result<(), Malformed> {
+    fn code_with_scope(&mut self, bytes: &'d [u8], depth: usize) -> Result<(), Unwritable> {
         let broken = Malformed("code with scope does not match its lengths");
         let rest = bytes.get(4..).ok_or(broken)?;
         let length = rest.first_chunk::<4>().map(|n| u32::from_le_bytes(*n)).ok_or(broken)?;
@@ -288,33 +317,36 @@ impl<'o, 'd> Writer<'o, 'd> {
             return;
         }
         match (std::str::from_utf8(text), self.dialect) {
-            (Ok(valid), _) => self.string(valid),
-            (Err(_), Dialect::Plain) => {
-                let lossy = String::from_utf8_lossy(text);
-                let before = text.windows(3).filter(|w| *w == "\u{fffd}".as_bytes()).count();
-                let after = lossy.chars().filter(|&c| c == '\u{fffd}').count();
-                self.encoded.replaced += u64::try_from(after.saturating_sub(before)).unwrap_or_default();
-                self.string(&lossy);
-            }
             (Err(_), Dialect::Canonical) => {
                 self.raw(b"{\"$invalidUtf8\":\"");
                 self.base64(text);
                 self.raw(b"\"}");
             }
+            _ => {
+                self.out.push(b'"');
+                for chunk in text.utf8_chunks() {
+                    self.escaped(chunk.valid().as_bytes());
+                    if !chunk.invalid().is_empty() && !self.is_over() {
+                        self.encoded.replaced += 1;
+                        self.raw("\u{fffd}".as_bytes());
+                    }
+                }
+                self.out.push(b'"');
+            }
         }
     }
 
-    fn string(&mut self, text: &str) {
-        self.out.push(b'"');
-        let bytes = text.as_bytes();
-        let mut rest = bytes;
-        while let Some((plain, byte, after)) = split_at_escape(rest) {
+    /// Ends early beyond the bound: a control character is six bytes long.
+    fn escaped(&mut self, text: &[u8]) {
+        let mut rest = text;
+        while let Some((plain, byte, after)) = split_at_escape(rest).filter(|_| !self.is_over()) {
             self.out.extend_from_slice(plain);
             self.escape(byte);
             rest = after;
         }
-        self.out.extend_from_slice(rest);
-        self.out.push(b'"');
+        if !self.is_over() {
+            self.out.extend_from_slice(rest);
+        }
     }
 
     fn escape(&mut self, byte: u8) {
@@ -336,42 +368,6 @@ impl<'o, 'd> Writer<'o, 'd> {
 
     pub(super) fn raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
-    }
-}
-
-/// Whether a text is all printable ASCII without quote and backslash: most are, and can be told sixteen bytes at once.
-pub(super) fn is_plain(text: &[u8]) -> bool {
-    let is_odd = |byte: u8| u8::from(!(0x20..0x7f).contains(&byte)) | u8::from(byte == b'"') | u8::from(byte == b'\\');
-    let are_plain = |bytes: &[u8]| bytes.iter().fold(0, |odd, &byte| odd | is_odd(byte)) == 0;
-    let (chunks, rest) = text.as_chunks::<16>();
-    chunks.iter().all(|chunk| are_plain(chunk)) && are_plain(rest)
-}
-
-/// Splits before and after the first byte JSON wants escaped; `None` if there is none.
-fn split_at_escape(bytes: &[u8]) -> Option<(&[u8], u8, &[u8])> {
-    let whole_words = bytes.chunks_exact(8).take_while(|chunk| !wants_escape(chunk)).count() * 8;
-    let (plain, rest) = bytes.split_at_checked(whole_words)?;
-    let found = rest.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\')?;
-    let (byte, after) = rest.get(found..)?.split_first()?;
-    let plain = bytes.get(..plain.len() + found)?;
-    Some((plain, *byte, after))
-}
-
-/// Eight bytes at once: whether any is below 0x20, a quote or a backslash. May say yes for nothing, never no for one.
-fn wants_escape(chunk: &[u8]) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let Some(word) = chunk.first_chunk::<8>().map(|bytes| u64::from_ne_bytes(*bytes)) else { return true };
-    let zero_in = |x: u64| x.wrapping_sub(ONES) & !x & HIGHS;
-    let below_space = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-    below_space | zero_in(word ^ (ONES * 0x22)) | zero_in(word ^ (ONES * 0x5c)) != 0
-}
-
-pub(super) fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 15] {
-            out.push(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 });
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::bound::{Bound, Unwritable};
 use super::json::{Dialect, Encoded, Writer};
 use crate::model::bson::{Malformed, Value};
 
@@ -21,7 +22,7 @@ impl Layout {
         let mut encoded = Encoded::default();
         let write = |(index, (place, key)): (usize, (usize, &[u8]))| {
             let mut name = vec![if index == 0 { b'{' } else { b',' }];
-            let mut writer = Writer::new(&mut name, Dialect::Plain);
+            let mut writer = Writer::new(&mut name, Dialect::Plain, Bound::NONE);
             writer.text(key);
             encoded.replaced += writer.encoded.replaced;
             name.push(b':');
@@ -30,12 +31,17 @@ impl Layout {
         Self { fields: sorted.into_iter().enumerate().map(write).collect(), encoded }
     }
 
-    /// Writes a document of these fields as plain JSON.
+    /// Writes a document of these fields as plain JSON, within a bound of what its values are.
     ///
     /// # Errors
-    /// A value is not BSON, or nests deeper than [`DEPTH_MAX`](super::DEPTH_MAX).
-    pub fn encode(&self, fields: &[(&[u8], Value<'_>)], out: &mut Vec<u8>) -> Result<Encoded, Malformed> {
-        let mut writer = Writer::new(out, Dialect::Plain);
+    /// A value is not BSON, or nests deeper than [`DEPTH_MAX`](super::DEPTH_MAX); the bound is passed.
+    pub fn encode(
+        &self,
+        fields: &[(&[u8], Value<'_>)],
+        bound: Bound,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, Unwritable> {
+        let mut writer = Writer::new(out, Dialect::Plain, bound);
         writer.encoded = self.encoded;
         for (name, place) in &self.fields {
             writer.raw(name);
@@ -43,7 +49,7 @@ impl Layout {
             writer.value(*value, 1)?;
         }
         writer.raw(if self.fields.is_empty() { b"{}" } else { b"}" });
-        Ok(writer.encoded)
+        writer.finish()
     }
 }
 

@@ -3,13 +3,16 @@
 //! Everything here writes from raw BSON into one buffer, in Postgres's binary format, and builds no tree.
 //! Invariants: distinct `_id`s never share an `id`; a document that BSON can hold always lands.
 
+mod bound;
 mod column;
 mod date;
 mod id;
 mod json;
 mod layout;
 mod numeric;
+mod scan;
 
+pub use bound::{Bound, Unwritable};
 pub(crate) use column::find;
 pub use column::{ColumnType, Fit, encode_column};
 pub use date::{days_from_civil, rfc3339_millis};
