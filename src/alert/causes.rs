@@ -187,6 +187,11 @@ impl Causes<'_> {
             let what = format!("Postgres was met at an earlier state at {at}");
             self.add(Code::TargetRewound, name, what);
         }
+        if let Some(since) = stream.unconfirmed_since {
+            let at = since.format("%Y-%m-%d %H:%M:%S UTC");
+            let said = format!("what its primary writes since {at} is confirmed by no majority of its members");
+            self.add(Code::SourceLagging, name, said).since = Some(since);
+        }
         self.of_headroom(stream);
         self.of_movement(now, stream);
         self.of_content(now, stream);

@@ -34,6 +34,9 @@ pub fn without_proof(
         if !["streaming", "snapshotting", "resyncing"].contains(&stream.phase.as_str()) {
             return Some(format!("stream {name} is {}", stream.phase));
         }
+        if stream.unconfirmed_since.is_some() {
+            return Some(format!("the source of stream {name} confirms nothing"));
+        }
         let lately = |at: Option<DateTime<Utc>>| at.is_some_and(|at| now - at < fresh);
         let catching_up = stream.lag_seconds > 0.0 && lately(stream.last_commit_at);
         if !lately(stream.last_poll_at) && !catching_up {

@@ -60,6 +60,7 @@ const STOPPED: &[Code] = &[
     Code::SourceMisconfigured,
     Code::SourceDropped,
     Code::SourceForeign,
+    Code::SourceLagging,
     Code::TargetUnreachable,
     Code::TargetFull,
     Code::TargetSchemaMismatch,

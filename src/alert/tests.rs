@@ -103,10 +103,11 @@ fn wrong(code: Code, now: DateTime<Utc>) -> Observed {
     };
     match code {
         Code::HistoryExpiring => report.headroom_seconds = Some(30_000.0),
-        Code::SourceUnreachable | Code::TargetUnreachable | Code::SourceLagging | Code::TargetSlow => {
+        Code::SourceUnreachable | Code::TargetUnreachable | Code::TargetSlow => {
             report.failing = vec![failing("read")];
         }
         Code::TargetRewound => report.rewound_at = Some(now),
+        Code::SourceLagging => report.unconfirmed_since = Some(start()),
         Code::SourceSilent => report.last_event_at = Some(long_ago),
         Code::DeadLetters => {
             seen.facts.as_mut().unwrap().dead_letters = [("recommendation".to_owned(), 2)].into();
@@ -189,6 +190,7 @@ fn a_deeper_cause_silences_its_symptoms_and_all_streams_of_an_end_are_one_incide
                 let (mut seen, deep) = (wrong(code, now), wrong(deeper, now));
                 let (both, below) = (&mut seen.streams[0].report, &deep.streams[0].report);
                 (both.halt_code, both.reason) = (below.halt_code.clone(), below.reason.clone());
+                both.unconfirmed_since = below.unconfirmed_since;
                 both.failing.extend(below.failing.clone());
                 look(&mut book, now, &seen);
             }

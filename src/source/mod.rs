@@ -89,6 +89,11 @@ impl Source {
         &self.hosts
     }
 
+    /// Whether the server tells its operation time.
+    pub fn tells_its_time(&self) -> bool {
+        self.causal.load(Ordering::Relaxed)
+    }
+
     /// The time a read is asked to be causally after; zero where the server tells no time.
     fn causal(&self, after: ClusterTime) -> ClusterTime {
         if self.causal.load(Ordering::Relaxed) { after } else { ClusterTime::default() }

@@ -12,8 +12,9 @@ use super::metrics::Metrics;
 use super::notices::Told;
 use super::page::{self, About};
 use super::rates::{self, Sampler};
-use super::report::{Report, StreamReport, judge};
+use super::report::{Report, StreamReport};
 use super::stream::Stream;
+use super::verdict::judge;
 
 /// Shared by everything that happens and everything that shows it.
 #[derive(Debug)]

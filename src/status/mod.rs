@@ -6,6 +6,7 @@
 mod board;
 mod drift;
 mod http;
+mod majority;
 mod metrics;
 mod notices;
 mod page;
@@ -14,6 +15,7 @@ mod report;
 mod stream;
 mod told;
 mod trouble;
+mod verdict;
 mod walks;
 
 pub use board::Board;
@@ -21,10 +23,11 @@ pub use drift::{FieldsSeen, NAMES_MAX, REMEMBERED};
 pub use http::serve;
 pub use report::{
     ChannelReport, ComparedReport, DriftReport, FailingReport, FieldsReport, IncidentReport, PositionReport, Report,
-    ResyncReport, StreamReport, Verdict, judge,
+    ResyncReport, StreamReport, Verdict,
 };
 pub use stream::Stream;
 pub use told::{Answer, Committed};
+pub use verdict::judge;
 
 /// A length as a count.
 pub fn count(length: usize) -> u64 {

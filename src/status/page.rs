@@ -259,7 +259,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Verdict, tests::stream as healthy};
+    use super::super::report::Verdict;
+    use super::super::verdict::tests::stream as healthy;
     use super::*;
 
     #[test]

@@ -97,6 +97,9 @@ pub struct StreamReport {
     pub history_window_seconds: Option<f64>,
     pub headroom_seconds: Option<f64>,
     pub lag_seconds: f64,
+    /// Since when no majority of the source's members confirms what its primary has written.
+    #[serde(default, serialize_with = "optional_millis")]
+    pub unconfirmed_since: Option<DateTime<Utc>>,
     pub events_received: u64,
     pub events_applied: u64,
     pub events_skipped: u64,
@@ -280,6 +283,7 @@ impl StreamReport {
             history_window_seconds: None,
             headroom_seconds: None,
             lag_seconds: 0.0,
+            unconfirmed_since: None,
             events_received: 0,
             events_applied: 0,
             events_skipped: 0,
@@ -304,99 +308,5 @@ impl PositionReport {
     pub fn new(resume_token: String, at: ClusterTime) -> Self {
         let cluster_time = at.at().format("%Y-%m-%dT%H:%M:%SZ").to_string();
         Self { resume_token, cluster_time, increment: at.increment() }
-    }
-}
-
-/// The verdict on the streams and the open incidents, and what a person must do. Pure.
-pub fn judge(streams: &[StreamReport], incidents: &[IncidentReport]) -> (Verdict, Option<String>) {
-    let (of_streams, action) = judge_streams(streams);
-    let (of_incidents, wanted) = super::notices::judge(incidents);
-    let verdict = of_streams.max(of_incidents);
-    // The streams say it now, the incidents have it from a moment ago.
-    let first = if of_incidents > of_streams { wanted } else { action.or(wanted) };
-    (verdict, first)
-}
-
-fn judge_streams(streams: &[StreamReport]) -> (Verdict, Option<String>) {
-    let mut verdict = Verdict::Healthy;
-    let mut action = None;
-    for stream in streams {
-        let (of_stream, wanted) = judge_one(stream);
-        if of_stream > verdict {
-            verdict = of_stream;
-            action = wanted;
-        }
-    }
-    (verdict, action)
-}
-
-fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
-    let reason = || stream.reason.clone().unwrap_or_default();
-    let name = &stream.name;
-    if stream.phase == "halted" {
-        return (Verdict::Critical, Some(format!("stream {name} is halted: {}", reason())));
-    }
-    let headroom = stream.headroom_seconds.zip(stream.history_window_seconds).filter(|(_, window)| *window > 0.0);
-    let share = headroom.map_or(1.0, |(headroom, window)| headroom / window);
-    if share < 0.25 {
-        return (Verdict::Critical, Some(format!("stream {name} is about to lose its history: find out why it lags")));
-    }
-    if let Some(held) = stream.resync.as_ref().filter(|walk| walk.state == "held") {
-        let (id, why) = (held.id, held.note.as_deref().unwrap_or_default());
-        let what = format!("resync {id} of stream {name} waits for a person: {why}");
-        return (
-            Verdict::Critical,
-            Some(format!(
-                "{what}; look, then `tidemark resync approve {id} --execute` or `tidemark resync cancel {id} --execute`"
-            )),
-        );
-    }
-    if stream.retrying > 0 {
-        return (Verdict::Degraded, Some(format!("stream {name} keeps trying: {}", reason())));
-    }
-    if share < 0.5 {
-        return (Verdict::Degraded, Some(format!("stream {name} has used half of its history: find out why it lags")));
-    }
-    let differences = stream.compared.as_ref().map_or(0, ComparedReport::differences);
-    if differences > 0 {
-        let what = format!("{differences} documents of stream {name} differ between source and table");
-        return (Verdict::Degraded, Some(format!("{what}: look, then `tidemark compare {name} --repair`")));
-    }
-    if stream.dead_letters > 0 {
-        return (
-            Verdict::Degraded,
-            Some(format!("stream {name} has set events aside: see `tidemark dead-letter list`")),
-        );
-    }
-    (Verdict::Healthy, None)
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    pub fn stream() -> StreamReport {
-        StreamReport {
-            phase: "streaming".into(),
-            history_window_seconds: Some(86_400.0),
-            headroom_seconds: Some(86_000.0),
-            ..StreamReport::new("doctor", "revalidation.doctorsForDB", "public.doctor")
-        }
-    }
-
-    #[test]
-    fn the_worst_stream_decides_the_verdict_and_the_action() {
-        let judged = |change: fn(&mut StreamReport)| {
-            let mut changed = stream();
-            change(&mut changed);
-            judge(&[stream(), changed], &[])
-        };
-        assert_eq!(judged(|_| {}), (Verdict::Healthy, None));
-        assert_eq!(judged(|s| s.retrying = 3).0, Verdict::Degraded);
-        assert_eq!(judged(|s| s.headroom_seconds = Some(40_000.0)).0, Verdict::Degraded);
-        assert_eq!(judged(|s| s.headroom_seconds = Some(20_000.0)).0, Verdict::Critical);
-        assert_eq!(judged(|s| s.headroom_seconds = None), (Verdict::Healthy, None));
-        let (verdict, action) = judged(|s| (s.phase, s.reason) = ("halted".into(), Some("dropped".into())));
-        assert_eq!((verdict, action.unwrap().as_str()), (Verdict::Critical, "stream doctor is halted: dropped"));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 
 use super::drift::Fields;
+use super::majority::Majority;
 use super::metrics::{Metrics, PHASES, Series};
 use super::report::{FailingReport, PositionReport, StreamReport};
 use super::told::{Answer, Committed};
@@ -29,6 +30,7 @@ pub(super) struct State {
     /// The source's majority commit point, as last heard.
     source_time: Option<ClusterTime>,
     caught_up: bool,
+    majority: Majority,
     horizon: Option<Horizon>,
     /// The phase to show once a probe of a halted stream has proved something.
     pub(super) after_probe: Option<String>,
@@ -45,6 +47,7 @@ impl Stream {
             position: None,
             source_time: None,
             caught_up: false,
+            majority: Majority::default(),
             horizon: None,
             after_probe: None,
             fields: Fields::default(),
@@ -140,6 +143,7 @@ impl Stream {
     pub fn led_by(&self, holder: Option<String>, epoch: i64, told: Option<StreamReport>) {
         let mut state = self.state();
         (state.caught_up, state.source_time, state.position) = (false, None, None);
+        state.majority = Majority::default();
         let report = &mut state.report;
         (report.holder, report.epoch) = (holder, epoch);
         if let Some(told) = told {
@@ -150,6 +154,7 @@ impl Stream {
             report.history_window_seconds = told.history_window_seconds;
             report.headroom_seconds = told.headroom_seconds;
             report.lag_seconds = told.lag_seconds;
+            report.unconfirmed_since = told.unconfirmed_since;
             report.resync = told.resync;
         }
     }
@@ -174,13 +179,16 @@ impl Stream {
         tracing::warn!(stream = %self.name, code, "taking up what the database says: {how}");
     }
 
-    /// The source answered; `caught_up` if it had nothing more.
+    /// The source answered; `caught_up` if it had nothing more. `source_time` is its majority commit point.
     pub fn polled(&self, source_time: Option<ClusterTime>, caught_up: bool, answer: Answer) {
         let now = Utc::now();
         let mut state = self.state();
         state.report.last_poll_at = Some(now);
         state.source_time = source_time.or(state.source_time);
         state.caught_up = caught_up;
+        if let Some(source_time) = source_time {
+            state.majority.confirmed(source_time, now);
+        }
         self.measure_lag(&mut state);
         let lost = state.report.halt_code.as_deref() == Some("history_lost");
         let proof = if lost { answer == Answer::Moved } else { answer != Answer::Opened };
@@ -194,7 +202,12 @@ impl Stream {
     fn measure_lag(&self, state: &mut State) {
         let behind = state.source_time.zip(state.position.as_ref()).map(|(now, p)| now.seconds_since(p.cluster_time));
         let lag = if state.caught_up { 0.0 } else { behind.unwrap_or(0.0).max(0.0) };
+        // What a majority has not confirmed cannot be read yet, and is behind all the same.
+        let position = state.position.as_ref().map(|position| position.cluster_time);
+        let unread = position.and_then(|position| state.majority.lag_seconds(position));
+        let lag = lag.max(unread.unwrap_or(0.0));
         state.report.lag_seconds = lag;
+        state.report.unconfirmed_since = state.majority.unconfirmed_since();
         self.series.lag.set(lag);
     }
 
@@ -273,6 +286,11 @@ impl Stream {
             let millis = i32::try_from(now.timestamp_millis() - written).unwrap_or(i32::MAX).max(0);
             self.series.latency.observe(f64::from(millis) / 1000.0);
         }
+    }
+
+    /// What the source's primary has applied, whether a majority has it or not.
+    pub fn applied(&self, at: ClusterTime) {
+        self.state().majority.applied(at, Utc::now());
     }
 
     /// The source's horizon was measured.

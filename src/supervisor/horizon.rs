@@ -20,6 +20,10 @@ pub async fn probe(board: Arc<Board>, source: Source, configured: Option<Duratio
                 board.source_answers(true);
                 for stream in board.streams() {
                     stream.horizon(horizon);
+                    // Another clock than that of the events says nothing of what is confirmed.
+                    if source.tells_its_time() {
+                        stream.applied(horizon.now);
+                    }
                 }
             }
             Err(fault) => {

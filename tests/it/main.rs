@@ -19,6 +19,7 @@ mod fencing;
 mod following;
 mod going_back;
 mod killing;
+mod lagging;
 mod letters;
 mod obeying;
 mod one_thread;

@@ -223,6 +223,20 @@ impl Mongo {
         Ok(())
     }
 
+    /// Makes the secondaries take nothing more from the primary, or go on: the majority point stands still.
+    pub async fn replicate(&self, go_on: bool) -> Result<()> {
+        for host in self.hosts() {
+            let member = Client::with_uri_str(format!("mongodb://{host}/?directConnection=true")).await?;
+            let admin = member.database("admin");
+            if admin.run_command(doc! { "hello": 1 }).await?.get_bool("isWritablePrimary")? {
+                continue;
+            }
+            let mode = if go_on { "off" } else { "alwaysOn" };
+            admin.run_command(doc! { "configureFailPoint": "stopReplProducer", "mode": mode }).await?;
+        }
+        Ok(())
+    }
+
     pub async fn clear_failpoint(&self) -> Result<()> {
         let command = doc! { "configureFailPoint": "failCommand", "mode": "off" };
         self.client().await?.database("admin").run_command(command).await?;
