@@ -171,15 +171,12 @@ fn encode_doc(
     bound: Bound,
     out: &mut Vec<u8>,
 ) -> Result<Encoded, Unwritable> {
-    match &shape.layout {
-        Some(layout) => {
-            let left = Bound { fields: bound.fields.saturating_sub(fields.len()), ..bound };
-            layout.encode(fields, left, out)
-        }
-        None => {
-            let whole = Value { kind: kind::DOCUMENT, bytes: document.bytes() };
-            encode_value(whole, bound, out)
-        }
+    if let Some(layout) = &shape.layout {
+        let left = Bound { fields: bound.fields.saturating_sub(fields.len()), ..bound };
+        layout.encode(fields, left, out)
+    } else {
+        let whole = Value { kind: kind::DOCUMENT, bytes: document.bytes() };
+        encode_value(whole, bound, out)
     }
 }
 

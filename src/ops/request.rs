@@ -49,12 +49,11 @@ pub async fn ask(
     let led = checkpoints.leases().await?.iter().any(|held| held.stream == stream && held.live);
     let begun = Instant::now();
     while led && begun.elapsed() < PATIENCE {
-        (asked.outcome, asked.result) = match checkpoints.command(command).await? {
-            Some(command) => (command.outcome, command.result),
-            None => {
-                let why = "Postgres went back to a state before it was recorded: ask again".to_owned();
-                (Some(Outcome::Failed.name().to_owned()), Some(why))
-            }
+        (asked.outcome, asked.result) = if let Some(command) = checkpoints.command(command).await? {
+            (command.outcome, command.result)
+        } else {
+            let why = "Postgres went back to a state before it was recorded: ask again".to_owned();
+            (Some(Outcome::Failed.name().to_owned()), Some(why))
         };
         if asked.outcome.is_some() {
             break;

@@ -316,23 +316,20 @@ impl<'o, 'd> Writer<'o, 'd> {
             self.out.push(b'"');
             return;
         }
-        match (std::str::from_utf8(text), self.dialect) {
-            (Err(_), Dialect::Canonical) => {
-                self.raw(b"{\"$invalidUtf8\":\"");
-                self.base64(text);
-                self.raw(b"\"}");
-            }
-            _ => {
-                self.out.push(b'"');
-                for chunk in text.utf8_chunks() {
-                    self.escaped(chunk.valid().as_bytes());
-                    if !chunk.invalid().is_empty() && !self.is_over() {
-                        self.encoded.replaced += 1;
-                        self.raw("\u{fffd}".as_bytes());
-                    }
+        if let (Err(_), Dialect::Canonical) = (std::str::from_utf8(text), self.dialect) {
+            self.raw(b"{\"$invalidUtf8\":\"");
+            self.base64(text);
+            self.raw(b"\"}");
+        } else {
+            self.out.push(b'"');
+            for chunk in text.utf8_chunks() {
+                self.escaped(chunk.valid().as_bytes());
+                if !chunk.invalid().is_empty() && !self.is_over() {
+                    self.encoded.replaced += 1;
+                    self.raw("\u{fffd}".as_bytes());
                 }
-                self.out.push(b'"');
             }
+            self.out.push(b'"');
         }
     }
 
