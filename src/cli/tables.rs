@@ -160,6 +160,9 @@ pub fn compared(compared: &Compared) -> String {
             let _ = writeln!(out, "  {kind}, for example: {}", ids.join(" "));
         }
     }
+    if compared.undecided > 0 {
+        let _ = writeln!(out, "  {} documents change too often to be told", compared.undecided);
+    }
     if let Some(note) = &compared.note {
         let _ = writeln!(out, "  {note}");
     }

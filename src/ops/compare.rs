@@ -1,7 +1,9 @@
 //! Source and table side by side: what is missing, extra or different. Changes nothing.
 //!
-//! The stream may be followed meanwhile. What differs at first sight is looked at again once the stream has passed the
-//! time of the first look, so that only what stays different is reported.
+//! The stream may be followed meanwhile. What differs at first sight is looked at again and again, each time once the
+//! stream has passed the time of a look at the source, so that only what stays different is reported (`settle`).
+
+mod settle;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,7 +16,7 @@ use sqlx::postgres::PgConnection;
 use crate::apply::{Mapping, Rows, Statements, row_arguments};
 use crate::checkpoint::Checkpoints;
 use crate::error::Fault;
-use crate::model::bson::{Builder, Doc, Value};
+use crate::model::bson::{Builder, Doc};
 use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
 use crate::model::value::encode_id;
@@ -22,17 +24,13 @@ use crate::postgres::{Target, Trouble, Whose, about_rows, within};
 use crate::resync::{Chunk, Place, Reading};
 use crate::settings::{Settings, Stream};
 use crate::source::Source;
+use settle::{Kind, Suspect};
 
 /// Differences looked at a second time, and ids kept, at most.
 const KEPT_MAX: usize = 10_000;
 
 /// Ids in the report, of each kind.
 const SHOWN_MAX: usize = 10;
-
-/// How long the stream is waited for before what differs is looked at again.
-const PATIENCE: Duration = Duration::from_secs(15);
-
-const LOOKS: usize = 3;
 
 /// What a comparison found.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -44,6 +42,8 @@ pub struct Compared {
     /// `None` where not looked for.
     pub extra: Option<u64>,
     pub different: u64,
+    /// Documents that changed too often to be told.
+    pub undecided: u64,
     pub missing_ids: Vec<String>,
     pub extra_ids: Vec<String>,
     pub different_ids: Vec<String>,
@@ -55,12 +55,6 @@ impl Compared {
     pub fn is_equal(&self) -> bool {
         self.missing == 0 && self.extra.unwrap_or(0) == 0 && self.different == 0
     }
-}
-
-/// One document whose row is not there or not the same: its raw `_id`, as `{"": _id}`.
-struct Suspect {
-    raw_id: Vec<u8>,
-    missing: bool,
 }
 
 /// How much is compared, and how fast.
@@ -119,7 +113,8 @@ pub async fn compare(
         Some(size) => comparison.sample(size, started).await?,
         None => comparison.all(started).await?,
     }
-    comparison.settle(started, plan.sample.is_none()).await?;
+    let before = plan.sample.is_none().then_some(started);
+    comparison.settle(before).await?;
     let mut found = comparison.found;
     found.seconds = begun.elapsed().as_secs_f64();
     Ok(found)
@@ -218,96 +213,16 @@ impl Comparison<'_> {
     fn suspect<'d>(&mut self, rows: &Rows, differing: Vec<(String, bool)>, raw: impl Fn(usize) -> Option<&'d [u8]>) {
         let by_id: HashMap<&str, usize> = (0..rows.len()).filter_map(|n| Some((rows.id(n)?, n))).collect();
         for (id, missing) in differing {
+            let kind = if missing { Kind::Missing } else { Kind::Different };
             let document = by_id.get(id.as_str()).and_then(|&row| raw(rows.origin(row)?));
             let raw_id = document.and_then(|bytes| Doc::new(bytes).ok()?.get("_id").ok()?);
             let Some(raw_id) = raw_id.filter(|_| self.suspects.len() < KEPT_MAX) else {
-                *(if missing { &mut self.found.missing } else { &mut self.found.different }) += 1;
+                self.found.count(kind, None);
                 continue;
             };
             let raw_id = Builder::default().value("", raw_id).finish();
-            self.suspects.insert(id, Suspect { raw_id, missing });
+            self.suspects.insert(id, Suspect::new(raw_id, kind));
         }
-    }
-
-    /// Looks again at what differed, once the stream has passed the present time; reports what stays.
-    async fn settle(&mut self, started: ClusterTime, look_for_extra: bool) -> Result<(), Fault> {
-        for _ in 0..LOOKS {
-            if self.suspects.is_empty() {
-                break;
-            }
-            self.catch_up().await?;
-            self.look_again().await?;
-        }
-        if look_for_extra {
-            self.catch_up().await?;
-            self.extra(started).await?;
-        }
-        for (id, suspect) in std::mem::take(&mut self.suspects) {
-            let (number, ids) = if suspect.missing {
-                (&mut self.found.missing, &mut self.found.missing_ids)
-            } else {
-                (&mut self.found.different, &mut self.found.different_ids)
-            };
-            *number += 1;
-            if ids.len() < SHOWN_MAX {
-                ids.push(id);
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until the stream's position has passed the source's present time; not for ever: it may be down.
-    async fn catch_up(&mut self) -> Result<(), Fault> {
-        let now = self.source.now().await?;
-        let begun = Instant::now();
-        loop {
-            let stored = self.checkpoints.load(&self.config.name).await?;
-            let position = stored.and_then(|stored| stored.cluster_time).map(ClusterTime::from_sql);
-            if position.is_some_and(|position| position >= now) {
-                return Ok(());
-            }
-            let led = self.checkpoints.leases().await?.iter().any(|held| held.stream == self.config.name && held.live);
-            if !led || begun.elapsed() > PATIENCE {
-                let note = "the stream has not caught up: what it has still to apply counts as a difference";
-                self.found.note = Some(note.to_owned());
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    async fn look_again(&mut self) -> Result<(), Fault> {
-        let now = self.source.now().await?;
-        let suspects = std::mem::take(&mut self.suspects);
-        let raw_ids: Vec<Vec<u8>> = suspects.into_values().map(|suspect| suspect.raw_id).collect();
-        for part in raw_ids.chunks(self.settings.resync.chunk_documents.max(1)) {
-            let ids: Vec<Value<'_>> = part.iter().filter_map(|raw| Doc::new(raw).ok()?.get("").ok()?).collect();
-            let mut documents = self.source.lookup(&self.config.collection, &ids, now).await?;
-            while let Some(reply) = documents.next().await? {
-                let rows = self.encode(reply.items(), now);
-                let differing = self.differing(&rows).await?;
-                self.suspect(&rows, differing, |origin| reply.items().nth(origin));
-            }
-        }
-        Ok(())
-    }
-
-    /// Rows the walk did not meet and that are older than its start: the source does not have them.
-    async fn extra(&mut self, started: ClusterTime) -> Result<(), Fault> {
-        let sql = AssertSqlSafe(format!(
-            "with extra as (select t.id from {} as t where t._cluster_time < $1 \
-                 and not exists (select from tidemark_seen as s where s.id = t.id)) \
-             select (select count(*) from extra), coalesce((select array_agg(id) from (select id from extra limit $2) as e), '{{}}')",
-            self.table.sql()
-        ));
-        let query = sqlx::query_as::<_, (i64, Vec<String>)>(sql)
-            .bind(started.to_sql())
-            .bind(i64::try_from(SHOWN_MAX).unwrap_or(i64::MAX))
-            .fetch_one(&mut self.connection);
-        let (number, ids) = within(self.settings.resync.duration_max, query).await?;
-        self.found.extra = Some(u64::try_from(number).unwrap_or_default());
-        self.found.extra_ids = ids;
-        Ok(())
     }
 }
 

@@ -14,6 +14,7 @@ mod alerting;
 mod channels;
 mod codes;
 mod commands;
+mod comparing;
 mod documentdb;
 mod fencing;
 mod following;

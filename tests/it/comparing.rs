@@ -1,0 +1,83 @@
+//! A comparison finds what differs and nothing else, however busy the source is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mongodb::bson::doc;
+use serde_json::{Value, json};
+
+use crate::alerting::{DOCTORS, TABLE, seed};
+use crate::support::{Config, World, stream};
+
+fn number(n: usize) -> String {
+    format!("{:07}", n + 1_000_000)
+}
+
+/// Changes documents, and takes others away and puts them back as they were, until told to stop.
+fn hammer(world: &World, stop: &Arc<AtomicBool>) -> Vec<tokio::task::JoinHandle<()>> {
+    let change = (0..2).map(|task| {
+        let (doctors, stop) = (world.collection(DOCTORS), Arc::clone(stop));
+        tokio::spawn(async move {
+            for n in (0..5).cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
+                let one = doc! { "_id": number(task * 100 + n) };
+                doctors.update_one(one, doc! { "$inc": { "visits": 1 } }).await.unwrap();
+            }
+        })
+    });
+    let put_back = (0..2).map(|task| {
+        let (doctors, stop) = (world.collection(DOCTORS), Arc::clone(stop));
+        tokio::spawn(async move {
+            for n in (0..5).cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
+                let one = doc! { "_id": number(1_000 + task * 100 + n) };
+                let taken = doctors.find_one_and_delete(one).await.unwrap().unwrap();
+                doctors.insert_one(taken).await.unwrap();
+            }
+        })
+    });
+    change.chain(put_back).collect()
+}
+
+async fn compare(world: &World) -> (Option<i32>, Value) {
+    let mut command = world.command(&["compare", "doctor", "--json"]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let report = serde_json::from_str::<Value>(&said).map_err(|error| format!("{error}: {said}"));
+    (output.status.code(), report.unwrap()["compared"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn busy_documents_are_no_differences_and_real_ones_are_found_among_them() {
+    let config = Config { streams: stream("doctor", DOCTORS, ""), ..Config::default() };
+    let world = World::with(config).await;
+    seed(&world, 3_000).await;
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let busy = hammer(&world, &stop);
+    for round in 0..4 {
+        let (code, found) = compare(&world).await;
+        let told = [&found["missing"], &found["extra"], &found["different"]];
+        assert_eq!(told, [&json!(0), &json!(0), &json!(0)], "{round}: {found:#}");
+        assert_eq!((code, &found["note"]), (Some(0), &Value::Null), "{found:#}");
+    }
+    let spoil = "delete from doctor where id = '1002001'; \
+                 update doctor set doc = doc || '{\"sanction\": \"wrong\"}' where id in ('1002002', '1002003'); \
+                 insert into doctor (id, doc, _cluster_time) values ('stray', '{}', 1)";
+    world.execute(spoil).await;
+    let (code, found) = compare(&world).await;
+    let told = [&found["missing_ids"], &found["extra_ids"], &found["different_ids"]];
+    let expected = [json!(["1002001"]), json!(["stray"]), json!(["1002002", "1002003"])];
+    assert_eq!(told, expected.each_ref(), "{found:#}");
+    assert_eq!(code, Some(1));
+    stop.store(true, Ordering::Relaxed);
+    for task in busy {
+        task.await.unwrap();
+    }
+    let (_, found) = compare(&world).await;
+    let told = [&found["missing"], &found["extra"], &found["different"], &found["undecided"]];
+    assert_eq!(told, [&json!(1), &json!(1), &json!(2), &json!(0)], "{found:#}");
+    world.execute("delete from doctor where id = 'stray'").await;
+    world.collection(DOCTORS).delete_many(doc! { "_id": { "$in": ["1002001", "1002002", "1002003"] } }).await.unwrap();
+    world.until_equal(DOCTORS, TABLE).await;
+}
