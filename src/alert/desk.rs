@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
@@ -14,6 +15,7 @@ use super::causes::ChannelTrouble;
 use super::channel::{Health, Sent};
 use super::incident::{Delivery, Incident};
 use super::render::Voice;
+use crate::error::Code;
 use crate::status::{Board, ChannelReport, IncidentReport};
 
 /// The channels an incident is told to, as the outbox names them.
@@ -33,6 +35,8 @@ pub struct Desk {
     speaking: AtomicBool,
     /// Postgres answers: what is said is written down before.
     recording: AtomicBool,
+    /// The watch has looked at least once.
+    looked: AtomicBool,
     /// Something may be due.
     pub due: Notify,
     pub board: Arc<Board>,
@@ -47,6 +51,7 @@ impl Desk {
             health: Mutex::default(),
             speaking: AtomicBool::new(false),
             recording: AtomicBool::new(false),
+            looked: AtomicBool::new(false),
             due: Notify::new(),
             board,
         })
@@ -70,6 +75,27 @@ impl Desk {
 
     pub fn record(&self, recording: bool) {
         self.recording.store(recording, Ordering::Release);
+    }
+
+    pub fn has_looked(&self) {
+        self.looked.store(true, Ordering::Release);
+    }
+
+    /// Until the watch has looked, and every channel that can be told has been told if processes die one after the
+    /// other.
+    pub async fn told_of_crashes(&self) {
+        let waits = |desk: &Self| {
+            let pending = |incident: &Incident| {
+                let due = |(channel, delivery): (&&'static str, &Delivery)| {
+                    delivery.is_pending(incident) && desk.is_due(Utc::now(), channel)
+                };
+                incident.key.code == Code::CrashLoop && incident.deliveries.iter().any(due)
+            };
+            !desk.looked.load(Ordering::Acquire) || (desk.is_speaking() && desk.book().incidents.iter().any(pending))
+        };
+        while waits(self) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Gives every incident a delivery to each channel.

@@ -1,4 +1,4 @@
-//! What the rules need that only Postgres knows, and the register of processes.
+//! What the rules need that only Postgres knows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use super::causes::{Facts, KnownWalk};
 use super::incident::Gap;
+use super::process::Process;
 use super::store::Store;
 use crate::error::Fault;
 use crate::postgres::within;
@@ -46,7 +47,7 @@ impl WalkRow {
 impl Store {
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn facts(&self) -> Result<Facts, Fault> {
+    pub async fn facts(&self, me: &Process) -> Result<Facts, Fault> {
         let schema = &self.schema;
         let dead = AssertSqlSafe(format!(
             "select stream, count(*) from {schema}.dead_letter where resolved_at is null group by stream"
@@ -78,39 +79,7 @@ impl Store {
             ended: ended.into_iter().filter(repairs).map(WalkRow::walk).collect(),
             failed: failed.into_iter().map(WalkRow::walk).collect(),
             unrepaired: unrepaired.into_iter().map(WalkRow::walk).collect(),
-            crashes: self.crashes().await?,
+            crashes: crate::status::count(self.dead(me).await?.len()),
         })
-    }
-
-    /// Processes of this service that have ended lately without saying so.
-    async fn crashes(&self) -> Result<u64, Fault> {
-        let sql = AssertSqlSafe(format!(
-            "select count(*) from {}.process where service = $1 and ended_at is null \
-             and seen_at < now() - interval '15 seconds' and started_at > now() - interval '10 minutes'",
-            self.schema
-        ));
-        let query = sqlx::query_scalar::<_, i64>(sql).bind(self.service());
-        Ok(u64::try_from(within(DEADLINE, query.fetch_one(self.pool())).await?).unwrap_or_default())
-    }
-
-    /// This process runs.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
-    pub async fn register(&self, holder: &str) -> Result<(), Fault> {
-        let sql = AssertSqlSafe(format!(
-            "with old as (delete from {0}.process where started_at < now() - interval '1 day' and id <> $1) \
-             insert into {0}.process (id, service, holder, version) values ($1, $2, $3, $4) \
-             on conflict (id) do update set seen_at = now()",
-            self.schema
-        ));
-        let query = sqlx::query(sql).bind(self.process()).bind(self.service()).bind(holder).bind(crate::VERSION);
-        within(DEADLINE, query.execute(self.pool())).await.map(drop)
-    }
-
-    /// This process ends because it was told to.
-    pub async fn ends(&self) {
-        let sql = AssertSqlSafe(format!("update {}.process set ended_at = now() where id = $1", self.schema));
-        let _ = within(Duration::from_secs(1), sqlx::query(sql).bind(self.process()).execute(self.pool())).await;
     }
 }

@@ -13,6 +13,7 @@ mod desk;
 mod facts;
 mod heartbeat;
 mod incident;
+mod process;
 mod record;
 mod render;
 pub mod rules;
@@ -27,6 +28,7 @@ mod watch;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::task::JoinSet;
@@ -48,10 +50,14 @@ use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::status::Board;
 
+/// How long leading waits for the first look, at most.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(3);
+
 /// The alert side of a running daemon.
 #[derive(Debug)]
 pub struct Alerts {
     tasks: JoinSet<()>,
+    desk: Arc<Desk>,
     store: Store,
     pub sentry: Option<Arc<Sentry>>,
 }
@@ -82,9 +88,15 @@ impl Alerts {
             tasks.spawn(sender.run(Arc::clone(&desk), store.clone()));
         }
         if let Some(heartbeat) = Heartbeat::new(&settings.alert, settings.checkpoint.idle_interval) {
-            tasks.spawn(heartbeat.run(desk));
+            tasks.spawn(heartbeat.run(Arc::clone(&desk)));
         }
-        Self { tasks, store, sentry }
+        Self { tasks, desk, store, sentry }
+    }
+
+    /// Waits, but not for long, until the watch has looked once and it is told if those before this process died: this
+    /// one may die as soon as it leads.
+    pub async fn first_look(&self) {
+        let _ = tokio::time::timeout(FIRST_LOOK_MAX, self.desk.told_of_crashes()).await;
     }
 
     /// Ends it. What has still to be told is written down; the next process tells it.

@@ -95,16 +95,16 @@ impl Store {
         &self.service
     }
 
-    /// Becomes or stays the one that watches, unless another is. On the database's clock.
+    /// Becomes or stays the one that watches, unless another is that is not known to be dead. On the database's clock.
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn hold(&self, holder: &str, length: Duration) -> Result<bool, Fault> {
+    pub async fn hold(&self, holder: &str, length: Duration, dead: &[Uuid]) -> Result<bool, Fault> {
         let sql = AssertSqlSafe(format!(
             "insert into {0}.watch as w (service, environment, holder, nonce, expires_at) \
              values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) \
              on conflict (service, environment) do update set holder = excluded.holder, nonce = excluded.nonce, \
-             expires_at = excluded.expires_at where w.nonce = excluded.nonce or w.expires_at < clock_timestamp() \
+             expires_at = excluded.expires_at where w.nonce = excluded.nonce or w.expires_at < clock_timestamp() or w.nonce = any($6) \
              returning true",
             self.schema
         ));
@@ -113,7 +113,8 @@ impl Store {
             .bind(&*self.environment)
             .bind(holder)
             .bind(self.nonce)
-            .bind(length.as_secs_f64());
+            .bind(length.as_secs_f64())
+            .bind(dead);
         Ok(within(DEADLINE, query.fetch_optional(&self.pool)).await?.is_some())
     }
 

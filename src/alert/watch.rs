@@ -11,6 +11,7 @@ use super::causes::{Facts, Limits, Observed, Seen};
 use super::checkin::CheckIns;
 use super::desk::Desk;
 use super::incident::Ack;
+use super::process::Process;
 use super::store::Store;
 use crate::checkpoint::{Checkpoints, Held};
 use crate::error::Fault;
@@ -46,7 +47,7 @@ pub struct Watch {
     checkpoints: Checkpoints,
     check_ins: Option<CheckIns>,
     limits: Limits,
-    holder: String,
+    me: Process,
     length: Duration,
     role: Role,
     held_at: Option<DateTime<Utc>>,
@@ -73,7 +74,7 @@ impl Watch {
             checkpoints,
             check_ins,
             limits: Limits { escalate_after: delta(settings.retry.escalate_after), changes_within },
-            holder: holder.to_owned(),
+            me: Process::new(holder),
             length: settings.lease.duration,
             role: Role::Unknown,
             held_at: None,
@@ -88,6 +89,7 @@ impl Watch {
         loop {
             tick.tick().await;
             self.turn(Utc::now()).await;
+            self.desk.has_looked();
         }
     }
 
@@ -138,8 +140,9 @@ impl Watch {
             return Ok(());
         }
         self.held_at = None;
-        self.store.register(&self.holder).await?;
-        let held = self.store.hold(&self.holder, self.length).await?;
+        self.store.register(&self.me).await?;
+        let dead = self.store.dead(&self.me).await?;
+        let held = self.store.hold(&self.me.holder, self.length, &dead).await?;
         match (held, self.role) {
             (true, Role::Watching) => self.take_in(now).await?,
             (true, role) => {
@@ -197,7 +200,7 @@ impl Watch {
 
     async fn ask(&mut self) -> Result<Known, Fault> {
         let asked = async {
-            let (leases, facts) = (self.checkpoints.leases().await?, self.store.facts().await?);
+            let (leases, facts) = (self.checkpoints.leases().await?, self.store.facts(&self.me).await?);
             Ok(Known { leases, facts, acks: self.store.acks().await? })
         };
         let known = asked.await;

@@ -116,6 +116,10 @@ impl Daemon {
         let alerts = Alerts::start(&self.settings, &self.target, &self.checkpoints, &self.board, &holder);
         let bugs = Bugs::new(alerts.sentry.clone());
         bugs.watch_panics();
+        tokio::select! {
+            () = alerts.first_look() => {}
+            () = stop.cancelled() => {}
+        }
         let migrated = Arc::new(tokio::sync::OnceCell::new());
         for context in &self.contexts {
             let task = stream::Task {

@@ -48,7 +48,7 @@ impl Bench {
         let desk = desk(&settings, &senders, &board);
         desk.speak(true);
         desk.record(true);
-        assert!(store.hold("test", Duration::from_secs(3600)).await.unwrap());
+        assert!(store.hold("test", Duration::from_secs(3600), &[]).await.unwrap());
         Self { world, fakes, desk, store, senders, now: "2026-11-20T18:07:00Z".parse().unwrap() }
     }
 

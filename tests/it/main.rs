@@ -15,6 +15,7 @@ mod channels;
 mod codes;
 mod commands;
 mod comparing;
+mod crashing;
 mod documentdb;
 mod fencing;
 mod following;
