@@ -3,6 +3,7 @@
 //! Invariants: the position advances only inside a fenced transaction ([`Fence::advance`]); an [`Lease`] comes only
 //! from a grant; epochs only rise; all times are the database's.
 
+mod attempt;
 mod command;
 mod fence;
 mod history;
@@ -13,6 +14,7 @@ mod store;
 mod unseen;
 mod walk;
 
+pub use attempt::{Before, Mark, Road};
 pub use command::{Command, Outcome};
 pub use fence::Fence;
 pub use history::Retired;

@@ -166,7 +166,7 @@ impl Checkpoints {
 
     /// Every statement this module and `apply` send to tidemark's own tables can be prepared if these can.
     pub fn probes(&self) -> Vec<(String, String)> {
-        const TABLES: [&str; 9] = [
+        const TABLES: [&str; 10] = [
             "checkpoint",
             "checkpoint_history",
             "lease",
@@ -176,6 +176,7 @@ impl Checkpoints {
             "gap_report",
             "command",
             "dead_letter",
+            "attempt",
         ];
         TABLES.map(|table| (table.to_owned(), format!("select * from {}.{table} limit 0", self.schema))).to_vec()
     }

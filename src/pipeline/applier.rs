@@ -1,5 +1,6 @@
 //! The applier: owns one stream's state and is the only one to write for it.
 
+mod care;
 mod pour;
 
 use std::collections::HashMap;
@@ -9,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::care::{Care, Cares};
 use super::job::{Done, Job, Piece};
 use super::prepare::{Prepared, prepare};
 use super::reader::read;
@@ -22,8 +24,20 @@ use crate::retry::Backoff;
 use crate::status::{Committed, FieldsSeen};
 
 /// Follows until told to stop or stopped by trouble.
-pub async fn run(context: &Context, lease: &Lease, signals: &Signals, started: Started) -> Outcome {
-    let mut applier = Applier::new(context, lease, signals, &started);
+pub async fn run(
+    context: &Context,
+    lease: &Lease,
+    signals: &Signals,
+    mut started: Started,
+    cares: Cares,
+) -> Outcome {
+    let mut applier = Applier::new(context, lease, signals, &started, cares.walk);
+    if let Some(care) = cares.live {
+        started.feed = None;
+        if let Err(fault) = Box::pin(applier.step_over(care, &mut started.position)).await {
+            return Outcome::of(fault);
+        }
+    }
     let (reply_sender, replies) = mpsc::channel(1);
     let (batch_sender, batches) = mpsc::channel(1);
     // Aborted when this function returns, in whatever way.
@@ -56,14 +70,21 @@ struct Applier<'a> {
     phase_noted: bool,
     /// What was written last was a chunk: now a batch has the turn, if there is one.
     batch_has_the_turn: bool,
-    /// Chunks of a first snapshot may go into one transaction: their rate is not limited, and it has not failed.
+    /// Chunks of a first snapshot may go into one transaction: their rate is not limited, it has not failed,
+    /// and no process has died of it.
     pours: bool,
 }
 
 type Batches = mpsc::Receiver<Result<Prepared, Fault>>;
 
 impl<'a> Applier<'a> {
-    fn new(context: &'a Context, lease: &'a Lease, signals: &'a Signals, started: &Started) -> Self {
+    fn new(
+        context: &'a Context,
+        lease: &'a Lease,
+        signals: &'a Signals,
+        started: &Started,
+        care: Option<Care>,
+    ) -> Self {
         context.status.placed(&started.position);
         context.enter(started.phase);
         let writer = Writer::new(
@@ -75,7 +96,8 @@ impl<'a> Applier<'a> {
             context.settings.record,
         )
         .at(started.revision);
-        let job = started.walk.as_ref().map(|walk| Job::take_up(context, walk));
+        let pours = context.settings.resync.documents_per_second_max == 0 && care.is_none();
+        let job = started.walk.as_ref().map(|walk| Job::take_up(context, walk, care));
         Self {
             context,
             signals,
@@ -88,7 +110,7 @@ impl<'a> Applier<'a> {
             positioned_at: Instant::now(),
             phase_noted: false,
             batch_has_the_turn: false,
-            pours: context.settings.resync.documents_per_second_max == 0,
+            pours,
         }
     }
 

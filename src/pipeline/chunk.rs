@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::care::{Care, InHand, letter, walk_place};
 use super::{Context, compute, wait_or_give_up};
 use crate::apply::{Known, Stretch, Suspect};
 use crate::error::Fault;
@@ -31,6 +32,18 @@ pub(super) struct Read {
     pub finds: u64,
     /// The writer waits for it.
     pub awaited: Arc<AtomicBool>,
+    /// Of the walk.
+    pub id: i64,
+    /// Processes have died: one find, of which it is written down what it found before anything is made of it.
+    pub care: Option<Care>,
+}
+
+/// A chunk that was read, and what it was read with.
+pub(super) struct Answer {
+    pub chunk: Chunk,
+    pub known: Option<Known>,
+    pub care: Option<Care>,
+    pub in_hand: Option<InHand>,
 }
 
 /// What one find is to read.
@@ -48,7 +61,7 @@ impl Leg {
 }
 
 impl Read {
-    pub async fn run(mut self, mut chunk: Chunk, time_is_known: bool) -> Result<(Chunk, Option<Known>), Fault> {
+    pub async fn run(mut self, mut chunk: Chunk, time_is_known: bool) -> Result<Answer, Fault> {
         if !time_is_known {
             self.reading.after = now(&self.context).await?;
         }
@@ -60,7 +73,13 @@ impl Read {
             // What keeps it from connecting is met again, and waited out, when it is asked.
             let _ = known.open().await;
         }
+        let mut in_hand = None;
         while let Some((leg, fetched)) = finds.next().await? {
+            in_hand = self.take_in_hand(&chunk, &fetched).await?;
+            if in_hand.as_ref().is_some_and(|in_hand: &InHand| in_hand.is_doomed) {
+                chunk.set_aside(&fetched, letter);
+                continue;
+            }
             let hashes = self.known.is_some().then(|| fetched.hashes(&self.context.mapping));
             let stretch = leg.stretch.map(|(stretch, _)| stretch);
             let stretch = stretch.filter(|stretch| hashes.as_ref().is_some_and(|hashes| stretch.is(hashes)));
@@ -80,7 +99,21 @@ impl Read {
                 }
             }
         }
-        Ok((chunk, self.known))
+        Ok(Answer { chunk, known: self.known, care: self.care, in_hand })
+    }
+
+    /// Writes down what was found, where that is called for.
+    async fn take_in_hand(&mut self, chunk: &Chunk, fetched: &Fetched) -> Result<Option<InHand>, Fault> {
+        let Some(care) = self.care.as_mut().filter(|_| fetched.number > 0) else { return Ok(None) };
+        let place = walk_place(self.id, chunk.place.class(), chunk.place.after());
+        let first = fetched.first_key();
+        let mut backoff = Backoff::new(self.context.settings.retry);
+        loop {
+            match care.take(&place, &first, fetched.number).await {
+                Ok(in_hand) => return Ok(Some(in_hand)),
+                Err(fault) => wait_or_give_up(&self.context, "walk", &mut backoff, fault).await?,
+            }
+        }
     }
 
     /// The time rows carry. What was read goes by the position the live stream goes on from in any case.
@@ -162,7 +195,8 @@ impl Read {
         let resync = &self.context.settings.resync;
         let finds = if self.awaited.load(Ordering::Relaxed) { 1 } else { self.finds };
         let at_once = if self.known.is_some() { FINDS_AT_ONCE } else { 1 };
-        resync.documents_per_second_max == 0
+        self.care.is_none()
+            && resync.documents_per_second_max == 0
             && !fetched.place.is_end()
             && chunk.documents - chunk.known + to_write < crate::status::count(resync.chunk_documents) * finds
             && chunk.size() + at_once * fetched.bytes < self.reading.bytes_max

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Context;
+use super::care::Care;
 use super::sweeper::Sweeper;
 use super::walker::Walker;
 use crate::apply::{Applied, Beside, Drift, Step, Then, Walk, Work};
@@ -46,8 +47,8 @@ pub enum Done {
 }
 
 impl Job {
-    /// Goes on where the row says the walk was.
-    pub fn take_up(context: &Context, row: &WalkRow) -> Self {
+    /// Goes on where the row says the walk was, with care where processes have died.
+    pub fn take_up(context: &Context, row: &WalkRow, care: Option<Care>) -> Self {
         let number = |n: i64| u64::try_from(n).unwrap_or_default();
         context.status.walking(Some(ResyncReport {
             id: row.id,
@@ -65,7 +66,7 @@ impl Job {
             deadline_at: row.deadline_at,
         }));
         let work = match row.state.as_str() {
-            "running" => Kind::Walk(Box::new(Walker::new(context, row))),
+            "running" => Kind::Walk(Box::new(Walker::new(context, row, care))),
             "sweeping" => Kind::Sweep(Box::new(Sweeper::new(context, row, None))),
             _ => Kind::Held,
         };

@@ -5,6 +5,7 @@
 //! after it read. Nothing here waits for status, alerts or logs.
 
 mod applier;
+mod care;
 mod chunk;
 mod heal;
 mod job;
@@ -21,6 +22,7 @@ mod walker;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub use obey::obey;
 pub use phase::{Happened, Phase};
@@ -127,21 +129,43 @@ impl Context {
 ///
 /// `halted` is why the pipeline before this one stopped.
 pub async fn run(context: &Context, lease: &Lease, signals: &Signals, halted: Option<&Fault>) -> Outcome {
+    let run = Uuid::new_v4();
+    let outcome = follow(context, lease, signals, halted, run).await;
+    // A bug is no good order: it may be a document that it is about. That it cannot be said costs nothing but care.
+    if !matches!(outcome, Outcome::Broken(_) | Outcome::Fenced) {
+        let _ = context.checkpoints.ended_well(lease.stream(), run).await;
+    }
+    outcome
+}
+
+async fn follow(
+    context: &Context,
+    lease: &Lease,
+    signals: &Signals,
+    halted: Option<&Fault>,
+    run: Uuid,
+) -> Outcome {
     let mut trouble = halted.cloned();
     loop {
+        let start = async {
+            let started = start::start(context, lease, trouble.as_ref()).await?;
+            let (position, walk) = (started.position.clone(), started.walk.clone());
+            let cares = care::Cares::of(context, lease, run, &position, walk.as_ref());
+            Ok((cares.await?, started))
+        };
         let started = tokio::select! {
             biased;
             () = signals.any() => None,
-            started = start::start(context, lease, trouble.as_ref()) => Some(started),
+            started = start => Some(started),
         };
-        let started = match started {
-            Some(Ok(started)) => started,
+        let (cares, started) = match started {
+            Some(Ok(both)) => both,
             Some(Err(fault)) => return Outcome::of(fault),
             None if signals.lost.is_cancelled() => return Outcome::Fenced,
             None if signals.drain.is_cancelled() => return Outcome::Drained,
             None => return Outcome::Commanded,
         };
-        match Box::pin(applier::run(context, lease, signals, started)).await {
+        match Box::pin(applier::run(context, lease, signals, started, cares)).await {
             Outcome::Lost(fault) => trouble = Some(fault),
             Outcome::Rewound(fault) => {
                 context.status.rewound(&fault.message);

@@ -43,17 +43,25 @@ pub async fn prepare(
     replies: Replies,
     batches: mpsc::Sender<Result<Prepared, Fault>>,
 ) {
-    let batch = context.settings.batch;
-    let limits = Limits { events: batch.events_max, bytes: batch.bytes_max };
-    let last = position.token.clone();
-    let gather = Gather::after(position);
-    let mut preparer = Preparer { context, replies, gather, limits, events_now: limits.events, ended: None, last };
+    let mut preparer = Preparer::new(context, position, replies);
     while let Some(prepared) = preparer.next(&batches).await {
         let ended = prepared.is_err();
         if batches.send(prepared).await.is_err() || ended {
             return;
         }
     }
+}
+
+/// One reply's events as a batch, or the first of them if they are too large together.
+pub async fn prepare_one(context: &Context, after: Position, reply: Reply) -> Result<Prepared, Fault> {
+    let (_, replies) = mpsc::channel(1);
+    let mut preparer = Preparer::new(context.clone(), after, replies);
+    preparer.push(reply);
+    if let Some(fault) = preparer.ended.take() {
+        return Err(fault);
+    }
+    let prepared = preparer.seal().await?;
+    Ok(preparer.chain(prepared))
 }
 
 struct Preparer {
@@ -70,6 +78,14 @@ struct Preparer {
 }
 
 impl Preparer {
+    fn new(context: Context, position: Position, replies: Replies) -> Self {
+        let batch = context.settings.batch;
+        let limits = Limits { events: batch.events_max, bytes: batch.bytes_max };
+        let last = position.token.clone();
+        let gather = Gather::after(position);
+        Self { context, replies, gather, limits, events_now: limits.events, ended: None, last }
+    }
+
     /// The next batch, or the error after the last; `None` once nobody reads or writes any more.
     async fn next(&mut self, batches: &mpsc::Sender<Result<Prepared, Fault>>) -> Option<Result<Prepared, Fault>> {
         if self.gather.is_empty() {

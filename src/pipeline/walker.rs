@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Context;
-use super::chunk::Read;
+use super::care::{Care, InHand};
+use super::chunk::{Answer, Read};
 use crate::apply::{Known, Origins, Step, Then, Walk, Work};
 use crate::checkpoint::WalkRow;
 use crate::error::Fault;
@@ -50,7 +51,11 @@ pub struct Walker {
     /// The time the next chunk must see and its rows will carry: of an event or a reply, never of a token, because
     /// an idle stream's token may be ahead of the source's clock, which the source then refuses to read at.
     time: Option<ClusterTime>,
-    reading: JoinSet<Result<(Chunk, Option<Known>), Fault>>,
+    reading: JoinSet<Result<Answer, Fault>>,
+    /// Processes have died: one small chunk is read and written after the other, each written down before.
+    care: Option<Care>,
+    /// The chunk that is read or written, with care.
+    in_hand: Option<InHand>,
     /// How many finds the next chunk may hold that are to be written.
     finds: u64,
     /// The writer waits for the chunk being read.
@@ -70,15 +75,15 @@ pub struct Ready {
 }
 
 impl Walker {
-    /// Takes up a walk and begins to read its next chunk.
-    pub fn new(context: &Context, walk: &WalkRow) -> Self {
+    /// Takes up a walk.
+    pub fn new(context: &Context, walk: &WalkRow, care: Option<Care>) -> Self {
         let read = u64::try_from(walk.documents_read).unwrap_or_default();
         let estimated = walk.documents_estimated.and_then(|n| u64::try_from(n).ok());
         tracing::info!(stream = %context.config.name, walk = walk.id, reason = walk.reason, documents = read, estimated, "walk under way");
         // Where a person doubts the table, rows are compared by their content, not by the hash of what was written.
         let doubts = Reason::parse(&walk.reason).is_none_or(|reason| !reason.is_automatic());
         let trusts = !walk.is_snapshot() && !doubts;
-        let mut walker = Self {
+        Self {
             context: context.clone(),
             id: walk.id,
             is_snapshot: walk.is_snapshot(),
@@ -89,15 +94,15 @@ impl Walker {
             start: walk.start_time(),
             time: None,
             reading: JoinSet::new(),
+            care,
+            in_hand: None,
             finds: FINDS_FIRST,
             awaited: Arc::default(),
             known: trusts.then(|| Known::new(context.target.clone(), context.statements.clone())),
             begun: Instant::now(),
             read_before: read,
             logged: Instant::now(),
-        };
-        walker.ask();
-        walker
+        }
     }
 
     /// What the walk leaves to the sweep: a connection, if it opened one.
@@ -108,17 +113,20 @@ impl Walker {
     /// Begins to read the next chunk.
     fn ask(&mut self) {
         self.touched.clear();
+        let care = self.care.take().filter(|care| !care.is_over());
         let settings = &self.context.settings;
         let read = Read {
             context: self.context.clone(),
+            id: self.id,
             reading: Reading {
                 collection: self.context.config.collection.clone(),
-                documents_max: settings.resync.chunk_documents,
+                documents_max: care.as_ref().map_or(settings.resync.chunk_documents, Care::step),
                 bytes_max: settings.batch.bytes_max,
                 after: self.time.unwrap_or_default(),
             },
             start: self.start,
-            known: self.known.take(),
+            known: self.known.take().filter(|_| care.is_none()),
+            care,
             finds: self.finds,
             awaited: Arc::clone(&self.awaited),
         };
@@ -152,13 +160,16 @@ impl Walker {
     /// Waits for the chunk being read; begins to read the one after it. Safe to cancel.
     pub async fn next(&mut self) -> Result<Ready, Fault> {
         loop {
+            if self.reading.is_empty() {
+                self.ask();
+            }
             let awaiting = Awaiting::new(&self.awaited);
             let joined = self.reading.join_next().await;
             drop(awaiting);
-            let (chunk, known) = joined
+            let Answer { chunk, known, care, in_hand } = joined
                 .and_then(Result::ok)
                 .unwrap_or_else(|| Err(Fault::bug("the task that reads chunks ended without a chunk")))?;
-            self.known = known;
+            (self.known, self.care, self.in_hand) = (known, care, in_hand);
             if self.touched.len() > TOUCHED_MAX {
                 self.ask();
                 continue;
@@ -175,7 +186,7 @@ impl Walker {
         self.documents_read += chunk.documents;
         self.place = chunk.place;
         let completed = self.place.is_end();
-        if !completed {
+        if !completed && self.care.is_none() {
             self.ask();
         }
         let then = match (completed, self.is_snapshot) {
@@ -205,6 +216,7 @@ impl Walker {
 
     /// A chunk was committed.
     pub fn committed(&mut self, documents: u64, rows: u64, took: Duration) {
+        self.in_hand = None;
         self.finds = finds_after(self.finds, took);
         self.progressed(documents, rows);
     }

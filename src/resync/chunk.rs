@@ -131,6 +131,25 @@ impl Chunk {
         }
     }
 
+    /// Takes what was fetched as seen and makes nothing of it: of each document, the key is set aside in a letter made
+    /// of its id, the operation, the key as BSON, and the time of the read.
+    pub fn set_aside(
+        &mut self,
+        fetched: &Fetched,
+        letter: impl Fn(Option<String>, &'static str, Vec<u8>, Option<ClusterTime>) -> DeadLetter,
+    ) {
+        for document in fetched.documents() {
+            let id = id_of(document).ok();
+            let raw_id = Doc::new(document).ok().and_then(|document| document.get("_id").ok()?);
+            let key = raw_id.map_or(Builder::default(), |id| Builder::default().value("_id", id));
+            if let (Some(seen), Some(id)) = (&mut self.seen, &id) {
+                seen.ids.push(id.clone());
+            }
+            self.dead.push(letter(id, "snapshot", key.finish(), Some(fetched.read_at)));
+        }
+        self.advance(fetched);
+    }
+
     /// Takes what was fetched as seen: the table has just that there.
     pub fn pass(&mut self, fetched: &Fetched, there: Stretch) {
         if let Some(seen) = &mut self.seen {
@@ -206,6 +225,12 @@ impl Fetched {
     /// What `_hash` would hold of each document.
     pub fn hashes(&self, mapping: &Mapping) -> Vec<i64> {
         self.documents().map(|document| mapping.hash(document)).collect()
+    }
+
+    /// What the first document is known by: the bytes of its `_id`.
+    pub fn first_key(&self) -> Vec<u8> {
+        let id = self.documents().next().and_then(|first| Doc::new(first).ok()?.get("_id").ok()?);
+        id.map(|id| id.bytes.to_vec()).unwrap_or_default()
     }
 
     async fn find(

@@ -26,6 +26,7 @@ mod letters;
 mod obeying;
 mod one_thread;
 mod page;
+mod poison;
 mod positions;
 mod pouring;
 mod refusals;

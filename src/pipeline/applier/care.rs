@@ -1,0 +1,135 @@
+//! Past a position that processes died at: event by event, until what they died of is set aside or lies behind.
+
+use super::Applier;
+use crate::apply::Work;
+use crate::checkpoint::Mark;
+use crate::error::{Class, Fault};
+use crate::model::event::{Event, Operation};
+use crate::model::position::Position;
+use crate::pipeline::care::{Care, letter};
+use crate::pipeline::prepare::{Prepared, prepare_one};
+use crate::source::{Feed, FeedOptions, Reply};
+
+/// Events as they come from one feed, in steps of one size.
+struct Steps {
+    feed: Feed,
+    size: usize,
+    /// Opening was answered.
+    opened: bool,
+}
+
+impl Applier<'_> {
+    /// Goes on from a position with care, until there is nothing more to read or what processes died of is far behind;
+    /// `position` moves along. What the source answers beside events is left to the reader, who reads it again.
+    pub(super) async fn step_over(&mut self, mut care: Care, position: &mut Position) -> Result<(), Fault> {
+        if let Some(doomed) = care.doomed() {
+            self.leave_out(doomed, position).await?;
+        }
+        let mut steps: Option<Steps> = None;
+        while !care.is_over() && !self.is_told_to_end() {
+            let Ok(reply) = self.read_step(&mut steps, care.step(), position).await else { break };
+            let Some(first) = token_of_first(&reply) else { break };
+            let events = reply.len();
+            let in_hand = care.take(position.token.bytes(), &first, events).await?;
+            if in_hand.is_doomed {
+                self.leave_out(Mark::of(&first), position).await?;
+                continue;
+            }
+            let prepared = prepare_one(self.context, position.clone(), reply).await?;
+            // A batch may have turned out too large: its rest is read again.
+            if usize::try_from(prepared.work.events).ok() != Some(events) {
+                steps = None;
+            }
+            let after = prepared.work.position.clone();
+            self.batch(prepared).await?;
+            if let Some(after) = after {
+                *position = after;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_told_to_end(&self) -> bool {
+        let signals = self.signals;
+        signals.lost.is_cancelled() || signals.drain.is_cancelled() || signals.commanded.is_cancelled()
+    }
+
+    /// The next events after a position; an empty reply if there are none by now.
+    async fn read_step(&self, steps: &mut Option<Steps>, size: usize, after: &Position) -> Result<Reply, Fault> {
+        if steps.as_ref().is_none_or(|steps| steps.size != size) {
+            *steps = Some(Steps { feed: self.open(size, false, after).await?, size, opened: false });
+        }
+        let Some(steps) = steps else { return Err(Fault::bug("no feed to step along")) };
+        loop {
+            let reply = match steps.feed.next().await {
+                // Over 16 MB: it is read by its key, and its document looked up.
+                Err(fault) if fault.class == Class::Record => return self.read_key(after).await,
+                reply => reply?,
+            };
+            let opening = !std::mem::replace(&mut steps.opened, true);
+            if !reply.is_empty() || (!opening && is_up_to_date(&reply)) {
+                return Ok(reply);
+            }
+        }
+    }
+
+    async fn open(&self, size: usize, keys_only: bool, after: &Position) -> Result<Feed, Fault> {
+        let options = FeedOptions { batch_size: size, keys_only, ..self.context.feed_options() };
+        self.context.source.open(&options, Some(&after.token)).await
+    }
+
+    /// The next event without its document.
+    async fn read_key(&self, after: &Position) -> Result<Reply, Fault> {
+        let mut feed = self.open(1, true, after).await?;
+        let mut opening = true;
+        loop {
+            let reply = feed.next().await?;
+            if !reply.is_empty() || (!opening && is_up_to_date(&reply)) {
+                return Ok(reply);
+            }
+            opening = false;
+        }
+    }
+
+    /// Sets the event after a position aside by its key, if it is the one; its document is not read.
+    async fn leave_out(&mut self, doomed: Mark, position: &mut Position) -> Result<(), Fault> {
+        let Ok(reply) = self.read_key(position).await else { return Ok(()) };
+        if token_of_first(&reply).map(|token| Mark::of(&token)) != Some(doomed) {
+            return Ok(());
+        }
+        let Ok(event) = Event::parse(reply.item(0)) else { return Ok(()) };
+        let (Ok(token), true) = (event.token(), event.operation.changes_a_row()) else { return Ok(()) };
+        let id = event.id.and_then(|id| {
+            let mut text = Vec::new();
+            crate::model::value::encode_id(id, &mut text).ok()?;
+            String::from_utf8(text).ok()
+        });
+        let after = Position::of(token, event.cluster_time);
+        tracing::error!(
+            stream = self.lease.stream(),
+            operation = event.operation.name(),
+            "processes died of one event: it is set aside unread"
+        );
+        let dead = letter(id, event.operation.name(), reply.item(0).to_vec(), Some(event.cluster_time));
+        let work = Work { dead: vec![dead], position: Some(after.clone()), events: 1, ..Work::default() };
+        let received = Operation::ROWS.map(|operation| u64::from(operation == event.operation));
+        let follows = Some(self.taken.clone());
+        let last_event = Some(event.cluster_time);
+        self.batch(Prepared { work, follows, received, last_event, ..Prepared::default() }).await?;
+        *position = after;
+        Ok(())
+    }
+}
+
+fn token_of_first(reply: &Reply) -> Option<Vec<u8>> {
+    let event = (!reply.is_empty()).then(|| Event::parse(reply.item(0)))?.ok()?;
+    event.token().ok().map(|token| token.bytes().to_vec())
+}
+
+/// Whether a server that answers nothing has read up to its present: it may still be on its way through its log.
+fn is_up_to_date(reply: &Reply) -> bool {
+    match (&reply.token, reply.operation_time) {
+        (Some(token), Some(now)) => Position::of(token.clone(), now).cluster_time.seconds() + 1 >= now.seconds(),
+        _ => true,
+    }
+}

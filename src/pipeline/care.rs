@@ -1,0 +1,179 @@
+//! Where processes have died, a stream goes in small steps, each written down before it is taken: so what they died of is
+//! found, and set aside unread. No document makes a crash loop.
+//!
+//! Two deaths at one place: steps of fifty. The step a process dies in is gone over one by one. What a process dies of
+//! twice more, alone, is set aside by its key. A process that ends for another reason costs nothing but slower steps: at a
+//! silent position there is nothing to take in hand.
+
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard};
+use uuid::Uuid;
+
+use super::{Context, wait_or_give_up};
+use crate::apply::DeadLetter;
+use crate::checkpoint::{Lease, Mark, Road, WalkRow};
+use crate::error::Fault;
+use crate::model::position::{ClusterTime, Position};
+use crate::retry::Backoff;
+
+/// So many deaths at one place are no accident.
+const DEATHS_MIN: i32 = 2;
+
+/// Events or documents in a step.
+const STEP: usize = 50;
+
+/// So many deaths with one thing alone in hand, and it is not taken in hand again.
+const DEATHS_ALONE: i32 = 2;
+
+/// What a process had read when it died lies within so many things.
+const THINGS: usize = 50_000;
+
+/// A process takes one thing in hand at a time, whichever stream it is of: else one would be blamed for another's.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// Another stream may wait for its database meanwhile: then this one goes on without writing down what it does.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Care to be taken on one road of one stream.
+#[derive(Debug, Clone)]
+pub(super) struct Care {
+    context: Context,
+    lease: Lease,
+    road: Road,
+    /// So many of the next things are taken one by one.
+    singly: usize,
+    left: usize,
+    /// The first thing at the place, if it is not to be taken in hand again.
+    doomed: Option<Mark>,
+}
+
+/// Something was taken in hand; nothing else is, while this lives.
+#[derive(Debug)]
+pub(super) struct InHand {
+    _turn: Option<MutexGuard<'static, ()>>,
+    /// Processes died of just this: it is to be set aside.
+    pub is_doomed: bool,
+}
+
+/// The care to be taken on both roads.
+#[derive(Debug, Default)]
+pub(super) struct Cares {
+    pub live: Option<Care>,
+    pub walk: Option<Care>,
+}
+
+impl Cares {
+    /// A pipeline begins; over as many attempts as it takes.
+    pub async fn of(
+        context: &Context,
+        lease: &Lease,
+        run: Uuid,
+        position: &Position,
+        walk: Option<&WalkRow>,
+    ) -> Result<Self, Fault> {
+        let mut backoff = Backoff::new(context.settings.retry);
+        let at = |road, place: Vec<u8>| async move { Care::at(context, lease, run, road, &place).await };
+        loop {
+            let attempt = async {
+                let live = at(Road::Live, position.token.bytes().to_vec()).await?;
+                let place = |walk: &WalkRow| walk_place(walk.id, walk.walk_class, walk.walk_after.as_deref());
+                let walk = match walk.map(place) {
+                    Some(place) => at(Road::Walk, place).await?,
+                    None => None,
+                };
+                Ok(Self { live, walk })
+            };
+            match attempt.await {
+                Ok(cares) => return Ok(cares),
+                Err(fault) => wait_or_give_up(context, "open", &mut backoff, fault).await?,
+            }
+        }
+    }
+}
+
+/// The place of a walk, as care knows it.
+pub(super) fn walk_place(id: i64, class: i32, after: Option<&[u8]>) -> Vec<u8> {
+    [&id.to_be_bytes()[..], &class.to_be_bytes(), after.unwrap_or_default()].concat()
+}
+
+impl Care {
+    /// A pipeline begins at a place: `None` if there is nothing to be careful of.
+    ///
+    /// # Errors
+    /// Fenced, or whatever Postgres answers.
+    async fn at(
+        context: &Context,
+        lease: &Lease,
+        run: Uuid,
+        road: Road,
+        place: &[u8],
+    ) -> Result<Option<Self>, Fault> {
+        let before = context.checkpoints.begin_at(lease, run, road, Mark::of(place)).await?;
+        if before.deaths < DEATHS_MIN {
+            return Ok(None);
+        }
+        tracing::warn!(
+            stream = lease.stream(),
+            deaths = before.deaths,
+            walking = road == Road::Walk,
+            "processes have died here: going on in small steps"
+        );
+        let (singly, doomed) = match before.hand {
+            Some((what, 1, deaths)) => (1, (deaths >= DEATHS_ALONE).then_some(what)),
+            Some((_, size, _)) => (usize::try_from(size).unwrap_or(STEP), None),
+            None => (0, None),
+        };
+        let (context, lease) = (context.clone(), lease.clone());
+        Ok(Some(Self { context, lease, road, singly, left: THINGS, doomed }))
+    }
+
+    /// How many things the next step takes.
+    pub const fn step(&self) -> usize {
+        if self.singly > 0 { 1 } else { STEP }
+    }
+
+    /// Whether what processes died of is far behind.
+    pub const fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    /// What is not even to be read, if it comes first.
+    pub const fn doomed(&mut self) -> Option<Mark> {
+        self.doomed.take()
+    }
+
+    /// Writes down what is about to be done at a place.
+    ///
+    /// # Errors
+    /// Fenced, or whatever Postgres answers.
+    pub async fn take(&mut self, place: &[u8], first: &[u8], size: usize) -> Result<InHand, Fault> {
+        let Ok(turn) = tokio::time::timeout(PATIENCE, TURN.lock()).await else {
+            return Ok(InHand { _turn: None, is_doomed: false });
+        };
+        let (place, first) = (Mark::of(place), Mark::of(first));
+        let taken = self.context.checkpoints.take_in_hand(&self.lease, self.road, place, first, size);
+        let is_doomed = taken.await? >= DEATHS_ALONE && size == 1;
+        self.singly = self.singly.saturating_sub(size);
+        self.left = self.left.saturating_sub(size);
+        Ok(InHand { _turn: Some(turn), is_doomed })
+    }
+}
+
+/// What is set aside of a thing that processes died of: its key.
+pub(super) fn letter(
+    id: Option<String>,
+    operation: &'static str,
+    key: Vec<u8>,
+    at: Option<ClusterTime>,
+) -> DeadLetter {
+    let error = "processes died while they worked on just this document; it was not read again";
+    DeadLetter {
+        document_id: id,
+        operation,
+        event: key,
+        code: "crashed".to_owned(),
+        error: error.to_owned(),
+        cluster_time: at,
+    }
+}

@@ -1,0 +1,123 @@
+//! Guarantees 8 and 10: a document that processes die of is set aside by its key, within six starts, and takes nothing
+//! else with it; a process that ends for another reason sets nothing aside.
+
+use std::time::{Duration, Instant};
+
+use mongodb::bson::{Document, doc};
+
+use crate::support::{Config, World, run, stream};
+
+const POISON: (&str, &str) = ("TIDEMARK_FAILPOINT", "encode:zqpoison=abort");
+
+async fn world() -> World {
+    let extra = "lease.duration = \"2s\"\nresync.chunk_documents = 100".to_owned();
+    let world = World::with(Config { streams: stream("odd", "odd", ""), extra }).await;
+    assert_eq!(run(&world, &["migrate"]).0, Some(0));
+    world
+}
+
+fn documents(ids: std::ops::Range<i32>, poison: i32) -> Vec<Document> {
+    let text = |id| if id == poison { "zqpoison" } else { "good" };
+    ids.map(|id| doc! { "_id": id, "text": text(id) }).collect()
+}
+
+/// Starts the daemon until it has come past the poison.
+async fn restart_until_past(world: &World, what: &str) {
+    for starts in 1.. {
+        assert!(starts <= 6, "{what}: not past it\n{}", world.logs());
+        let mut daemon = world.start_with(&[POISON]);
+        loop {
+            if !daemon.is_running() {
+                break;
+            }
+            if world.scalar::<i64>("select count(*) from tidemark.dead_letter").await > 0 {
+                println!("{what}: past it after {starts} starts");
+                daemon.until_phase("odd", "streaming").await;
+                assert_eq!(daemon.stop().0, Some(0));
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// What was set aside is just the poison; once nothing dies of it any more, it is written.
+async fn all_but_the_poison_is_there(world: &World, poison: i32, operation: &str) {
+    let letter: (String, String, String) =
+        world.row("select document_id, operation, code from tidemark.dead_letter").await;
+    let id = format!("{{\"$numberInt\":\"{poison}\"}}");
+    assert_eq!(letter, (id.clone(), operation.to_owned(), "crashed".to_owned()));
+    let keeps = "select position('zqpoison' in encode(event, 'escape')) = 0 from tidemark.dead_letter";
+    assert!(world.scalar::<bool>(keeps).await, "only the key is kept");
+    let mut daemon = world.start();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let found = world.compare("odd", "public.odd").await;
+        let differing: Vec<&String> = found.missing.iter().chain(&found.different).collect();
+        if found.extra.is_empty() && differing == [&id] {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{found:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (code, said) = run(world, &["dead-letter", "retry", "--all", "odd", "--reason", "mended", "--execute"]);
+    assert_eq!(code, Some(0), "{said}");
+    world.until_equal("odd", "public.odd").await;
+    assert_eq!(daemon.stop().0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_kills_as_an_event_is_stepped_over() {
+    for (operation, poison) in [("insert", 120), ("update", 20)] {
+        let world = world().await;
+        let odd = world.collection("odd");
+        odd.insert_many(documents(0..50, -1)).await.unwrap();
+        let mut daemon = world.start();
+        daemon.until_phase("odd", "streaming").await;
+        assert_eq!(daemon.stop().0, Some(0));
+        odd.insert_many(documents(50..150, poison)).await.unwrap();
+        if operation == "update" {
+            let poisoned = doc! { "$set": { "text": "zqpoison" } };
+            odd.update_one(doc! { "_id": poison }, poisoned).await.unwrap();
+        }
+        odd.insert_many(documents(150..250, poison)).await.unwrap();
+        restart_until_past(&world, operation).await;
+        all_but_the_poison_is_there(&world, poison, operation).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_kills_in_a_walk_is_stepped_over() {
+    for what in ["snapshot", "resync"] {
+        let world = world().await;
+        let odd = world.collection("odd");
+        odd.insert_many(documents(0..240, -1)).await.unwrap();
+        if what == "resync" {
+            let mut daemon = world.start();
+            daemon.until_phase("odd", "streaming").await;
+            assert_eq!(daemon.stop().0, Some(0));
+            world.execute("update tidemark.checkpoint set resume_token = null").await;
+        }
+        odd.insert_many(documents(240..400, 333)).await.unwrap();
+        restart_until_past(&world, what).await;
+        all_but_the_poison_is_there(&world, 333, "snapshot").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_killed_again_and_again_at_one_position_sets_nothing_aside() {
+    let world = world().await;
+    let odd = world.collection("odd");
+    odd.insert_many(documents(0..300, -1)).await.unwrap();
+    for _ in 0..5 {
+        let daemon = world.start();
+        daemon.until_phase("odd", "streaming").await;
+        daemon.kill();
+    }
+    odd.insert_many(documents(300..600, -1)).await.unwrap();
+    odd.update_many(doc! {}, doc! { "$set": { "n": 1 } }).await.unwrap();
+    let mut daemon = world.start();
+    world.until_equal("odd", "public.odd").await;
+    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.dead_letter").await, 0);
+    assert_eq!(daemon.stop().0, Some(0));
+}
