@@ -25,7 +25,7 @@ pub struct Mapping {
 }
 
 /// Raised when a document becomes another row than before under the same columns.
-const ENCODING: u64 = 1;
+const ENCODING: u64 = 2;
 
 impl Mapping {
     pub fn new(columns: &[Column], limits: RowLimits) -> Self {

@@ -255,12 +255,18 @@ fn overwrite(out: &mut [u8], at: usize, number: i32) {
 }
 
 /// Finds a dotted path in a document. Through arrays there is no path: the field counts as absent.
+/// Of equal keys the last counts, as in `doc`, which is a `jsonb`.
 pub(crate) fn find<'a>(doc: Doc<'a>, path: &[Box<str>]) -> Option<Value<'a>> {
     let (last, parents) = path.split_last()?;
     let mut doc = doc;
     for name in parents {
-        let value = doc.get(name).ok().flatten()?;
+        let value = last_of(doc, name)?;
         doc = value.as_document().filter(|_| value.kind == kind::DOCUMENT)?;
     }
-    doc.get(last).ok().flatten()
+    last_of(doc, last)
+}
+
+fn last_of<'a>(doc: Doc<'a>, name: &str) -> Option<Value<'a>> {
+    let named = doc.elements().flatten().filter(|(key, _)| *key == name.as_bytes());
+    named.last().map(|(_, value)| value)
 }

@@ -281,3 +281,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_equal_keys_the_last_counts_at_every_depth_as_in_jsonb() {
+    let int = |number: &'static [u8; 4]| Value { kind: kind::INT32, bytes: number };
+    let twice = || Builder::default().value("b", int(&[1, 0, 0, 0])).value("b", int(&[2, 0, 0, 0]));
+    let document = Builder::default().document("a", Builder::default()).document("a", twice()).finish();
+    let doc = Doc::new(&document).unwrap();
+    let path = ["a".into(), "b".into()];
+    assert_eq!(find(doc, &path).and_then(|value| value.as_i32()), Some(2));
+    let mut json = Vec::new();
+    encode_document(doc, &mut json).unwrap();
+    assert_eq!(json, br#"{"a":{},"a":{"b":1,"b":2}}"#);
+}
+
+/// Binary subtype 2 repeats its length inside. A server takes one that does not, too.
+#[test]
+fn an_old_binary_without_its_inner_length_is_another_id_than_one_with_it() {
+    let with = Value { kind: kind::BINARY, bytes: &[5, 0, 0, 0, 2, 1, 0, 0, 0, 7] };
+    let without = Value { kind: kind::BINARY, bytes: &[1, 0, 0, 0, 2, 7] };
+    assert_eq!(raw_id(with), r#"{"$binary":{"base64":"Bw==","subType":"02"}}"#);
+    assert_ne!(raw_id(with), raw_id(without));
+    let back = decode_id(&raw_id(with)).unwrap();
+    assert_eq!(Doc::new(&back).unwrap().get("").unwrap(), Some(with));
+    assert_eq!(decode_id(&raw_id(without)), None, "it cannot be asked for, and is not taken for another");
+}

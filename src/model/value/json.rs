@@ -229,7 +229,9 @@ impl<'o, 'd> Writer<'o, 'd> {
     fn binary(&mut self, bytes: &[u8]) -> Option<()> {
         let (header, data) = bytes.split_at_checked(5)?;
         let subtype = *header.last()?;
-        let data = without_inner_length(subtype, data);
+        let inner = if subtype == 2 { without_inner_length(data) } else { None };
+        let is_broken = subtype == 2 && inner.is_none();
+        let data = inner.unwrap_or(data);
         if self.dialect == Dialect::Plain {
             self.out.push(b'"');
             self.base64(data);
@@ -237,7 +239,9 @@ impl<'o, 'd> Writer<'o, 'd> {
         } else {
             self.raw(b"{\"$binary\":{\"base64\":\"");
             self.base64(data);
-            let _ = write!(self.out, "\",\"subType\":\"{subtype:02x}\"}}}}");
+            // One that is not as it should be must not share its text, in an id, with one that is.
+            let width = if is_broken { 1 } else { 2 };
+            let _ = write!(self.out, "\",\"subType\":\"{subtype:0width$x}\"}}}}");
         }
         Some(())
     }
@@ -372,10 +376,11 @@ fn has_dollar_key(doc: Doc<'_>) -> bool {
     doc.elements().any(|element| element.is_ok_and(|(key, _)| key.first() == Some(&b'$')))
 }
 
-/// The old binary subtype 2 repeats its length inside; Extended JSON leaves the repetition out.
-const fn without_inner_length(subtype: u8, data: &[u8]) -> &[u8] {
+/// The old binary subtype 2 repeats its length inside; Extended JSON leaves the repetition out. `None` if it
+/// is not there.
+const fn without_inner_length(data: &[u8]) -> Option<&[u8]> {
     match data.split_first_chunk::<4>() {
-        Some((length, inner)) if subtype == 2 && u32::from_le_bytes(*length) as usize == inner.len() => inner,
-        _ => data,
+        Some((length, inner)) if u32::from_le_bytes(*length) as usize == inner.len() => Some(inner),
+        _ => None,
     }
 }
