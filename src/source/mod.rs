@@ -57,7 +57,11 @@ impl Source {
     /// The URI cannot be parsed (it is not repeated: it may hold a password) or its SRV record not be resolved.
     pub async fn new(settings: &Settings) -> Result<Self, Fault> {
         let hint = "write source.uri as mongodb://user:password@host:27017/?replicaSet=name";
-        let parse = ClientOptions::parse(settings.source.uri.expose());
+        let uri = settings.source.uri.expose();
+        if !escapes_are_whole(uri) {
+            return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be parsed", hint));
+        }
+        let parse = ClientOptions::parse(uri);
         let mut options = match tokio::time::timeout(DEADLINE, parse).await {
             Ok(Ok(options)) => options,
             Ok(Err(error)) if matches!(*error.kind, mongodb::error::ErrorKind::DnsResolve { .. }) => {
@@ -116,6 +120,13 @@ impl Source {
     }
 }
 
+/// Whether two hex digits follow each `%`. The driver panics where a character of several bytes does, and
+/// a panic's text quotes what it was in: the password.
+fn escapes_are_whole(uri: &str) -> bool {
+    let is_whole = |rest: &[u8]| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    uri.as_bytes().split(|&byte| byte == b'%').skip(1).all(is_whole)
+}
+
 /// Runs a driver call under a deadline and classifies its error.
 async fn within<T>(
     deadline: Duration,
@@ -129,5 +140,22 @@ async fn within<T>(
             format!("no answer from mongodb within {deadline:?}"),
             "",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Origin, Secret};
+
+    #[tokio::test]
+    async fn a_uri_that_the_driver_would_panic_at_is_refused_and_not_repeated() {
+        for password in ["50%€", "%é", "%", "%4", "%4ü", "%zz"] {
+            let mut settings = Settings::load(&Origin::default()).unwrap();
+            settings.source.uri = Secret::new(format!("mongodb://u:{password}@127.0.0.1:1/"));
+            let fault = Source::new(&settings).await.unwrap_err();
+            assert_eq!((fault.class, fault.code), (Class::Halt, Code::SourceMisconfigured));
+            assert!(!fault.to_string().contains(password), "{fault}");
+        }
     }
 }
