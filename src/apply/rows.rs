@@ -63,7 +63,8 @@ impl Rows {
         std::str::from_utf8(field(tuple, &mut 2)?).ok()
     }
 
-    pub(super) fn tuple(&self, index: usize) -> Option<&[u8]> {
+    /// Row `index` as COPY takes it.
+    pub fn tuple(&self, index: usize) -> Option<&[u8]> {
         self.bytes.get(self.places.get(index)?.tuple.clone())
     }
 
