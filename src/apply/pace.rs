@@ -11,19 +11,24 @@ pub(super) struct Pace {
     ceiling: usize,
     /// Commits since the limit was set or raised.
     commits: u32,
+    /// So many are waited for before it is raised: more, each time that was too early.
+    patience: u32,
+    /// It was raised since statements ran out of time.
+    raised: bool,
     /// How often rows that stand alone ran out of time while no other row passed.
     alone: u32,
 }
 
-/// Commits before more rows are tried at once.
+/// Commits before more rows are tried at once: at first, and at most.
 const COMMITS: u32 = 4;
+const COMMITS_MAX: u32 = 32;
 
 /// So often a row alone may run out of time before it is the row's fault rather than the server's.
 const ALONE_MAX: u32 = 2;
 
 impl Pace {
     pub const fn new() -> Self {
-        Self { rows_max: None, ceiling: 0, commits: 0, alone: 0 }
+        Self { rows_max: None, ceiling: 0, commits: 0, patience: COMMITS, raised: false, alone: 0 }
     }
 
     pub const fn rows_max(&self) -> Option<usize> {
@@ -44,12 +49,19 @@ impl Pace {
         self.ceiling = self.ceiling.max(rows);
         self.rows_max = Some((rows / 2).max(1));
         self.commits = 0;
+        if std::mem::take(&mut self.raised) {
+            self.patience = (self.patience * 2).min(COMMITS_MAX);
+        }
     }
 
     /// One row ran out of time alone, and others passed: it was not their number.
     pub const fn met_a_slow_row(&mut self) {
-        self.rows_max = None;
-        self.ceiling = 0;
+        self.lift();
+    }
+
+    const fn lift(&mut self) {
+        (self.rows_max, self.ceiling) = (None, 0);
+        (self.patience, self.raised) = (COMMITS, false);
     }
 
     /// Rows ran out of time alone, and nothing else passed. Whether that has been seen often enough
@@ -64,17 +76,23 @@ impl Pace {
         self.alone < ALONE_MAX
     }
 
-    pub fn committed(&mut self) {
+    pub const fn committed(&mut self) {
         self.alone = 0;
-        let Some(max) = self.rows_max else { return };
-        self.commits += 1;
-        if self.commits >= COMMITS {
-            self.commits = 0;
-            self.rows_max = Some(max.saturating_mul(2)).filter(|max| *max < self.ceiling);
-            if self.rows_max.is_none() {
-                self.ceiling = 0;
-            }
+        if self.rows_max.is_none() && !self.raised {
+            return;
         }
+        self.commits += 1;
+        if self.commits < self.patience {
+            return;
+        }
+        self.commits = 0;
+        match self.rows_max {
+            Some(max) if max.saturating_mul(2) < self.ceiling => self.rows_max = Some(max * 2),
+            Some(_) => (self.rows_max, self.ceiling) = (None, 0),
+            // As many as there are have passed for a while.
+            None => return self.lift(),
+        }
+        self.raised = true;
     }
 }
 
@@ -99,6 +117,35 @@ mod tests {
         assert_eq!(limits, [half, half, half, all, all, all, all, None, None]);
         pace.timed_out(1);
         assert_eq!(pace.rows_max(), Some(1), "one row is the least");
+    }
+
+    #[test]
+    fn what_was_too_many_again_is_tried_less_and_less_often() {
+        let mut pace = Pace::new();
+        pace.timed_out(2_000);
+        pace.timed_out(1_000);
+        let mut wait = |limit: Option<usize>, too_many: usize| {
+            let waited = (1..100).find(|_| {
+                pace.committed();
+                pace.rows_max() == limit
+            });
+            pace.timed_out(too_many);
+            waited
+        };
+        let waited = [(); 5].map(|()| wait(Some(1_000), 1_000));
+        assert_eq!(waited, [4, 8, 16, 32, 32].map(Some));
+        // The last step, to no limit at all, is such a try, too.
+        let mut pace = Pace::new();
+        pace.timed_out(2_000);
+        let mut wait = || {
+            let waited = (1..100).find(|_| {
+                pace.committed();
+                pace.rows_max().is_none()
+            });
+            pace.timed_out(2_000);
+            waited
+        };
+        assert_eq!([wait(), wait(), wait()], [4, 8, 16].map(Some));
     }
 
     #[test]
