@@ -162,6 +162,9 @@ impl RateWindow {
 
     /// Takes a committed batch into the window; of what it set aside, a person let so many pass.
     pub fn add(&mut self, events: u64, set_aside: &Tally, accepted: u64) {
+        if events == 0 && set_aside.total() == 0 {
+            return;
+        }
         let dead = set_aside.total().saturating_sub(accepted);
         self.events += events;
         self.dead += dead;
@@ -217,6 +220,10 @@ mod tests {
         window.add(10_000, &Tally::default(), 0);
         assert_eq!(window.allowance(), 50);
         assert!(window.exceeded(&tally("b", 51)).message.ends_with("51 of them for one cause: b"));
+        for _ in 0..100 {
+            window.add(0, &Tally::default(), 0);
+        }
+        assert_eq!(window.recent.len(), 1, "a silent stream leaves nothing behind");
         let wide = RateWindow::new(Record { dead_letter_fraction_max: 0.01, dead_letter_count_min: 0 });
         assert_eq!(wide.allowance(), 100);
     }

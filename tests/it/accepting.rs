@@ -3,9 +3,10 @@
 
 use std::fmt::Write as _;
 
+use devstack::Fakes;
 use mongodb::bson::doc;
 
-use crate::alerting::{DOCTORS, TABLE, lose_the_position};
+use crate::alerting::{DOCTORS, TABLE, lose_the_position, until};
 use crate::refusals::{insert, letters, migrated, retried, the_other_goes_on};
 use crate::support::run;
 
@@ -99,6 +100,34 @@ async fn a_refusal_of_tidemarks_own_tables_stops_the_stream_that_meets_it_and_no
     world.execute("drop function public.no cascade; alter table public.doctor drop constraint picky").await;
     daemon.until_phase("doctor", "streaming").await;
     world.until_equal(DOCTORS, TABLE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_invariant_stops_its_stream_and_sentry_hears_of_its_place_once() {
+    let fakes = Fakes::start().unwrap();
+    let extra = format!(
+        "{}resync.documents_per_second_max = 50\nresync.chunk_documents = 10\n",
+        fakes.config()
+    );
+    let world = migrated(&extra).await;
+    insert(&world, 0..200, "Any").await;
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "snapshotting").await;
+    // Somebody ends the walk behind its back.
+    world.execute("update tidemark.resync set state = 'failed' where stream = 'doctor'").await;
+    let status = daemon.until("doctor", "halts", |s| s["halt_code"] == "stalled").await;
+    let reason = status["reason"].as_str().unwrap();
+    assert!(reason.contains("is not under way any more (src/apply/walk.rs:"), "{reason}");
+    the_other_goes_on(&world, &mut daemon).await;
+    daemon.until_phase("doctor", "streaming").await;
+    let (code, said) =
+        run(&world, &["resync", "doctor", "--reason", "half a snapshot", "--execute"]);
+    assert_eq!(code, Some(0), "{said}");
+    world.until_equal(DOCTORS, TABLE).await;
+    let told = || fakes.events().into_iter().filter(|event| event["level"] == "fatal");
+    until("it is told", &world, || told().next().is_some()).await;
+    assert_eq!(told().count(), 1);
+    assert!(told().all(|event| event["message"].as_str().unwrap().contains("src/apply/walk.rs:")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
