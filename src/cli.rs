@@ -3,6 +3,7 @@
 mod incident;
 mod letter;
 mod repair;
+mod source;
 mod tables;
 
 use std::io::Write as _;
@@ -19,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::Store;
 use crate::checkpoint::Checkpoints;
 use crate::error::Fault;
-use crate::model::namespace::Table;
 use crate::ops;
 use crate::postgres::Target;
 use crate::settings::{Origin, Settings};
@@ -64,6 +64,8 @@ enum Command {
     Compare(repair::CompareArgs),
     /// The stored position: show it, list retired ones, move it back
     Checkpoint(repair::CheckpointArgs),
+    /// Say which source is meant, where it is another one or was taken back in time
+    Source(source::SourceArgs),
     /// Events set aside: list, show, retry, discard
     DeadLetter(letter::LetterArgs),
     /// Open and past incidents; take one on
@@ -132,6 +134,7 @@ pub fn main() -> ExitCode {
             Command::Resync(args) => repair::resync(&settings, args).await,
             Command::Compare(args) => repair::compare(&settings, &args).await,
             Command::Checkpoint(args) => repair::checkpoint(&settings, args).await,
+            Command::Source(args) => source::source(&settings, args).await,
             Command::DeadLetter(args) => letter::letter(&settings, args).await,
             Command::Incident(args) => incident::incident(&settings, args).await,
             Command::Alert(args) => incident::alert(&settings, &args).await,
@@ -246,13 +249,7 @@ async fn migrate(settings: &Settings) -> u8 {
         Ok(ends) => ends,
         Err(fault) => return failed(&fault),
     };
-    let named = settings.streams.iter().map(|stream| {
-        let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };
-        (table, stream.columns.as_slice())
-    });
-    let tables: Vec<_> = named.collect();
-    let tables = tables.iter().map(|(table, columns)| (table, *columns));
-    match ops::migrate::migrate(&target, &checkpoints, tables).await {
+    match ops::migrate::migrate(settings, &target, &checkpoints).await {
         Ok(done) if done.is_empty() => print("nothing to do: every table is as it should be\n"),
         Ok(done) => done.iter().for_each(|line| print(&format!("{line}\n"))),
         Err(fault) => return failed(&fault),

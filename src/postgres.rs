@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
 
 use crate::error::{Class, Code, Fault, refused_certificate};
+use crate::model::owner::Owner;
 use crate::settings::Settings;
 
 use state::Answer;
@@ -21,6 +22,7 @@ pub use state::{Refusal, Trouble, Whose};
 #[derive(Debug, Clone)]
 pub struct Target {
     options: PgConnectOptions,
+    owner: Owner,
     /// Longer than the server's own `statement_timeout`, so that the server's answer usually comes first.
     deadline: Duration,
 }
@@ -47,13 +49,18 @@ impl Target {
                 ("timezone", "UTC".to_owned()),
             ])
             .disable_statement_logging();
-        Ok(Self { options, deadline: lease + Duration::from_secs(5) })
+        Ok(Self { options, owner: settings.owner(), deadline: lease + Duration::from_secs(5) })
     }
 
     /// `host:port/database as user`: an allowlist, for messages.
     pub fn shown(&self) -> String {
         let database = self.options.get_database().unwrap_or("(default)");
         format!("{}:{}/{database} as {}", self.options.get_host(), self.options.get_port(), self.options.get_username())
+    }
+
+    /// Whose daemon this is.
+    pub const fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     pub const fn deadline(&self) -> Duration {

@@ -14,6 +14,7 @@ use std::time::Duration;
 pub use layers::DEFAULTS;
 pub use stream::{Column, PostImage, Stream};
 
+use crate::model::owner::Owner;
 use layers::Layers;
 use reader::Reader;
 
@@ -244,6 +245,11 @@ impl Settings {
         settings.check_heartbeat(&mut reader);
         let (printed, problems) = reader.finish();
         if problems.is_empty() { Ok(Self { printed, ..settings }) } else { Err(Problems(problems)) }
+    }
+
+    /// Whose daemon it configures.
+    pub fn owner(&self) -> Owner {
+        Owner { service: self.service.clone(), environment: self.environment.clone() }
     }
 
     /// The effective configuration as TOML, each value with its layer, secrets as `***`.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::causes::{Causes, KnownWalk};
-use super::incident::Progress;
+use super::incident::{Progress, Severity};
 use crate::error::Code;
 use crate::model::reason::Reason;
 use crate::status::{ResyncReport, StreamReport};
@@ -25,6 +25,7 @@ impl Causes<'_> {
             };
             let cause = self.add(lost, name, summary.to_owned());
             cause.since = Some(walk.started_at);
+            cause.severity = severity(&walk.reason, cause.severity);
             cause.resync = Some(walk.id);
             cause.progress = Some(progress(walk));
             // What a person asked for opens nothing, but keeps open what made them ask.
@@ -65,6 +66,7 @@ impl Causes<'_> {
         };
         let Some(ended) = ended else {
             let cause = self.add(code, Some(stream), why.to_owned());
+            cause.severity = severity(reason, cause.severity);
             (cause.action, cause.resync) = (None, Some(id));
             cause.doing = format!("Its repair, resync {id}, goes on when the stream does.");
             return;
@@ -76,11 +78,18 @@ impl Causes<'_> {
     }
 }
 
+/// A collection that is made anew and followed on at once, as by `$out`, is no reason to wake
+/// anybody.
+fn severity(reason: &str, of_rule: Severity) -> Severity {
+    if Reason::parse(reason) == Some(Reason::CollectionRecreated) { Severity::Warning } else { of_rule }
+}
+
 /// What a walk of this reason is the repair of, if anything.
 pub(super) fn lost_by(reason: &str) -> Option<Code> {
     match Reason::parse(reason) {
         Some(Reason::FirstSnapshot | Reason::Divergence) | None => None,
         Some(Reason::CollectionRecreated) => Some(Code::SourceDropped),
+        Some(Reason::SourceAdopted) => Some(Code::SourceForeign),
         Some(_) => Some(Code::HistoryLost),
     }
 }
@@ -94,6 +103,8 @@ pub(super) fn why(reason: &str) -> &'static str {
         Some(Reason::PositionForeign) => "the stored position is of another collection",
         Some(Reason::OptionsChanged) => "the stored position was made under other options",
         Some(Reason::Requested) => "a full resync was asked for",
+        Some(Reason::TableReplaced) => "the table lost rows that tidemark wrote: it was emptied, replaced or restored",
+        Some(Reason::SourceAdopted) => "the source is another one, and a person said that it is meant",
         Some(Reason::CollectionRecreated) => "the collection was dropped or renamed and is there again",
         Some(Reason::FirstSnapshot | Reason::Divergence) | None => "a full walk is under way",
     }

@@ -11,6 +11,8 @@ use crate::settings::Column;
 /// The statements that touch a followed table.
 #[derive(Debug, Clone)]
 pub struct Statements {
+    /// The table's name for SQL.
+    pub table: Arc<str>,
     pub upsert: Arc<str>,
     /// The upsert of a resync: answers rows inserted, rows changed, and a few of their ids.
     pub repair: Arc<str>,
@@ -85,6 +87,7 @@ impl Statements {
             copy: format!("copy {sql} (id, {}doc, _hash, _cluster_time) from stdin (format binary)", list(&names, ""))
                 .into(),
             any: format!("select exists (select from {sql})").into(),
+            table: sql.into(),
         }
     }
 

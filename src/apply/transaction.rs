@@ -13,7 +13,7 @@ use super::parts::{Halving, Kind};
 use super::rows::{Deletes, Rows};
 use super::statements::Statements;
 use super::walk::Walk;
-use crate::checkpoint::Fence;
+use crate::checkpoint::{Fence, Touched};
 use crate::error::Fault;
 use crate::model::event::Operation;
 use crate::model::position::{ClusterTime, Position};
@@ -122,6 +122,9 @@ impl Applied {
         self.sample_ids.truncate(SAMPLE_IDS);
     }
 }
+/// Of so many rows written last, the newest becomes the table's witness: not each of them need have
+/// changed.
+const WITNESSES: usize = 8;
 
 /// Fewer rows than this are not worth COPY's round trips.
 pub(super) const COPY_MIN: usize = 100;
@@ -210,7 +213,13 @@ impl Scribe<'_> {
         if let Some(walk) = &work.walk {
             self.advance_walk(connection, walk, done).await?;
         }
-        fence.advance(connection, self.target, work.position.as_ref()).await
+        let last = work.rows.len().saturating_sub(WITNESSES)..work.rows.len();
+        let touched = Touched {
+            table: &self.statements.table,
+            written: last.filter_map(|row| work.rows.id(row)).collect(),
+            deleted: &work.deletes.ids,
+        };
+        fence.advance_over(connection, self.target, work.position.as_ref(), &touched).await
     }
 
     /// Rows by one statement; those of a repair are told apart: inserted and changed, with a few of

@@ -58,7 +58,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
-    pub async fn begin_at(&self, lease: &Lease, run: Uuid, road: Road, place: Mark) -> Result<Before, Fault> {
+    pub async fn begin_attempt(&self, lease: &Lease, run: Uuid, road: Road, place: Mark) -> Result<Before, Fault> {
         let sql = AssertSqlSafe(format!(
             "insert into {0}.attempt as a (stream, road, place, run) select $1, $2, $3, $4 \
              where exists (select from {0}.checkpoint where stream = $1 and epoch = $5 and nonce = $6) \
@@ -122,10 +122,8 @@ impl Checkpoints {
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn ended_well(&self, stream: &str, run: Uuid) -> Result<(), Fault> {
-        let sql = AssertSqlSafe(format!(
-            "update {}.attempt set run = null where stream = $1 and run = $2",
-            self.schema()
-        ));
+        let sql =
+            AssertSqlSafe(format!("update {}.attempt set run = null where stream = $1 and run = $2", self.schema()));
         let query = sqlx::query(sql).bind(stream).bind(run);
         within(std::time::Duration::from_secs(3), query.execute(&self.pool)).await.map(drop)
     }

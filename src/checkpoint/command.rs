@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 
+use super::binding::ADOPT;
 use super::{Checkpoints, Lease};
 use crate::error::Fault;
 use crate::postgres::within;
@@ -59,7 +60,7 @@ impl Checkpoints {
     /// Records a request. Returns its id.
     ///
     /// # Errors
-    /// Whatever Postgres answers.
+    /// The stream is another service's or environment's; or whatever Postgres answers.
     pub async fn request(
         &self,
         verb: &str,
@@ -73,7 +74,11 @@ impl Checkpoints {
             self.schema()
         ));
         let query = sqlx::query_scalar(sql).bind(verb).bind(stream).bind(arguments).bind(actor).bind(reason);
-        within(self.target.deadline(), query.fetch_one(&self.pool)).await
+        let mut connection = within(self.target.deadline(), self.pool.acquire()).await?;
+        if verb != ADOPT {
+            self.refuse_strangers(&mut connection, &[stream]).await?;
+        }
+        within(self.target.deadline(), query.fetch_one(&mut *connection)).await
     }
 
     /// The oldest request of a stream whose turn it is; its try is counted. Should the process end by it, it is next

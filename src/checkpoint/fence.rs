@@ -1,6 +1,7 @@
 //! The fence: proof, inside a transaction, that this writer still holds the stream.
 
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::QueryAs;
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
 use super::{Checkpoints, Lease};
@@ -8,11 +9,14 @@ use crate::error::Fault;
 use crate::model::position::Position;
 use crate::postgres::{Target, within};
 
+/// An advance with its parameters, and those that follow.
+pub(super) type Query<'q, T> = QueryAs<'q, Postgres, T, PgArguments>;
+
 /// Exists only inside the transaction that locked the checkpoint row under the lease's epoch and nonce.
 #[derive(Debug)]
 pub struct Fence<'l> {
-    lease: &'l Lease,
-    schema: String,
+    pub(super) lease: &'l Lease,
+    pub(super) schema: String,
     revision: i64,
 }
 
@@ -56,20 +60,29 @@ impl<'l> Fence<'l> {
         target: &Target,
         position: Option<&Position>,
     ) -> Result<(), Fault> {
-        let sql = format!(
+        let sql = AssertSqlSafe(format!("{} returning revision", self.advancing()));
+        let query = self.bind(sqlx::query_as::<_, (i64,)>(sql), position);
+        let moved = within(target.deadline(), query.fetch_optional(connection)).await?;
+        moved.map(drop).ok_or_else(|| Fault::fenced(self.lease.stream()))
+    }
+
+    /// The statement that advances, with six parameters.
+    pub(super) fn advancing(&self) -> String {
+        format!(
             "update {}.checkpoint set resume_token = coalesce($4, resume_token), token = coalesce($5, token), \
              cluster_time = coalesce($6, cluster_time), revision = revision + 1, updated_at = now() \
              where stream = $1 and epoch = $2 and nonce = $3",
             self.schema
-        );
-        let query = sqlx::query(AssertSqlSafe(sql))
-            .bind(self.lease.stream())
+        )
+    }
+
+    pub(super) fn bind<'q, T>(&self, query: Query<'q, T>, position: Option<&Position>) -> Query<'q, T> {
+        query
+            .bind(self.lease.stream().to_owned())
             .bind(self.lease.epoch())
             .bind(self.lease.nonce())
-            .bind(position.map(|p| p.token.bytes()))
+            .bind(position.map(|p| p.token.bytes().to_vec()))
             .bind(position.map(|p| p.token.text()))
-            .bind(position.map(|p| p.cluster_time.to_sql()));
-        let updated = within(target.deadline(), query.execute(connection)).await?.rows_affected();
-        if updated == 1 { Ok(()) } else { Err(Fault::fenced(self.lease.stream())) }
+            .bind(position.map(|p| p.cluster_time.to_sql()))
     }
 }

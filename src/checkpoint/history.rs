@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
+use uuid::Uuid;
 
 use super::Checkpoints;
 use crate::error::Fault;
@@ -22,6 +23,9 @@ pub struct Retired {
     #[serde(skip)]
     pub cluster_time: Option<i64>,
     pub why: String,
+    /// What it spoke for; `None` where that was not known.
+    pub cluster: Option<String>,
+    pub collection_uuid: Option<Uuid>,
     pub retired_at: DateTime<Utc>,
 }
 
@@ -41,9 +45,11 @@ impl Checkpoints {
     ) -> Result<(), Fault> {
         let schema = self.schema();
         let sql = AssertSqlSafe(format!(
-            "insert into {schema}.checkpoint_history (stream, source, options, resume_token, token, cluster_time, epoch, why) \
-             select stream, source, options, resume_token, token, cluster_time, epoch, $2 from {schema}.checkpoint \
-             where stream = $1 and (resume_token is not null or token is not null or cluster_time is not null)"
+            "insert into {schema}.checkpoint_history (stream, source, options, resume_token, token, cluster_time, epoch, why, \
+                 cluster, collection_uuid) \
+             select c.stream, source, options, resume_token, token, cluster_time, epoch, $2, s.cluster, s.collection_uuid \
+             from {schema}.checkpoint as c left join {schema}.stream as s on s.stream = c.stream \
+             where c.stream = $1 and (resume_token is not null or token is not null or cluster_time is not null)"
         ));
         let query = sqlx::query(sql).bind(stream).bind(why);
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
@@ -55,7 +61,8 @@ impl Checkpoints {
     /// Whatever Postgres answers.
     pub async fn retired(&self, stream: &str) -> Result<Vec<Retired>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select id, source, options, resume_token, token, cluster_time, why, retired_at \
+            "select id, source, options, resume_token, token, cluster_time, why, retired_at, cluster, \
+             collection_uuid \
              from {}.checkpoint_history where stream = $1 order by id desc limit 1000",
             self.schema()
         ));

@@ -60,7 +60,8 @@ impl Checkpoints {
     /// Raising the epoch waits for whatever transaction of the old holder is still open, unless its client is silent.
     ///
     /// # Errors
-    /// Whatever Postgres answers; a lock not had within the lease's length is transient.
+    /// It is another service's or environment's; whatever Postgres answers; a lock not had within
+    /// the lease's length is transient.
     pub async fn acquire(
         &self,
         stream: &str,
@@ -74,6 +75,7 @@ impl Checkpoints {
         let mut connection = within(deadline, self.pool.acquire()).await?;
         self.target.end_abandoned(&mut connection).await;
         let mut transaction = within(deadline, connection.begin()).await?;
+        self.refuse_strangers(&mut transaction, &[stream]).await?;
         let insert = AssertSqlSafe(format!("insert into {schema}.lease (stream) values ($1) on conflict do nothing"));
         within(deadline, sqlx::query(insert).bind(stream).execute(&mut *transaction)).await?;
         let grant = AssertSqlSafe(format!(

@@ -4,6 +4,7 @@
 //! from a grant; epochs only rise; all times are the database's.
 
 mod attempt;
+mod binding;
 mod command;
 mod fence;
 mod history;
@@ -15,6 +16,7 @@ mod unseen;
 mod walk;
 
 pub use attempt::{Before, Mark, Road};
+pub use binding::{ADOPT, Binding, Bound, TableNow, Touched};
 pub use command::{Command, Outcome};
 pub use fence::Fence;
 pub use history::Retired;

@@ -63,6 +63,7 @@ impl Checkpoints {
             }
             Act::Rewind { to } => {
                 self.retire_position(&mut transaction, lease.stream(), why).await?;
+                self.begin_at(&mut transaction, lease.stream(), to).await?;
                 fence.advance(&mut transaction, &self.target, Some(to)).await?;
                 done(format!("goes on from {}", to.cluster_time.at().format("%Y-%m-%dT%H:%M:%SZ")))
             }

@@ -166,7 +166,8 @@ impl Checkpoints {
 
     /// Every statement this module and `apply` send to tidemark's own tables can be prepared if these can.
     pub fn probes(&self) -> Vec<(String, String)> {
-        const TABLES: [&str; 10] = [
+        const TABLES: [&str; 11] = [
+            "stream",
             "checkpoint",
             "checkpoint_history",
             "lease",

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, FromRow};
 use uuid::Uuid;
 
-use super::{Checkpoints, Fence, Lease};
+use super::{Bound, Checkpoints, Fence, Lease};
 use crate::error::Fault;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::reason::Reason;
@@ -99,8 +99,8 @@ pub struct Beginning<'a> {
     pub start_time: ClusterTime,
     pub blind_from: Option<DateTime<Utc>>,
     pub documents_estimated: Option<u64>,
-    /// The collection to be walked, found before the position was taken.
-    pub collection_uuid: Option<Uuid>,
+    /// What position and walk speak for, found before the position was taken.
+    pub bound: Bound<'a>,
     pub duration_max: Duration,
     /// What the position belongs to from now on.
     pub source: &'a str,
@@ -139,7 +139,7 @@ impl Checkpoints {
         within(self.target.deadline(), sqlx::query_as(sql).bind(resync).fetch_optional(&self.pool)).await
     }
 
-    /// How many resyncs nobody asked for were begun in the last 24 hours.
+    /// How many resyncs that count were begun in the last 24 hours.
     ///
     /// # Errors
     /// Whatever Postgres answers.
@@ -200,14 +200,15 @@ impl Checkpoints {
             .bind(lease.stream())
             .bind(reason.name())
             .bind(beginning.why)
-            .bind(reason.is_automatic())
+            .bind(reason.is_counted())
             .bind(beginning.start_time.to_sql())
             .bind(beginning.blind_from)
             .bind(f64::from(beginning.start_time.seconds()))
             .bind(beginning.documents_estimated.and_then(|n| i64::try_from(n).ok()))
             .bind((reason != Reason::FirstSnapshot).then_some(beginning.duration_max.as_secs_f64()))
-            .bind(beginning.collection_uuid);
+            .bind(beginning.bound.collection_uuid);
         within(self.target.deadline(), query.execute(&mut *connection)).await?;
+        self.bind_in(connection, lease.stream(), &beginning.bound, beginning.position).await?;
         let belongs =
             AssertSqlSafe(format!("update {schema}.checkpoint set source = $2, options = $3 where stream = $1 and $4"));
         let query = sqlx::query(belongs)

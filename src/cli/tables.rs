@@ -6,6 +6,7 @@ use crate::checkpoint::{Letter, Retired};
 use crate::ops::checkpoint::{Rewind, Shown};
 use crate::ops::compare::Compared;
 use crate::ops::resync::{Listed, Preview};
+use crate::ops::source::{Adoption, Ends};
 use crate::status::{IncidentReport, Report};
 
 /// The report for people.
@@ -143,6 +144,22 @@ pub fn rewind(rewind: &Rewind) -> String {
     format!(
         "rewind of stream {}: {}\n  to           {} ({})\n  back         {:.0} s; what follows is applied again, which is harmless\n",
         rewind.stream, rewind.meant, rewind.cluster_time, rewind.token, rewind.back_seconds
+    )
+}
+
+pub fn adoption(adoption: &Adoption) -> String {
+    let ends = |ends: &Ends| {
+        let told = |id: &Option<String>| id.clone().unwrap_or_else(|| "not told".to_owned());
+        format!("{}, replica set {}, collection {}", ends.owner, told(&ends.cluster), told(&ends.collection))
+    };
+    format!(
+        "adoption of {} by stream {}, about {} documents\n  bound to     {}\n  here         {}\n  the stored position \
+         is retired, and the table is repaired from this source by a resync\n",
+        adoption.source,
+        adoption.stream,
+        adoption.documents,
+        adoption.bound.as_ref().map_or_else(|| "nothing".to_owned(), ends),
+        ends(&adoption.here),
     )
 }
 

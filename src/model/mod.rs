@@ -4,6 +4,7 @@ pub mod bson;
 pub mod event;
 pub mod horizon;
 pub mod namespace;
+pub mod owner;
 pub mod position;
 pub mod reason;
 pub mod value;

@@ -19,6 +19,10 @@ pub enum Reason {
     OptionsChanged,
     /// The collection was dropped or renamed, and is there again.
     CollectionRecreated,
+    /// The table is not the one the position speaks for: emptied, replaced or restored.
+    TableReplaced,
+    /// A person said that this source is meant, though it is another or an older one.
+    SourceAdopted,
     /// A person asked.
     Requested,
     /// A comparison found differences, and repairing them was asked for.
@@ -26,7 +30,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::FirstSnapshot,
         Self::HistoryLost,
         Self::PositionMissing,
@@ -35,6 +39,8 @@ impl Reason {
         Self::PositionForeign,
         Self::OptionsChanged,
         Self::CollectionRecreated,
+        Self::TableReplaced,
+        Self::SourceAdopted,
         Self::Requested,
         Self::Divergence,
     ];
@@ -49,6 +55,8 @@ impl Reason {
             Self::PositionForeign => "position_foreign",
             Self::OptionsChanged => "options_changed",
             Self::CollectionRecreated => "collection_recreated",
+            Self::TableReplaced => "table_replaced",
+            Self::SourceAdopted => "source_adopted",
             Self::Requested => "requested",
             Self::Divergence => "divergence",
         }
@@ -59,8 +67,14 @@ impl Reason {
         Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 
-    /// Whether nobody asked for it: it counts towards `resync.automatic_per_day_max`.
+    /// Whether nobody asked for it.
     pub const fn is_automatic(self) -> bool {
-        !matches!(self, Self::FirstSnapshot | Self::Requested | Self::Divergence)
+        !matches!(self, Self::FirstSnapshot | Self::Requested | Self::Divergence | Self::SourceAdopted)
+    }
+
+    /// Whether it counts towards `resync.automatic_per_day_max`. A collection that is made anew
+    /// every hour (`$out`) is no sign of trouble, however often it happens.
+    pub const fn is_counted(self) -> bool {
+        self.is_automatic() && !matches!(self, Self::CollectionRecreated)
     }
 }

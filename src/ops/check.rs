@@ -10,7 +10,7 @@ use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
 use crate::postgres::{Target, close, within};
 use crate::settings::{PostImage, RowLimits, Settings, Stream};
-use crate::source::{FeedOptions, Found, ReplicaSet, Source};
+use crate::source::{FeedOptions, Found, Source};
 
 /// One thing proved, or not.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
@@ -56,13 +56,10 @@ async fn source(settings: &Settings) -> Vec<Finding> {
         Ok(source) => source,
         Err(fault) => return vec![Finding::failed("source", &fault)],
     };
-    let reached = source.facts().await.map(|facts| {
-        let kind = match facts.replica_set {
-            ReplicaSet::Named(name) => format!("replica set {name}"),
-            ReplicaSet::Sharded => "sharded cluster".to_owned(),
-        };
-        format!("{} at {}, {kind}", facts.version, source.shown())
-    });
+    let reached = source
+        .facts()
+        .await
+        .map(|facts| format!("{} at {}, replica set {}", facts.version, source.shown(), facts.replica_set));
     let unreachable = reached.is_err();
     let mut findings = vec![Finding::of("source", reached)];
     if unreachable {
@@ -80,8 +77,21 @@ async fn source(settings: &Settings) -> Vec<Finding> {
             findings.push(Finding::of(what, fields(&source, stream, settings.row).await));
         }
     }
+    findings.push(Finding::of("cluster", source.cluster().await.map(identified)));
     findings.push(history(&source, settings).await);
     findings
+}
+
+/// Whether another cluster of the same names could be told from this one.
+fn identified(cluster: Option<String>) -> String {
+    cluster.map_or_else(
+        || {
+            "not told: grant `find` on local.system.replset and local.oplog.rs, or another cluster with the same names, or \
+             this one restored to an earlier moment, is not noticed"
+                .to_owned()
+        },
+        |id| format!("replica set id {id}"),
+    )
 }
 
 /// Opens the stream with the very options `run` uses, and reads its first reply.
@@ -165,6 +175,9 @@ async fn target(settings: &Settings) -> Vec<Finding> {
     };
     let mut findings = vec![version(&mut connection, &target).await];
     let checkpoints = Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
+    let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
+    let ours = checkpoints.refuse_strangers(&mut connection, &names).await;
+    findings.push(Finding::of("whose streams", ours.map(|()| format!("{}'s, or nobody's yet", settings.owner()))));
     for (name, statement) in checkpoints.probes() {
         let what = format!("table {}.{name}", settings.target.state_schema);
         findings.push(Finding::of(what, prepare(&mut connection, &target, statement).await));

@@ -88,7 +88,10 @@ pub async fn rewind(settings: &Settings, checkpoints: &Checkpoints, name: &str, 
     let (meant, position) = if to.len() < 16
         && let Ok(id) = to.parse::<i64>()
     {
-        (format!("retired position {id}"), archived(checkpoints, name, &source, id).await?)
+        (format!("retired position {id}"), {
+            let options = FeedOptions::of(config, settings).fingerprint();
+            archived(checkpoints, name, (&source, &options), id).await?
+        })
     } else if let Ok(at) = DateTime::parse_from_rfc3339(to) {
         let source = Source::new(settings).await?;
         let options = FeedOptions::of(config, settings);
@@ -110,17 +113,35 @@ pub async fn rewind(settings: &Settings, checkpoints: &Checkpoints, name: &str, 
     })
 }
 
-/// A retired position of the collection that is followed now.
-async fn archived(checkpoints: &Checkpoints, name: &str, source: &str, id: i64) -> Result<Position, Fault> {
+/// A retired position of the collection and the options that are followed now: under others it may
+/// be refused, or taken for what it is not.
+async fn archived(
+    checkpoints: &Checkpoints,
+    name: &str,
+    (source, options): (&str, &str),
+    id: i64,
+) -> Result<Position, Fault> {
+    let hint = "`tidemark checkpoint history` lists them with their ids";
+    let refused = |why: String| Fault::new(Class::Halt, Code::HistoryLost, why, hint);
     let found = checkpoints.retired(name).await?.into_iter().find(|old| old.id == id && old.source == source);
+    if let Some(retired) = &found {
+        if retired.options != options {
+            return Err(refused(format!("retired position {id} was made under other options ({})", retired.options)));
+        }
+        let bound = checkpoints.binding(name).await?;
+        let bound = bound.map_or((None, None), |bound| (bound.cluster, bound.collection_uuid));
+        if bound.0.zip(retired.cluster.clone()).is_some_and(|(now, then)| now != then) {
+            return Err(refused(format!("retired position {id} was made on another cluster")));
+        }
+        if bound.1.zip(retired.collection_uuid).is_some_and(|(now, then)| now != then) {
+            return Err(refused(format!("retired position {id} was made on another collection of that name")));
+        }
+    }
     let position = found.and_then(|retired| {
         let token = ResumeToken::new(retired.resume_token.as_deref()?).ok()?;
         Some(Position { token, cluster_time: retired.at()? })
     });
-    position.ok_or_else(|| {
-        let hint = "`tidemark checkpoint history` lists them with their ids";
-        Fault::new(Class::Halt, Code::HistoryLost, format!("stream {name} has no usable retired position {id}"), hint)
-    })
+    position.ok_or_else(|| refused(format!("stream {name} has no usable retired position {id}")))
 }
 
 fn of_token(text: &str) -> Result<Position, Fault> {

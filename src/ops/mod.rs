@@ -10,4 +10,5 @@ pub mod letter;
 pub mod migrate;
 pub mod request;
 pub mod resync;
+pub mod source;
 pub mod status;

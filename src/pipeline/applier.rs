@@ -24,13 +24,7 @@ use crate::retry::Backoff;
 use crate::status::{Committed, FieldsSeen};
 
 /// Follows until told to stop or stopped by trouble.
-pub async fn run(
-    context: &Context,
-    lease: &Lease,
-    signals: &Signals,
-    mut started: Started,
-    cares: Cares,
-) -> Outcome {
+pub async fn run(context: &Context, lease: &Lease, signals: &Signals, mut started: Started, cares: Cares) -> Outcome {
     let mut applier = Applier::new(context, lease, signals, &started, cares.walk);
     if let Some(care) = cares.live {
         started.feed = None;

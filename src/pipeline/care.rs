@@ -102,14 +102,8 @@ impl Care {
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
-    async fn at(
-        context: &Context,
-        lease: &Lease,
-        run: Uuid,
-        road: Road,
-        place: &[u8],
-    ) -> Result<Option<Self>, Fault> {
-        let before = context.checkpoints.begin_at(lease, run, road, Mark::of(place)).await?;
+    async fn at(context: &Context, lease: &Lease, run: Uuid, road: Road, place: &[u8]) -> Result<Option<Self>, Fault> {
+        let before = context.checkpoints.begin_attempt(lease, run, road, Mark::of(place)).await?;
         if before.deaths < DEATHS_MIN {
             return Ok(None);
         }
@@ -161,12 +155,7 @@ impl Care {
 }
 
 /// What is set aside of a thing that processes died of: its key.
-pub(super) fn letter(
-    id: Option<String>,
-    operation: &'static str,
-    key: Vec<u8>,
-    at: Option<ClusterTime>,
-) -> DeadLetter {
+pub(super) fn letter(id: Option<String>, operation: &'static str, key: Vec<u8>, at: Option<ClusterTime>) -> DeadLetter {
     let error = "processes died while they worked on just this document; it was not read again";
     DeadLetter {
         document_id: id,

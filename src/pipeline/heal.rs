@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use super::Context;
+use super::binding::Here;
 use super::start::{Started, taken_up};
 use crate::checkpoint::{Beginning, Lease, Stored};
 use crate::error::{Class, Code, Fault};
@@ -12,8 +13,8 @@ use crate::model::reason::Reason;
 use crate::source::Feed;
 
 /// A stream never followed before.
-pub async fn first_snapshot(context: &Context, lease: &Lease) -> Result<Started, Fault> {
-    begin(context, lease, Reason::FirstSnapshot, "first snapshot", None).await
+pub async fn first_snapshot(context: &Context, lease: &Lease, here: &Here) -> Result<Started, Fault> {
+    begin(context, lease, here, Reason::FirstSnapshot, "first snapshot", None).await
 }
 
 /// A stream whose position is unusable: a resync, if it is allowed without a person; else the stream halts.
@@ -21,6 +22,7 @@ pub async fn heal(
     context: &Context,
     lease: &Lease,
     stored: &Stored,
+    here: &Here,
     reason: Reason,
     why: &str,
 ) -> Result<Started, Fault> {
@@ -34,25 +36,25 @@ pub async fn heal(
     if !settings.automatic {
         return halt(format!("{why}; resync.automatic is off"));
     }
-    let today = context.checkpoints.automatic_today(stream).await?;
-    if today >= settings.automatic_per_day_max {
+    let today = if reason.is_counted() { context.checkpoints.automatic_today(stream).await? } else { 0 };
+    if reason.is_counted() && today >= settings.automatic_per_day_max {
         return halt(format!(
             "{why}; {today} automatic resyncs in 24 hours are all that resync.automatic_per_day_max allows"
         ));
     }
     tracing::error!(stream, reason = reason.name(), "position unusable, the stream is healed by a resync: {why}");
-    begin(context, lease, reason, why, blind_from(stored)).await
+    begin(context, lease, here, reason, why, blind_from(stored)).await
 }
 
 /// Asks the source for a position, and makes it durable together with the walk's row.
 async fn begin(
     context: &Context,
     lease: &Lease,
+    here: &Here,
     reason: Reason,
     why: &str,
     blind_from: Option<DateTime<Utc>>,
 ) -> Result<Started, Fault> {
-    let found = context.source.find_collection(&context.config.collection).await?;
     let (position, feed) = position_now(context).await?;
     let estimated = context.source.estimate(&context.config.collection).await.ok();
     let beginning = Beginning {
@@ -62,7 +64,7 @@ async fn begin(
         start_time: position.cluster_time,
         blind_from,
         documents_estimated: estimated,
-        collection_uuid: found.uuid(),
+        bound: here.bound(context),
         duration_max: context.settings.resync.duration_max,
         source: &context.namespace.to_string(),
         options: &context.fingerprint(),

@@ -5,6 +5,7 @@
 //! after it read. Nothing here waits for status, alerts or logs.
 
 mod applier;
+mod binding;
 mod care;
 mod chunk;
 mod heal;
@@ -29,7 +30,7 @@ pub use phase::{Happened, Phase};
 
 use crate::apply::{Mapping, Spares, Statements};
 use crate::checkpoint::{Checkpoints, Lease};
-use crate::error::{Class, Fault};
+use crate::error::{Class, Code, Fault};
 use crate::model::namespace::{Namespace, Table};
 use crate::postgres::Target;
 use crate::retry::{Backoff, Decision};
@@ -132,19 +133,18 @@ pub async fn run(context: &Context, lease: &Lease, signals: &Signals, halted: Op
     let run = Uuid::new_v4();
     let outcome = follow(context, lease, signals, halted, run).await;
     // A bug is no good order: it may be a document that it is about. That it cannot be said costs nothing but care.
-    if !matches!(outcome, Outcome::Broken(_) | Outcome::Fenced) {
+    let in_good_order = match &outcome {
+        Outcome::Fenced => false,
+        Outcome::Halted(fault) => fault.class != Class::Bug,
+        Outcome::Drained | Outcome::Commanded | Outcome::Lost(_) | Outcome::Rewound(_) => true,
+    };
+    if in_good_order {
         let _ = context.checkpoints.ended_well(lease.stream(), run).await;
     }
     outcome
 }
 
-async fn follow(
-    context: &Context,
-    lease: &Lease,
-    signals: &Signals,
-    halted: Option<&Fault>,
-    run: Uuid,
-) -> Outcome {
+async fn follow(context: &Context, lease: &Lease, signals: &Signals, halted: Option<&Fault>, run: Uuid) -> Outcome {
     let mut trouble = halted.cloned();
     loop {
         let start = async {
@@ -167,6 +167,8 @@ async fn follow(
         };
         match Box::pin(applier::run(context, lease, signals, started, cares)).await {
             Outcome::Lost(fault) => trouble = Some(fault),
+            // Another collection may be in its place already, as after `$out`.
+            Outcome::Halted(fault) if fault.code == Code::SourceDropped => trouble = Some(fault),
             Outcome::Rewound(fault) => {
                 context.status.rewound(&fault.message);
                 trouble = None;

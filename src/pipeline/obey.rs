@@ -4,14 +4,16 @@
 //! and the next request has its turn.
 
 use super::Context;
+use super::binding::{foreign, look};
 use super::heal::{blind_from, position_now};
 use super::letters;
-use crate::checkpoint::{Act, Beginning, Command, Lease, Letters, Outcome, Start, Stored, WalkRow};
+use crate::checkpoint::{ADOPT, Act, Beginning, Command, Lease, Letters, Outcome, Start, Stored, WalkRow};
 use crate::error::{Class, Fault};
 use crate::failpoint;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
 use crate::retry;
+use crate::source::Found;
 
 /// Tries of one request, if `retry.attempts_max` does not say fewer: some minutes with the pauses between them.
 const TRIES_MAX: u64 = 10;
@@ -103,6 +105,7 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
             let count = command.arguments.get("count").and_then(serde_json::Value::as_i64);
             act(Act::Accept { number: count.unwrap_or_default() }).await
         }
+        ADOPT => adopt(context, lease, command, &why).await,
         "dead_letter_discard" => act(Act::Discard { ids: &ids(command) }).await,
         other => act(Act::Refuse(format!("{other} is not known to this release"))).await,
     }
@@ -122,6 +125,14 @@ async fn resync(context: &Context, lease: &Lease, command: &Command, why: &str) 
     let Some(stored) = context.checkpoints.load(lease.stream()).await? else {
         return refuse("this stream was never followed".to_owned()).await;
     };
+    let binding = context.checkpoints.binding(lease.stream()).await?;
+    let here = look(context, &stored, binding.as_ref()).await?;
+    if let Some(why) = binding.as_ref().and_then(|bound| foreign(bound, &here)) {
+        return refuse(format!("{why}; if this source is meant, `tidemark source adopt` says so")).await;
+    }
+    if here.found == Found::Nothing && here.table.holds_rows {
+        return refuse(format!("there is no collection {}: nothing can be concluded from it", context.namespace)).await;
+    }
     // A halted stream asks for one: what is still open ends as failed, and its report is carried on.
     if stored.halt_code.is_none()
         && let Some(open) = context.checkpoints.open_walk(lease.stream()).await?
@@ -136,7 +147,6 @@ async fn resync(context: &Context, lease: &Lease, command: &Command, why: &str) 
         Start::Resume(position) if stored.halt_code.is_none() => Some(position),
         Start::Resume(_) | Start::New | Start::Lost(..) => None,
     };
-    let found = context.source.find_collection(&context.config.collection).await?;
     let fresh = if usable.is_none() { Some(position_now(context).await?.0) } else { None };
     let start_time = fresh.as_ref().or(usable.as_ref()).map_or(ClusterTime::default(), |p| p.cluster_time);
     let divergence = command.arguments.get("divergence").is_some();
@@ -147,7 +157,7 @@ async fn resync(context: &Context, lease: &Lease, command: &Command, why: &str) 
         start_time,
         blind_from: if fresh.is_some() { blind_from(&stored) } else { None },
         documents_estimated: context.source.estimate(&context.config.collection).await.ok(),
-        collection_uuid: found.uuid(),
+        bound: here.bound(context),
         duration_max: context.settings.resync.duration_max,
         source: &context.namespace.to_string(),
         options: &context.fingerprint(),
@@ -162,6 +172,38 @@ fn under_way(open: &WalkRow) -> String {
         _ => format!("`tidemark resync cancel {} --execute` ends it", open.id),
     };
     format!("resync {} is under way already; {way_on}", open.id)
+}
+
+/// A person says that this source is meant, and that these tables are this daemon's: a new
+/// position, and a resync.
+async fn adopt(context: &Context, lease: &Lease, command: &Command, why: &str) -> Result<Ended, Fault> {
+    let act = |act| async move { context.checkpoints.obey(lease, command.id, &command.reason, &act).await };
+    let asks = |name| command.arguments.get(name).and_then(serde_json::Value::as_str);
+    let owner = context.target.owner();
+    if (asks("service"), asks("environment")) != (Some(&owner.service), Some(&owner.environment)) {
+        return act(Act::Refuse(format!("the stream is led by {owner}, which has not ended"))).await;
+    }
+    let Some(stored) = context.checkpoints.load(lease.stream()).await? else {
+        return act(Act::Refuse("this stream was never followed".to_owned())).await;
+    };
+    let here = look(context, &stored, None).await?;
+    if !matches!(here.found, Found::Collection(_)) {
+        return act(Act::Refuse(format!("there is no collection {} at this source", context.namespace))).await;
+    }
+    let position = position_now(context).await?.0;
+    let beginning = Beginning {
+        reason: Reason::SourceAdopted,
+        why,
+        position: Some(&position),
+        start_time: position.cluster_time,
+        blind_from: blind_from(&stored),
+        documents_estimated: context.source.estimate(&context.config.collection).await.ok(),
+        bound: here.bound(context),
+        duration_max: context.settings.resync.duration_max,
+        source: &context.namespace.to_string(),
+        options: &context.fingerprint(),
+    };
+    act(Act::Begin(Box::new(beginning))).await
 }
 
 /// Only back: a position further on would skip what lies between.

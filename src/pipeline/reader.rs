@@ -2,6 +2,7 @@
 
 use tokio::sync::mpsc;
 
+use super::binding::still_the_same;
 use super::{Context, wait_or_give_up};
 use crate::error::{Class, Fault};
 use crate::model::position::{Position, ResumeToken};
@@ -20,6 +21,7 @@ pub async fn read(
         options: context.feed_options(),
         backoff: Backoff::new(context.settings.retry),
         context,
+        asked: true,
         after: position.token,
         feed,
         refused_once: false,
@@ -43,6 +45,8 @@ struct Reader {
     feed: Option<Feed>,
     /// The server refused the token once; a refusal at open can be transient, so it is asked a second time.
     refused_once: bool,
+    /// The source has been asked who it is since its stream was last read.
+    asked: bool,
     /// The next reply is the one that opening asked for.
     just_opened: bool,
 }
@@ -59,6 +63,7 @@ impl Reader {
                 Err(fault) => fault,
             };
             let opening = self.feed.take().is_none();
+            self.asked = false;
             let fault = match fault.class {
                 Class::Record => match self.around().await {
                     Ok(reply) => {
@@ -83,6 +88,9 @@ impl Reader {
         let feed = match &mut self.feed {
             Some(feed) => feed,
             empty => {
+                if !std::mem::replace(&mut self.asked, true) {
+                    still_the_same(&self.context, &self.after).await?;
+                }
                 let feed = self.context.source.open(&self.options, Some(&self.after)).await?;
                 self.just_opened = true;
                 empty.insert(feed)

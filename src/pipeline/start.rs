@@ -1,5 +1,6 @@
 //! How a stream begins: from its stored position, or with a first position and a first walk.
 
+use super::binding::{Verdict, halt_on, judge, look, remember};
 use super::{Context, Happened, Phase, heal, wait_or_give_up};
 use crate::checkpoint::{Lease, Start, WalkRow};
 use crate::error::{Class, Code, Fault};
@@ -7,7 +8,7 @@ use crate::model::position::Position;
 use crate::model::reason::Reason;
 use crate::postgres::{close, within};
 use crate::retry::Backoff;
-use crate::source::{Feed, Found};
+use crate::source::Feed;
 
 /// A stream ready to be followed.
 #[derive(Debug)]
@@ -41,30 +42,60 @@ async fn attempt(context: &Context, lease: &Lease, trouble: Option<&Fault>) -> R
     check_schema(context).await?;
     let stored = context.checkpoints.load(&context.config.name).await?;
     let stored = stored.ok_or_else(|| Fault::bug("a lease without a checkpoint row"))?;
+    let start = stored.start(&context.namespace.to_string(), &context.fingerprint());
+    if let Start::Refused(version) = start {
+        let message = format!("the checkpoint was written by a newer release (format {version})");
+        return Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, "run that release, or a later one"));
+    }
     let lost = trouble.filter(|fault| fault.class == Class::HistoryLost);
     let dropped = trouble.filter(|fault| fault.code == Code::SourceDropped);
-    match stored.start(&context.namespace.to_string(), &context.fingerprint()) {
-        Start::Refused(version) => {
-            let message = format!("the checkpoint was written by a newer release (format {version})");
-            Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, "run that release, or a later one"))
+    let binding = context.checkpoints.binding(&context.config.name).await?;
+    let walk = context.checkpoints.open_walk(&context.config.name).await?;
+    let walks = walk.as_ref().is_some_and(|walk| !walk.is_snapshot());
+    let told = dropped.is_some() || stored.halt_code.as_deref() == Some(Code::SourceDropped.name());
+    let here = look(context, &stored, binding.as_ref()).await?;
+    let verdict = judge(binding.as_ref(), &here, &context.table, told, walks);
+    halt_on(context, &verdict)?;
+    let heal = async |reason, why: &str| heal::heal(context, lease, &stored, &here, reason, why).await;
+    let position = match start {
+        Start::Resume(position) => position,
+        Start::New | Start::Refused(_) if !here.table.holds_rows => {
+            return heal::first_snapshot(context, lease, &here).await;
         }
-        Start::New if table_is_empty(context).await? => heal::first_snapshot(context, lease).await,
-        Start::New => {
+        Start::New | Start::Refused(_) => {
             let why = "no position is stored for this stream, though its table holds rows";
-            heal::heal(context, lease, &stored, Reason::PositionMissing, why).await
+            return heal(Reason::PositionMissing, why).await;
         }
-        Start::Lost(reason, why) => heal::heal(context, lease, &stored, reason, &why).await,
-        Start::Resume(_) if let Some(fault) = lost => {
-            heal::heal(context, lease, &stored, Reason::HistoryLost, &fault.message).await
-        }
-        Start::Resume(_)
-            if let Some(fault) = dropped
-                && context.source.find_collection(&context.config.collection).await? != Found::Nothing =>
-        {
-            heal::heal(context, lease, &stored, Reason::CollectionRecreated, &fault.message).await
-        }
-        Start::Resume(position) => taken_up(context, position, stored.revision, None).await,
+        Start::Lost(reason, why) => return heal(reason, &why).await,
+    };
+    match verdict {
+        Verdict::Recreated(why) => return heal(Reason::CollectionRecreated, why).await,
+        Verdict::TableFresh => return heal::first_snapshot(context, lease, &here).await,
+        Verdict::TableReplaced(why) => return heal(Reason::TableReplaced, why).await,
+        _ => {}
     }
+    if let Some(fault) = dropped {
+        return heal(Reason::CollectionRecreated, &fault.message).await;
+    }
+    if let Some(fault) = lost {
+        return heal(Reason::HistoryLost, &fault.message).await;
+    }
+    let walked = walk.as_ref().and_then(|walk| walk.collection_uuid).zip(here.found.uuid());
+    if walked.is_some_and(|(walked, found)| walked != found) {
+        return heal(Reason::CollectionRecreated, "the collection that was walked is another one now").await;
+    }
+    if binding.is_none() && walk.is_none() && !here.table.holds_rows && holds_documents(context).await? {
+        // The first release did not bind its positions.
+        return heal(Reason::TableReplaced, "the table is empty, and the collection is not").await;
+    }
+    if verdict == Verdict::Known {
+        remember(context, lease, &here, binding.as_ref()).await?;
+    }
+    taken_up(context, position, stored.revision, None).await
+}
+
+async fn holds_documents(context: &Context) -> Result<bool, Fault> {
+    Ok(context.source.estimate(&context.config.collection).await? > 0)
 }
 
 /// Goes on from a position, with the walk that has not ended, if there is one.
@@ -100,12 +131,4 @@ async fn check_schema(context: &Context) -> Result<(), Fault> {
     }
     close(connection).await;
     Ok(())
-}
-
-async fn table_is_empty(context: &Context) -> Result<bool, Fault> {
-    let mut connection = context.target.connect().await?;
-    let sql = sqlx::AssertSqlSafe(context.statements.any.to_string());
-    let any = within(context.target.deadline(), sqlx::query_scalar::<_, bool>(sql).fetch_one(&mut connection)).await?;
-    close(connection).await;
-    Ok(!any)
 }

@@ -24,7 +24,8 @@ const LOST: &str = "the stream's history is gone; a full resync of this stream r
 const ENABLE: &str = "enable change streams for the collection (Amazon DocumentDB: modifyChangeStreams)";
 const GRANT: &str = "grant the user of source.uri `read` on the database, and `find` on local.oplog.rs";
 const LOGIN: &str = "check the user, password and authSource in source.uri";
-const REPLICA: &str = "change streams need a replica set or a sharded cluster";
+const REPLICA: &str = "change streams need a replica set";
+const VIEW: &str = "a view or a time-series collection has no change stream: follow the collection it is made of";
 const OPTION: &str = "the server does not know an option or stage; check post_image against the server's version";
 const POST_IMAGE: &str = "post_image = \"required\" needs changeStreamPreAndPostImages on the collection";
 const KEY: &str = "the change stream's filter removes _id, which resuming needs";
@@ -52,6 +53,8 @@ const RULES: &[Rule] = &[
     rule(18, "", Class::Halt, Code::SourceUnauthorised, LOGIN),
     rule(8000, "", Class::Halt, Code::SourceUnauthorised, LOGIN),
     rule(20, "", Class::Halt, Code::SourceMisconfigured, REPLICA),
+    rule(166, "", Class::Halt, Code::SourceMisconfigured, VIEW),
+    rule(167, "", Class::Halt, Code::SourceMisconfigured, VIEW),
     rule(40573, "", Class::Halt, Code::SourceMisconfigured, REPLICA),
     rule(40415, "", Class::Halt, Code::SourceMisconfigured, OPTION),
     rule(40324, "", Class::Halt, Code::SourceMisconfigured, OPTION),
@@ -193,7 +196,7 @@ mod tests {
         }
         let misconfigured = (Class::Halt, Code::SourceMisconfigured);
         assert_eq!(class(136, "modifyChangeStreams has not been run for this collection"), misconfigured);
-        for code in [20, 40573, 40415, 40324, 9] {
+        for code in [20, 166, 167, 40573, 40415, 40324, 9] {
             assert_eq!(class(code, "anything"), misconfigured, "{code}");
         }
         assert_eq!(class(280, "Encountered an event without an _id field"), misconfigured);

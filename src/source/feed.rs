@@ -54,12 +54,17 @@ impl FeedOptions {
     }
 
     /// Events of the followed collection, of the heartbeat document, and those that end the stream.
+    /// A filter may be widened under the same fingerprint: every event a token can be of still
+    /// passes.
     fn either(&self, heartbeat: &str) -> Builder {
         let collections = Builder::default().text("0", &self.collection).text("1", heartbeat);
         let of_ours = Builder::default().document("ns.coll", Builder::default().array("$in", collections));
         let ends = Builder::default().text("0", "dropDatabase").text("1", "invalidate");
         let ends = Builder::default().document("operationType", Builder::default().array("$in", ends));
-        Builder::default().array("$or", Builder::default().document("0", of_ours).document("1", ends))
+        // A collection renamed onto ours takes its place: that event is the other one's.
+        let onto = Builder::default().text("to.coll", &self.collection);
+        let any = Builder::default().document("0", of_ours).document("1", ends).document("2", onto);
+        Builder::default().array("$or", any)
     }
 
     fn command(&self, after: Option<&ResumeToken>, at: Option<ClusterTime>) -> Builder {

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mongodb::bson::{Document, Timestamp, doc};
+use mongodb::options::{ReadPreference, SelectionCriteria};
 
 use super::{DEADLINE, Source, within};
 use crate::error::{Class, Code, Fault};
@@ -12,6 +13,18 @@ use crate::model::position::ClusterTime;
 
 /// Members' clocks may differ by this much, and an event's time may lag behind its server's clock.
 const CLOCK_MARGIN_SECONDS: i64 = 2;
+
+/// Oplogs of two members differ in what they begin with and in what they have yet: the one that
+/// change streams are read from is asked.
+const PRIMARY: SelectionCriteria = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+
+/// What the oplog has at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    There,
+    /// It has entries before and after, and none then.
+    Gone,
+}
 
 impl Source {
     /// The horizon as it is now. The oplog is read where the user may; configuration answers otherwise.
@@ -50,10 +63,44 @@ impl Source {
         Ok(ClusterTime::new(u64::try_from(seconds).unwrap_or_default() << 32))
     }
 
+    /// Whether the oplog has an entry at exactly this time, which must have been one. `None` where
+    /// that cannot be told: the oplog may not be read, or does not reach back so far.
+    ///
+    /// # Errors
+    /// The source does not answer.
+    pub async fn entry_at(&self, at: ClusterTime) -> Result<Option<Entry>, Fault> {
+        match self.oldest_entry().await {
+            Some(oldest) if oldest <= at => {}
+            _ => return Ok(None),
+        }
+        let oplog = self.client.database("local").collection::<Document>("oplog.rs");
+        let from = doc! { "ts": { "$gte": Timestamp { time: at.seconds(), increment: at.increment() } } };
+        let find = async {
+            let find = oplog.find_one(from).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 });
+            find.selection_criteria(PRIMARY).await
+        };
+        let found = match within(DEADLINE, find).await {
+            Ok(found) => found,
+            Err(fault) if fault.class.may_retry() => return Err(fault),
+            Err(_) => return Ok(None),
+        };
+        // A member asked directly may lag, and have nothing yet; a set taken back writes at once, by the clock.
+        let Some(entry) = found else { return Ok(None) };
+        if time(&entry, "ts") == Some(at) {
+            return Ok(Some(Entry::There));
+        }
+        // The entry may have been the oldest, and have gone just now.
+        let still = self.oldest_entry().await.is_some_and(|oldest| oldest <= at);
+        Ok(still.then_some(Entry::Gone))
+    }
+
     /// The time of the oldest oplog entry; `None` where it may not be read (no privilege, a mongos, `DocumentDB`).
     pub async fn oldest_entry(&self) -> Option<ClusterTime> {
         let oplog = self.client.database("local").collection::<Document>("oplog.rs");
-        let find = async { oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 }).await };
+        let find = async {
+            let find = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 });
+            find.selection_criteria(PRIMARY).await
+        };
         let oldest = within(DEADLINE, find).await.ok()??;
         time(&oldest, "ts")
     }

@@ -23,8 +23,9 @@ use mongodb::{Client, Database};
 pub use classify::{ServerAnswer, classify_answer};
 pub use documents::Documents;
 pub use feed::{Feed, FeedOptions};
+pub use history::Entry;
 pub use identity::Found;
-pub use probe::{Facts, ReplicaSet};
+pub use probe::Facts;
 pub use reply::Reply;
 
 use crate::error::{Class, Code, Fault};

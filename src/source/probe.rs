@@ -5,33 +5,29 @@ use mongodb::bson::{Bson, doc};
 use super::{DEADLINE, Source, within};
 use crate::error::{Class, Code, Fault};
 
-/// How the server is set up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReplicaSet {
-    /// A replica set, by name.
-    Named(String),
-    /// A sharded cluster.
-    Sharded,
-}
-
 /// What `check` reports of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     pub version: String,
-    pub replica_set: ReplicaSet,
+    /// The replica set's name.
+    pub replica_set: String,
 }
 
 impl Source {
     /// Asks the server what it is.
     ///
     /// # Errors
-    /// It cannot be reached, or is a standalone, which has no change streams.
+    /// It cannot be reached, is a standalone, which has no change streams, or sharded.
     pub async fn facts(&self) -> Result<Facts, Fault> {
         let hello = within(DEADLINE, async { self.database.run_command(doc! { "hello": 1 }).await }).await?;
         let build = within(DEADLINE, async { self.database.run_command(doc! { "buildInfo": 1 }).await }).await?;
         let replica_set = match (hello.get_str("setName"), hello.get_str("msg")) {
-            (Ok(name), _) => ReplicaSet::Named(name.to_owned()),
-            (_, Ok("isdbgrid")) => ReplicaSet::Sharded,
+            (Ok(name), _) => name.to_owned(),
+            (_, Ok("isdbgrid")) => {
+                let message = "the source is a sharded cluster (mongos), whose events have no one order";
+                let hint = "sharded sources are not supported yet: follow a replica set";
+                return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, message, hint));
+            }
             _ => {
                 let hint = "start mongod with --replSet and run rs.initiate(): one member is enough";
                 let message = "the source is a standalone server, which has no change streams";

@@ -201,10 +201,5 @@ fn holder() -> String {
 /// Whatever Postgres refuses, classified.
 pub async fn migrate(contexts: &[Context]) -> Result<Vec<String>, Fault> {
     let Some(first) = contexts.first() else { return Ok(Vec::new()) };
-    crate::ops::migrate::migrate(
-        &first.target,
-        &first.checkpoints,
-        contexts.iter().map(|context| (&context.table, context.config.columns.as_slice())),
-    )
-    .await
+    crate::ops::migrate::migrate(&first.settings, &first.target, &first.checkpoints).await
 }

@@ -105,10 +105,7 @@ async fn a_refusal_of_tidemarks_own_tables_stops_the_stream_that_meets_it_and_no
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_invariant_stops_its_stream_and_sentry_hears_of_its_place_once() {
     let fakes = Fakes::start().unwrap();
-    let extra = format!(
-        "{}resync.documents_per_second_max = 50\nresync.chunk_documents = 10\n",
-        fakes.config()
-    );
+    let extra = format!("{}resync.documents_per_second_max = 50\nresync.chunk_documents = 10\n", fakes.config());
     let world = migrated(&extra).await;
     insert(&world, 0..200, "Any").await;
     let mut daemon = world.start();
@@ -120,8 +117,7 @@ async fn a_broken_invariant_stops_its_stream_and_sentry_hears_of_its_place_once(
     assert!(reason.contains("is not under way any more (src/apply/walk.rs:"), "{reason}");
     the_other_goes_on(&world, &mut daemon).await;
     daemon.until_phase("doctor", "streaming").await;
-    let (code, said) =
-        run(&world, &["resync", "doctor", "--reason", "half a snapshot", "--execute"]);
+    let (code, said) = run(&world, &["resync", "doctor", "--reason", "half a snapshot", "--execute"]);
     assert_eq!(code, Some(0), "{said}");
     world.until_equal(DOCTORS, TABLE).await;
     let told = || fakes.events().into_iter().filter(|event| event["level"] == "fatal");

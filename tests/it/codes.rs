@@ -183,7 +183,7 @@ async fn where_the_text_decides_it_is_read() {
 
 #[tokio::test]
 async fn without_post_batch_tokens_a_heartbeat_keeps_idle_positions_moving() {
-    let engine = Engine { without_post_batch_token: true };
+    let engine = Engine { without_post_batch_token: true, ..Engine::default() };
     let extra = "source.heartbeat_collection = \"tidemarkHeartbeat\"\nsource.heartbeat_interval = \"300ms\"";
     let (_documentdb, world) = documentdb(engine.clone(), extra).await;
     world.collection(DOCTORS).insert_one(doc! { "_id": "first" }).await.unwrap();

@@ -11,6 +11,7 @@ mod support;
 
 mod accepting;
 mod alerting;
+mod binding;
 mod channels;
 mod codes;
 mod commands;
@@ -19,6 +20,7 @@ mod crashing;
 mod documentdb;
 mod fencing;
 mod following;
+mod foreign;
 mod going_back;
 mod killing;
 mod lagging;

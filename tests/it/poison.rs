@@ -31,7 +31,6 @@ async fn restart_until_past(world: &World, what: &str) {
                 break;
             }
             if world.scalar::<i64>("select count(*) from tidemark.dead_letter").await > 0 {
-                println!("{what}: past it after {starts} starts");
                 daemon.until_phase("odd", "streaming").await;
                 assert_eq!(daemon.stop().0, Some(0));
                 return;

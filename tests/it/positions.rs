@@ -187,13 +187,13 @@ async fn a_scheduled_comparison_raises_what_it_finds_and_takes_it_back() {
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     daemon.until("doctor", "was compared", |s| s["compared"]["at"].is_string() && s["compared"]["missing"] == 0).await;
-    world.execute("delete from public.doctor").await;
-    daemon.until("doctor", "the difference is found", |s| s["compared"]["missing"] == 1).await;
+    world.execute("update public.doctor set doc = '{}'").await;
+    daemon.until("doctor", "the difference is found", |s| s["compared"]["different"] == 1).await;
     let status = daemon.status().await;
     assert_eq!(status["verdict"], "degraded", "{status}");
     assert!(status["action"].as_str().unwrap().contains("compare doctor --repair"), "{status}");
     assert!(daemon.log().contains("divergence_found"));
     run(&world, &["compare", "doctor", "--repair"]);
-    daemon.until("doctor", "it is gone", |s| s["compared"]["missing"] == 0).await;
+    daemon.until("doctor", "it is gone", |s| s["compared"]["different"] == 0).await;
     world.until_equal(DOCTORS, TABLE).await;
 }

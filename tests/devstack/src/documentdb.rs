@@ -24,6 +24,8 @@ const HEADER: usize = 16;
 pub struct Engine {
     /// Engines before 5.0 patch 3.0.11800 send no post-batch resume token.
     pub without_post_batch_token: bool,
+    /// It says that it is a mongos: no DocumentDB, but no sharded cluster is at hand.
+    pub mongos: bool,
 }
 
 struct Shared {
@@ -222,6 +224,9 @@ impl Shared {
             let text = "CappedPositionLost: CollectionScan died due to position in capped collection being deleted";
             reply.insert("errmsg", text);
             reply.remove("errorLabels");
+        }
+        if self.engine.mongos && reply.remove("setName").is_some() {
+            reply.insert("msg", "isdbgrid");
         }
         let Ok(cursor) = reply.get_document_mut("cursor") else { return };
         if self.engine.without_post_batch_token {

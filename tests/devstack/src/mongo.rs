@@ -1,6 +1,6 @@
 //! A throwaway MongoDB replica set, and ways to break it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mongodb::Client;
@@ -271,6 +271,21 @@ impl Mongo {
         self.members[member].process.as_ref().map_or(Ok(()), |process| process.signal("CONT"))
     }
 
+    /// A killed member's data as they are, to be put back later.
+    pub fn copy(&self, member: usize) -> Result<PathBuf> {
+        let copy = self.members[member].folder.with_extension("copy");
+        run("cp", &["-a", &self.members[member].folder.display().to_string(), &copy.display().to_string()])?;
+        Ok(copy)
+    }
+
+    /// Puts a copy back in the place of a killed member's data and starts it: a backup restored.
+    /// The copy is used up.
+    pub fn restore(&mut self, member: usize, copy: &Path) -> Result<()> {
+        std::fs::remove_dir_all(&self.members[member].folder)?;
+        std::fs::rename(copy, &self.members[member].folder)?;
+        self.restart(member)
+    }
+
     /// Starts a killed member again over its own data.
     pub fn restart(&mut self, member: usize) -> Result<()> {
         // The old watch would remove the folder: the data is moved aside while it ends.
@@ -281,4 +296,9 @@ impl Mongo {
         std::fs::rename(&aside, &folder)?;
         self.start_member(member)
     }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let status = std::process::Command::new(program).args(arguments).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{program} failed").into()) }
 }

@@ -1,0 +1,47 @@
+//! The command that says which source is meant.
+
+use clap::{Args, Subcommand};
+
+use super::repair::{Act, answer, only_shown, show};
+use super::{ends, failed, tables};
+use crate::checkpoint::ADOPT;
+use crate::error::Fault;
+use crate::ops;
+use crate::ops::request::ask;
+use crate::settings::Settings;
+
+#[derive(Debug, Args)]
+pub(super) struct SourceArgs {
+    #[command(subcommand)]
+    verb: SourceVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum SourceVerb {
+    /// Say that another source, or one taken back in time, is meant: the stream takes a new
+    /// position and repairs its table from it by a resync
+    Adopt {
+        stream: String,
+        /// Why; recorded with who and when
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        #[command(flatten)]
+        act: Act,
+    },
+}
+
+pub(super) async fn source(settings: &Settings, args: SourceArgs) -> u8 {
+    let SourceVerb::Adopt { stream, reason, act } = args.verb;
+    adopt(settings, &stream, &reason, &act).await.unwrap_or_else(|fault| failed(&fault))
+}
+
+async fn adopt(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Result<u8, Fault> {
+    let (target, checkpoints) = ends(settings)?;
+    let adoption = ops::source::adopt(settings, &target, &checkpoints, stream).await?;
+    if !act.execute {
+        show(act.json, &adoption, tables::adoption);
+        return Ok(only_shown());
+    }
+    let asked = ask(&checkpoints, ADOPT, stream, &adoption.arguments, reason).await?;
+    Ok(answer(&asked, act.json))
+}

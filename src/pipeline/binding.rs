@@ -1,0 +1,293 @@
+//! Whether the stored position speaks for what is at both ends: this cluster, this collection, this
+//! table. Asked before anything is written, and of the source again whenever its stream is opened
+//! anew.
+
+use super::Context;
+use crate::checkpoint::{Binding, Bound, Lease, Start, Stored, TableNow};
+use crate::error::{Class, Code, Fault};
+use crate::model::namespace::Table;
+use crate::model::position::{ClusterTime, ResumeToken};
+use crate::source::{Entry, Found};
+
+/// What is at both ends now.
+#[derive(Debug, Clone)]
+pub struct Here {
+    pub cluster: Option<String>,
+    pub found: Found,
+    pub table: TableNow,
+    /// What the oplog has at the stored position's time; `None` where that was not asked or may not
+    /// be read.
+    pub entry: Option<Entry>,
+}
+
+impl Here {
+    /// What a position that begins now is bound to.
+    pub fn bound<'a>(&'a self, context: &'a Context) -> Bound<'a> {
+        Bound { cluster: self.cluster.as_deref(), collection_uuid: self.found.uuid(), table: &context.table }
+    }
+}
+
+/// What that says of a stored position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is what it was.
+    Same,
+    /// It is what it was as far as can be told, and more is known now: to be remembered.
+    Known,
+    /// Another source, or this one taken back: for a person to say.
+    Foreign(String),
+    /// There is no collection.
+    Dropped,
+    /// A view or a time series.
+    Unfollowable(&'static str),
+    /// Another collection goes by the name.
+    Recreated(&'static str),
+    /// Another, empty table is configured.
+    TableFresh,
+    TableReplaced(&'static str),
+}
+
+/// Looks at both ends.
+///
+/// # Errors
+/// The source is sharded; or whatever either end answers.
+pub async fn look(context: &Context, stored: &Stored, binding: Option<&Binding>) -> Result<Here, Fault> {
+    context.source.facts().await?;
+    let witness = binding.and_then(|binding| binding.witness_id.as_deref());
+    let entry = match provable(context, stored, binding) {
+        Some(time) => context.source.entry_at(time).await?,
+        None => None,
+    };
+    Ok(Here {
+        cluster: context.source.cluster().await?,
+        found: context.source.find_collection(&context.config.collection).await?,
+        table: context.checkpoints.table_now(&context.table, witness).await?,
+        entry,
+    })
+}
+
+/// The time of a stored position that must be an entry of the oplog.
+fn provable(context: &Context, stored: &Stored, binding: Option<&Binding>) -> Option<ClusterTime> {
+    match stored.start(&context.namespace.to_string(), &context.fingerprint()) {
+        Start::Resume(position) => {
+            let time = entry_of(&position.token, binding?.begun_time);
+            time.filter(|time| *time == position.cluster_time)
+        }
+        Start::New | Start::Lost(..) | Start::Refused(_) => None,
+    }
+}
+
+/// The time of the oplog's entry that a token stands at. Seen on MongoDB 6.0.5 (idle, under load,
+/// over elections and kills, on collections and on a database with a filter): every token but the
+/// first is of an entry that a majority has. The first is one tick past the newest entry, and a
+/// time that a person named is any time.
+fn entry_of(token: &ResumeToken, begun_time: Option<i64>) -> Option<ClusterTime> {
+    let time = token.cluster_time()?;
+    let proves = time.increment() > 0 && begun_time != Some(time.to_sql());
+    proves.then_some(time)
+}
+
+/// What is found, judged against what a stream is bound to. `dropped` if the stream itself told
+/// that its collection was dropped or renamed; `walks` if a walk that ends in a sweep is open.
+pub fn judge(binding: Option<&Binding>, here: &Here, table: &Table, dropped: bool, walks: bool) -> Verdict {
+    match here.found {
+        Found::View => return Verdict::Unfollowable("a view"),
+        Found::TimeSeries => return Verdict::Unfollowable("a time-series collection"),
+        Found::Nothing | Found::Collection(_) => {}
+    }
+    let Some(bound) = binding else {
+        return if here.found == Found::Nothing && (walks || here.table.holds_rows) {
+            Verdict::Dropped
+        } else {
+            Verdict::Known
+        };
+    };
+    if let Some(why) = foreign(bound, here) {
+        return Verdict::Foreign(why);
+    }
+    if here.found == Found::Nothing && (bound.collection_uuid.is_some() || here.table.holds_rows || walks) {
+        return Verdict::Dropped;
+    }
+    if differs(bound.collection_uuid.as_ref(), here.found.uuid().as_ref()) {
+        let same_cluster = here.cluster.is_some() && here.cluster == bound.cluster;
+        return if same_cluster || dropped {
+            Verdict::Recreated("another collection goes by the name of the one the position was made on")
+        } else {
+            let why = "another collection goes by that name, and nothing tells that it is the same cluster (the user of \
+                       source.uri may not read local.system.replset)";
+            Verdict::Foreign(why.to_owned())
+        };
+    }
+    of_table(bound, here, table)
+}
+
+/// Why the source is not the one the position was made on.
+pub fn foreign(bound: &Binding, here: &Here) -> Option<String> {
+    if differs(bound.cluster.as_ref(), here.cluster.as_ref()) {
+        let id = |cluster: &Option<String>| cluster.clone().unwrap_or_default();
+        let (was, is) = (id(&bound.cluster), id(&here.cluster));
+        return Some(format!("the position was made on replica set {was}, and this is {is}"));
+    }
+    (here.entry == Some(Entry::Gone)).then(|| {
+        "the source was taken back to an earlier moment: its oplog reaches back past the position and has no entry at it"
+            .to_owned()
+    })
+}
+
+fn differs<T: PartialEq>(was: Option<&T>, is: Option<&T>) -> bool {
+    was.zip(is).is_some_and(|(was, is)| was != is)
+}
+
+fn of_table(bound: &Binding, here: &Here, table: &Table) -> Verdict {
+    let now = here.table;
+    let stands = bound.witness_id.is_none() || now.witness_time >= bound.witness_time;
+    let renamed = (&bound.table_schema, &bound.table_name) != (&table.schema, &table.name);
+    if now.oid == bound.table_oid {
+        if !stands {
+            return Verdict::TableReplaced("rows that tidemark wrote are gone from the table, or older than they were");
+        }
+        let more = here.cluster != bound.cluster || here.found.uuid() != bound.collection_uuid;
+        return if more || renamed { Verdict::Known } else { Verdict::Same };
+    }
+    if bound.witness_id.is_some() && stands {
+        // Made anew with all its rows, as a restored database has it.
+        return Verdict::Known;
+    }
+    match (now.holds_rows, bound.witness_id.is_some()) {
+        (false, false) => Verdict::Known,
+        (false, true) if renamed => Verdict::TableFresh,
+        _ => Verdict::TableReplaced("the table is not the one that tidemark wrote"),
+    }
+}
+
+/// What a verdict calls a person for.
+///
+/// # Errors
+/// The stream must not be followed.
+pub fn halt_on(context: &Context, verdict: &Verdict) -> Result<(), Fault> {
+    let namespace = &context.namespace;
+    match verdict {
+        Verdict::Foreign(why) => Err(foreign_fault(why)),
+        Verdict::Dropped => Err(Fault::new(
+            Class::Halt,
+            Code::SourceDropped,
+            format!("{namespace} does not exist, though the table holds what it had"),
+            "the table is untouched; once the collection is there again, the stream goes on by itself with a resync",
+        )),
+        Verdict::Unfollowable(what) => Err(Fault::new(
+            Class::Halt,
+            Code::SourceMisconfigured,
+            format!("{namespace} is {what}, which has no change stream"),
+            "follow the collection it is made of",
+        )),
+        Verdict::Same | Verdict::Known | Verdict::Recreated(_) | Verdict::TableFresh | Verdict::TableReplaced(_) => {
+            Ok(())
+        }
+    }
+}
+
+fn foreign_fault(why: &str) -> Fault {
+    let hint = "point source.uri at the right cluster; if this one is meant: `tidemark source adopt STREAM --reason TEXT \
+                --execute`";
+    Fault::new(Class::Halt, Code::SourceForeign, why, hint)
+}
+
+/// Remembers what is found.
+///
+/// # Errors
+/// Fenced, or whatever Postgres answers.
+pub async fn remember(context: &Context, lease: &Lease, here: &Here, bound: Option<&Binding>) -> Result<(), Fault> {
+    // What is not told any more stays as it was known.
+    let cluster = here.cluster.as_deref().or_else(|| bound.and_then(|bound| bound.cluster.as_deref()));
+    let collection_uuid = here.found.uuid().or_else(|| bound.and_then(|bound| bound.collection_uuid));
+    context.checkpoints.bind(lease, &Bound { cluster, collection_uuid, table: &context.table }).await
+}
+
+/// Whether the source is still the one it was, asked before its stream is opened anew after this
+/// token: behind a name there may be another server by now.
+///
+/// # Errors
+/// It is not; or whatever either end answers.
+pub async fn still_the_same(context: &Context, after: &ResumeToken) -> Result<(), Fault> {
+    let Some(bound) = context.checkpoints.binding(&context.config.name).await? else {
+        return Ok(());
+    };
+    let entry = match entry_of(after, bound.begun_time) {
+        Some(time) => context.source.entry_at(time).await?,
+        None => None,
+    };
+    let cluster = context.source.cluster().await?;
+    let table = TableNow { oid: bound.table_oid, witness_time: bound.witness_time, holds_rows: true };
+    let here = Here { cluster, found: Found::Collection(bound.collection_uuid), table, entry };
+    foreign(&bound, &here).map_or(Ok(()), |why| Err(foreign_fault(&why)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    const ONE: Uuid = Uuid::from_u128(1);
+    const TWO: Uuid = Uuid::from_u128(2);
+
+    fn table(name: &str) -> Table {
+        Table { schema: "public".into(), name: name.into() }
+    }
+
+    fn judged(change: impl FnOnce(&mut Binding, &mut Here)) -> Verdict {
+        let mut bound = Binding {
+            service: "tidemark".into(),
+            environment: "development".into(),
+            cluster: Some("a".into()),
+            collection_uuid: Some(ONE),
+            begun_time: None,
+            table_schema: "public".into(),
+            table_name: "doctor".into(),
+            table_oid: 7,
+            witness_id: Some("d1".into()),
+            witness_time: Some(5),
+        };
+        let table_now = TableNow { oid: 7, witness_time: Some(5), holds_rows: true };
+        let mut here =
+            Here { cluster: Some("a".into()), found: Found::Collection(Some(ONE)), table: table_now, entry: None };
+        change(&mut bound, &mut here);
+        judge(Some(&bound), &here, &table("doctor"), false, false)
+    }
+
+    #[test]
+    fn what_is_at_the_source_is_told_from_what_was() {
+        assert_eq!(judged(|_, _| {}), Verdict::Same);
+        assert_eq!(judged(|_, here| here.entry = Some(Entry::There)), Verdict::Same);
+        assert!(matches!(judged(|_, here| here.cluster = Some("b".into())), Verdict::Foreign(_)));
+        assert!(matches!(judged(|_, here| here.entry = Some(Entry::Gone)), Verdict::Foreign(_)));
+        assert!(matches!(judged(|_, here| here.found = Found::Collection(Some(TWO))), Verdict::Recreated(_)));
+        let unknown = |bound: &mut Binding, here: &mut Here| {
+            bound.cluster = None;
+            here.found = Found::Collection(Some(TWO));
+        };
+        assert!(matches!(judged(unknown), Verdict::Foreign(_)), "nothing tells that it is the same cluster");
+        assert_eq!(judged(|_, here| here.found = Found::Nothing), Verdict::Dropped);
+        assert_eq!(judged(|_, here| here.found = Found::View), Verdict::Unfollowable("a view"));
+        assert_eq!(judged(|bound, _| bound.cluster = None), Verdict::Known);
+        assert_eq!(judged(|_, here| here.found = Found::Collection(None)), Verdict::Known);
+    }
+
+    #[test]
+    fn a_table_is_told_from_another_and_from_what_it_was() {
+        let replaced = |change: fn(&mut Here)| matches!(judged(|_, here| change(here)), Verdict::TableReplaced(_));
+        assert!(replaced(|here| here.table.witness_time = None), "emptied");
+        assert!(replaced(|here| here.table.witness_time = Some(4)), "restored from an older backup");
+        assert!(replaced(|here| (here.table.oid, here.table.witness_time) = (8, None)), "dropped and made again");
+        assert_eq!(judged(|_, here| here.table.oid = 8), Verdict::Known, "made anew with all its rows");
+        let emptied = |bound: &mut Binding, here: &mut Here| {
+            bound.table_name = "old".into();
+            here.table = TableNow { oid: 8, witness_time: None, holds_rows: false };
+        };
+        assert_eq!(judged(emptied), Verdict::TableFresh);
+        let never_written = |bound: &mut Binding, here: &mut Here| {
+            bound.witness_id = None;
+            here.table = TableNow { oid: 8, witness_time: None, holds_rows: false };
+        };
+        assert_eq!(judged(never_written), Verdict::Known);
+    }
+}
