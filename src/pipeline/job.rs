@@ -31,6 +31,12 @@ enum Kind {
     Held,
 }
 
+/// Whom to tell what is left unwritten while a walk is open, in whatever state it is; a first snapshot sweeps nothing.
+pub fn beside(walk: &WalkRow) -> Option<Beside> {
+    let beside = Beside { resync: walk.id, start: walk.start_time() };
+    (!walk.is_snapshot()).then_some(beside)
+}
+
 /// Something to commit.
 pub struct Piece {
     pub work: Work,
@@ -114,11 +120,9 @@ impl Job {
         Piece { work, documents: 0, drift: Drift::default() }
     }
 
-    /// What the live stream has to tell it of what it leaves unwritten, in whatever state it is; a first snapshot sweeps
-    /// nothing.
+    /// See [`beside`].
     pub fn beside(&self) -> Option<Beside> {
-        let beside = Beside { resync: self.row.id, start: self.row.start_time() };
-        (!self.row.is_snapshot()).then_some(beside)
+        beside(&self.row)
     }
 
     /// The live stream met these rows.

@@ -1,8 +1,9 @@
 //! Dead letters tried again: not the event as it was, but its document as it is now, so that nothing goes back in time.
 
 use super::Context;
+use super::job::beside;
 use crate::apply::{Drift, Rows, Work, Writer};
-use crate::checkpoint::{Lease, Letter};
+use crate::checkpoint::{Lease, Letter, Stored};
 use crate::error::Fault;
 use crate::model::bson::{Doc, Malformed, Value};
 use crate::model::event::{Event, Operation};
@@ -14,7 +15,9 @@ use crate::postgres::Trouble;
 ///
 /// # Errors
 /// Fenced, or whatever either end answers; what was resolved by then stays resolved.
-pub async fn retry(context: &Context, lease: &Lease, letters: &[Letter]) -> Result<String, Fault> {
+pub async fn retry(context: &Context, lease: &Lease, stored: &Stored, letters: &[Letter]) -> Result<String, Fault> {
+    let walk = context.checkpoints.open_walk(lease.stream()).await?;
+    let beside = walk.as_ref().and_then(beside);
     let mut writer = Writer::new(
         context.target.clone(),
         context.checkpoints.clone(),
@@ -22,12 +25,13 @@ pub async fn retry(context: &Context, lease: &Lease, letters: &[Letter]) -> Resu
         context.mapping.columns().to_vec(),
         context.statements.clone(),
         context.settings.record,
-    );
+    )
+    .at(stored.revision);
     let (mut resolved, mut refused, mut why) = (0, 0, None);
     for letter in letters {
         let written = match work(context, letter).await? {
             Err(cannot) => Err(cannot),
-            Ok(work) => match writer.apply_whole(&work).await {
+            Ok(work) => match writer.apply_whole(&Work { beside, ..work }).await {
                 Ok(_) => Ok(()),
                 Err(Trouble::Refused(refusal)) => Err(refusal.fault.message),
                 Err(Trouble::Failed(fault)) => return Err(fault),
@@ -62,16 +66,17 @@ async fn work(context: &Context, letter: &Letter) -> Result<Result<Work, String>
         let why = "its document's _id cannot be told from the row's id: a resync repairs it";
         return Ok(Err(why.to_owned()));
     }
-    // A time taken before the read, so that a newer event always wins over what is read here.
+    // A time that the read is known to be after: what it does not find was gone by then.
     let before = context.source.now().await?;
     let mut work = Work { resolves: Some(letter.id), ..Work::default() };
     let (mut rows, mut drift) = (Rows::default(), Drift::default());
     let mut documents = context.source.lookup(&context.config.collection, &[raw_id], before).await?;
     while let Some(reply) = documents.next().await? {
+        let at = documents.read_at.unwrap_or(before).max(before);
         for bytes in reply.items().filter(|bytes| is_of(&id, bytes)) {
             let encoded = Doc::new(bytes)
                 .map_err(Unwritable::from)
-                .and_then(|document| context.mapping.encode(&id, document, before, 0, &mut rows, &mut drift));
+                .and_then(|document| context.mapping.encode(&id, document, at, 0, &mut rows, &mut drift));
             if let Err(error) = encoded {
                 return Ok(Err(error.to_string()));
             }

@@ -4,7 +4,7 @@
 //! and the next request has its turn.
 
 use super::Context;
-use super::binding::{foreign, look};
+use super::binding::{Verdict, foreign, judge, look};
 use super::heal::{blind_from, position_now};
 use super::letters;
 use crate::checkpoint::{ADOPT, Act, Beginning, Command, Lease, Letters, Outcome, Start, Stored, WalkRow};
@@ -92,15 +92,7 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
                 Err(why) => act(Act::Refuse(why)).await,
             }
         }
-        "dead_letter_retry" => {
-            let mut letters = Vec::new();
-            for id in ids(command) {
-                let found = context.checkpoints.letters(&Letters::One(id)).await?.into_iter();
-                letters.extend(found.filter(|letter| letter.stream == lease.stream() && letter.resolved_at.is_none()));
-            }
-            let result = letters::retry(context, lease, &letters).await?;
-            act(Act::Done(result)).await
-        }
+        "dead_letter_retry" => retry(context, lease, command).await,
         "dead_letter_accept" => {
             let count = command.arguments.get("count").and_then(serde_json::Value::as_i64);
             act(Act::Accept { number: count.unwrap_or_default() }).await
@@ -109,6 +101,35 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
         "dead_letter_discard" => act(Act::Discard { ids: &ids(command) }).await,
         other => act(Act::Refuse(format!("{other} is not known to this release"))).await,
     }
+}
+
+/// Documents are read as they are now, so the source must be the one the table is of.
+async fn retry(context: &Context, lease: &Lease, command: &Command) -> Result<Ended, Fault> {
+    let act = |act| async move { context.checkpoints.obey(lease, command.id, &command.reason, &act).await };
+    let Some(stored) = context.checkpoints.load(lease.stream()).await? else {
+        return act(Act::Refuse("this stream was never followed".to_owned())).await;
+    };
+    let binding = context.checkpoints.binding(lease.stream()).await?;
+    let here = look(context, &stored, binding.as_ref()).await?;
+    match judge(binding.as_ref(), &here, &context.table, false, false) {
+        Verdict::Foreign(why) => return act(Act::Refuse(foreign_source(&why))).await,
+        Verdict::Dropped | Verdict::Unfollowable(_) | Verdict::Recreated(_) => {
+            let why = format!("{} is not the collection the table is of", context.namespace);
+            return act(Act::Refuse(format!("{why}: a resync repairs it once it is there"))).await;
+        }
+        Verdict::Same | Verdict::Known | Verdict::TableFresh | Verdict::TableReplaced(_) => {}
+    }
+    let mut letters = Vec::new();
+    for id in ids(command) {
+        let found = context.checkpoints.letters(&Letters::One(id)).await?.into_iter();
+        letters.extend(found.filter(|letter| letter.stream == lease.stream() && letter.resolved_at.is_none()));
+    }
+    let result = letters::retry(context, lease, &stored, &letters).await?;
+    act(Act::Done(result)).await
+}
+
+fn foreign_source(why: &str) -> String {
+    format!("{why}; if this source is meant, `tidemark source adopt` says so")
 }
 
 /// The dead letters a request names.
@@ -128,7 +149,7 @@ async fn resync(context: &Context, lease: &Lease, command: &Command, why: &str) 
     let binding = context.checkpoints.binding(lease.stream()).await?;
     let here = look(context, &stored, binding.as_ref()).await?;
     if let Some(why) = binding.as_ref().and_then(|bound| foreign(bound, &here)) {
-        return refuse(format!("{why}; if this source is meant, `tidemark source adopt` says so")).await;
+        return refuse(foreign_source(&why)).await;
     }
     if here.found == Found::Nothing && here.table.holds_rows {
         return refuse(format!("there is no collection {}: nothing can be concluded from it", context.namespace)).await;

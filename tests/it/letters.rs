@@ -3,7 +3,7 @@
 use mongodb::bson::doc;
 use serde_json::Value;
 
-use crate::support::{World, run};
+use crate::support::{Config, World, run, stream};
 
 const DOCTORS: &str = "doctorsForDB";
 const TABLE: &str = "public.doctor";
@@ -70,4 +70,24 @@ async fn a_retry_never_takes_a_row_back_in_time() {
     assert_eq!(world.column("select last_name from public.doctor").await, ["Good"]);
     doctors.update_one(doc! { "_id": "1" }, doc! { "$set": { "doctorLastName": "Better" } }).await.unwrap();
     world.until_equal(DOCTORS, TABLE).await;
+}
+
+/// A collection that is gone says nothing of its documents.
+#[tokio::test]
+async fn a_letter_is_not_retried_against_a_collection_that_is_gone() {
+    let config = Config { streams: stream("odd", "odd", ""), ..Config::default() };
+    let world = World::with(config).await;
+    let odd = world.collection("odd");
+    odd.insert_one(doc! { "_id": "a", "n": 1 }).await.unwrap();
+    let daemon = world.start();
+    daemon.until_phase("odd", "streaming").await;
+    world.until_equal("odd", "public.odd").await;
+    world.execute("alter table public.odd add constraint small check ((doc ->> 'n')::int < 5)").await;
+    odd.update_one(doc! { "_id": "a" }, doc! { "$set": { "n": 7 } }).await.unwrap();
+    world.until("it is set aside", "select count(*) = 1 from tidemark.dead_letter").await;
+    odd.drop().await.unwrap();
+    daemon.until_phase("odd", "halted").await;
+    let (code, told) = run(&world, &["dead-letter", "retry", "--all", "odd", "--reason", "a test", "--execute"]);
+    assert!(code == Some(1) && told.contains("not the collection the table is of"), "{told}");
+    assert_eq!(world.scalar::<i64>("select count(*) from public.odd").await, 1, "the row is left");
 }
