@@ -17,6 +17,7 @@ mod story;
 mod target;
 mod verdict;
 
+use std::cell::Cell;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,6 +127,7 @@ fn soak(asked: &Asked) -> Result<bool> {
             handle,
             source: source.database()?,
             patience: Duration::from_secs(asked.patience_seconds),
+            acted: Cell::new(None),
         };
         judge.judge(&mut target)?;
         if Instant::now() > end && !asked.hurry {

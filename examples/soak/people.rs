@@ -14,7 +14,8 @@ const OPEN_WALK: &str = "select id from tidemark.resync
     where state in ('running', 'sweeping', 'held') order by random() limit 1";
 const HELD_WALK: &str = "select id from tidemark.resync where state = 'held' limit 1";
 const INCIDENT: &str = "select id from tidemark.incident where resolved_at is null order by random() limit 1";
-const POSITION: &str = "select id from tidemark.checkpoint_history order by id desc limit 1";
+const POSITION: &str = "select concat_ws(' ', stream, id) from tidemark.checkpoint_history
+    order by id desc limit 1";
 
 pub struct People {
     program: Program,
@@ -39,8 +40,9 @@ impl People {
             Action::Compare if rng.bool() => self.command(&["compare", stream, "--sample", "200"], story),
             Action::Compare => self.command(&["compare", stream], story),
             Action::Rewind => {
-                let id = self.id(POSITION)?;
-                let rewind = ["checkpoint", "rewind", stream, "--to", &id];
+                let position: String = self.one(POSITION)?;
+                let (stream, id) = position.split_once(' ').ok_or("a position without a stream")?;
+                let rewind = ["checkpoint", "rewind", stream, "--to", id];
                 self.command(&[&rewind[..], &["--reason", "soak", "--execute"]].concat(), story)
             }
             Action::RetryLetters => self.letters("retry", stream, story),
@@ -68,12 +70,19 @@ impl People {
     }
 
     fn id(&self, sql: &'static str) -> Result<String> {
+        Ok(self.one::<i64>(sql)?.to_string())
+    }
+
+    fn one<T>(&self, sql: &'static str) -> Result<T>
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
         let url = self.url.clone();
-        let found: Option<i64> = self.handle.block_on(async {
+        let found: Option<T> = self.handle.block_on(async {
             let mut connection = PgConnection::connect(&url).await?;
             sqlx::query_scalar(sql).fetch_optional(&mut connection).await
         })?;
-        Ok(found.ok_or("there is none")?.to_string())
+        found.ok_or_else(|| "there is none".into())
     }
 
     /// Refusing is an answer; not answering, not understanding and panicking are none.

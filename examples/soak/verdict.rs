@@ -1,5 +1,6 @@
 //! What must be true once nothing happens any more, and how that is waited for.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use devstack::{Comparison, Fakes, Result, compare};
@@ -45,6 +46,9 @@ const AT_LAST: (&str, &str) = (
     "select summary from tidemark.incident where resolved_at is null and code = 'crash_loop'",
 );
 
+/// Between two commands about the same trouble.
+const A_PERSON_WAITS: Duration = Duration::from_secs(15);
+
 pub struct Judge<'a> {
     pub program: &'a Program,
     pub daemons: &'a Daemons,
@@ -55,6 +59,8 @@ pub struct Judge<'a> {
     pub source: Database,
     /// How long anything may take to mend itself.
     pub patience: Duration,
+    /// When a person last did something about what stood still.
+    pub acted: Cell<Option<Instant>>,
 }
 
 impl Judge<'_> {
@@ -63,7 +69,7 @@ impl Judge<'_> {
         self.until(|| self.streaming(), "the streams do not stream")?;
         let mut unlike = String::new();
         let mut equal = self.until_quietly(self.patience, &mut || {
-            unlike = self.unlike(target)?;
+            unlike = self.unlike(target).unwrap_or_else(|error| error.to_string());
             Ok(unlike.is_empty())
         })?;
         if !equal {
@@ -72,7 +78,7 @@ impl Judge<'_> {
                 self.story.say(&self.people.resync(stream, self.story)?);
             }
             equal = self.until_quietly(self.patience, &mut || {
-                unlike = self.unlike(target)?;
+                unlike = self.unlike(target).unwrap_or_else(|error| error.to_string());
                 Ok(unlike.is_empty() && self.streaming()?)
             })?;
             if !equal {
@@ -94,7 +100,8 @@ impl Judge<'_> {
         self.never(AT_LAST, Duration::from_secs(660), target)
     }
 
-    fn never(&self, (what, sql): (&str, &'static str), patience: Duration, target: &mut Target) -> Result<()> {
+    fn never(&self, never: (&str, &'static str), patience: Duration, target: &mut Target) -> Result<()> {
+        let (what, sql) = never;
         let mut found = Vec::new();
         let none = self.until_quietly(patience, &mut || {
             found = self.handle.block_on(async {
@@ -109,12 +116,26 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// Every stream streams without lag. A person does meanwhile what an incident asks for.
+    /// Every stream streams without lag.
     fn streaming(&self) -> Result<bool> {
         let (_, text) = self.program.run(&["status", "--json"])?;
         let Ok(status) = serde_json::from_str::<Value>(&text) else { return Ok(false) };
         let none = Vec::new();
         let streams = status["streams"].as_array().unwrap_or(&none);
+        let well = |stream: &Value| stream["phase"] == "streaming" && stream["lag_seconds"].as_f64() == Some(0.0);
+        if streams.len() == TABLES.len() && streams.iter().all(well) {
+            return Ok(true);
+        }
+        self.act(streams)?;
+        Ok(false)
+    }
+
+    /// A person does now and then what an incident asks for.
+    fn act(&self, streams: &[Value]) -> Result<()> {
+        if self.acted.get().is_some_and(|at| at.elapsed() < A_PERSON_WAITS) {
+            return Ok(());
+        }
+        self.acted.set(Some(Instant::now()));
         for stream in streams.iter().filter(|stream| stream["phase"] == "halted") {
             let name = stream["name"].as_str().unwrap_or_default();
             let answer = self.people.resync(name, self.story)?;
@@ -123,8 +144,7 @@ impl Judge<'_> {
         if let Ok(answer) = self.people.approve(self.story) {
             self.story.say(&answer);
         }
-        let well = |stream: &Value| stream["phase"] == "streaming" && stream["lag_seconds"].as_f64() == Some(0.0);
-        Ok(streams.len() == TABLES.len() && streams.iter().all(well))
+        Ok(())
     }
 
     /// What differs, without what is set aside; empty if nothing does.
