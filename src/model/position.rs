@@ -104,7 +104,8 @@ impl ResumeToken {
         if !text.starts_with("82") && !text.starts_with("01") {
             return None;
         }
-        u64::from_str_radix(text.get(2..18)?, 16).ok().map(ClusterTime)
+        let packed = unhex(text.get(2..18)?)?;
+        Some(ClusterTime(u64::from_be_bytes(packed.try_into().ok()?)))
     }
 }
 
@@ -125,10 +126,10 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Bytes from hex; `None` if it is none.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    // `from_str_radix` would take a sign for a digit.
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
 }
 
 /// Where a stream is. Committed only together with the rows it stands for.
@@ -171,6 +172,15 @@ mod tests {
         assert_eq!(token("9965A1B2C30000000501").cluster_time(), None);
         assert_eq!(token("82").cluster_time(), None);
         assert_eq!(token("82€€€€€€€€€").cluster_time(), None);
+    }
+
+    #[test]
+    fn a_sign_is_no_hex_digit() {
+        for text in ["66+b", "+b", "-0", "+0"] {
+            assert_eq!(unhex(text), None, "{text}");
+        }
+        assert_eq!(unhex("00fF"), Some(vec![0, 0xff]));
+        assert_eq!(token("82+5A1B2C300000005").cluster_time(), None);
     }
 
     #[test]
