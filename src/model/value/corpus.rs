@@ -306,3 +306,24 @@ fn an_old_binary_without_its_inner_length_is_another_id_than_one_with_it() {
     assert_eq!(Doc::new(&back).unwrap().get("").unwrap(), Some(with));
     assert_eq!(decode_id(&raw_id(without)), None, "it cannot be asked for, and is not taken for another");
 }
+
+/// What stands in the scope of code is written as canonical Extended JSON, and has to be stored all the same.
+#[test]
+fn what_postgres_cannot_store_is_replaced_in_the_scope_of_code_too() {
+    let text = |bytes: &'static [u8]| Value { kind: kind::STRING, bytes };
+    let mut scope = Builder::default().value("nul", text(b"\x02\0\0\0\0\0"));
+    scope = scope.value("broken", text(b"\x02\0\0\0\xff\0"));
+    let mut scope = scope.value("key", Value { kind: kind::INT32, bytes: &[1, 0, 0, 0] }).finish();
+    let at = scope.windows(3).position(|part| part == b"key").unwrap();
+    scope[at] = 0xff;
+    let mut code = (u32::try_from(scope.len()).unwrap() + 10).to_le_bytes().to_vec();
+    code.extend(b"\x02\0\0\0f\0");
+    code.extend(&scope);
+    let document = Builder::default().value("a", Value { kind: kind::CODE_WITH_SCOPE, bytes: &code }).finish();
+    let mut json = Vec::new();
+    let encoded = encode_document(Doc::new(&document).unwrap(), &mut json).unwrap();
+    let scope = "{\"nul\":\"\u{fffd}\",\"broken\":\"\u{fffd}\",\"\u{fffd}ey\":{\"$numberInt\":\"1\"}}";
+    let expected = format!("{{\"a\":{{\"$code\":\"f\",\"$scope\":{scope}}}}}");
+    assert_eq!(String::from_utf8(json).unwrap(), expected);
+    assert_eq!(encoded.replaced, 3);
+}

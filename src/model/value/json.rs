@@ -20,6 +20,8 @@ use crate::model::bson::{Doc, Malformed, Value, kind};
 pub(super) enum Dialect {
     /// For `doc`: U+0000 and invalid UTF-8 become U+FFFD, because Postgres stores neither.
     Plain,
+    /// Canonical Extended JSON inside `doc`: replaced as in `Plain`.
+    Scope,
     /// For ids: nothing is replaced and nothing collides.
     Canonical,
 }
@@ -87,8 +89,8 @@ impl<'o, 'd> Writer<'o, 'd> {
     fn document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Unwritable> {
         match self.dialect {
             Dialect::Plain => self.sorted_document(doc, depth),
-            Dialect::Canonical if has_dollar_key(doc) => self.escaped_document(doc, depth),
-            Dialect::Canonical => self.exact_document(doc, depth),
+            Dialect::Scope | Dialect::Canonical if has_dollar_key(doc) => self.escaped_document(doc, depth),
+            Dialect::Scope | Dialect::Canonical => self.exact_document(doc, depth),
         }
     }
 
@@ -299,7 +301,10 @@ impl<'o, 'd> Writer<'o, 'd> {
         self.wrapped(b"{\"$code\":", code.get(4..end - 1).ok_or(broken)?);
         self.out.pop();
         self.raw(b",\"$scope\":");
-        let before = std::mem::replace(&mut self.dialect, Dialect::Canonical);
+        let before = self.dialect;
+        if before == Dialect::Plain {
+            self.dialect = Dialect::Scope;
+        }
         let written = self.value(Value { kind: kind::DOCUMENT, bytes: scope }, depth + 1);
         self.dialect = before;
         self.out.push(b'}');
@@ -357,7 +362,7 @@ impl<'o, 'd> Writer<'o, 'd> {
             b'\n' => self.raw(b"\\n"),
             b'\r' => self.raw(b"\\r"),
             b'\t' => self.raw(b"\\t"),
-            0 if self.dialect == Dialect::Plain => {
+            0 if self.dialect != Dialect::Canonical => {
                 self.encoded.replaced += 1;
                 self.raw("\u{fffd}".as_bytes());
             }
