@@ -147,6 +147,8 @@ pub(super) struct Scribe<'a> {
     pub state_schema: &'a str,
     pub columns: &'a [Column],
     pub statements: &'a Statements,
+    /// Whether the table's witness is to be one of the rows written.
+    pub moves_witness: bool,
 }
 
 impl Scribe<'_> {
@@ -213,7 +215,8 @@ impl Scribe<'_> {
         if let Some(walk) = &work.walk {
             self.advance_walk(connection, walk, done).await?;
         }
-        let last = work.rows.len().saturating_sub(WITNESSES)..work.rows.len();
+        let few = if self.moves_witness { WITNESSES } else { 0 };
+        let last = work.rows.len().saturating_sub(few)..work.rows.len();
         let touched = Touched {
             table: &self.statements.table,
             written: last.filter_map(|row| work.rows.id(row)).collect(),

@@ -57,7 +57,7 @@ pub struct TableNow {
 pub struct Touched<'a> {
     /// The table's name for SQL.
     pub table: &'a str,
-    /// A few of those written last.
+    /// A few of those written last; empty leaves the witness as it is.
     pub written: Vec<&'a str>,
     pub deleted: &'a [String],
 }
@@ -204,37 +204,62 @@ impl Fence<'_> {
         position: Option<&Position>,
         touched: &Touched<'_>,
     ) -> Result<(), Fault> {
-        let (advance, schema, table) = (self.advancing(), &self.schema, touched.table);
-        let sql = format!(
+        let moves = !touched.written.is_empty() || !touched.deleted.is_empty();
+        let sql = if moves { self.looking_and_moving(touched.table) } else { self.looking(touched.table) };
+        let query = sqlx::query_as::<_, (bool, bool)>(AssertSqlSafe(sql));
+        let mut query = self.bind(query, position);
+        if moves {
+            query = query.bind(&touched.written).bind(touched.deleted);
+        }
+        let advanced = within(target.deadline(), query.fetch_optional(&mut *connection)).await?;
+        let (stands, witnessed) = advanced.ok_or_else(|| Fault::fenced(self.lease.stream()))?;
+        if !stands {
+            let message = "rows that tidemark wrote are gone from the table, or older than they were";
+            let hint = "find out who empties or restores the table";
+            return Err(Fault::new(Class::HistoryLost, Code::HistoryLost, message, hint));
+        }
+        if witnessed { Ok(()) } else { self.find_witness(connection, target, touched.table).await }
+    }
+
+    /// Whether the witness is there, and whether there is one. A stream that is not bound has none.
+    fn looking(&self, table: &str) -> String {
+        let (advance, schema) = (self.advancing(), &self.schema);
+        format!(
+            "with moved as ({advance} returning 1) select s.witness_id is null or exists \
+                 (select from {table} as t where t.id = s.witness_id \
+                     and coalesce(t._cluster_time, 0) >= s.witness_time), \
+                 s.witness_id is not null from moved left join {schema}.stream as s on s.stream = $1"
+        )
+    }
+
+    /// The same; and the newest of these rows becomes the witness. The one before may have been
+    /// deleted here.
+    fn looking_and_moving(&self, table: &str) -> String {
+        let (advance, schema) = (self.advancing(), &self.schema);
+        format!(
             "with moved as ({advance} returning 1), \
-             before as (select s.witness_id as id, s.witness_time as time, \
-                 (select coalesce(t._cluster_time, 0) from {table} as t where t.id = s.witness_id) as found \
-                 from {schema}.stream as s where s.stream = $1), \
-             written as (select t.id, coalesce(t._cluster_time, 0) as time from {table} as t where t.id = any($7) \
-                 order by 2 desc limit 1), \
-             after as (select \
-                 case when w.id is not null and (b.found is null or w.time >= b.found) then w.id \
-                     when b.found is not null then b.id else a.id end as id, \
-                 case when w.id is not null and (b.found is null or w.time >= b.found) then w.time \
-                     when b.found is not null then b.found else a.time end as time \
-                 from before as b left join written as w on true left join lateral \
-                 (select t.id, coalesce(t._cluster_time, 0) as time from {table} as t \
-                     where w.id is null and b.found is null order by t.id limit 1) as a on true), \
-             noted as (update {schema}.stream as s set witness_id = a.id, witness_time = a.time from after as a \
-                 where s.stream = $1 and (s.witness_id, s.witness_time) is distinct from (a.id, a.time)) \
-             select (select count(*) from moved), \
-                 coalesce((select id is null or id = any($8) or coalesce(found >= time, false) from before), true)"
-        );
-        let query = sqlx::query_as::<_, (i64, bool)>(AssertSqlSafe(sql));
-        let query = self.bind(query, position).bind(&touched.written).bind(touched.deleted);
-        let (moved, stands) = within(target.deadline(), query.fetch_one(connection)).await?;
-        if moved != 1 {
-            return Err(Fault::fenced(self.lease.stream()));
-        }
-        if stands {
-            return Ok(());
-        }
-        let message = "rows that tidemark wrote are gone from the table, or older than they were";
-        Err(Fault::new(Class::HistoryLost, Code::HistoryLost, message, "find out who empties or restores the table"))
+             noted as (update {schema}.stream as s set (witness_id, witness_time) = \
+                 (select t.id, coalesce(t._cluster_time, 0) from {table} as t \
+                     where t.id = any(array_append($7::text[], s.witness_id)) order by 2 desc limit 1) \
+             from {schema}.stream as b where s.stream = $1 and b.stream = s.stream \
+             returning b.witness_id is null or b.witness_id = any($8) or exists \
+                 (select from {table} as t where t.id = b.witness_id \
+                     and coalesce(t._cluster_time, 0) >= b.witness_time) as stands, \
+                 s.witness_id is not null as witnessed) \
+             select coalesce(noted.stands, true), coalesce(noted.witnessed, false) \
+             from moved left join noted on true"
+        )
+    }
+
+    /// Any row that is there.
+    async fn find_witness(&self, connection: &mut PgConnection, target: &Target, table: &str) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.stream set witness_id = t.id, witness_time = t.time from \
+                 (select id, coalesce(_cluster_time, 0) as time from {table} order by id limit 1) as t \
+             where stream = $1",
+            self.schema
+        ));
+        let query = sqlx::query(sql).bind(self.lease.stream());
+        within(target.deadline(), query.execute(connection)).await.map(drop)
     }
 }
