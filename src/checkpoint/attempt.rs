@@ -1,6 +1,8 @@
-//! Where pipelines did not end in good order, and what they had in hand: what a process died of is found by it.
+//! Where pipelines did not end in good order, and what they had in hand: what a process died of is
+//! found by it.
 //!
-//! Written under the lease, before what it is about is begun; never on the data path of a stream that is well.
+//! Written under the lease, before what it is about is begun; never on the data path of a stream
+//! that is well.
 
 use sqlx::{AssertSqlSafe, FromRow};
 use twox_hash::XxHash3_64;
@@ -39,9 +41,10 @@ impl Mark {
 /// What became of those that were at this place before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Before {
-    /// Pipelines that did not end in good order.
+    /// Pipelines that did not end in good order; among them one that came here from further back.
     pub deaths: i32,
-    /// What the last of them had in hand: what, how many things, and how many pipelines ended so with just it in hand.
+    /// What the last of them had in hand: what, how many things, and how many pipelines ended so
+    /// with just it in hand.
     pub hand: Option<(Mark, i32, i32)>,
 }
 
@@ -58,17 +61,25 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
-    pub async fn begin_attempt(&self, lease: &Lease, run: Uuid, road: Road, place: Mark) -> Result<Before, Fault> {
+    pub async fn begin_attempt(
+        &self,
+        lease: &Lease,
+        run: Uuid,
+        road: Road,
+        place: Mark,
+    ) -> Result<Before, Fault> {
         let sql = AssertSqlSafe(format!(
             "insert into {0}.attempt as a (stream, road, place, run) select $1, $2, $3, $4 \
-             where exists (select from {0}.checkpoint where stream = $1 and epoch = $5 and nonce = $6) \
+             where exists (select from {0}.checkpoint \
+                 where stream = $1 and epoch = $5 and nonce = $6) \
              on conflict (stream, road) do update set \
-             deaths = case when a.place = excluded.place \
-                 then a.deaths + (a.run is distinct from excluded.run and a.run is not null)::int else 0 end, \
+             deaths = case when a.place = excluded.place then a.deaths else 0 end \
+                 + coalesce((a.run <> excluded.run)::int, 0), \
              hand = case when a.place = excluded.place then a.hand end, \
-             hand_deaths = case when a.place = excluded.place and a.hand is not null then a.hand_deaths \
-                 + (a.run is distinct from excluded.run and a.run is not null)::int else 0 end, \
-             place = excluded.place, run = excluded.run returning deaths, hand, hand_size, hand_deaths",
+             hand_deaths = case when a.place = excluded.place and a.hand is not null \
+                 then a.hand_deaths + coalesce((a.run <> excluded.run)::int, 0) else 0 end, \
+             place = excluded.place, run = excluded.run \
+             returning deaths, hand, hand_size, hand_deaths",
             self.schema()
         ));
         let query = sqlx::query_as::<_, Row>(sql)
@@ -84,8 +95,8 @@ impl Checkpoints {
         Ok(Before { deaths: row.deaths, hand })
     }
 
-    /// So many things are taken in hand at a place, this one or those that begin with it. Says how many pipelines did
-    /// not end in good order with just that in hand.
+    /// So many things are taken in hand at a place, this one or those that begin with it. Says how
+    /// many pipelines did not end in good order with just that in hand.
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
@@ -98,10 +109,11 @@ impl Checkpoints {
         size: usize,
     ) -> Result<i32, Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {0}.attempt set hand_deaths = case when place = $3 and hand = $4 and hand_size = $5 \
-             then hand_deaths else 0 end, place = $3, hand = $4, hand_size = $5 \
+            "update {0}.attempt set hand_deaths = case \
+             when place = $3 and hand = $4 and hand_size = $5 then hand_deaths else 0 end, place = $3, hand = $4, hand_size = $5 \
              where stream = $1 and road = $2 \
-             and exists (select from {0}.checkpoint where stream = $1 and epoch = $6 and nonce = $7) \
+             and exists (select from {0}.checkpoint \
+                 where stream = $1 and epoch = $6 and nonce = $7) \
              returning hand_deaths",
             self.schema()
         ));
@@ -125,6 +137,6 @@ impl Checkpoints {
         let sql =
             AssertSqlSafe(format!("update {}.attempt set run = null where stream = $1 and run = $2", self.schema()));
         let query = sqlx::query(sql).bind(stream).bind(run);
-        within(std::time::Duration::from_secs(3), query.execute(&self.pool)).await.map(drop)
+        within(std::time::Duration::from_secs(1), query.execute(&self.pool)).await.map(drop)
     }
 }

@@ -64,8 +64,8 @@ struct Applier<'a> {
     phase_noted: bool,
     /// What was written last was a chunk: now a batch has the turn, if there is one.
     batch_has_the_turn: bool,
-    /// Chunks of a first snapshot may go into one transaction: their rate is not limited, it has not failed,
-    /// and no process has died of it.
+    /// Chunks of a first snapshot may go into one transaction: their rate is not limited, it has not
+    /// failed, and no process has died of it.
     pours: bool,
 }
 

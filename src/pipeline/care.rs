@@ -1,9 +1,10 @@
-//! Where processes have died, a stream goes in small steps, each written down before it is taken: so what they died of is
-//! found, and set aside unread. No document makes a crash loop.
+//! Where processes have died, a stream goes in small steps, each written down before it is taken:
+//! so what they died of is found, and set aside unread. No document makes a crash loop.
 //!
-//! Two deaths at one place: steps of fifty. The step a process dies in is gone over one by one. What a process dies of
-//! twice more, alone, is set aside by its key. A process that ends for another reason costs nothing but slower steps: at a
-//! silent position there is nothing to take in hand.
+//! Two deaths at one place: steps of fifty. The step a process dies in is gone over one by one.
+//! What a process dies of twice more, alone, is set aside by its key. A process that ends for
+//! another reason costs nothing but slower steps: at a silent position there is nothing to take in
+//! hand.
 
 use std::time::Duration;
 
@@ -29,10 +30,12 @@ const DEATHS_ALONE: i32 = 2;
 /// What a process had read when it died lies within so many things.
 const THINGS: usize = 50_000;
 
-/// A process takes one thing in hand at a time, whichever stream it is of: else one would be blamed for another's.
+/// A process takes one thing in hand at a time, whichever stream it is of: else one would be blamed
+/// for another's.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-/// Another stream may wait for its database meanwhile: then this one goes on without writing down what it does.
+/// Another stream may wait for its database meanwhile: then this one goes on without writing down
+/// what it does.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Care to be taken on one road of one stream.
@@ -73,11 +76,14 @@ impl Cares {
         walk: Option<&WalkRow>,
     ) -> Result<Self, Fault> {
         let mut backoff = Backoff::new(context.settings.retry);
-        let at = |road, place: Vec<u8>| async move { Care::at(context, lease, run, road, &place).await };
+        let at =
+            |road, place: Vec<u8>| async move { Care::at(context, lease, run, road, &place).await };
         loop {
             let attempt = async {
                 let live = at(Road::Live, position.token.bytes().to_vec()).await?;
-                let place = |walk: &WalkRow| walk_place(walk.id, walk.walk_class, walk.walk_after.as_deref());
+                let place = |walk: &WalkRow| {
+                    walk_place(walk.id, walk.walk_class, walk.walk_after.as_deref())
+                };
                 let walk = match walk.map(place) {
                     Some(place) => at(Road::Walk, place).await?,
                     None => None,
@@ -146,7 +152,8 @@ impl Care {
             return Ok(InHand { _turn: None, is_doomed: false });
         };
         let (place, first) = (Mark::of(place), Mark::of(first));
-        let taken = self.context.checkpoints.take_in_hand(&self.lease, self.road, place, first, size);
+        let taken =
+            self.context.checkpoints.take_in_hand(&self.lease, self.road, place, first, size);
         let is_doomed = taken.await? >= DEATHS_ALONE && size == 1;
         self.singly = self.singly.saturating_sub(size);
         self.left = self.left.saturating_sub(size);

@@ -34,7 +34,7 @@ pub(super) struct Read {
     pub awaited: Arc<AtomicBool>,
     /// Of the walk.
     pub id: i64,
-    /// Processes have died: one find, of which it is written down what it found before anything is made of it.
+    /// Processes have died: one find, and what it found is written down before anything is made of it.
     pub care: Option<Care>,
 }
 
@@ -103,7 +103,11 @@ impl Read {
     }
 
     /// Writes down what was found, where that is called for.
-    async fn take_in_hand(&mut self, chunk: &Chunk, fetched: &Fetched) -> Result<Option<InHand>, Fault> {
+    async fn take_in_hand(
+        &mut self,
+        chunk: &Chunk,
+        fetched: &Fetched,
+    ) -> Result<Option<InHand>, Fault> {
         let Some(care) = self.care.as_mut().filter(|_| fetched.number > 0) else { return Ok(None) };
         let place = walk_place(self.id, chunk.place.class(), chunk.place.after());
         let first = fetched.first_key();

@@ -30,7 +30,15 @@ pub async fn obey(context: &Context, lease: &Lease) -> Result<(), Fault> {
     let pause = context.settings.retry.delay_max;
     while let Some(command) = context.checkpoints.take_command(lease, pause).await? {
         failpoint::hit("obey.taken");
-        let ended = match obey_one(context, lease, &command).await {
+        let tries = u64::from(command.attempts.unsigned_abs());
+        let obeyed = if tries > tries_max(context) {
+            // It never came to an answer: processes ended by it.
+            let act = Act::Fail(format!("the process ended at each of {} tries", tries - 1));
+            context.checkpoints.obey(lease, command.id, &command.reason, &act).await
+        } else {
+            obey_one(context, lease, &command).await
+        };
+        let ended = match obeyed {
             Ok(ended) => Some(ended),
             Err(fault) if matches!(fault.class, Class::Fenced | Class::Rewound) => return Err(fault),
             Err(fault) => not_obeyed(context, lease, &command, &fault).await?,
@@ -49,6 +57,13 @@ pub async fn obey(context: &Context, lease: &Lease) -> Result<(), Fault> {
     Ok(())
 }
 
+fn tries_max(context: &Context) -> u64 {
+    match context.settings.retry.attempts_max {
+        0 => TRIES_MAX,
+        attempts_max => attempts_max.min(TRIES_MAX),
+    }
+}
+
 /// What becomes of a request that could not be obeyed: it waits for its next turn, or ends as failed.
 async fn not_obeyed(
     context: &Context,
@@ -57,7 +72,7 @@ async fn not_obeyed(
     fault: &Fault,
 ) -> Result<Option<Ended>, Fault> {
     let (settings, tries) = (context.settings.retry, u64::from(command.attempts.unsigned_abs()));
-    let tries_max = if settings.attempts_max == 0 { TRIES_MAX } else { settings.attempts_max.min(TRIES_MAX) };
+    let tries_max = tries_max(context);
     let why = format!("failed after {tries} of {tries_max} tries: {fault}");
     if fault.class.may_retry() && tries < tries_max {
         let delay = retry::delay(settings, tries, fastrand::f64());

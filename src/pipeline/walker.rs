@@ -52,7 +52,8 @@ pub struct Walker {
     /// an idle stream's token may be ahead of the source's clock, which the source then refuses to read at.
     time: Option<ClusterTime>,
     reading: JoinSet<Result<Answer, Fault>>,
-    /// Processes have died: one small chunk is read and written after the other, each written down before.
+    /// Processes have died: one small chunk is read and written after the other, each written down
+    /// before.
     care: Option<Care>,
     /// The chunk that is read or written, with care.
     in_hand: Option<InHand>,
