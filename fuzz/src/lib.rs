@@ -53,9 +53,24 @@ pub fn document(data: &[u8]) -> Vec<u8> {
 pub fn made(bytes: &mut Bytes<'_>, depth: usize) -> Vec<u8> {
     let mut document = vec![0; 4];
     for _ in 0..bytes.byte() % 12 {
-        element(bytes, depth, &mut document);
+        let kind = KINDS[usize::from(bytes.byte()) % KINDS.len()];
+        document.push(kind);
+        key(bytes, &mut document);
+        value(kind, bytes, depth, &mut document);
     }
     closed(document)
+}
+
+/// An array as drivers make them: its keys are its places.
+fn made_array(bytes: &mut Bytes<'_>, depth: usize) -> Vec<u8> {
+    let mut array = vec![0; 4];
+    for place in 0..bytes.byte() % 12 {
+        let kind = KINDS[usize::from(bytes.byte()) % KINDS.len()];
+        array.push(kind);
+        array.extend(place.to_string().bytes().chain([0]));
+        value(kind, bytes, depth, &mut array);
+    }
+    closed(array)
 }
 
 fn closed(mut document: Vec<u8>) -> Vec<u8> {
@@ -65,15 +80,12 @@ fn closed(mut document: Vec<u8>) -> Vec<u8> {
     document
 }
 
-fn element(bytes: &mut Bytes<'_>, depth: usize, out: &mut Vec<u8>) {
-    let kind = KINDS[usize::from(bytes.byte()) % KINDS.len()];
-    out.push(kind);
+fn key(bytes: &mut Bytes<'_>, out: &mut Vec<u8>) {
     match usize::from(bytes.byte()) {
         known if known < 200 => out.extend(KEYS[known % KEYS.len()].bytes()),
         long => out.extend(bytes.take(long % 40).iter().filter(|&&byte| byte != 0)),
     }
     out.push(0);
-    value(kind, bytes, depth, out);
 }
 
 /// One value of a type, without its type byte.
@@ -81,7 +93,8 @@ pub fn value(kind: u8, bytes: &mut Bytes<'_>, depth: usize, out: &mut Vec<u8>) {
     match kind {
         0x01 | 0x09 | 0x11 | 0x12 => out.extend(bytes.array::<8>()),
         0x02 | 0x0d | 0x0e => text(bytes, out),
-        0x03 | 0x04 if depth < 220 => out.extend(made(bytes, depth + 1)),
+        0x03 if depth < 220 => out.extend(made(bytes, depth + 1)),
+        0x04 if depth < 220 => out.extend(made_array(bytes, depth + 1)),
         0x03 | 0x04 => out.extend(closed(vec![0; 4])),
         0x05 => {
             let length = usize::from(bytes.byte()) % 24;

@@ -5,13 +5,13 @@ use bson::{Bson, Document};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value as Json;
 use tidemark::model::bson::{Doc, Value, kind};
-use tidemark::model::value::encode_value;
+use tidemark::model::value::{Bound, encode_value};
 
 fuzz_target!(|data: &[u8]| {
     let document = tidemark_fuzz::document(data);
     let Ok(doc) = Doc::new(&document) else { return };
     let mut text = Vec::new();
-    let encoded = encode_value(Value { kind: kind::DOCUMENT, bytes: doc.bytes() }, &mut text);
+    let encoded = encode_value(Value { kind: kind::DOCUMENT, bytes: doc.bytes() }, Bound::NONE, &mut text);
     let Ok(encoded) = encoded else { return };
     let text = std::str::from_utf8(&text).expect("what Postgres is sent is UTF-8");
     assert!(!text.contains("\\u0000") || text.contains("\\\\u0000"), "Postgres takes no U+0000");

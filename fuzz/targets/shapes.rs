@@ -1,20 +1,26 @@
 //! A row made by way of remembered shapes is what a slow reading of the document makes.
 #![no_main]
 
+use std::sync::LazyLock;
+
 use libfuzzer_sys::fuzz_target;
 use tidemark::apply::{Drift, Mapping, Rows};
 use tidemark::model::bson::{Doc, Value, kind};
 use tidemark::model::position::ClusterTime;
-use tidemark::model::value::{ColumnType, Fit, encode_column, encode_value};
-use tidemark::settings::Column;
+use tidemark::model::value::{Bound, ColumnType, Fit, encode_column, encode_value};
+use tidemark::settings::{Column, Settings};
 use tidemark_fuzz::{Bytes, made};
 
 const PATHS: [&[&str]; 6] = [&["a"], &["b"], &["a", "b"], &["c", "a", "b"], &["bb"], &["_id"]];
 
+/// Larger than what is tried here.
+static DEFAULTS: LazyLock<Settings> =
+    LazyLock::new(|| Settings::load(&Default::default()).expect("the defaults are a configuration"));
+
 fuzz_target!(|data: &[u8]| {
     let mut bytes = Bytes::new(data);
     let columns: Vec<Column> = (0..bytes.byte() % 6).map(|index| column(index, &mut bytes)).collect();
-    let mapping = Mapping::new(&columns);
+    let mapping = Mapping::new(&columns, DEFAULTS.row);
     let (mut rows, mut drift) = (Rows::default(), Drift::default());
     // One buffer for several documents: a shape met before is used again.
     for origin in 0..4 {
@@ -47,11 +53,11 @@ fn column(index: u8, bytes: &mut Bytes<'_>) -> Column {
 /// The fields after the id: `None` where a value is NULL; no document if it is not BSON.
 fn slowly(columns: &[Column], doc: Doc<'_>) -> Option<Vec<Option<Vec<u8>>>> {
     let mut whole = vec![1];
-    encode_value(Value { kind: kind::DOCUMENT, bytes: doc.bytes() }, &mut whole).ok()?;
+    encode_value(Value { kind: kind::DOCUMENT, bytes: doc.bytes() }, Bound::NONE, &mut whole).ok()?;
     let field = |column: &Column| {
         let value = column.paths.iter().find_map(|path| at(doc, path));
         let mut out = Vec::new();
-        (encode_column(value, column.kind, &mut out) == Fit::Value).then_some(out)
+        (encode_column(value, column.kind, Bound::NONE, &mut out) == Fit::Value).then_some(out)
     };
     Some(columns.iter().map(field).chain([Some(whole)]).collect())
 }
