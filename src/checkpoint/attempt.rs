@@ -61,13 +61,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
-    pub async fn begin_attempt(
-        &self,
-        lease: &Lease,
-        run: Uuid,
-        road: Road,
-        place: Mark,
-    ) -> Result<Before, Fault> {
+    pub async fn begin_attempt(&self, lease: &Lease, run: Uuid, road: Road, place: Mark) -> Result<Before, Fault> {
         let sql = AssertSqlSafe(format!(
             "insert into {0}.attempt as a (stream, road, place, run) select $1, $2, $3, $4 \
              where exists (select from {0}.checkpoint \

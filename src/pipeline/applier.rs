@@ -6,7 +6,7 @@ mod pour;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ use super::{Context, Happened, Outcome, Phase, Signals, wait_or_give_up};
 use crate::apply::{Applied, Drift, Work, Writer};
 use crate::checkpoint::Lease;
 use crate::error::{Class, Fault};
-use crate::model::position::{Position, ResumeToken};
+use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::retry::Backoff;
 use crate::status::{Committed, FieldsSeen};
 
@@ -58,6 +58,8 @@ struct Applier<'a> {
     idle: Option<Position>,
     /// The position after everything taken from the preparer.
     taken: ResumeToken,
+    /// The time of that position, once everything up to it is applied.
+    reached: watch::Sender<ClusterTime>,
     /// When a position was made durable last: chunks of a walk are none.
     positioned_at: Instant,
     /// The database knows the phase: noted with the first commit, when the stream has proved to be in it.
@@ -91,7 +93,9 @@ impl<'a> Applier<'a> {
         )
         .at(started.revision);
         let pours = context.settings.resync.documents_per_second_max == 0 && care.is_none();
-        let job = started.walk.as_ref().map(|walk| Job::take_up(context, walk, care));
+        let reached = watch::Sender::new(started.position.cluster_time);
+        let take_up = |walk| Job::take_up(context, walk, reached.subscribe(), care);
+        let job = started.walk.as_ref().map(take_up);
         Self {
             context,
             signals,
@@ -101,6 +105,7 @@ impl<'a> Applier<'a> {
             phase: started.phase,
             idle: None,
             taken: started.position.token.clone(),
+            reached,
             positioned_at: Instant::now(),
             phase_noted: false,
             batch_has_the_turn: false,
@@ -172,6 +177,9 @@ impl<'a> Applier<'a> {
             self.tell(&prepared, &applied, begun.elapsed());
         } else if let Some(position) = &work.position {
             self.idle = Some(position.clone());
+        }
+        if let Some(position) = &prepared.work.position {
+            self.reached.send_replace(position.cluster_time);
         }
         let halt = halt.clone();
         self.context.spares.give(prepared.work.rows);

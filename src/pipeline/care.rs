@@ -76,14 +76,11 @@ impl Cares {
         walk: Option<&WalkRow>,
     ) -> Result<Self, Fault> {
         let mut backoff = Backoff::new(context.settings.retry);
-        let at =
-            |road, place: Vec<u8>| async move { Care::at(context, lease, run, road, &place).await };
+        let at = |road, place: Vec<u8>| async move { Care::at(context, lease, run, road, &place).await };
         loop {
             let attempt = async {
                 let live = at(Road::Live, position.token.bytes().to_vec()).await?;
-                let place = |walk: &WalkRow| {
-                    walk_place(walk.id, walk.walk_class, walk.walk_after.as_deref())
-                };
+                let place = |walk: &WalkRow| walk_place(walk.id, walk.walk_class, walk.walk_after.as_deref());
                 let walk = match walk.map(place) {
                     Some(place) => at(Road::Walk, place).await?,
                     None => None,
@@ -152,8 +149,7 @@ impl Care {
             return Ok(InHand { _turn: None, is_doomed: false });
         };
         let (place, first) = (Mark::of(place), Mark::of(first));
-        let taken =
-            self.context.checkpoints.take_in_hand(&self.lease, self.road, place, first, size);
+        let taken = self.context.checkpoints.take_in_hand(&self.lease, self.road, place, first, size);
         let is_doomed = taken.await? >= DEATHS_ALONE && size == 1;
         self.singly = self.singly.saturating_sub(size);
         self.left = self.left.saturating_sub(size);

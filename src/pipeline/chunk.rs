@@ -103,11 +103,7 @@ impl Read {
     }
 
     /// Writes down what was found, where that is called for.
-    async fn take_in_hand(
-        &mut self,
-        chunk: &Chunk,
-        fetched: &Fetched,
-    ) -> Result<Option<InHand>, Fault> {
+    async fn take_in_hand(&mut self, chunk: &Chunk, fetched: &Fetched) -> Result<Option<InHand>, Fault> {
         let Some(care) = self.care.as_mut().filter(|_| fetched.number > 0) else { return Ok(None) };
         let place = walk_place(self.id, chunk.place.class(), chunk.place.after());
         let first = fetched.first_key();

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::care::Care;
+use super::search::Reached;
 use super::sweeper::Sweeper;
 use super::walker::Walker;
 use crate::apply::{Applied, Beside, Drift, Step, Then, Walk, Work};
@@ -22,6 +23,7 @@ pub struct Job {
     reason: &'static str,
     /// When a resync has lasted longer than it may.
     deadline: Option<Instant>,
+    reached: Reached,
     work: Kind,
 }
 
@@ -54,7 +56,7 @@ pub enum Done {
 
 impl Job {
     /// Goes on where the row says the walk was, with care where processes have died.
-    pub fn take_up(context: &Context, row: &WalkRow, care: Option<Care>) -> Self {
+    pub fn take_up(context: &Context, row: &WalkRow, reached: Reached, care: Option<Care>) -> Self {
         let number = |n: i64| u64::try_from(n).unwrap_or_default();
         context.status.walking(Some(ResyncReport {
             id: row.id,
@@ -73,7 +75,7 @@ impl Job {
         }));
         let work = match row.state.as_str() {
             "running" => Kind::Walk(Box::new(Walker::new(context, row, care))),
-            "sweeping" => Kind::Sweep(Box::new(Sweeper::new(context, row, None))),
+            "sweeping" => Kind::Sweep(Box::new(Sweeper::new(context, row, reached.clone(), None))),
             _ => Kind::Held,
         };
         let left = row.seconds_left.map(|left| Duration::from_secs_f64(left.max(0.0)));
@@ -82,6 +84,7 @@ impl Job {
             reason: Reason::parse(&row.reason).unwrap_or(Reason::Requested).name(),
             row: row.clone(),
             deadline: left.map(|left| Instant::now() + left),
+            reached,
             work,
         }
     }
@@ -159,7 +162,9 @@ impl Job {
                             Kind::Walk(walker) => walker.into_connection(),
                             Kind::Sweep(_) | Kind::Held => None,
                         };
-                        self.work = Kind::Sweep(Box::new(Sweeper::new(&self.context, &self.row, connection)));
+                        let reached = self.reached.clone();
+                        let sweeper = Sweeper::new(&self.context, &self.row, reached, connection);
+                        self.work = Kind::Sweep(Box::new(sweeper));
                         Done::More
                     }
                     Then::Nothing => {

@@ -53,11 +53,7 @@ pub async fn prepare(
 }
 
 /// One reply's events as a batch, or the first of them if they are too large together.
-pub async fn prepare_one(
-    context: &Context,
-    after: Position,
-    reply: Reply,
-) -> Result<Prepared, Fault> {
+pub async fn prepare_one(context: &Context, after: Position, reply: Reply) -> Result<Prepared, Fault> {
     let (_, replies) = mpsc::channel(1);
     let mut preparer = Preparer::new(context.clone(), after, replies);
     preparer.push(reply);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::{Context, wait_or_give_up};
@@ -23,6 +23,12 @@ use crate::source;
 
 /// Rows asked for and deleted at once.
 const ROWS_AT_ONCE: usize = 1_000;
+
+/// How long the live stream is waited for.
+const CATCH_UP_MAX: Duration = Duration::from_secs(30);
+
+/// The time the live stream has reached: everything up to it is applied.
+pub type Reached = watch::Receiver<ClusterTime>;
 
 /// An id with its row's stamp.
 pub type Leftover = (String, i64);
@@ -45,11 +51,13 @@ pub struct Search {
     documents: u64,
     /// So many rows a person allowed to be deleted.
     approved: Option<u64>,
+    /// Everything up to this time is applied.
+    reached: Reached,
     found: mpsc::Sender<Result<Part, Fault>>,
 }
 
 impl Search {
-    pub fn new(context: &Context, walk: &WalkRow, found: mpsc::Sender<Result<Part, Fault>>) -> Self {
+    pub fn new(context: &Context, walk: &WalkRow, reached: Reached, found: mpsc::Sender<Result<Part, Fault>>) -> Self {
         Self {
             context: context.clone(),
             id: walk.id,
@@ -57,6 +65,7 @@ impl Search {
             collection: walk.collection_uuid,
             documents: u64::try_from(walk.documents_read).unwrap_or_default(),
             approved: walk.rows_approved.and_then(|rows| u64::try_from(rows).ok()),
+            reached,
             found,
         }
     }
@@ -87,7 +96,11 @@ impl Search {
         let now = context.source.now().await?;
         let unseen = context.checkpoints.unseen(&mut connection, &context.table, self.id, self.start, now).await?;
         within(context.target.deadline(), sqlx::raw_sql(unseen.planning()).execute(&mut connection)).await?;
-        let found = self.count(&mut connection, &unseen, patience).await?;
+        let mut found = self.count(&mut connection, &unseen, patience).await?;
+        if found.unseen > 0 {
+            self.catch_up().await?;
+            found = self.count(&mut connection, &unseen, patience).await?;
+        }
         let resync = &context.settings.resync;
         let limits =
             Limits { delete_fraction_max: resync.delete_fraction_max, delete_count_min: resync.delete_count_min };
@@ -110,6 +123,15 @@ impl Search {
         }
         let _ = self.found.send(Ok(Part::All)).await;
         let _ = within(context.target.deadline(), connection.close()).await;
+        Ok(())
+    }
+
+    /// What was deleted while the walk went on, and the live stream has still to delete, is neither missed nor a reason
+    /// to ask a person. Not waited for without end: whatever is deleted, the source is asked for it.
+    async fn catch_up(&self) -> Result<(), Fault> {
+        let until = self.context.source.now().await?;
+        let mut reached = self.reached.clone();
+        let _ = tokio::time::timeout(CATCH_UP_MAX, reached.wait_for(|reached| *reached >= until)).await;
         Ok(())
     }
 

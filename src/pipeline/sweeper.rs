@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::Context;
-use super::search::{Part, Search};
+use super::search::{Part, Reached, Search};
 use super::walker::TOUCHED_MAX;
 use crate::apply::{Deletes, Step, Walk, Work};
 use crate::checkpoint::WalkRow;
@@ -19,6 +19,7 @@ use crate::model::position::ClusterTime;
 pub struct Sweeper {
     context: Context,
     walk: WalkRow,
+    reached: Reached,
     found: mpsc::Receiver<Result<Part, Fault>>,
     task: JoinSet<()>,
     /// Keys the live stream met since the search began: whatever was found of them is not so any more.
@@ -27,11 +28,11 @@ pub struct Sweeper {
 
 impl Sweeper {
     /// Looks over this connection first, if there is one.
-    pub fn new(context: &Context, walk: &WalkRow, connection: Option<PgConnection>) -> Self {
+    pub fn new(context: &Context, walk: &WalkRow, reached: Reached, connection: Option<PgConnection>) -> Self {
         tracing::info!(stream = %context.config.name, resync = walk.id, "sweep under way");
         let (mut task, touched) = (JoinSet::new(), HashSet::new());
-        let found = search(context, walk, connection, &mut task);
-        Self { context: context.clone(), walk: walk.clone(), found, task, touched }
+        let found = search(context, walk, &reached, connection, &mut task);
+        Self { context: context.clone(), walk: walk.clone(), reached, found, task, touched }
     }
 
     /// The live stream met these rows.
@@ -40,7 +41,7 @@ impl Sweeper {
         if self.touched.len() > TOUCHED_MAX {
             // What it found of them is known to the database, which a new search asks.
             self.task.abort_all();
-            self.found = search(&self.context, &self.walk, None, &mut self.task);
+            self.found = search(&self.context, &self.walk, &self.reached, None, &mut self.task);
             self.touched.clear();
         }
     }
@@ -68,10 +69,11 @@ impl Sweeper {
 fn search(
     context: &Context,
     walk: &WalkRow,
+    reached: &Reached,
     connection: Option<PgConnection>,
     task: &mut JoinSet<()>,
 ) -> mpsc::Receiver<Result<Part, Fault>> {
     let (sender, found) = mpsc::channel(1);
-    task.spawn(Search::new(context, walk, sender).run(connection));
+    task.spawn(Search::new(context, walk, reached.clone(), sender).run(connection));
     found
 }

@@ -227,3 +227,28 @@ async fn a_silent_streams_position_moves_while_a_walk_commits_chunk_after_chunk(
     let walk: String = world.scalar("select state from tidemark.resync order by id desc limit 1").await;
     assert_eq!(walk, "running", "while the walk goes on");
 }
+
+/// What the live stream has still to delete was not missed, and is no reason to ask a person.
+#[tokio::test]
+async fn a_sweep_waits_until_the_live_stream_has_come_to_where_the_walk_ended() {
+    let config = slow();
+    let extra = format!("{}\nbatch.events_max = 10", config.extra);
+    let world = followed(Config { extra, ..config }, 600).await;
+    world.collection("odd").delete_many(ids(0..10)).await.unwrap();
+    lose_position(&world).await;
+    world
+        .execute(
+            "create function slowly() returns trigger language plpgsql as \
+             $$ begin perform pg_sleep(0.02); return old; end $$; \
+             create trigger slowly before delete on public.odd for each row execute function slowly()",
+        )
+        .await;
+    let daemon = world.start();
+    until_walked(&daemon, 100).await;
+    // More than a sweep may delete unasked, faster than they can be deleted, ahead of the walk.
+    world.collection("odd").delete_many(ids(300..600)).await.unwrap();
+    until_repaired(&daemon).await;
+    assert_eq!(world.until_equal("odd", ROWS).await, 291);
+    let swept: i64 = world.scalar("select rows_deleted from tidemark.gap_report").await;
+    assert_eq!(swept, 10, "those that were deleted in the gap");
+}

@@ -107,7 +107,7 @@ impl Applier<'_> {
         self.writer.settle().await?;
         let walk = self.context.checkpoints.open_walk(&self.context.config.name).await?;
         let walk = walk.ok_or_else(|| Fault::bug("the walk ended though chunks of it were to be committed"))?;
-        Ok(Job::take_up(self.context, &walk, None))
+        Ok(Job::take_up(self.context, &walk, self.reached.subscribe(), None))
     }
 }
 
