@@ -149,10 +149,7 @@ fn of_table(bound: &Binding, here: &Here, table: &Table) -> Verdict {
         let more = here.cluster != bound.cluster || here.found.uuid() != bound.collection_uuid;
         return if more || renamed { Verdict::Known } else { Verdict::Same };
     }
-    if bound.witness_id.is_some() && stands {
-        // Made anew with all its rows, as a restored database has it.
-        return Verdict::Known;
-    }
+    // One that has the witness, too, may be a restored one that lacks what was written after it.
     match (now.holds_rows, bound.witness_id.is_some()) {
         (false, false) => Verdict::Known,
         (false, true) if renamed => Verdict::TableFresh,
@@ -278,7 +275,7 @@ mod tests {
         assert!(replaced(|here| here.table.witness_time = None), "emptied");
         assert!(replaced(|here| here.table.witness_time = Some(4)), "restored from an older backup");
         assert!(replaced(|here| (here.table.oid, here.table.witness_time) = (8, None)), "dropped and made again");
-        assert_eq!(judged(|_, here| here.table.oid = 8), Verdict::Known, "made anew with all its rows");
+        assert!(replaced(|here| here.table.oid = 8), "made anew, as far as the witness tells with all its rows");
         let emptied = |bound: &mut Binding, here: &mut Here| {
             bound.table_name = "old".into();
             here.table = TableNow { oid: 8, witness_time: None, holds_rows: false };

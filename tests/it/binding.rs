@@ -46,6 +46,9 @@ async fn a_table_dropped_emptied_or_restored_while_tidemark_was_down_is_filled_a
         "delete from public.doctor",
         "truncate public.doctor; insert into public.doctor select * from public.backup",
         "alter table public.doctor rename to aside; create table public.doctor (like public.aside including all)",
+        // With all its rows, as far as anybody can tell: it is looked through.
+        "create table public.same (like public.doctor including all); insert into public.same select * from public.doctor; \
+         drop table public.doctor; alter table public.same rename to doctor",
     ];
     for (round, damage) in damages.into_iter().enumerate() {
         world.execute(damage).await;
@@ -62,16 +65,10 @@ async fn a_table_dropped_emptied_or_restored_while_tidemark_was_down_is_filled_a
         assert_eq!(daemon.stop().0, Some(0));
     }
     let walks: i64 = world.scalar("select count(*) from tidemark.resync").await;
-    // The same table with the same rows, made anew or rewritten, is no other.
-    for no_damage in [
-        "vacuum full public.doctor",
-        "create table public.same (like public.doctor including all); insert into public.same select * from public.doctor; \
-         drop table public.doctor; alter table public.same rename to doctor",
-    ] {
-        world.execute(no_damage).await;
-        world.collection(DOCTORS).delete_one(doc! { "_id": "d11" }).await.unwrap();
-        followed(&world).await.stop();
-    }
+    // The same table, rewritten, is no other.
+    world.execute("vacuum full public.doctor").await;
+    world.collection(DOCTORS).delete_one(doc! { "_id": "d11" }).await.unwrap();
+    followed(&world).await.stop();
     assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync").await, walks, "nothing was to be repaired");
 }
 
