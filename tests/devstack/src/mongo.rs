@@ -193,8 +193,13 @@ impl Mongo {
                 let filling: Vec<Document> = (0..documents).map(|_| doc! { "filler": "x".repeat(100_000) }).collect();
                 filler.insert_many(filling).await?;
                 tokio::time::sleep(pause).await;
-                let oldest = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).await?.ok_or("an empty oplog")?;
-                if oldest.get_timestamp("ts")? > newest {
+                let oldest = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).await;
+                let rolled = match oldest {
+                    // The entry was rolled away while it was read.
+                    Err(error) if is_position_lost(&error) => false,
+                    oldest => oldest?.ok_or("an empty oplog")?.get_timestamp("ts")? > newest,
+                };
+                if rolled {
                     break;
                 }
                 if Instant::now() > deadline {
@@ -301,4 +306,9 @@ impl Mongo {
 fn run(program: &str, arguments: &[&str]) -> Result<()> {
     let status = std::process::Command::new(program).args(arguments).status()?;
     if status.success() { Ok(()) } else { Err(format!("{program} failed").into()) }
+}
+
+/// 136, `CappedPositionLost`.
+fn is_position_lost(error: &mongodb::error::Error) -> bool {
+    matches!(error.kind.as_ref(), mongodb::error::ErrorKind::Command(command) if command.code == 136)
 }
