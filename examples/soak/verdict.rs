@@ -17,8 +17,9 @@ use crate::target::{TABLES, Target};
 
 /// The streams, in the order of `TABLES`.
 const COLLECTIONS: [&str; 2] = [devstack::revalidation::DOCTORS, devstack::revalidation::RECOMMENDATIONS];
+/// Documents that are set aside, or that a person has given up.
 const LETTERS: &str = "select document_id from tidemark.dead_letter
-    where stream = $1 and resolved_at is null and document_id is not null";
+    where stream = $1 and document_id is not null and (resolved_at is null or resolution = 'discarded')";
 
 /// What there must be none of, and a query for what there is.
 const NEVER: [(&str, &str); 4] = [
