@@ -45,10 +45,11 @@ pub struct Work {
 }
 
 impl Work {
-    /// The ids of the rows it writes or deletes.
+    /// The ids of the documents it is about: written, deleted or set aside.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         let rows = (0..self.rows.len()).filter_map(|index| self.rows.id(index));
-        rows.chain(self.deletes.ids.iter().map(String::as_str))
+        let dead = self.dead.iter().filter_map(|letter| letter.document_id.as_deref());
+        rows.chain(self.deletes.ids.iter().map(String::as_str)).chain(dead)
     }
 }
 
