@@ -2,10 +2,10 @@
 //!
 //! Error texts of Postgres may quote values, so for errors about data only the code and names are kept.
 
+mod options;
 mod state;
 
 use std::future::Future;
-use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
@@ -33,12 +33,9 @@ impl Target {
     /// # Errors
     /// The URL cannot be parsed; it is not repeated, because it may hold a password.
     pub fn new(settings: &Settings) -> Result<Self, Fault> {
-        let hint = "write target.url as postgres://user:password@host:5432/database";
-        let bad = |_| Fault::new(Class::Halt, Code::TargetUnreachable, "target.url cannot be parsed", hint);
         let lease = settings.lease.duration;
         let millis = |duration: Duration| duration.as_millis().max(1).to_string();
-        let options = PgConnectOptions::from_str(settings.target.url.expose())
-            .map_err(bad)?
+        let options = options::of(settings)?
             .application_name(&settings.service)
             .options([
                 ("statement_timeout", millis(lease)),

@@ -3,6 +3,7 @@
 //! The keys, their defaults and meanings are `config/default.toml`; a key is known if it stands there.
 //! Never prints a secret: [`Settings::print`] shows `***`, errors name keys and layers, not values of secrets.
 
+mod ends;
 mod layers;
 mod reader;
 mod stream;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use ends::{Source, Target};
 pub use layers::DEFAULTS;
 pub use stream::{Column, PostImage, Stream};
 
@@ -25,6 +27,7 @@ pub struct Settings {
     pub service: String,
     pub source: Source,
     pub target: Target,
+    pub migrate: Migrate,
     pub batch: Batch,
     pub checkpoint: Checkpoint,
     pub resync: Resync,
@@ -33,6 +36,7 @@ pub struct Settings {
     pub row: RowLimits,
     pub lease: Lease,
     pub retry: Retry,
+    pub retention: Retention,
     pub status: Status,
     pub alert: Alert,
     pub log: Log,
@@ -64,21 +68,10 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-#[derive(Debug, Clone)]
-pub struct Source {
-    pub uri: Secret,
-    pub database: String,
-    pub history_retention: Option<Duration>,
-    /// Where the heartbeat document is written; none unless configured.
-    pub heartbeat_collection: Option<String>,
-    pub heartbeat_interval: Duration,
-}
-
-#[derive(Debug, Clone)]
-pub struct Target {
-    pub url: Secret,
-    pub schema: String,
-    pub state_schema: String,
+#[derive(Debug, Clone, Copy)]
+pub struct Migrate {
+    /// Whether `run` may change a schema by itself.
+    pub automatic: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -142,9 +135,22 @@ pub struct Retry {
     pub escalate_after: Duration,
 }
 
+/// How long what is over is kept; for ever where there is none.
 #[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub dead_letter_resolved: Option<Duration>,
+    pub incident: Option<Duration>,
+    pub checkpoint_history: Option<Duration>,
+    pub command: Option<Duration>,
+}
+
+#[derive(Debug, Clone)]
 pub struct Status {
     pub listen: SocketAddr,
+    /// Asked of everything but the probes; of nothing if empty.
+    pub token: Secret,
+    /// The names it answers to. Empty: any on loopback, else the listener's own.
+    pub hosts: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -218,22 +224,6 @@ impl Origin {
     }
 }
 
-/// What may stand after the ? of `target.url`.
-const TARGET_PARAMETERS: [&str; 12] = [
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
-
 impl Settings {
     /// Reads every layer and validates the result.
     ///
@@ -258,28 +248,14 @@ impl Settings {
     }
 
     fn read(r: &mut Reader) -> Self {
-        let uri = r.secret("source.uri");
-        let url = r.secret("target.url");
-        r.check_scheme("source.uri", &uri, &["mongodb", "mongodb+srv"]);
-        r.check_scheme("target.url", &url, &["postgres", "postgresql"]);
-        r.check_parameters("target.url", &url, &TARGET_PARAMETERS);
         let lease = Lease { duration: r.duration("lease.duration") };
         r.check("lease.duration", lease.duration >= Duration::from_secs(2), "must be at least 2s");
         Self {
             environment: r.word("environment"),
             service: r.word("service"),
-            source: Source {
-                uri,
-                database: r.word("source.database"),
-                history_retention: r.optional_duration("source.history_retention"),
-                heartbeat_collection: Some(r.text("source.heartbeat_collection")).filter(|name| !name.is_empty()),
-                heartbeat_interval: r.duration("source.heartbeat_interval"),
-            },
-            target: Target {
-                url,
-                schema: r.identifier("target.schema"),
-                state_schema: r.identifier("target.state_schema"),
-            },
+            source: Source::read(r),
+            target: Target::read(r),
+            migrate: Migrate { automatic: r.boolean("migrate.automatic") },
             batch: Batch {
                 events_max: r.count("batch.events_max", 1, 100_000),
                 bytes_max: r.size("batch.bytes_max", 64 << 10, 256 << 20),
@@ -301,7 +277,17 @@ impl Settings {
             },
             lease,
             retry: Self::read_retry(r),
-            status: Status { listen: r.parsed("status.listen", "an address and port such as \"127.0.0.1:9464\"") },
+            retention: Retention {
+                dead_letter_resolved: r.optional_duration("retention.dead_letter_resolved"),
+                incident: r.optional_duration("retention.incident"),
+                checkpoint_history: r.optional_duration("retention.checkpoint_history"),
+                command: r.optional_duration("retention.command"),
+            },
+            status: Status {
+                listen: r.parsed("status.listen", "an address and port such as \"127.0.0.1:9464\""),
+                token: r.secret("status.token"),
+                hosts: r.texts("status.hosts"),
+            },
             alert: Self::read_alert(r),
             log: Log {
                 format: r.one_of(

@@ -166,6 +166,16 @@ impl Reader {
         size
     }
 
+    /// A list of texts; an environment variable gives them separated by commas.
+    pub fn texts(&mut self, key: &str) -> Vec<String> {
+        let Some(value) = self.leaf(key) else { return Vec::new() };
+        let texts: Vec<String> = match value.clone().into_array() {
+            Ok(elements) => elements.into_iter().map(|element| element.to_string()).collect(),
+            Err(_) => value.to_string().split(',').map(|text| text.trim().to_owned()).collect(),
+        };
+        texts.into_iter().filter(|text| !text.is_empty()).collect()
+    }
+
     /// A secret, from its key or from the file named by `<key>_file`.
     pub fn secret(&mut self, key: &str) -> Secret {
         let inline = self.text(key);
