@@ -12,6 +12,7 @@ mod action;
 mod daemons;
 mod load;
 mod people;
+mod room;
 mod source;
 mod story;
 mod target;

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::runtime::Handle;
 
 use crate::action::{Action, moment};
+use crate::room::Room;
 
 pub const TABLES: [&str; 2] = ["doctor", "recommendation"];
 /// Every hundredth row cannot be written, and the refusal quotes it.
@@ -24,6 +25,8 @@ const REFUSE_NO_MORE: &str = "drop function if exists soak_refuses() cascade";
 
 pub struct Target {
     failover: Failover,
+    // After what lives in it.
+    room: Room,
     pub database: String,
     handle: Handle,
 }
@@ -31,10 +34,12 @@ pub struct Target {
 impl Target {
     pub fn start(handle: &Handle) -> Result<Self> {
         // A crash loses ten seconds of what did not wait for the disk.
-        let settings = vec!["wal_writer_delay=10s".to_owned()];
-        let mut failover = Failover::start(&PostgresOptions { durable: false, settings })?;
+        let settings = vec!["wal_writer_delay=10s".to_owned(), "max_wal_size=256MB".to_owned()];
+        let room = Room::new()?;
+        let options = PostgresOptions { durable: false, settings, room: Some(room.folder().to_owned()) };
+        let mut failover = Failover::start(&options)?;
         let database = handle.block_on(failover.primary().database())?;
-        Ok(Self { failover, database, handle: handle.clone() })
+        Ok(Self { failover, room, database, handle: handle.clone() })
     }
 
     /// Where the daemons find it.
@@ -56,6 +61,7 @@ impl Target {
             Action::CrashPostgres => self.failover.primary().crash()?,
             Action::PromoteStandby => return self.promote(rng),
             Action::ReadOnly => return self.read_only(rng),
+            Action::FullDisk => return self.fill(rng),
             Action::LockTable => return self.lock(table, rng),
             Action::RefuseRows => return self.refuse(rng),
             Action::RestoreTable => return self.restore(table),
@@ -73,6 +79,10 @@ impl Target {
     /// The wires lead through and nothing is refused.
     pub fn calm(&mut self) -> Result<()> {
         self.failover.proxy().set(Mode::Pass);
+        self.room.empty();
+        if !self.failover.primary().is_running() {
+            self.failover.primary().restart()?;
+        }
         self.writable()?;
         self.run(REFUSE_NO_MORE)
     }
@@ -119,6 +129,18 @@ impl Target {
         std::thread::sleep(long);
         self.writable()?;
         Ok(format!("for {long:?}"))
+    }
+
+    fn fill(&mut self, rng: &mut Rng) -> Result<String> {
+        let long = moment(rng, 500..8_000);
+        self.room.fill()?;
+        std::thread::sleep(long);
+        self.room.empty();
+        if self.failover.primary().is_running() {
+            return Ok(format!("for {long:?}"));
+        }
+        self.failover.primary().restart()?;
+        Ok(format!("for {long:?}; it ended over it"))
     }
 
     fn writable(&mut self) -> Result<()> {

@@ -137,7 +137,9 @@ impl Judge<'_> {
             return Ok(());
         }
         self.acted.set(Some(Instant::now()));
-        for stream in streams.iter().filter(|stream| stream["phase"] == "halted") {
+        // What a full disk stops goes on by itself.
+        let asks = |stream: &&Value| stream["phase"] == "halted" && stream["halt_code"] != "target_full";
+        for stream in streams.iter().filter(asks) {
             let name = stream["name"].as_str().unwrap_or_default();
             let answer = self.people.resync(name, self.story)?;
             self.story.say(&format!("{name} is halted ({}): {answer}", stream["halt_code"]));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::process::{Guarded, User, fresh_folder, tail};
+use crate::process::{Guarded, User, fresh_folder, fresh_folder_in, tail};
 use crate::{Result, binaries, free_port};
 
 #[derive(Debug, Clone, Default)]
@@ -15,12 +15,21 @@ pub struct PostgresOptions {
     pub durable: bool,
     /// More of `postgresql.conf`, such as `wal_writer_delay=10s`, which widens what a crash loses.
     pub settings: Vec<String>,
+    /// Where its folder is made; under the system's temporary one if none is given.
+    pub room: Option<PathBuf>,
 }
 
 impl PostgresOptions {
     /// As in production.
     pub fn durable() -> Self {
         Self { durable: true, ..Self::default() }
+    }
+
+    fn folder(&self, user: User) -> Result<PathBuf> {
+        match &self.room {
+            Some(room) => fresh_folder_in(room, "postgres", user),
+            None => fresh_folder("postgres", user),
+        }
     }
 }
 
@@ -36,7 +45,7 @@ pub struct Postgres {
 impl Postgres {
     pub fn start(options: &PostgresOptions) -> Result<Self> {
         let user = User::unprivileged()?;
-        let folder = fresh_folder("postgres", user)?;
+        let folder = options.folder(user)?;
         let bin = binaries::postgres_bin()?;
         let mut initdb = Command::new(bin.join("initdb"));
         initdb
@@ -60,7 +69,7 @@ impl Postgres {
 
     /// Another server that follows this one: an asynchronous hot standby over a copy of its data.
     pub fn standby(&self) -> Result<Self> {
-        let folder = fresh_folder("postgres", self.user)?;
+        let folder = self.options.folder(self.user)?;
         let bin = binaries::postgres_bin()?;
         let mut backup = Command::new(bin.join("pg_basebackup"));
         backup.args(["-h", "127.0.0.1", "-U", "tidemark", "-p", &self.port.to_string()]);
@@ -111,6 +120,11 @@ impl Postgres {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether the server is there; a full disk may have ended it.
+    pub fn is_running(&self) -> bool {
+        self.process.as_ref().is_some_and(Guarded::is_running)
     }
 
     pub fn pid(&self) -> Option<u32> {

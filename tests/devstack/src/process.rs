@@ -140,7 +140,12 @@ impl Drop for Guarded {
 
 /// A fresh folder under the system's temporary one.
 pub fn fresh_folder(what: &str, user: User) -> Result<PathBuf> {
-    let folder = std::env::temp_dir().join(crate::unique(&format!("tidemark-{what}")));
+    fresh_folder_in(&std::env::temp_dir(), what, user)
+}
+
+/// A fresh folder in this one.
+pub fn fresh_folder_in(room: &Path, what: &str, user: User) -> Result<PathBuf> {
+    let folder = room.join(crate::unique(&format!("tidemark-{what}")));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     user.own(&folder)?;
