@@ -147,6 +147,7 @@ pub async fn run(context: &Context, lease: &Lease, signals: &Signals, halted: Op
 async fn follow(context: &Context, lease: &Lease, signals: &Signals, halted: Option<&Fault>, run: Uuid) -> Outcome {
     let mut trouble = halted.cloned();
     loop {
+        context.status.taken_up();
         let start = async {
             let started = start::start(context, lease, trouble.as_ref()).await?;
             let (position, walk) = (started.position.clone(), started.walk.clone());

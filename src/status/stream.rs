@@ -1,6 +1,6 @@
 //! One stream's state, told event by event. Each method is one thing that happened: state, metric and log together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) fields: Fields,
     /// The steps that fail now.
     pub(super) failing: BTreeMap<&'static str, FailingReport>,
+    /// Those of them that failed before the stream was last taken up, and not since.
+    pub(super) failed_before: BTreeSet<&'static str>,
 }
 
 impl Stream {
@@ -52,6 +54,7 @@ impl Stream {
             after_probe: None,
             fields: Fields::default(),
             failing: BTreeMap::new(),
+            failed_before: BTreeSet::new(),
         };
         let stream = Self {
             name: name.into(),
@@ -190,6 +193,9 @@ impl Stream {
             state.majority.confirmed(source_time, now);
         }
         self.measure_lag(&mut state);
+        if answer != Answer::Opened {
+            state.forget_failed_before();
+        }
         let lost = state.report.halt_code.as_deref() == Some("history_lost");
         let proof = if lost { answer == Answer::Moved } else { answer != Answer::Opened };
         drop(state);

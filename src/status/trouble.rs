@@ -18,6 +18,15 @@ impl State {
         self.show_failing();
     }
 
+    /// The stream reads again, and these steps have not failed since it was taken up anew.
+    pub(super) fn forget_failed_before(&mut self) {
+        let before = std::mem::take(&mut self.failed_before);
+        if !before.is_empty() {
+            self.failing.retain(|step, _| !before.contains(step));
+            self.show_failing();
+        }
+    }
+
     /// Keeps what the report says of failing steps in line. A halted stream's reason is its halt's.
     pub(super) fn show_failing(&mut self) {
         let report = &mut self.report;
@@ -31,6 +40,13 @@ impl State {
 }
 
 impl Stream {
+    /// The stream is taken up anew: nobody is left to say that a step works again which failed until
+    /// now. Each is kept until the stream reads again, so that what goes on failing is known since when.
+    pub fn taken_up(&self) {
+        let mut state = self.state();
+        state.failed_before = state.failing.keys().copied().collect();
+    }
+
     /// The stream halted: a person must act.
     pub fn halted(&self, fault: &Fault) {
         let mut state = self.state();
@@ -67,6 +83,7 @@ impl Stream {
         let (code, reason) = (fault.code.name().to_owned(), fault.message.clone());
         let failing = FailingReport { step: step.to_owned(), code, since, attempts: attempt, reason };
         state.failing.insert(step, failing);
+        state.failed_before.remove(step);
         state.report.failures += 1;
         state.show_failing();
         drop(state);
@@ -106,5 +123,38 @@ impl Stream {
         if state.report.halt_code.is_none() && !state.failing.is_empty() {
             state.works(steps);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Class;
+    use crate::status::Answer;
+    use crate::status::metrics::Metrics;
+
+    fn fails(stream: &Stream, step: &'static str) {
+        let fault = Fault::new(Class::Transient, Code::SourceUnreachable, "the cursor ended", "");
+        stream.retries(step, 1, Duration::ZERO, &fault);
+    }
+
+    #[test]
+    fn a_step_that_failed_before_the_stream_was_taken_up_anew_is_forgotten_once_it_reads() {
+        let metrics = std::sync::Arc::new(Metrics::new(&["doctor".to_owned()]));
+        let stream = Stream::new("doctor", "db.doctors", "public.doctor", &metrics);
+        fails(&stream, "read");
+        fails(&stream, "walk");
+        stream.taken_up();
+        fails(&stream, "walk");
+        let failing = |stream: &Stream| -> Vec<String> {
+            stream.report().failing.into_iter().map(|failing| failing.step).collect()
+        };
+        stream.polled(None, true, Answer::Opened);
+        assert_eq!(failing(&stream), ["read", "walk"], "an answer that may be a lost position's");
+        stream.polled(None, true, Answer::Still);
+        assert_eq!(failing(&stream), ["walk"], "it has failed since");
+        stream.taken_up();
+        stream.polled(None, true, Answer::Moved);
+        assert_eq!(failing(&stream), [""; 0]);
     }
 }
