@@ -21,6 +21,11 @@ const COLLECTIONS: [&str; 2] = [devstack::revalidation::DOCTORS, devstack::reval
 const LETTERS: &str = "select document_id from tidemark.dead_letter
     where stream = $1 and document_id is not null and (resolved_at is null or resolution = 'discarded')";
 
+/// Streams whose repair somebody cancelled: what was missed stays so until another completes.
+const GIVEN_UP: &str = "select distinct stream from tidemark.resync as r where state = 'cancelled'
+    and not exists (select from tidemark.resync as later
+        where later.stream = r.stream and later.id > r.id and later.state = 'completed')";
+
 /// What there must be none of, and a query for what there is.
 const NEVER: [(&str, &str); 4] = [
     (
@@ -68,9 +73,18 @@ impl Judge<'_> {
     /// Waits until tables and collections are equal and nothing is left over; says what is not.
     pub fn judge(&self, target: &mut Target) -> Result<()> {
         self.until(|| self.streaming(), "the streams do not stream")?;
+        let given_up = self.handle.block_on(async {
+            let mut connection = target.connect().await?;
+            texts(&mut connection, GIVEN_UP).await
+        })?;
+        for stream in given_up {
+            let answer = self.people.resync(&stream, self.story)?;
+            self.story.say(&format!("a resync of {stream} was cancelled before: {answer}"));
+        }
         let mut unlike = String::new();
         let mut equal = self.until_quietly(self.patience, &mut || {
             unlike = self.unlike(target).unwrap_or_else(|error| error.to_string());
+            self.approve_what_waits(&unlike)?;
             Ok(unlike.is_empty())
         })?;
         if !equal {
@@ -80,6 +94,7 @@ impl Judge<'_> {
             }
             equal = self.until_quietly(self.patience, &mut || {
                 unlike = self.unlike(target).unwrap_or_else(|error| error.to_string());
+                self.approve_what_waits(&unlike)?;
                 Ok(unlike.is_empty() && self.streaming()?)
             })?;
             if !equal {
@@ -148,6 +163,11 @@ impl Judge<'_> {
             self.story.say(&answer);
         }
         Ok(())
+    }
+
+    /// As long as something differs, a sweep may be waiting for a person.
+    fn approve_what_waits(&self, unlike: &str) -> Result<()> {
+        if unlike.is_empty() { Ok(()) } else { self.act(&[]) }
     }
 
     /// What differs, without what is set aside; empty if nothing does.
