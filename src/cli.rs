@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::Store;
 use crate::checkpoint::Checkpoints;
 use crate::error::Fault;
+use crate::model::shown::{shown_json, shown_lines};
 use crate::ops;
 use crate::postgres::Target;
 use crate::settings::{Origin, Settings};
@@ -223,18 +224,7 @@ async fn check(settings: &Settings, args: &CheckArgs) -> u8 {
         return 0;
     }
     let findings = ops::check::check(settings).await;
-    if args.json {
-        print_json(&findings);
-    } else {
-        let width = findings.iter().map(|finding| finding.what.len()).max().unwrap_or_default();
-        for finding in &findings {
-            let mark = if finding.ok { "ok    " } else { "FAILED" };
-            print(&format!("{mark} {:<width$}  {}\n", finding.what, finding.detail));
-            if !finding.remedy.is_empty() {
-                print(&format!("       {:<width$}  → {}\n", "", finding.remedy));
-            }
-        }
-    }
+    repair::show(args.json, findings.as_slice(), tables::findings);
     if findings.iter().all(|finding| finding.ok) {
         0
     } else if findings.iter().any(|finding| finding.down) {
@@ -269,7 +259,7 @@ async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
             Err(fault) => return failed(&fault),
         };
         if args.watch && !args.json {
-            print("\x1b[2J\x1b[H");
+            let _ = std::io::stdout().write_all(b"\x1b[2J\x1b[H");
         }
         if args.json {
             print_json(&report);
@@ -297,14 +287,17 @@ fn failed(fault: &Fault) -> u8 {
 }
 
 fn print_json(value: &(impl serde::Serialize + ?Sized)) {
-    print(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
+    print(&shown_json(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default())));
 }
 
-/// To standard output; a reader that went away is no error.
+/// To standard output; a reader that went away is no error. Nothing gets to a terminal that it would obey.
 fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().write_all(shown_lines(text).as_bytes());
 }
 
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "tidemark: {text}");
+    let _ = writeln!(std::io::stderr(), "tidemark: {}", shown_lines(text));
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::model::shown::shown;
+
 /// What kind of trouble an error is, and so what is done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -128,8 +130,9 @@ pub struct Fault {
 }
 
 impl Fault {
-    pub fn new(class: Class, code: Code, message: impl Into<String>, hint: &'static str) -> Self {
-        Self { class, code, message: message.into(), hint }
+    /// A message may hold a server's words: it is one line of bounded length that a terminal only shows.
+    pub fn new(class: Class, code: Code, message: impl AsRef<str>, hint: &'static str) -> Self {
+        Self { class, code, message: shown(message.as_ref()), hint }
     }
 
     /// Another writer holds the stream.
@@ -147,9 +150,9 @@ impl Fault {
 
     /// The message names the place it was made at.
     #[track_caller]
-    pub fn bug(message: impl Into<String>) -> Self {
+    pub fn bug(message: impl fmt::Display) -> Self {
         let at = std::panic::Location::caller();
-        let message = format!("{} ({}:{})", message.into(), at.file(), at.line());
+        let message = format!("{message} ({}:{})", at.file(), at.line());
         let hint = "this is a bug in tidemark: please report it with the log";
         Self::new(Class::Bug, Code::Stalled, message, hint)
     }

@@ -17,6 +17,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::model::shown::shown_json;
 use crate::settings::{LogFormat, Settings};
 
 /// Starts logging to standard error, once for the process.
@@ -124,7 +125,7 @@ where
         line.insert("environment".to_owned(), json!(self.environment));
         line.insert("target".to_owned(), json!(event.metadata().target()));
         event.record(&mut Fields(&mut line));
-        writeln!(out, "{}", Value::Object(line))
+        writeln!(out, "{}", shown_json(&Value::Object(line).to_string()))
     }
 }
 

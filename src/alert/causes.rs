@@ -9,6 +9,7 @@ use super::rules::{self, Scope};
 use super::walks::{lost_by, why};
 use crate::error::Code;
 use crate::model::reason::Reason;
+use crate::model::shown::shown;
 use crate::status::{ComparedReport, DriftReport, REMEMBERED, StreamReport};
 
 /// Everything the rules look at.
@@ -133,6 +134,8 @@ impl Causes<'_> {
             (Scope::End, Some(stream)) => format!("{stream}: {summary}"),
             _ => summary,
         };
+        // It may hold the name of a field, or a server's words.
+        let summary = shown(&summary);
         let key = Key { code, stream: stream.filter(|_| rule.scope == Scope::Stream).map(str::to_owned) };
         let at = if let Some(at) = self.causes.iter().position(|cause| cause.key == key) {
             if let Some(known) = self.causes.get_mut(at).filter(|_| rule.scope != Scope::Stream) {

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::repair::show;
 use super::{ends, exit, failed, print, print_json, tables};
 use crate::alert::Store;
 use crate::error::Fault;
@@ -78,7 +79,7 @@ async fn obey(store: &Store, verb: IncidentVerb) -> Result<(), Fault> {
         }
         IncidentVerb::Ack { id, by, until } => {
             let ack = ops::incident::acknowledge(store, id, &by, &until).await?;
-            print(&format!("incident {id}: {} is on it until {}\n", ack.by, ack.until.format("%Y-%m-%d %H:%M:%S UTC")));
+            print(&tables::acked(id, &ack));
         }
     }
     Ok(())
@@ -87,13 +88,6 @@ async fn obey(store: &Store, verb: IncidentVerb) -> Result<(), Fault> {
 pub(super) async fn alert(settings: &Settings, args: &AlertArgs) -> u8 {
     let AlertVerb::Test { json } = args.verb;
     let tried = ops::alert::test(settings).await;
-    if json {
-        print_json(&tried);
-    } else if tried.is_empty() {
-        print("no channel is configured: see [alert] in the configuration\n");
-    }
-    for one in tried.iter().filter(|_| !json) {
-        print(&format!("{} {:<14} {}\n", if one.ok { "ok    " } else { "FAILED" }, one.channel, one.detail));
-    }
+    show(json, tried.as_slice(), tables::tried);
     if tried.is_empty() || tried.iter().any(|one| !one.ok) { exit::FAILED } else { 0 }
 }

@@ -235,14 +235,7 @@ pub(super) fn answer(asked: &Asked, json: bool) -> u8 {
     if json {
         print_json(asked);
     } else {
-        let Asked { command, stream, .. } = asked;
-        print(&match (&asked.outcome, &asked.result) {
-            (Some(_), Some(result)) => format!("command {command}: {result}\n"),
-            (_, Some(why)) => format!("command {command} is not obeyed yet, and is tried again: {why}\n"),
-            (_, None) => {
-                format!("command {command} is recorded; it is obeyed as soon as a daemon leads stream {stream}\n")
-            }
-        });
+        print(&tables::asked(asked));
     }
     if asked.refused() { exit::FAILED } else { 0 }
 }

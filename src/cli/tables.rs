@@ -1,19 +1,24 @@
-//! Reports as tables for people.
+//! Reports as tables for people. Whatever is not of tidemark's own making passes [`shown`]: a test holds it.
 
 use std::fmt::Write;
 
+use crate::alert::Ack;
 use crate::checkpoint::{Letter, Retired};
+use crate::model::shown::{shown, shown_whole};
+use crate::ops::alert::Tried;
+use crate::ops::check::Finding;
 use crate::ops::checkpoint::{Rewind, Shown};
 use crate::ops::compare::Compared;
+use crate::ops::request::Asked;
 use crate::ops::resync::{Listed, Preview};
 use crate::ops::source::{Adoption, Ends};
 use crate::status::{IncidentReport, Report};
 
 /// The report for people.
 pub fn status(report: &Report) -> String {
-    let mut out = format!("{} {}: {}\n", report.service, report.environment, report.verdict.name());
+    let mut out = format!("{} {}: {}\n", shown(&report.service), shown(&report.environment), report.verdict.name());
     if let Some(action) = &report.action {
-        let _ = writeln!(out, "to do: {action}");
+        let _ = writeln!(out, "to do: {}", shown(action));
     }
     let _ = writeln!(
         out,
@@ -22,12 +27,13 @@ pub fn status(report: &Report) -> String {
     );
     for stream in &report.streams {
         let headroom = stream.headroom_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h", s / 3600.0));
-        let position = stream.position.as_ref().map_or("none", |position| position.cluster_time.as_str());
+        let position =
+            stream.position.as_ref().map_or_else(|| "none".to_owned(), |position| shown(&position.cluster_time));
         let _ = writeln!(
             out,
             "{:<20} {:<13} {:>8} {headroom:>10} {:>12} {:>12}  {position}",
-            stream.name,
-            stream.phase,
+            shown(&stream.name),
+            shown(&stream.phase),
             format!("{:.0} s", stream.lag_seconds),
             stream.events_applied,
             stream.rows_changed,
@@ -38,15 +44,21 @@ pub fn status(report: &Report) -> String {
             let _ = writeln!(
                 out,
                 "{:<20} {} {} {}: {} of {all} documents read, {} rows written, {} deleted",
-                "", walk.reason, walk.id, walk.state, walk.documents_read, walk.rows_upserted, walk.rows_deleted
+                "",
+                shown(&walk.reason),
+                walk.id,
+                shown(&walk.state),
+                walk.documents_read,
+                walk.rows_upserted,
+                walk.rows_deleted
             );
         }
         if let Some(reason) = &stream.reason {
-            let _ = writeln!(out, "{:<20} {reason}", "");
+            let _ = writeln!(out, "{:<20} {}", "", shown(reason));
         }
         for drift in &stream.drift {
             let since = drift.first_seen_at.format("%Y-%m-%d %H:%M UTC");
-            let _ = writeln!(out, "{:<20} drift: {drift}, since {since}", "");
+            let _ = writeln!(out, "{:<20} drift: {}, since {since}", "", shown(&drift.to_string()));
         }
     }
     if !report.incidents.is_empty() {
@@ -56,19 +68,23 @@ pub fn status(report: &Report) -> String {
 }
 
 pub fn preview(preview: &Preview) -> String {
-    let Preview { stream, source, table, documents, rows, position, deletes_without_asking, .. } = preview;
+    let Preview { documents, rows, deletes_without_asking, .. } = preview;
     let rate = match preview.documents_per_second_max {
         0 => "as fast as both ends allow".to_owned(),
         limit => format!("at most {limit} documents a second"),
     };
     let mut out = format!(
-        "resync of stream {stream}: {source} → {table}\n  reads        about {documents} documents, {rate}\n  \
+        "resync of stream {}: {} → {}\n  reads        about {documents} documents, {rate}\n  \
          compares     with {rows} rows, writes what differs; the table stays readable\n  deletes      rows the source \
-         does not have; more than {deletes_without_asking} ask first\n  position     {position}\n"
+         does not have; more than {deletes_without_asking} ask first\n  position     {}\n",
+        shown(&preview.stream),
+        shown(&preview.source),
+        shown(&preview.table),
+        shown(&preview.position),
     );
     if let Some(open) = &preview.open {
         let what = if preview.halted { "this one would take its place" } else { "this one would be refused" };
-        let _ = writeln!(out, "  under way    resync {} is {}: {what}", open.id, open.state);
+        let _ = writeln!(out, "  under way    resync {} is {}: {what}", open.id, shown(&open.state));
     }
     out
 }
@@ -91,9 +107,9 @@ pub fn walks(listed: &[Listed]) -> String {
             out,
             "{:>5} {:<16} {:<20} {:<10} {:<20} {:>10} {:>9} {:>9} {:>9}  {blind}",
             walk.id,
-            walk.stream,
-            walk.reason,
-            walk.state,
+            shown(&walk.stream),
+            shown(&walk.reason),
+            shown(&walk.state),
             at(Some(walk.started_at)),
             walk.documents_read,
             walk.rows_inserted,
@@ -101,31 +117,31 @@ pub fn walks(listed: &[Listed]) -> String {
             walk.rows_deleted,
         );
         if let Some(note) = &walk.note {
-            let _ = writeln!(out, "{:>5} {note}", "");
+            let _ = writeln!(out, "{:>5} {}", "", shown(note));
         }
     }
     out
 }
 
-pub fn checkpoint(shown: &Shown) -> String {
+pub fn checkpoint(stored: &Shown) -> String {
     let none = || "none".to_owned();
-    let time = shown
+    let time = stored
         .cluster_time
-        .clone()
-        .map_or_else(none, |at| format!("{at}, increment {}", shown.increment.unwrap_or_default()));
+        .as_ref()
+        .map_or_else(none, |at| format!("{}, increment {}", shown(at), stored.increment.unwrap_or_default()));
     format!(
         "stream       {}\nsource       {}\noptions      {}\ntoken        {}\ncluster time {time}\nusable       {}\n\
          epoch        {}\nrevision     {}\nphase        {}{}\nupdated      {}\n",
-        shown.stream,
-        shown.source,
-        shown.options,
-        shown.token.clone().unwrap_or_else(none),
-        shown.usable,
-        shown.epoch,
-        shown.revision,
-        shown.phase,
-        shown.halt_code.as_ref().map_or_else(String::new, |code| format!(" ({code})")),
-        shown.updated_at.format("%Y-%m-%dT%H:%M:%SZ"),
+        shown(&stored.stream),
+        shown(&stored.source),
+        shown(&stored.options),
+        stored.token.as_deref().map_or_else(none, shown_whole),
+        shown(&stored.usable),
+        stored.epoch,
+        stored.revision,
+        shown(&stored.phase),
+        stored.halt_code.as_ref().map_or_else(String::new, |code| format!(" ({})", shown(code))),
+        stored.updated_at.format("%Y-%m-%dT%H:%M:%SZ"),
     )
 }
 
@@ -135,7 +151,7 @@ pub fn retired(list: &[Retired]) -> String {
         let time =
             retired.at().map_or_else(|| "none".to_owned(), |at| at.at().format("%Y-%m-%dT%H:%M:%SZ").to_string());
         let at = retired.retired_at.format("%Y-%m-%dT%H:%M:%SZ");
-        let _ = writeln!(out, "{:>5} {time:<20} {at:<20} {}", retired.id, retired.why);
+        let _ = writeln!(out, "{:>5} {time:<20} {at:<20} {}", retired.id, shown(&retired.why));
     }
     out
 }
@@ -143,20 +159,24 @@ pub fn retired(list: &[Retired]) -> String {
 pub fn rewind(rewind: &Rewind) -> String {
     format!(
         "rewind of stream {}: {}\n  to           {} ({})\n  back         {:.0} s; what follows is applied again, which is harmless\n",
-        rewind.stream, rewind.meant, rewind.cluster_time, rewind.token, rewind.back_seconds
+        shown(&rewind.stream),
+        shown(&rewind.meant),
+        shown(&rewind.cluster_time),
+        shown(&rewind.token),
+        rewind.back_seconds
     )
 }
 
 pub fn adoption(adoption: &Adoption) -> String {
     let ends = |ends: &Ends| {
-        let told = |id: &Option<String>| id.clone().unwrap_or_else(|| "not told".to_owned());
-        format!("{}, replica set {}, collection {}", ends.owner, told(&ends.cluster), told(&ends.collection))
+        let told = |id: &Option<String>| id.as_deref().map_or_else(|| "not told".to_owned(), shown);
+        format!("{}, replica set {}, collection {}", shown(&ends.owner), told(&ends.cluster), told(&ends.collection))
     };
     format!(
         "adoption of {} by stream {}, about {} documents\n  bound to     {}\n  here         {}\n  the stored position \
          is retired, and the table is repaired from this source by a resync\n",
-        adoption.source,
-        adoption.stream,
+        shown(&adoption.source),
+        shown(&adoption.stream),
         adoption.documents,
         adoption.bound.as_ref().map_or_else(|| "nothing".to_owned(), ends),
         ends(&adoption.here),
@@ -164,9 +184,10 @@ pub fn adoption(adoption: &Adoption) -> String {
 }
 
 pub fn compared(compared: &Compared) -> String {
-    let Compared { stream, documents, rows, missing, extra, different, .. } = compared;
+    let Compared { documents, rows, missing, extra, different, .. } = compared;
     let mut out = format!(
-        "stream {stream}: {documents} documents compared with {rows} rows in {:.1} s\n  missing    {missing}\n  extra      {}\n  different  {different}\n",
+        "stream {}: {documents} documents compared with {rows} rows in {:.1} s\n  missing    {missing}\n  extra      {}\n  different  {different}\n",
+        shown(&compared.stream),
         compared.seconds,
         extra.map_or_else(|| "not looked for in a sample".to_owned(), |extra| extra.to_string()),
     );
@@ -174,6 +195,7 @@ pub fn compared(compared: &Compared) -> String {
         [("missing", &compared.missing_ids), ("extra", &compared.extra_ids), ("different", &compared.different_ids)]
     {
         if !ids.is_empty() {
+            let ids: Vec<String> = ids.iter().map(|id| shown(id)).collect();
             let _ = writeln!(out, "  {kind}, for example: {}", ids.join(" "));
         }
     }
@@ -181,7 +203,7 @@ pub fn compared(compared: &Compared) -> String {
         let _ = writeln!(out, "  {} documents change too often to be told", compared.undecided);
     }
     if let Some(note) = &compared.note {
-        let _ = writeln!(out, "  {note}");
+        let _ = writeln!(out, "  {}", shown(note));
     }
     out
 }
@@ -192,15 +214,16 @@ pub fn incidents(list: &[IncidentReport]) -> String {
         "ID", "STATE", "SEVERITY", "CODE", "STREAM", "OPENED", "COUNT"
     );
     for incident in list {
-        let IncidentReport { id, state, severity, code, count, .. } = incident;
-        let stream = incident.stream.as_deref().unwrap_or("-");
+        let IncidentReport { id, count, .. } = incident;
+        let (state, severity, code) = (shown(&incident.state), shown(&incident.severity), shown(&incident.code));
+        let stream = shown(incident.stream.as_deref().unwrap_or("-"));
         let opened = incident.opened_at.format("%Y-%m-%dT%H:%M:%SZ");
-        let owner = incident.acked_by.as_deref().unwrap_or("-");
+        let owner = shown(incident.acked_by.as_deref().unwrap_or("-"));
         let _ =
             writeln!(out, "{id:>5} {state:<9} {severity:<9} {code:<22} {stream:<16} {opened:<20} {count:>6}  {owner}");
-        let _ = writeln!(out, "{:>5} {}", "", incident.summary);
+        let _ = writeln!(out, "{:>5} {}", "", shown(&incident.summary));
         if let Some(action) = incident.action.as_ref().filter(|_| incident.resolved_at.is_none()) {
-            let _ = writeln!(out, "{:>5} → {action}", "");
+            let _ = writeln!(out, "{:>5} → {}", "", shown(action));
         }
     }
     out
@@ -212,12 +235,54 @@ pub fn letters(list: &[Letter]) -> String {
         "ID", "STREAM", "OPERATION", "DOCUMENT", "AT", "RESOLVED"
     );
     for Letter { id, stream, document_id, operation, error, at, resolution, .. } in list {
-        let document = document_id.as_deref().unwrap_or("?");
+        let (stream, operation, error) = (shown(stream), shown(operation), shown(error));
+        let document = shown(document_id.as_deref().unwrap_or("?"));
         let at = at.format("%Y-%m-%dT%H:%M:%SZ");
-        let resolution = resolution.as_deref().unwrap_or("-");
+        let resolution = shown(resolution.as_deref().unwrap_or("-"));
         let _ = writeln!(out, "{id:>6} {stream:<16} {operation:<10} {document:<26} {at:<20} {resolution:<10} {error}");
     }
     out
+}
+
+pub fn findings(findings: &[Finding]) -> String {
+    let mut out = String::new();
+    let width = findings.iter().map(|finding| shown(&finding.what).chars().count()).max().unwrap_or_default();
+    for finding in findings {
+        let mark = if finding.ok { "ok    " } else { "FAILED" };
+        let _ = writeln!(out, "{mark} {:<width$}  {}", shown(&finding.what), shown(&finding.detail));
+        if !finding.remedy.is_empty() {
+            let _ = writeln!(out, "       {:<width$}  → {}", "", shown(&finding.remedy));
+        }
+    }
+    out
+}
+
+pub fn tried(channels: &[Tried]) -> String {
+    let mut out = String::new();
+    for one in channels {
+        let mark = if one.ok { "ok    " } else { "FAILED" };
+        let _ = writeln!(out, "{mark} {:<14} {}", one.channel, shown(&one.detail));
+    }
+    if channels.is_empty() {
+        out.push_str("no channel is configured: see [alert] in the configuration\n");
+    }
+    out
+}
+
+pub fn asked(asked: &Asked) -> String {
+    let command = asked.command;
+    match (&asked.outcome, &asked.result) {
+        (Some(_), Some(result)) => format!("command {command}: {}\n", shown(result)),
+        (_, Some(why)) => format!("command {command} is not obeyed yet, and is tried again: {}\n", shown(why)),
+        (_, None) => {
+            let stream = shown(&asked.stream);
+            format!("command {command} is recorded; it is obeyed as soon as a daemon leads stream {stream}\n")
+        }
+    }
+}
+
+pub fn acked(incident: i64, ack: &Ack) -> String {
+    format!("incident {incident}: {} is on it until {}\n", shown(&ack.by), ack.until.format("%Y-%m-%d %H:%M:%S UTC"))
 }
 
 /// Names and values, one a line; what is nested, indented.
@@ -229,7 +294,7 @@ pub fn fields(value: &serde_json::Value) -> String {
 
 fn write_fields(out: &mut String, value: &serde_json::Value, depth: usize) {
     for (name, value) in value.as_object().into_iter().flatten() {
-        let name = format!("{:depth$}{name}", "");
+        let name = format!("{:depth$}{}", "", shown_whole(name));
         match value {
             serde_json::Value::Null => {}
             serde_json::Value::Object(_) => {
@@ -237,10 +302,10 @@ fn write_fields(out: &mut String, value: &serde_json::Value, depth: usize) {
                 write_fields(out, value, depth + 2);
             }
             serde_json::Value::String(text) => {
-                let _ = writeln!(out, "{name:<20} {text}");
+                let _ = writeln!(out, "{name:<20} {}", shown_whole(text));
             }
             other => {
-                let _ = writeln!(out, "{name:<20} {other}");
+                let _ = writeln!(out, "{name:<20} {}", shown_whole(&other.to_string()));
             }
         }
     }

@@ -7,5 +7,6 @@ pub mod namespace;
 pub mod owner;
 pub mod position;
 pub mod reason;
+pub mod shown;
 pub mod value;
 pub mod words;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use twox_hash::XxHash3_64;
 
 use super::bson::{Builder, Doc, Malformed};
 
@@ -88,7 +89,8 @@ impl ResumeToken {
         &self.0
     }
 
-    /// The token for people: its `_data`, as hex.
+    /// The token whole: its `_data`, as hex. An event's holds the `_id` of its document, so this is for the database
+    /// and for who asks for the position itself; all else shows [`brief`].
     pub fn text(&self) -> String {
         let data = Doc::new(&self.0).ok().and_then(|doc| doc.get("_data").ok().flatten());
         match data {
@@ -100,19 +102,32 @@ impl ResumeToken {
     /// The cluster time in the token: after a type byte (`82` MongoDB, `01` DocumentDB), 8 bytes big-endian.
     /// `None` for a token of another making: its age is unknown.
     pub fn cluster_time(&self) -> Option<ClusterTime> {
-        let text = self.text();
-        if !text.starts_with("82") && !text.starts_with("01") {
-            return None;
-        }
-        let packed = unhex(text.get(2..18)?)?;
-        Some(ClusterTime(u64::from_be_bytes(packed.try_into().ok()?)))
+        time_of(&self.text())
     }
 }
 
 impl fmt::Debug for ResumeToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ResumeToken({})", self.text())
+        write!(f, "ResumeToken({})", brief(&self.text()))
     }
+}
+
+/// Characters of a token's hex that tell its making and its time.
+const TIME_END: usize = 18;
+
+fn time_of(token: &str) -> Option<ClusterTime> {
+    if !token.starts_with("82") && !token.starts_with("01") {
+        return None;
+    }
+    let packed = unhex(token.get(2..TIME_END)?)?;
+    Some(ClusterTime(u64::from_be_bytes(packed.try_into().ok()?)))
+}
+
+/// A token's text as it is shown: `826B068BD500000001…#3f9a`, its making and time and a hash of the whole. The hash
+/// tells two tokens apart and is too short to find the `_id` by.
+pub fn brief(token: &str) -> String {
+    let time = time_of(token).and_then(|_| token.get(..TIME_END)).unwrap_or_default();
+    format!("{time}…#{:04x}", XxHash3_64::oneshot(token.as_bytes()) & 0xffff)
 }
 
 /// Bytes as lower-case hex.
@@ -172,6 +187,18 @@ mod tests {
         assert_eq!(token("9965A1B2C30000000501").cluster_time(), None);
         assert_eq!(token("82").cluster_time(), None);
         assert_eq!(token("82€€€€€€€€€").cluster_time(), None);
+    }
+
+    #[test]
+    fn a_token_is_shown_by_its_time_and_a_hash_and_never_by_the_id_it_holds() {
+        let one = token("826B068BD5000000012B042C0100296E5A1004C0463C5F6964003C31323334353637000004");
+        let two = token("826B068BD5000000012B042C0100296E5A1004C0463C5F6964003C37363534333231000004");
+        let (shown, other) = (brief(&one.text()), brief(&two.text()));
+        assert!(shown.starts_with("826B068BD500000001…#") && shown.chars().count() == 24, "{shown}");
+        assert_ne!(shown, other);
+        assert_eq!(format!("{one:?}"), format!("ResumeToken({shown})"));
+        assert_eq!(brief("1234567").chars().count(), 6, "of another making nothing is known to be a time");
+        assert_eq!(brief("82€€€€€€€€€").chars().count(), 6);
     }
 
     #[test]

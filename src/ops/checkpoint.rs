@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::resync::stream;
 use crate::checkpoint::{Checkpoints, Start, Stored};
 use crate::error::{Class, Code, Fault};
-use crate::model::position::{ClusterTime, Position, ResumeToken, hex};
+use crate::model::position::{ClusterTime, Position, ResumeToken, brief, hex};
 use crate::settings::Settings;
 use crate::source::{FeedOptions, Source};
 
@@ -68,6 +68,7 @@ pub struct Rewind {
     pub stream: String,
     /// What `--to` was taken for.
     pub meant: String,
+    /// As it is shown.
     pub token: String,
     pub cluster_time: String,
     /// How far back that is from the present position.
@@ -103,7 +104,7 @@ pub async fn rewind(settings: &Settings, checkpoints: &Checkpoints, name: &str, 
     Ok(Rewind {
         stream: name.to_owned(),
         meant,
-        token: position.token.text(),
+        token: brief(&position.token.text()),
         cluster_time: position.cluster_time.at().format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         back_seconds: back,
         arguments: serde_json::json!({

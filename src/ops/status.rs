@@ -63,7 +63,7 @@ fn stream(name: &str, source: String, table: String, row: Option<&Stored>, held:
         report.reason.clone_from(&row.halt_reason);
     }
     let known = row.token.clone().zip(row.cluster_time.map(ClusterTime::from_sql));
-    report.position = known.map(|(token, at)| PositionReport::new(token, at));
+    report.position = known.map(|(token, at)| PositionReport::new(&token, at));
     report.last_commit_at = Some(latest(report.last_commit_at, row.updated_at));
     report
 }

@@ -12,6 +12,7 @@ use crate::error::{Class, Fault};
 use crate::failpoint;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
+use crate::model::shown::shown;
 use crate::retry;
 use crate::source::Found;
 
@@ -47,10 +48,10 @@ pub async fn obey(context: &Context, lease: &Lease) -> Result<(), Fault> {
         tracing::info!(
             stream = lease.stream(),
             command = command.id,
-            verb = command.verb,
-            actor = command.actor,
+            verb = shown(&command.verb),
+            actor = shown(&command.actor),
             outcome = outcome.name(),
-            result,
+            result = shown(&result),
             "request ended"
         );
     }

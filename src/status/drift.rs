@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::report::{DriftReport, FieldsReport};
 use super::stream::Stream;
+use crate::model::shown::shown;
 
 pub const KINDS: [&str; 5] = ["type", "value", "missing", "vanished", "unknown"];
 
@@ -259,7 +260,8 @@ impl Stream {
         let mut state = self.state();
         let first_walk = state.report.phase == "snapshotting";
         for new in state.fields.see(Utc::now(), seen, first_walk) {
-            let DriftReport { field, column, kind, .. } = new;
+            let DriftReport { column, kind, .. } = new;
+            let field = shown(&new.field);
             tracing::warn!(stream = %self.name, field, column, kind, "field differs from its configuration");
         }
         for kind in KINDS {

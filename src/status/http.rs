@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Board, page};
+use crate::model::shown::shown_json;
 
 /// Serves until told to stop. The listener is bound by the caller, so that a port in use is an error at start.
 ///
@@ -82,7 +83,8 @@ async fn metrics(State(board): State<Arc<Board>>) -> Response {
 }
 
 async fn status(State(board): State<Arc<Board>>) -> Response {
-    Json(board.report()).into_response()
+    let json = serde_json::to_string(&board.report()).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], shown_json(&json)).into_response()
 }
 
 async fn page_now(State(board): State<Arc<Board>>) -> Html<String> {

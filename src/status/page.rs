@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::rates::Rates;
 use super::report::{IncidentReport, Report, ResyncReport, StreamReport};
+use crate::model::shown::shown;
 use crate::model::words::{length, thousands};
 
 pub const STYLE: &str = include_str!("page.css");
@@ -254,7 +255,7 @@ fn at(time: DateTime<Utc>) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    shown(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::position::ClusterTime;
+use crate::model::position::{ClusterTime, brief};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -212,6 +212,7 @@ impl ComparedReport {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PositionReport {
+    /// As it is shown: an event's token holds an `_id`.
     pub resume_token: String,
     pub cluster_time: String,
     pub increment: u32,
@@ -305,8 +306,9 @@ impl StreamReport {
 }
 
 impl PositionReport {
-    pub fn new(resume_token: String, at: ClusterTime) -> Self {
+    /// Of the whole token.
+    pub fn new(token: &str, at: ClusterTime) -> Self {
         let cluster_time = at.at().format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        Self { resume_token, cluster_time, increment: at.increment() }
+        Self { resume_token: brief(token), cluster_time, increment: at.increment() }
     }
 }

@@ -225,7 +225,7 @@ impl Stream {
 
     fn place(&self, state: &mut State, position: &Position) {
         let at = position.cluster_time;
-        state.report.position = Some(PositionReport::new(position.token.text(), at));
+        state.report.position = Some(PositionReport::new(&position.token.text(), at));
         state.position = Some(position.clone());
         self.metrics.times.position.with_label_values(&[&*self.name]).set(f64::from(at.seconds()));
         self.measure_lag(state);

@@ -1,0 +1,209 @@
+use chrono::{DateTime, TimeDelta, Utc};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::tables;
+use crate::alert::Ack;
+use crate::checkpoint::{Letter, Retired, WalkRow};
+use crate::model::shown::is_obeyed;
+use crate::ops::alert::Tried;
+use crate::ops::check::Finding;
+use crate::ops::checkpoint::{Rewind, Shown};
+use crate::ops::compare::Compared;
+use crate::ops::request::Asked;
+use crate::ops::resync::{Listed, Preview};
+use crate::ops::source::{Adoption, Ends};
+use crate::status::Report;
+
+fn at() -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::days(20_000)
+}
+
+fn walk(text: &str) -> WalkRow {
+    let t = || text.to_owned();
+    WalkRow {
+        id: 1,
+        stream: t(),
+        reason: t(),
+        state: t(),
+        walk_class: 0,
+        walk_after: None,
+        documents_read: 1,
+        documents_estimated: Some(1),
+        rows_inserted: 1,
+        rows_changed: 1,
+        rows_deleted: 1,
+        rows_to_delete: Some(1),
+        start_time: None,
+        blind_from: Some(at()),
+        blind_until: None,
+        sample_ids: vec![t()],
+        held_code: Some(t()),
+        note: Some(t()),
+        approved_at: None,
+        rows_approved: None,
+        deadline_at: None,
+        collection_uuid: None,
+        seconds_left: None,
+        started_at: at(),
+        ended_at: Some(at()),
+    }
+}
+
+/// A report with this text in every field that holds one.
+fn report(text: &str) -> Report {
+    let incident = json!({
+        "id": 1, "code": text, "stream": text, "severity": text, "state": text, "opened_at": at(), "resolved_at": null,
+        "count": 1, "acked_by": text, "acked_until": at(), "summary": text, "doing": text, "action": text,
+    });
+    let drift = |likely: Option<&str>| {
+        json!({ "field": text, "column": likely.map(|_| "column"), "kind": text, "documents": 1, "first_seen_at": at(),
+                "last_seen_at": at(), "likely_new_name": likely })
+    };
+    let resync = json!({
+        "id": 1, "reason": text, "state": text, "documents_read": 1, "rows_upserted": 1, "rows_deleted": 1,
+        "rows_to_delete": 1, "documents_estimated": 1, "held_code": text, "note": text, "started_at": at(),
+        "eta_at": null, "deadline_at": null,
+    });
+    let mut stream = serde_json::to_value(crate::status::StreamReport::new(text, text, text)).unwrap();
+    let fields = json!({
+        "phase": text, "halt_code": text, "reason": text, "holder": text, "resync": resync,
+        "position": { "resume_token": text, "cluster_time": text, "increment": 1 },
+        "dead_letters_by_code": { text: 1 }, "drift": [drift(None), drift(Some(text))],
+        "failing": [{ "step": text, "code": text, "since": at(), "attempts": 1, "reason": text }],
+    });
+    stream.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    serde_json::from_value(json!({
+        "service": text, "version": text, "environment": text, "verdict": "critical", "action": text,
+        "streams": [stream], "incidents": [incident], "channels": [{ "name": text, "pending": 1, "failing": text }],
+    }))
+    .unwrap()
+}
+
+/// What every printer makes of reports with this text in every field.
+fn printed(text: &str) -> Vec<String> {
+    [of_streams(text), of_people(text)].concat()
+}
+
+fn of_streams(text: &str) -> Vec<String> {
+    let t = || text.to_owned();
+    let ends = || Ends { owner: t(), cluster: Some(t()), collection: Some(t()) };
+    vec![
+        tables::status(&report(text)),
+        tables::preview(&Preview {
+            stream: t(),
+            source: t(),
+            table: t(),
+            documents: 1,
+            rows: 1,
+            position: t(),
+            deletes_without_asking: 1,
+            documents_per_second_max: 0,
+            open: Some(walk(text)),
+            halted: false,
+        }),
+        tables::walks(&[Listed { walk: walk(text), gap: None }]),
+        tables::checkpoint(&Shown {
+            stream: t(),
+            source: t(),
+            options: t(),
+            token: Some(t()),
+            cluster_time: Some(t()),
+            increment: Some(1),
+            usable: t(),
+            epoch: 1,
+            revision: 1,
+            phase: t(),
+            halt_code: Some(t()),
+            updated_at: at(),
+        }),
+        tables::retired(&[Retired {
+            id: 1,
+            source: t(),
+            options: t(),
+            resume_token: None,
+            token: Some(t()),
+            cluster_time: None,
+            why: t(),
+            cluster: Some(t()),
+            collection_uuid: None,
+            retired_at: at(),
+        }]),
+        tables::rewind(&Rewind {
+            stream: t(),
+            meant: t(),
+            token: t(),
+            cluster_time: t(),
+            back_seconds: 1.0,
+            arguments: Value::Null,
+        }),
+        tables::adoption(&Adoption {
+            stream: t(),
+            source: t(),
+            bound: Some(ends()),
+            here: ends(),
+            documents: 1,
+            arguments: Value::Null,
+        }),
+        tables::compared(&Compared {
+            stream: t(),
+            missing_ids: vec![t()],
+            extra_ids: vec![t()],
+            different_ids: vec![t()],
+            note: Some(t()),
+            ..Compared::default()
+        }),
+    ]
+}
+
+fn of_people(text: &str) -> Vec<String> {
+    let t = || text.to_owned();
+    let asked = |outcome: Option<String>, result: Option<String>| Asked {
+        command: 1,
+        verb: t(),
+        stream: t(),
+        actor: t(),
+        outcome,
+        result,
+    };
+    let nested: Value = json!({ text: text, "list": [text, { text: text }], "object": { text: { text: text } } });
+    vec![
+        tables::letters(&[Letter {
+            id: 1,
+            stream: t(),
+            document_id: Some(t()),
+            operation: t(),
+            event: Vec::new(),
+            code: t(),
+            error: t(),
+            at: at(),
+            resolved_at: Some(at()),
+            resolution: Some(t()),
+        }]),
+        tables::findings(&[Finding { what: t(), ok: false, detail: t(), remedy: format!("do {text}"), down: false }]),
+        tables::tried(&[Tried { channel: "slack", ok: false, detail: t() }]),
+        tables::asked(&asked(Some(t()), Some(t()))),
+        tables::asked(&asked(None, Some(t()))),
+        tables::asked(&asked(None, None)),
+        tables::acked(1, &Ack { by: t(), until: at() }),
+        tables::fields(&nested),
+    ]
+}
+
+fn texts() -> impl Strategy<Value = String> {
+    let hostile = "\u{1b}\u{9b}\u{7f}\r\n\t\u{8}\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\u{85}\u{e0041}";
+    let hostile = prop::sample::select(hostile.chars().collect::<Vec<char>>());
+    prop::collection::vec(prop_oneof![hostile, any::<char>()], 0..40).prop_map(|chars| chars.into_iter().collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+    #[test]
+    fn no_printer_lets_through_what_a_terminal_obeys_nor_a_line_that_is_not_its_own(text in texts()) {
+        for (hostile, plain) in printed(&text).iter().zip(printed("x")) {
+            let obeyed: Vec<char> = hostile.chars().filter(|c| *c != '\n' && is_obeyed(*c)).collect();
+            prop_assert!(obeyed.is_empty(), "{obeyed:?} in {hostile}");
+            prop_assert_eq!(hostile.lines().count(), plain.lines().count(), "{}", hostile);
+        }
+    }
+}
