@@ -16,6 +16,7 @@ pub use ends::{Source, Target};
 pub use layers::DEFAULTS;
 pub use stream::{Column, PostImage, Stream};
 
+use crate::http::is_guarded;
 use crate::model::owner::Owner;
 use layers::Layers;
 use reader::Reader;
@@ -348,13 +349,13 @@ impl Settings {
         let has_channel = alert.slack_bot_token.is_empty() || !alert.slack_channel.is_empty();
         r.check("alert.slack.channel", has_channel, "must be set when alert.slack.bot_token is");
         for (key, value) in [
-            ("alert.slack.webhook_url", &alert.slack_webhook_url),
-            ("alert.sentry.dsn", &alert.sentry_dsn),
-            ("alert.heartbeat.url", &alert.heartbeat_url),
+            ("alert.slack.webhook_url", alert.slack_webhook_url.expose()),
+            ("alert.slack.api_base", &alert.slack_api_base),
+            ("alert.sentry.dsn", alert.sentry_dsn.expose()),
+            ("alert.heartbeat.url", alert.heartbeat_url.expose()),
         ] {
-            if !value.is_empty() {
-                r.check_scheme(key, value, &["http", "https"]);
-            }
+            let guarded = value.is_empty() || is_guarded(value);
+            r.check(key, guarded, "must begin with https://; http:// only to this machine, as others could read it");
         }
         let dsn = &alert.sentry_dsn;
         let is_dsn = dsn.is_empty() || dsn.expose().parse::<sentry::types::Dsn>().is_ok();

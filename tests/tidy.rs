@@ -12,7 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("failpoint", &[]),
     ("http", &[]),
-    ("settings", &[]),
+    ("settings", &["http"]),
     ("retry", &["settings"]),
     ("postgres", &["settings"]),
     ("checkpoint", &["postgres"]),

@@ -1,5 +1,8 @@
 //! What people read: an incident as Slack's blocks and as plain lines. Pure. No ids of documents, no secrets: only
 //! what the rules and the status say, which hold neither.
+//!
+//! Slack's markup is made here and nowhere else: every text put into it is escaped by itself, so that none forges a
+//! link, a mention or a line; and Slack is told to look for none in what is left.
 
 use std::fmt::Write;
 
@@ -7,13 +10,15 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::incident::{Gap, Incident, Progress, Severity, Transition};
+use super::incident::{Ack, Gap, Incident, Progress, Severity, Transition};
 use super::rules;
-use crate::model::words::{length, thousands};
+use crate::model::shown::shown;
+use crate::model::words::{FOREVER, length, thousands};
 
-/// Slack's limits, in characters: a header, a section, and what a line of notification can show.
+/// Slack's limits, in characters: a header, a section, a context, and what a line of notification can show.
 const HEADER_MAX: usize = 150;
 const SECTION_MAX: usize = 3000;
+const CONTEXT_MAX: usize = 2000;
 const FALLBACK_MAX: usize = 300;
 
 /// Who speaks.
@@ -28,7 +33,7 @@ pub fn root(voice: &Voice, incident: &Incident, now: DateTime<Utc>) -> Value {
     let title = title(incident);
     let mark = mark(incident);
     let ended = if incident.is_resolved() { " – resolved" } else { "" };
-    let header = cut(&format!("{mark} {title}{ended}"), HEADER_MAX);
+    let header = cut(&shown(&format!("{mark} {title}{ended}")), HEADER_MAX);
     let fallback = cut(&format!("{mark} [{}] {title}{ended}: {}", voice.environment, incident.summary), FALLBACK_MAX);
     let body = if incident.is_resolved() { resolved_lines(incident) } else { open_lines(incident, now) };
     json!({
@@ -44,35 +49,73 @@ pub fn root(voice: &Voice, incident: &Incident, now: DateTime<Utc>) -> Value {
 
 /// A reply in the thread, on the last transition; `skipped` transitions before it were not told.
 pub fn reply(voice: &Voice, incident: &Incident, skipped: u32, now: DateTime<Utc>) -> Value {
-    let said = match incident.detail.last {
-        Transition::Opened => format!("Opened: {}", incident.summary),
-        Transition::Worsened => format!("Worse: {} now. {}", incident.severity.name(), incident.summary),
-        Transition::Acknowledged => match incident.acked(now) {
-            Some(ack) => format!("{} is on it until {}.", ack.by, time(ack.until)),
-            None => "Acknowledged.".to_owned(),
-        },
-        Transition::Reminder => format!(
-            "Still open after {} and nobody is on it. {} `tidemark incident ack {} --by NAME --until TIME`",
-            length(now - incident.opened_at),
-            incident.detail.action.as_deref().unwrap_or("Nothing to do but know."),
-            number(incident),
-        ),
-        Transition::Reopened => format!("Back again: {}", incident.summary),
-        Transition::Resolved => format!("Resolved. {}", ending(incident)),
-    };
-    let mut text = escape_but_times(&said);
+    let mut text = said(incident, now, Form::Markup);
     if skipped > 0 {
         let updates = if skipped == 1 { "update" } else { "updates" };
         let _ = write!(text, "\n_{skipped} earlier {updates} could not be delivered; this is the state now._");
     }
     let loud = matches!(incident.detail.last, Transition::Worsened | Transition::Reminder | Transition::Reopened);
-    let fallback = format!("{} {}: {}", mark(incident), title(incident), plain(&said));
+    let plain = said(incident, now, Form::Plain).replace('\n', " ");
+    let fallback = format!("{} {}: {plain}", mark(incident), title(incident));
     json!({
         "text": escape(&cut(&fallback, FALLBACK_MAX)),
         "blocks": [section(&text), context(voice, incident, now)],
         "reply_broadcast": loud,
         "metadata": metadata(incident, incident.detail.revision),
     })
+}
+
+/// How a message is written.
+#[derive(Clone, Copy)]
+enum Form {
+    /// As Slack's blocks take it.
+    Markup,
+    /// As a line of notification, still to be escaped.
+    Plain,
+}
+
+impl Form {
+    fn text(self, text: &str) -> String {
+        match self {
+            Self::Markup => escape(text),
+            Self::Plain => text.to_owned(),
+        }
+    }
+
+    fn time(self, at: DateTime<Utc>) -> String {
+        match self {
+            Self::Markup => time(at),
+            Self::Plain => at.format("%Y-%m-%d %H:%M UTC").to_string(),
+        }
+    }
+
+    fn who(self, ack: &Ack) -> String {
+        self.text(&name(&ack.by))
+    }
+
+    fn until(self, ack: &Ack) -> String {
+        if ack.until >= FOREVER { "it is over".to_owned() } else { self.time(ack.until) }
+    }
+}
+
+fn said(incident: &Incident, now: DateTime<Utc>, form: Form) -> String {
+    let summary = form.text(&incident.summary);
+    match incident.detail.last {
+        Transition::Opened => format!("Opened: {summary}"),
+        Transition::Worsened => format!("Worse: {} now. {summary}", incident.severity.name()),
+        Transition::Acknowledged => match incident.acked(now) {
+            Some(ack) => format!("{} is on it until {}.", form.who(ack), form.until(ack)),
+            None => "Acknowledged.".to_owned(),
+        },
+        Transition::Reminder => format!(
+            "Still open after {} and nobody is on it. {} `tidemark incident ack {} --by NAME --until TIME`",
+            length(now - incident.opened_at),
+            form.text(incident.detail.action.as_deref().unwrap_or("Nothing to do but know.")),
+            number(incident),
+        ),
+        Transition::Reopened => format!("Back again: {summary}"),
+        Transition::Resolved => format!("Resolved. {}", ending(incident, form)),
+    }
 }
 
 /// `recommendation: history lost`, or the code's words alone where no stream is meant.
@@ -104,31 +147,32 @@ fn open_lines(incident: &Incident, now: DateTime<Utc>) -> String {
     let you = incident.detail.action.as_deref().unwrap_or("Nothing to do: this ends by itself, and will say so here.");
     let _ = write!(lines, "\n*You* {}", escape(you));
     if let Some(ack) = incident.acked(now) {
-        let _ = write!(lines, "\n*On it* {} until {}", escape(&ack.by), time(ack.until));
+        let form = Form::Markup;
+        let _ = write!(lines, "\n*On it* {} until {}", form.who(ack), form.until(ack));
     }
     lines
 }
 
 fn resolved_lines(incident: &Incident) -> String {
-    format!("*What* {}\n*Ended* {}", escape(&incident.summary), escape_but_times(&ending(incident)))
+    format!("*What* {}\n*Ended* {}", escape(&incident.summary), ending(incident, Form::Markup))
 }
 
 /// How long it lasted, and what its repair wrote.
 ///
 /// Which of it was missed cannot be told: a document says nothing of when it changed.
-fn ending(incident: &Incident) -> String {
+fn ending(incident: &Incident, form: Form) -> String {
     let until = incident.resolved_at.unwrap_or(incident.detail.changed_at);
     let lasted = length(until - incident.detail.since.min(incident.opened_at));
-    let mut text = format!("It lasted {lasted}, until {}.", time(until));
+    let mut text = format!("It lasted {lasted}, until {}.", form.time(until));
     if let Some(gap) = &incident.detail.gap {
-        let _ = write!(text, "\n{}", gap_report(gap));
+        let _ = write!(text, "\n{}", gap_report(gap, form));
     }
     text
 }
 
-fn gap_report(gap: &Gap) -> String {
+fn gap_report(gap: &Gap, form: Form) -> String {
     let Gap { resync, rows_inserted, rows_changed, rows_deleted, .. } = gap;
-    let at = |at: Option<DateTime<Utc>>| at.map_or_else(|| "an unknown time".to_owned(), time);
+    let at = |at: Option<DateTime<Utc>>| at.map_or_else(|| "an unknown time".to_owned(), |at| form.time(at));
     format!(
         "Blind between {} and {}. Resync {resync} wrote what the table lacked: {} rows inserted, {} changed, {} deleted; \
          changes made while it walked may be among them. Samples: `tidemark resync list`.",
@@ -169,11 +213,11 @@ fn context(voice: &Voice, incident: &Incident, now: DateTime<Utc>) -> Value {
         "incident {} · {} · {} · {} · `{}`{times}",
         number(incident),
         incident.state_name(now),
-        escape(&voice.environment),
-        escape(&voice.service),
+        escape(&name(&voice.environment)),
+        escape(&name(&voice.service)),
         incident.key.code,
     );
-    json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": text }] })
+    json!({ "type": "context", "elements": [mrkdwn(&cut_markup(&text, CONTEXT_MAX))] })
 }
 
 fn number(incident: &Incident) -> String {
@@ -194,7 +238,12 @@ pub fn message_id(incident: &Incident, transition: u32) -> Uuid {
 }
 
 fn section(text: &str) -> Value {
-    json!({ "type": "section", "text": { "type": "mrkdwn", "text": cut(text, SECTION_MAX) } })
+    json!({ "type": "section", "text": mrkdwn(&cut_markup(text, SECTION_MAX)) })
+}
+
+/// `verbatim`: addresses, names and mentions in the text stay text.
+fn mrkdwn(text: &str) -> Value {
+    json!({ "type": "mrkdwn", "text": text, "verbatim": true })
 }
 
 /// In the reader's own time zone, with UTC where that cannot be shown.
@@ -203,28 +252,14 @@ fn time(at: DateTime<Utc>) -> String {
     format!("<!date^{stamp}^{{date_short_pretty}} {{time}}|{}>", at.format("%Y-%m-%d %H:%M UTC"))
 }
 
-/// Plain text of what [`time`] made.
-fn plain(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("<!date^") {
-        out.push_str(before);
-        let (inside, left) = after.split_once('>').unwrap_or((after, ""));
-        out.push_str(inside.rsplit_once('|').map_or(inside, |(_, shown)| shown));
-        rest = left;
-    }
-    out.push_str(rest);
-    out.replace('\n', " ")
-}
-
-/// Escapes all but the dates that [`time`] made.
-fn escape_but_times(text: &str) -> String {
-    escape(text).replace("&lt;!date^", "<!date^").replace(" UTC&gt;", " UTC>")
-}
-
-/// Slack's three special characters.
+/// What others wrote, with Slack's three special characters escaped.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    shown(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A name among words of ours: nothing in it sets off code, emphasis or the parts of a link.
+fn name(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, '`' | '*' | '_' | '~' | '|') { ' ' } else { c }).collect()
 }
 
 fn cut(text: &str, characters: usize) -> String {
@@ -233,5 +268,19 @@ fn cut(text: &str, characters: usize) -> String {
     }
     let mut short: String = text.chars().take(characters - 1).collect();
     short.push('…');
+    short
+}
+
+/// The same, and no escape or date is cut in two.
+fn cut_markup(text: &str, characters: usize) -> String {
+    let mut short = cut(text, characters);
+    if short.len() < text.len() {
+        for (begin, end) in [('&', ';'), ('<', '>')] {
+            if let Some(at) = short.rfind(begin).filter(|at| !short[*at..].contains(end)) {
+                short.truncate(at);
+                short.push('…');
+            }
+        }
+    }
     short
 }

@@ -8,8 +8,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::channel::{Sent, retry_after, unanswered};
-use crate::http::client;
+use crate::http::{client, read_up_to};
+use crate::model::shown::shown;
 use crate::settings::{Alert, Secret};
+
+/// Slack's answers hold the message sent, and no more than that.
+const ANSWER_MAX: usize = 256 << 10;
+
+/// Its words for what is wrong are shorter than this.
+const WORD_MAX: usize = 60;
 
 /// A call to Slack.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,23 +54,24 @@ impl Bot {
     }
 
     pub async fn call(&self, call: &Call) -> Sent {
-        let (method, mut body, extra) = match call {
+        let (method, mut message, extra) = match call {
             Call::Post { body, thread, id } => {
                 let place = thread.as_ref().map_or(self.channel.as_str(), |(channel, _)| channel);
-                let mut extra = json!({ "channel": place, "client_msg_id": id, "unfurl_links": false });
+                let mut extra =
+                    json!({ "channel": place, "client_msg_id": id, "unfurl_links": false, "parse": "none" });
                 if let (Some((_, ts)), Some(fields)) = (thread, extra.as_object_mut()) {
                     fields.insert("thread_ts".to_owned(), json!(ts));
                 }
                 ("chat.postMessage", body.clone(), extra)
             }
             Call::Update { body, message: (channel, ts) } => {
-                ("chat.update", body.clone(), json!({ "channel": channel, "ts": ts }))
+                ("chat.update", body.clone(), json!({ "channel": channel, "ts": ts, "parse": "none" }))
             }
         };
-        if let (Some(body), Value::Object(extra)) = (body.as_object_mut(), extra) {
-            body.extend(extra);
+        if let (Some(message), Value::Object(extra)) = (message.as_object_mut(), extra) {
+            message.extend(extra);
         }
-        match self.ask(method, &body).await {
+        match self.ask(method, &message).await {
             // The channel as Slack names it, which an edit needs; what was configured, where it does not say.
             Sent::Done(Some((channel, ts))) if channel.is_empty() => Sent::Done(Some((self.channel.clone(), ts))),
             sent => sent,
@@ -88,11 +96,12 @@ impl Bot {
             Err(error) => return unanswered(&error),
         };
         let (status, after) = (answer.status(), retry_after(&answer));
-        match answer.json().await {
-            Ok(body) => classify(status, after, &body),
-            Err(error) if error.is_timeout() => unanswered(&error),
-            Err(_) => classify(status, after, &Value::Null),
-        }
+        let read = match read_up_to(answer, ANSWER_MAX).await {
+            Ok(read) => read.unwrap_or_default(),
+            Err(error) if error.is_timeout() => return unanswered(&error),
+            Err(_) => Vec::new(),
+        };
+        classify(status, after, &serde_json::from_slice(&read).unwrap_or_default())
     }
 }
 
@@ -117,9 +126,9 @@ impl Webhook {
         };
         let (status, after) = (answer.status(), retry_after(&answer));
         // A webhook answers "ok" or a word in plain text.
-        let word = answer.text().await.unwrap_or_default();
+        let word = read_up_to(answer, ANSWER_MAX).await.ok().flatten().unwrap_or_default();
         let ok = status.is_success();
-        classify(status, after, &json!({ "ok": ok, "error": word.trim().chars().take(60).collect::<String>() }))
+        classify(status, after, &json!({ "ok": ok, "error": String::from_utf8_lossy(&word).trim() }))
     }
 }
 
@@ -173,17 +182,18 @@ const MALFORMED: &[&str] = &[
 /// What an answer means.
 fn classify(status: StatusCode, after: Option<Duration>, body: &Value) -> Sent {
     let error = body.get("error").and_then(Value::as_str).unwrap_or_default();
+    let error = &shown(&error.chars().take(WORD_MAX).collect::<String>());
     if status == StatusCode::TOO_MANY_REQUESTS || error == "ratelimited" || error == "rate_limited" {
         return Sent::Later { after: after.or(Some(Duration::from_secs(30))), reason: "too many requests".to_owned() };
     }
-    if let Some((word, what)) = REFUSALS.iter().find(|(word, _)| *word == error) {
+    if let Some((word, what)) = REFUSALS.iter().find(|(word, _)| word == error) {
         return Sent::Refused(format!("{what} ({word})"));
     }
-    if GONE.contains(&error) {
+    if GONE.contains(&error.as_str()) {
         return Sent::Gone;
     }
-    if MALFORMED.contains(&error) {
-        return Sent::Malformed(error.to_owned());
+    if MALFORMED.contains(&error.as_str()) {
+        return Sent::Malformed(error.clone());
     }
     if status.is_success() && body.get("ok").and_then(Value::as_bool) == Some(true) {
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);

@@ -1,3 +1,4 @@
+mod forging;
 mod telling;
 
 use chrono::{DateTime, TimeDelta, Utc};

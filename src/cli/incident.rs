@@ -1,5 +1,6 @@
 //! The commands about incidents and the channels they are told to.
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
 use super::repair::show;
@@ -36,9 +37,12 @@ enum IncidentVerb {
         /// Who takes it on
         #[arg(long, value_name = "NAME")]
         by: String,
-        /// Until when: a time (2026-11-22T18:00:00Z) or a length (4h)
-        #[arg(long, value_name = "TIME")]
-        until: String,
+        /// Until when: a time (2026-11-22T18:00:00Z) or a length (4h), within seven days
+        #[arg(long, value_name = "TIME", value_parser = ops::incident::until, required_unless_present = "forever")]
+        until: Option<DateTime<Utc>>,
+        /// Until it is over, however long that is: nobody is reminded of it
+        #[arg(long, conflicts_with = "until")]
+        forever: bool,
     },
 }
 
@@ -77,8 +81,8 @@ async fn obey(store: &Store, verb: IncidentVerb) -> Result<(), Fault> {
             let shown = ops::incident::show(store, id).await?;
             if json { print_json(&shown) } else { print(&tables::fields(&shown)) }
         }
-        IncidentVerb::Ack { id, by, until } => {
-            let ack = ops::incident::acknowledge(store, id, &by, &until).await?;
+        IncidentVerb::Ack { id, by, until, .. } => {
+            let ack = ops::incident::acknowledge(store, id, &by, until).await?;
             print(&tables::acked(id, &ack));
         }
     }

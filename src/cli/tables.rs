@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::alert::Ack;
 use crate::checkpoint::{Letter, Retired};
 use crate::model::shown::{shown, shown_whole};
+use crate::model::words::FOREVER;
 use crate::ops::alert::Tried;
 use crate::ops::check::Finding;
 use crate::ops::checkpoint::{Rewind, Shown};
@@ -282,7 +283,9 @@ pub fn asked(asked: &Asked) -> String {
 }
 
 pub fn acked(incident: i64, ack: &Ack) -> String {
-    format!("incident {incident}: {} is on it until {}\n", shown(&ack.by), ack.until.format("%Y-%m-%d %H:%M:%S UTC"))
+    let until = ack.until.format("%Y-%m-%d %H:%M:%S UTC").to_string();
+    let until = if ack.until >= FOREVER { "it is over" } else { &until };
+    format!("incident {incident}: {} is on it until {until}\n", shown(&ack.by))
 }
 
 /// Names and values, one a line; what is nested, indented.

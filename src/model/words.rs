@@ -1,6 +1,12 @@
 //! Numbers and lengths of time as people read them.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// The end of what has none.
+pub const FOREVER: DateTime<Utc> = match DateTime::from_timestamp(253_402_300_799, 0) {
+    Some(year_9999) => year_9999,
+    None => DateTime::<Utc>::MAX_UTC,
+};
 
 /// `2 d 4 h`, `3 h 20 min`, `12 min`, `40 s`.
 pub fn length(length: TimeDelta) -> String {

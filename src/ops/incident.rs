@@ -1,10 +1,11 @@
 //! Incidents for people: what is open, what was, and taking one on.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::request::actor;
 use crate::alert::{Ack, Store, report};
 use crate::error::{Class, Code, Fault};
+use crate::model::words::FOREVER;
 use crate::status::IncidentReport;
 
 /// How many a list shows.
@@ -34,17 +35,12 @@ pub async fn show(store: &Store, id: i64) -> Result<serde_json::Value, Fault> {
     Ok(shown)
 }
 
-/// Takes an incident on: no reminders until the time is over.
+/// Takes an incident on: no reminders until the time is over; until it is resolved, where there is none.
 ///
 /// # Errors
-/// There is no such open incident, the time is over already, or Postgres cannot be asked.
-pub async fn acknowledge(store: &Store, id: i64, by: &str, until: &str) -> Result<Ack, Fault> {
-    let now = Utc::now();
-    let until = time(until, now).filter(|until| *until > now).ok_or_else(|| {
-        let hint = "write --until as a time to come (2026-11-22T18:00:00Z) or as a length (4h)";
-        Fault::new(Class::Halt, Code::Stalled, format!("{until:?} is not a time to come"), hint)
-    })?;
-    let ack = Ack { by: by.to_owned(), until };
+/// There is no such open incident, or Postgres cannot be asked.
+pub async fn acknowledge(store: &Store, id: i64, by: &str, until: Option<DateTime<Utc>>) -> Result<Ack, Fault> {
+    let ack = Ack { by: by.to_owned(), until: until.unwrap_or(FOREVER) };
     if store.acknowledge(id, &ack, &actor()).await? { Ok(ack) } else { Err(missing(id)) }
 }
 
@@ -53,11 +49,47 @@ fn missing(id: i64) -> Fault {
     Fault::new(Class::Halt, Code::Stalled, format!("there is no such incident, or it is over: {id}"), hint)
 }
 
-/// A time, or a length from now.
-fn time(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        return Some(at.to_utc());
+/// Whoever is on it is asked again after this time at the latest.
+const ACK_DAYS_MAX: i64 = 7;
+
+/// When an acknowledgement ends: a time to come, or a length from now.
+///
+/// # Errors
+/// It is neither, or too far away.
+pub fn until(text: &str) -> Result<DateTime<Utc>, String> {
+    ends(text, Utc::now())
+}
+
+fn ends(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
+    let at = match DateTime::parse_from_rfc3339(text) {
+        Ok(at) => Some(at.to_utc()),
+        Err(_) => humantime::parse_duration(text)
+            .ok()
+            .and_then(|length| now.checked_add_signed(TimeDelta::from_std(length).ok()?)),
+    };
+    let to_come = at.filter(|at| *at > now).ok_or("it is no time to come (2026-11-22T18:00:00Z) and no length (4h)")?;
+    if to_come <= now + TimeDelta::days(ACK_DAYS_MAX) {
+        Ok(to_come)
+    } else {
+        Err(format!("it is more than {ACK_DAYS_MAX} days away: name a nearer time, or give --forever"))
     }
-    let length = humantime::parse_duration(text).ok()?;
-    now.checked_add_signed(chrono::TimeDelta::from_std(length).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_ends_within_a_week() {
+        let now = DateTime::UNIX_EPOCH;
+        assert_eq!(ends("4h", now), Ok(now + TimeDelta::hours(4)));
+        assert_eq!(ends("7days", now), Ok(now + TimeDelta::days(7)));
+        assert_eq!(ends("1970-01-02T00:00:00+01:00", now), Ok(now + TimeDelta::hours(23)));
+        for text in ["8days", "1970-01-09T00:00:00Z", "9999-01-01T00:00:00Z"] {
+            assert!(ends(text, now).unwrap_err().contains("--forever"), "{text}");
+        }
+        for text in ["", "0s", "tomorrow", "1969-01-01T00:00:00Z", "-4h"] {
+            assert!(ends(text, now).unwrap_err().contains("no time to come"), "{text}");
+        }
+    }
 }

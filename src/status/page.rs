@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::rates::Rates;
 use super::report::{IncidentReport, Report, ResyncReport, StreamReport};
 use crate::model::shown::shown;
-use crate::model::words::{length, thousands};
+use crate::model::words::{FOREVER, length, thousands};
 
 pub const STYLE: &str = include_str!("page.css");
 pub const SCRIPT: &str = include_str!("page.js");
@@ -77,6 +77,7 @@ fn head(out: &mut String, report: &Report) {
 fn incident(out: &mut String, open: &IncidentReport, now: DateTime<Utc>) {
     let stream = open.stream.as_ref().map_or_else(String::new, |stream| format!("{}: ", escape(stream)));
     let owner = match (&open.acked_by, open.acked_until) {
+        (Some(by), Some(until)) if until >= FOREVER => format!("{} is on it until it is over", escape(by)),
         (Some(by), Some(until)) => format!("{} is on it until {}", escape(by), at(until)),
         _ => "nobody is on it".to_owned(),
     };

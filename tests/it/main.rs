@@ -31,6 +31,7 @@ mod page;
 mod poison;
 mod positions;
 mod pouring;
+mod privacy;
 mod refusals;
 mod replay;
 mod resync;

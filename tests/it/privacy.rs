@@ -1,0 +1,102 @@
+//! Guarantee 12, beside the canaries: what is told goes only where it may, is read no further than it must be, and
+//! ends; two services in one schema are none of each other's business.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tidemark::alert::{Bot, Sent};
+use tidemark::settings::{Origin, Settings};
+
+use crate::support::{World, run};
+
+/// A server whose answer never ends; returns its port and how much of it was taken.
+fn endless() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            let _ = socket.read(&mut [0; 8 << 10]);
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"ok\":true,\"error\":\"";
+            let mut answer = socket.write_all(head.as_bytes());
+            while answer.is_ok() {
+                answer = socket.write_all(&[b'x'; 8 << 10]);
+                count.fetch_add(8 << 10, Ordering::Relaxed);
+            }
+        }
+    });
+    (port, taken)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_without_an_end_is_not_read_to_the_end() {
+    let (port, taken) = endless();
+    let variable = |key: &str, value: &str| (format!("TIDEMARK__ALERT__SLACK__{key}"), value.to_owned());
+    let variables = vec![
+        variable("BOT_TOKEN", "xoxb-t"),
+        variable("CHANNEL", "C1"),
+        variable("API_BASE", &format!("http://127.0.0.1:{port}")),
+    ];
+    let settings = Settings::load(&Origin { variables, ..Origin::default() }).unwrap();
+    let begun = Instant::now();
+    let sent = Bot::new(&settings.alert).unwrap().test_token().await;
+    assert!(matches!(sent, Sent::Later { .. }), "{sent:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "it was given up, not waited for");
+    assert!(taken.load(Ordering::Relaxed) < 16 << 20, "what no socket holds was not asked for");
+}
+
+#[tokio::test]
+async fn notices_are_sent_by_https_or_to_this_machine_only() {
+    let world = World::new().await;
+    for (key, value) in [
+        ("alert.slack.api_base", "http://slack.example.org/api"),
+        ("alert.slack.webhook_url", "http://127.0.0.1@hooks.example.org/s3cret"),
+        ("alert.heartbeat.url", "http://10.0.0.1/s3cret"),
+        ("alert.sentry.dsn", "http://s3cret@sentry.example.org/42"),
+        ("alert.heartbeat.url", "ftp://127.0.0.1/s3cret"),
+    ] {
+        std::fs::write(&world.config, format!("{key} = {value:?}\n")).unwrap();
+        let (code, said) = run(&world, &["check", "--offline"]);
+        let told = said.contains(key) && said.contains("https://") && !said.contains("s3cret");
+        assert!(code == Some(78) && told, "{key} {value}: {said}");
+    }
+    std::fs::write(&world.config, "alert.slack.api_base = \"http://[::1]:7/api\"\n").unwrap();
+    assert_eq!(run(&world, &["check", "--offline"]).0, Some(0));
+}
+
+const INCIDENT: &str = "insert into tidemark.incident (tag, environment, service, code, stream, severity, state, \
+     opened_at, summary, detail) values (gen_random_uuid(), 'development', 'tidemark', 'target_full', null, 'critical', \
+     'open', now(), 's', '{\"since\": \"2026-11-21T05:29:00Z\", \"worst\": \"critical\", \"doing\": \"d\", \"action\": null, \
+     \"progress\": null, \"resync\": null, \"gap\": null, \"revision\": 1, \"last\": \"opened\", \
+     \"changed_at\": \"2026-11-21T05:29:00Z\", \"remind_at\": \"2026-11-21T05:29:00Z\", \"away_since\": null}')";
+
+#[tokio::test]
+async fn an_acknowledgement_ends_within_a_week_or_says_that_it_does_not() {
+    let world = World::new().await;
+    assert_eq!(run(&world, &["migrate"]).0, Some(0));
+    world.execute(INCIDENT).await;
+    let ack = |rest: &[&str]| run(&world, &[&["incident", "ack", "1", "--by", "Mary\u{1b}[2J"], rest].concat());
+    for (rest, why) in [
+        (&["--until", "8days"][..], "--forever"),
+        (&["--until", "9999-01-01T00:00:00Z"], "--forever"),
+        (&["--until", "yesterday"], "no time to come"),
+        (&[], "--until"),
+        (&["--until", "4h", "--forever"], "cannot be used with"),
+    ] {
+        let (code, said) = ack(rest);
+        assert!(code == Some(2) && said.contains(why), "{rest:?}: {code:?} {said}");
+    }
+    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.command").await, 0);
+    let (code, said) = ack(&["--until", "7days"]);
+    assert!(code == Some(0) && said.contains(r"Mary\u{1b}[2J is on it until 2"), "{said}");
+    let (code, said) = ack(&["--forever"]);
+    assert!(code == Some(0) && said.contains("is on it until it is over"), "{said}");
+    let (code, said) = run(&world, &["incident", "list"]);
+    assert!(code == Some(0) && said.contains("acked") && !said.contains('\u{1b}'), "{said}");
+    let (_, said) = run(&world, &["incident", "show", "1", "--json"]);
+    assert!(said.contains(r"Mary\u001b[2J") && !said.contains('\u{1b}'), "{said}");
+}
