@@ -59,18 +59,18 @@ impl Other {
 }
 
 impl Store {
-    /// Processes of this service begun in the last ten minutes that have ended without saying so.
+    /// Processes of this service and environment begun in the last ten minutes that have ended without saying so.
     ///
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn dead(&self, me: &Process) -> Result<Vec<Uuid>, Fault> {
         let sql = AssertSqlSafe(format!(
             "select id, holder, place, extract(epoch from clock_timestamp() - seen_at)::float8 as silent \
-             from {}.process where service = $1 and id <> $2 and ended_at is null \
+             from {}.process where service = $1 and environment = $3 and id <> $2 and ended_at is null \
              and started_at > now() - interval '10 minutes'",
             self.schema
         ));
-        let query = sqlx::query_as::<_, Other>(sql).bind(self.service()).bind(self.process());
+        let query = sqlx::query_as::<_, Other>(sql).bind(&*self.service).bind(self.process()).bind(&*self.environment);
         let others = within(DEADLINE, query.fetch_all(self.pool())).await?;
         let runs = |number: &str| Path::new("/proc").join(number).exists();
         Ok(others.into_iter().filter(|other| other.is_dead(me, runs)).map(|other| other.id).collect())
@@ -83,16 +83,18 @@ impl Store {
     pub async fn register(&self, me: &Process) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "with old as (delete from {0}.process where started_at < now() - interval '1 day' and id <> $1) \
-             insert into {0}.process (id, service, holder, version, place) values ($1, $2, $3, $4, $5) \
+             insert into {0}.process (id, service, environment, holder, version, place) \
+             values ($1, $2, $6, $3, $4, $5) \
              on conflict (id) do update set seen_at = now()",
             self.schema
         ));
         let query = sqlx::query(sql)
             .bind(self.process())
-            .bind(self.service())
+            .bind(&*self.service)
             .bind(&me.holder)
             .bind(crate::VERSION)
-            .bind(&me.place);
+            .bind(&me.place)
+            .bind(&*self.environment);
         within(DEADLINE, query.execute(self.pool())).await.map(drop)
     }
 

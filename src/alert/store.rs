@@ -91,10 +91,6 @@ impl Store {
         self.nonce
     }
 
-    pub(super) fn service(&self) -> &str {
-        &self.service
-    }
-
     /// Becomes or stays the one that watches, unless another is that is not known to be dead. On the database's clock.
     ///
     /// # Errors
@@ -180,13 +176,17 @@ impl Store {
         Ok(rows.into_iter().filter_map(Row::incident).collect())
     }
 
-    /// One incident.
+    /// One incident of this service and environment.
     ///
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn find(&self, id: i64) -> Result<Option<Incident>, Fault> {
-        let sql = AssertSqlSafe(format!("select {COLUMNS} from {}.incident where id = $1", self.schema));
-        let row = within(DEADLINE, sqlx::query_as::<_, Row>(sql).bind(id).fetch_optional(&self.pool)).await?;
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {}.incident where id = $1 and service = $2 and environment = $3",
+            self.schema
+        ));
+        let query = sqlx::query_as::<_, Row>(sql).bind(id).bind(&*self.service).bind(&*self.environment);
+        let row = within(DEADLINE, query.fetch_optional(&self.pool)).await?;
         Ok(row.and_then(Row::incident))
     }
 
@@ -213,14 +213,21 @@ impl Store {
     pub async fn acknowledge(&self, id: i64, ack: &Ack, actor: &str) -> Result<bool, Fault> {
         let sql = AssertSqlSafe(format!(
             "with acked as (update {0}.incident set acked_by = $2, acked_until = $3 where id = $1 \
-                 and resolved_at is null returning stream, code) \
-             insert into {0}.command (verb, stream, arguments, actor, reason, done_at, outcome, result) \
+                 and service = $5 and environment = $6 and resolved_at is null returning stream, code) \
+             insert into {0}.command (verb, stream, arguments, actor, reason, done_at, outcome, result, service, \
+                 environment) \
              select 'incident ack', coalesce(stream, ''), \
                  jsonb_build_object('incident', $1::bigint, 'by', $2::text, 'until', $3::timestamptz), $4, \
-                 code, now(), 'done', 'acknowledged' from acked returning id",
+                 code, now(), 'done', 'acknowledged', $5, $6 from acked returning id",
             self.schema
         ));
-        let query = sqlx::query_scalar::<_, i64>(sql).bind(id).bind(&ack.by).bind(ack.until).bind(actor);
+        let query = sqlx::query_scalar::<_, i64>(sql)
+            .bind(id)
+            .bind(&ack.by)
+            .bind(ack.until)
+            .bind(actor)
+            .bind(&*self.service)
+            .bind(&*self.environment);
         Ok(within(DEADLINE, query.fetch_optional(&self.pool)).await?.is_some())
     }
 }

@@ -227,7 +227,7 @@ impl Watch {
             streams.push(seen(own, held, known.is_some()));
         }
         // Another process of this service may lead streams that this one is not configured for.
-        for held in known.iter().flat_map(|known| &known.leases).filter(|held| held.live) {
+        for held in known.iter().flat_map(|known| &known.leases).filter(|held| held.live && held.bound) {
             if !streams.iter().any(|seen| seen.report.name == held.stream)
                 && let Some(report) = told(held)
             {

@@ -152,6 +152,26 @@ impl Checkpoints {
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 
+    /// Of rows that name a stream: those that are no other service's or environment's. Takes the owner as two
+    /// parameters from the `first` on.
+    pub(super) fn not_anothers(&self, stream: &str, first: usize) -> String {
+        format!(
+            "not exists (select from {}.stream as whose where whose.stream = {stream} \
+             and (whose.service, whose.environment) is distinct from (${first}, ${}))",
+            self.schema(),
+            first + 1
+        )
+    }
+
+    /// [`Checkpoints::refuse_strangers`] for who only looks.
+    ///
+    /// # Errors
+    /// One of them belongs to another; or whatever Postgres answers.
+    pub async fn refuse_anothers(&self, streams: &[&str]) -> Result<(), Fault> {
+        let mut connection = within(self.target.deadline(), self.pool.acquire()).await?;
+        self.refuse_strangers(&mut connection, streams).await
+    }
+
     /// Refuses streams that another service or environment follows, unless it was asked that they
     /// be taken over. Does nothing where tidemark's own tables are not there yet, or of the first
     /// release.

@@ -70,10 +70,13 @@ impl Checkpoints {
         reason: &str,
     ) -> Result<i64, Fault> {
         let sql = AssertSqlSafe(format!(
-            "insert into {}.command (verb, stream, arguments, actor, reason) values ($1, $2, $3, $4, $5) returning id",
+            "insert into {}.command (verb, stream, arguments, actor, reason, service, environment) \
+             values ($1, $2, $3, $4, $5, $6, $7) returning id",
             self.schema()
         ));
+        let owner = self.target.owner();
         let query = sqlx::query_scalar(sql).bind(verb).bind(stream).bind(arguments).bind(actor).bind(reason);
+        let query = query.bind(&owner.service).bind(&owner.environment);
         let mut connection = within(self.target.deadline(), self.pool.acquire()).await?;
         if verb != ADOPT {
             self.refuse_strangers(&mut connection, &[stream]).await?;

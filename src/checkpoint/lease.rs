@@ -42,6 +42,8 @@ pub struct Held {
     pub expires_at: DateTime<Utc>,
     /// On the database's clock.
     pub live: bool,
+    /// The stream is known to be this service's and environment's: one led for the first time is nobody's yet.
+    pub bound: bool,
     pub report: Option<serde_json::Value>,
 }
 
@@ -137,17 +139,21 @@ impl Checkpoints {
         within(Duration::from_secs(3), query.execute(&self.pool)).await.map(drop)
     }
 
-    /// Who holds what.
+    /// Who holds what of this service's and environment's streams, and of those that are nobody's yet.
     ///
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn leases(&self) -> Result<Vec<Held>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select stream, holder, epoch, greatest(expires_at, 'epoch'::timestamptz) as expires_at, \
-             expires_at > clock_timestamp() as live, report from {}.lease order by stream",
-            self.schema()
+            "select l.stream, holder, epoch, greatest(expires_at, 'epoch'::timestamptz) as expires_at, \
+             expires_at > clock_timestamp() as live, s.stream is not null as bound, report \
+             from {0}.lease as l left join {0}.stream as s on s.stream = l.stream where {1} order by l.stream",
+            self.schema(),
+            self.not_anothers("l.stream", 1)
         ));
-        within(self.target.deadline(), sqlx::query_as(sql).fetch_all(&self.pool)).await
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(&owner.service).bind(&owner.environment);
+        within(self.target.deadline(), query.fetch_all(&self.pool)).await
     }
 
     /// Writes down a stream's phase, for those who ask the database. Only under the lease.

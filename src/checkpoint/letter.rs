@@ -56,9 +56,13 @@ impl Checkpoints {
             Letters::Latest { limit } => ("$2 = '' order by resolved_at is not null, id desc limit $1", *limit, ""),
         };
         // Each form names both parameters, so that one statement's shape does for all.
-        let sql =
-            format!("select {COLUMNS} from {}.dead_letter where $2::text is not null and {condition}", self.schema());
-        let query = sqlx::query_as(AssertSqlSafe(sql)).bind(number).bind(stream);
+        let (schema, ours) = (self.schema(), self.not_anothers("d.stream", 3));
+        let sql = format!(
+            "select {COLUMNS} from {schema}.dead_letter as d where {ours} and $2::text is not null and {condition}"
+        );
+        let owner = self.target.owner();
+        let query =
+            sqlx::query_as(AssertSqlSafe(sql)).bind(number).bind(stream).bind(&owner.service).bind(&owner.environment);
         within(self.target.deadline(), query.fetch_all(&self.pool)).await
     }
 

@@ -122,8 +122,11 @@ impl Checkpoints {
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn walks(&self, limit: i64) -> Result<Vec<WalkRow>, Fault> {
-        let sql = AssertSqlSafe(format!("select {COLUMNS} from {}.resync order by id desc limit $1", self.schema()));
-        within(self.target.deadline(), sqlx::query_as(sql).bind(limit).fetch_all(&self.pool)).await
+        let (schema, ours) = (self.schema(), self.not_anothers("r.stream", 2));
+        let sql = format!("select {COLUMNS} from {schema}.resync as r where {ours} order by id desc limit $1");
+        let owner = self.target.owner();
+        let query = sqlx::query_as(AssertSqlSafe(sql)).bind(limit).bind(&owner.service).bind(&owner.environment);
+        within(self.target.deadline(), query.fetch_all(&self.pool)).await
     }
 
     /// The report of a completed resync.

@@ -8,6 +8,7 @@ use crate::checkpoint::{Letter, Letters};
 use crate::error::Fault;
 use crate::ops::letter::{self, LISTED};
 use crate::ops::request::ask;
+use crate::ops::resync::own_stream;
 use crate::settings::Settings;
 
 #[derive(Debug, Args)]
@@ -101,7 +102,8 @@ async fn about(settings: &Settings, verb: &str, which: &Which) -> Result<u8, Fau
     let letters: Vec<Letter> = match (which.id, &which.all) {
         (Some(id), _) => vec![letter::open(&checkpoints, id).await?],
         (None, stream) => {
-            let stream = crate::ops::resync::stream(settings, stream.as_deref().unwrap_or_default())?.name.clone();
+            let name = stream.as_deref().unwrap_or_default();
+            let stream = own_stream(settings, &checkpoints, name).await?.name.clone();
             checkpoints.letters(&Letters::Open { stream, limit: LISTED }).await?
         }
     };
@@ -122,7 +124,7 @@ async fn about(settings: &Settings, verb: &str, which: &Which) -> Result<u8, Fau
 
 async fn accept(settings: &Settings, accepted: &Accept) -> Result<u8, Fault> {
     let (_, checkpoints) = ends(settings)?;
-    let stream = &crate::ops::resync::stream(settings, &accepted.stream)?.name;
+    let stream = &own_stream(settings, &checkpoints, &accepted.stream).await?.name;
     if !accepted.act.execute {
         let shown = letter::acceptance(&checkpoints, stream, accepted.count).await?;
         show(accepted.act.json, &shown, tables::fields);

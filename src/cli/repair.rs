@@ -168,7 +168,7 @@ async fn show_checkpoint(settings: &Settings, stream: &str, json: bool) -> Resul
 
 async fn history(settings: &Settings, stream: &str, json: bool) -> Result<u8, Fault> {
     let (_, checkpoints) = ends(settings)?;
-    walks::stream(settings, stream)?;
+    walks::own_stream(settings, &checkpoints, stream).await?;
     let retired = checkpoints.retired(stream).await?;
     show(json, retired.as_slice(), tables::retired);
     Ok(0)
@@ -188,7 +188,7 @@ async fn rewind(settings: &Settings, stream: &str, to: &str, reason: &str, act: 
 pub(super) async fn compare(settings: &Settings, args: &CompareArgs) -> u8 {
     let compared = async {
         let (target, checkpoints) = ends(settings)?;
-        let stream = walks::stream(settings, &args.stream)?;
+        let stream = walks::own_stream(settings, &checkpoints, &args.stream).await?;
         let plan = ops::compare::Plan {
             sample: args.sample,
             documents_per_second_max: settings.resync.documents_per_second_max,

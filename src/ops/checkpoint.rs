@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::resync::stream;
+use super::resync::own_stream;
 use crate::checkpoint::{Checkpoints, Start, Stored};
 use crate::error::{Class, Code, Fault};
 use crate::model::position::{ClusterTime, Position, ResumeToken, brief, hex};
@@ -36,7 +36,7 @@ fn none(name: &str) -> Fault {
 /// # Errors
 /// There is no such stream or no row of it; whatever Postgres answers.
 pub async fn show(settings: &Settings, checkpoints: &Checkpoints, name: &str) -> Result<Shown, Fault> {
-    let config = stream(settings, name)?;
+    let config = own_stream(settings, checkpoints, name).await?;
     let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
     let source = format!("{}.{}", settings.source.database, config.collection);
     let usable = match stored.start(&source, &FeedOptions::of(config, settings).fingerprint()) {
@@ -83,7 +83,7 @@ pub struct Rewind {
 /// # Errors
 /// It is none of these, or cannot be reached; whatever either end answers.
 pub async fn rewind(settings: &Settings, checkpoints: &Checkpoints, name: &str, to: &str) -> Result<Rewind, Fault> {
-    let config = stream(settings, name)?;
+    let config = own_stream(settings, checkpoints, name).await?;
     let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
     let source = format!("{}.{}", settings.source.database, config.collection);
     let (meant, position) = if to.len() < 16

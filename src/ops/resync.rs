@@ -49,6 +49,20 @@ pub fn stream<'s>(settings: &'s Settings, name: &str) -> Result<&'s Stream, Faul
     })
 }
 
+/// The same, if it is no other service's or environment's.
+///
+/// # Errors
+/// There is none, or it is; or whatever Postgres answers.
+pub async fn own_stream<'s>(
+    settings: &'s Settings,
+    checkpoints: &Checkpoints,
+    name: &str,
+) -> Result<&'s Stream, Fault> {
+    let stream = stream(settings, name)?;
+    checkpoints.refuse_anothers(&[name]).await?;
+    Ok(stream)
+}
+
 /// Looks at both ends; changes nothing.
 ///
 /// # Errors
@@ -59,7 +73,7 @@ pub async fn preview(
     checkpoints: &Checkpoints,
     name: &str,
 ) -> Result<Preview, Fault> {
-    let stream = stream(settings, name)?;
+    let stream = own_stream(settings, checkpoints, name).await?;
     let source = Source::new(settings).await?;
     let namespace = source.namespace(&stream.collection).to_string();
     let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };

@@ -12,9 +12,11 @@ use crate::status::{PositionReport, Report, StreamReport, Verdict, judge};
 /// The report of `GET /status`, as the database knows it.
 ///
 /// # Errors
-/// Postgres cannot be asked, or has no tables of tidemark.
+/// Postgres cannot be asked, or has no tables of tidemark; a stream is another service's or environment's.
 pub async fn status(settings: &Settings, checkpoints: &Checkpoints, store: &Store) -> Result<Report, Fault> {
     let now = Utc::now();
+    let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
+    checkpoints.refuse_anothers(&names).await?;
     let latest = store.latest(100).await?;
     let incidents = latest.iter().filter(|i| !i.is_resolved()).map(|i| alert::report(i, now)).collect::<Vec<_>>();
     let (stored, held) = (checkpoints.all().await?, checkpoints.leases().await?);

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use devstack::Fakes;
+use mongodb::bson::doc;
 use tidemark::alert::{Bot, Sent};
 use tidemark::settings::{Origin, Settings};
 
-use crate::support::{World, run};
+use crate::support::{Config, World, run, stream};
 
 /// A server whose answer never ends; returns its port and how much of it was taken.
 fn endless() -> (u16, Arc<AtomicUsize>) {
@@ -99,4 +101,98 @@ async fn an_acknowledgement_ends_within_a_week_or_says_that_it_does_not() {
     assert!(code == Some(0) && said.contains("acked") && !said.contains('\u{1b}'), "{said}");
     let (_, said) = run(&world, &["incident", "show", "1", "--json"]);
     assert!(said.contains(r"Mary\u001b[2J") && !said.contains('\u{1b}'), "{said}");
+}
+
+/// Waits until the watch of a service and environment has looked since `since`, and again.
+async fn until_looked(world: &World, service: &str, environment: &str, since: &str) {
+    let looked = format!(
+        "select max(seen_at) > '{since}'::timestamptz + interval '4 seconds' from tidemark.process \
+         where service = '{service}' and environment = '{environment}'"
+    );
+    world.until("the watch has looked since", &looked).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_services_in_one_schema_are_none_of_each_others_business() {
+    let quick = "alert.resolve_hold = \"1s\"\nretry.delay_max = \"300ms\"\n";
+    let column = "[[stream.column]]\nname = \"n\"\nfield = \"n\"\ntype = \"integer\"";
+    let doctors = stream("doctor", "doctorsForDB", column);
+    let world = World::with(Config { extra: quick.to_owned(), streams: doctors.clone() }).await;
+    let fakes = Fakes::start().unwrap();
+    let extra = format!("service = \"other\"\n{quick}{}", fakes.config());
+    let other = world.beside(&Config { extra: extra.clone(), streams: stream("patient", "patient", "") });
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    let stranger = other.start();
+    stranger.until_phase("patient", "streaming").await;
+    let leads = "select count(*) = 2 from tidemark.watch";
+    world.until("each has a watch of its own", leads).await;
+
+    // An event set aside, then a halt: both are the first service's to tell.
+    world.execute("alter table public.doctor add constraint picky check (n <> 7)").await;
+    world.collection("doctorsForDB").insert_one(doc! { "_id": "a", "n": 7 }).await.unwrap();
+    let told = |code: &str| format!("select count(*) = 1 from tidemark.incident where code = '{code}'");
+    world.until("the letter is told", &told("dead_letters")).await;
+    world.execute("alter table public.doctor drop column n").await;
+    world.collection("doctorsForDB").insert_one(doc! { "_id": "b", "n": 8 }).await.unwrap();
+    world.until("the halt is told", &told("target_schema_mismatch")).await;
+    let since: String = world.scalar("select now()::text").await;
+    until_looked(&world, "other", "development", &since).await;
+    let of = world.column("select distinct service from tidemark.incident").await;
+    assert_eq!(of, ["tidemark"]);
+    let sent = fakes.raw();
+    assert!(fakes.roots().is_empty() && fakes.events().is_empty() && !sent.contains("doctor"), "{sent}");
+
+    for (command, shows) in [(&["dead-letter", "list"][..], "picky"), (&["resync", "list"], "first_snapshot")] {
+        let (own, others) = (run(&world, command).1, run(&other, command).1);
+        assert!(own.contains("doctor") && own.contains(shows) && !others.contains("doctor"), "{own}{others}");
+    }
+    for command in [
+        &["dead-letter", "show", "1"][..],
+        &["dead-letter", "discard", "1", "--reason", "x", "--execute"],
+        &["incident", "show", "1"],
+        &["incident", "ack", "1", "--by", "x", "--until", "1h"],
+    ] {
+        assert_eq!(run(&other, command).0, Some(1), "{command:?}");
+    }
+    assert_eq!(run(&other, &["status"]).0, Some(0), "its own stream is well");
+    // The same stream's name: refused with a sentence, whatever is asked.
+    let namesake = world.beside(&Config { extra, streams: doctors });
+    for command in [
+        &["status"][..],
+        &["check"],
+        &["checkpoint", "show", "doctor"],
+        &["checkpoint", "history", "doctor"],
+        &["resync", "doctor", "--reason", "x"],
+        &["dead-letter", "accept", "doctor", "--count", "1", "--reason", "x"],
+        &["compare", "doctor"],
+    ] {
+        let (code, said) = run(&namesake, command);
+        let refused = said.contains("stream doctor belongs to service tidemark in environment development");
+        assert!(code == Some(1) && refused, "{command:?}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_environments_do_not_count_each_others_deaths() {
+    let world = World::with(Config { streams: stream("doctor", "doctorsForDB", ""), ..Config::default() }).await;
+    assert_eq!(run(&world, &["migrate"]).0, Some(0));
+    world
+        .execute(
+            "insert into tidemark.process (id, service, environment, holder, version, started_at, seen_at) \
+             select gen_random_uuid(), 'tidemark', 'staging', 'host/' || n, 'x', now() - interval '2 minutes', \
+             now() - interval '1 minute' from generate_series(1, 5) as n",
+        )
+        .await;
+    let since: String = world.scalar("select now()::text").await;
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    until_looked(&world, "tidemark", "development", &since).await;
+    let loops = "select count(*) from tidemark.incident where code = 'crash_loop' and environment = 'development'";
+    assert_eq!(world.scalar::<i64>(loops).await, 0);
+    let extra = "environment = \"staging\"".to_owned();
+    let staging = world.beside(&Config { extra, streams: stream("other", "other", "") });
+    let _daemon = staging.start();
+    let loops = "select count(*) = 1 from tidemark.incident where code = 'crash_loop' and environment = 'staging'";
+    world.until("its own deaths are counted", loops).await;
 }
