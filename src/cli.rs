@@ -2,6 +2,7 @@
 
 mod incident;
 mod letter;
+mod purge;
 mod repair;
 mod source;
 mod tables;
@@ -69,6 +70,8 @@ enum Command {
     Source(source::SourceArgs),
     /// Events set aside: list, show, retry, discard
     DeadLetter(letter::LetterArgs),
+    /// Forget what is over: letters resolved, incidents and requests ended, positions retired
+    Purge(purge::PurgeArgs),
     /// Open and past incidents; take one on
     Incident(incident::IncidentArgs),
     /// Try the alert channels
@@ -137,6 +140,7 @@ pub fn main() -> ExitCode {
             Command::Checkpoint(args) => repair::checkpoint(&settings, args).await,
             Command::Source(args) => source::source(&settings, args).await,
             Command::DeadLetter(args) => letter::letter(&settings, args).await,
+            Command::Purge(args) => purge::purge(&settings, &args).await,
             Command::Incident(args) => incident::incident(&settings, args).await,
             Command::Alert(args) => incident::alert(&settings, &args).await,
             Command::Healthcheck => match ops::healthcheck::healthcheck(&settings).await {

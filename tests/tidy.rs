@@ -224,6 +224,7 @@ fn every_metric_and_command_stands_in_the_reference() {
         "compare",
         "checkpoint",
         "dead-letter",
+        "purge",
         "source",
         "incident",
         "alert",

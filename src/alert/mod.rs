@@ -93,6 +93,11 @@ impl Alerts {
         Self { tasks, desk, store, sentry }
     }
 
+    /// Whether this process watches, among other things.
+    pub fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
+    }
+
     /// Waits, but not for long, until the watch has looked once and it is told if those before this process died: this
     /// one may die as soon as it leads.
     pub async fn first_look(&self) {

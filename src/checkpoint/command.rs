@@ -51,7 +51,7 @@ impl Outcome {
     }
 }
 
-const COLUMNS: &str = "id, verb, stream, arguments, actor, reason, at, done_at, outcome, result, attempts";
+pub(super) const COLUMNS: &str = "id, verb, stream, arguments, actor, reason, at, done_at, outcome, result, attempts";
 
 /// Of requests that have not ended: those whose turn it is.
 pub(super) const DUE: &str = "done_at is null and next_try_at <= clock_timestamp()";

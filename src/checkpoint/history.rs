@@ -1,4 +1,5 @@
-//! Retired positions: kept for ever, so that whoever wonders later can see what was moved, when and why.
+//! Retired positions: kept, so that whoever wonders later can see what was moved, when and why; how long is
+//! `retention.checkpoint_history`.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -37,7 +37,7 @@ enum LetterVerb {
     },
     /// Write its document as it is now, once the mapping or the table is mended
     Retry(Which),
-    /// Give it up for good; it stays in the table
+    /// Give it up for good; it stays in the table until it is purged
     Discard(Which),
     /// Let so many more events be set aside than an accident brings, once it is known why they
     /// cannot be stored

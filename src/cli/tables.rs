@@ -10,6 +10,7 @@ use crate::ops::alert::Tried;
 use crate::ops::check::Finding;
 use crate::ops::checkpoint::{Rewind, Shown};
 use crate::ops::compare::Compared;
+use crate::ops::purge::Forgotten;
 use crate::ops::request::Asked;
 use crate::ops::resync::{Listed, Preview};
 use crate::ops::source::{Adoption, Ends};
@@ -270,11 +271,22 @@ pub fn tried(channels: &[Tried]) -> String {
     out
 }
 
+pub fn forgettable(over: &[Forgotten]) -> String {
+    let mut out = format!("{:<20} {:>9}\n", "TABLE", "OVER");
+    for Forgotten { table, rows } in over {
+        let _ = writeln!(out, "{table:<20} {rows:>9}");
+    }
+    out
+}
+
 pub fn asked(asked: &Asked) -> String {
     let command = asked.command;
     match (&asked.outcome, &asked.result) {
         (Some(_), Some(result)) => format!("command {command}: {}\n", shown(result)),
         (_, Some(why)) => format!("command {command} is not obeyed yet, and is tried again: {}\n", shown(why)),
+        (_, None) if asked.stream.is_empty() => {
+            format!("command {command} is recorded; it is obeyed as soon as a daemon runs\n")
+        }
         (_, None) => {
             let stream = shown(&asked.stream);
             format!("command {command} is recorded; it is obeyed as soon as a daemon leads stream {stream}\n")

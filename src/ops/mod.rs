@@ -8,6 +8,7 @@ pub mod healthcheck;
 pub mod incident;
 pub mod letter;
 pub mod migrate;
+pub mod purge;
 pub mod request;
 pub mod resync;
 pub mod source;

@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Asked {
     pub command: i64,
     pub verb: String,
+    /// Empty: it is of none, and obeyed by the process that watches.
     pub stream: String,
     pub actor: String,
     /// How it ended, `done`, `refused` or `failed`; `None` if it has not yet: it is obeyed when a daemon leads the
@@ -46,7 +47,7 @@ pub async fn ask(
     let command = checkpoints.request(verb, stream, arguments, &actor, reason).await?;
     let mut asked =
         Asked { command, verb: verb.to_owned(), stream: stream.to_owned(), actor, outcome: None, result: None };
-    let led = checkpoints.leases().await?.iter().any(|held| held.stream == stream && held.live);
+    let led = checkpoints.leases().await?.iter().any(|held| held.live && (stream.is_empty() || held.stream == stream));
     let begun = Instant::now();
     while led && begun.elapsed() < PATIENCE {
         (asked.outcome, asked.result) = if let Some(command) = checkpoints.command(command).await? {

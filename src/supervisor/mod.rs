@@ -7,6 +7,7 @@ mod bugs;
 mod compare;
 mod horizon;
 mod progress;
+mod retention;
 mod stream;
 
 use std::net::TcpListener;
@@ -114,6 +115,7 @@ impl Daemon {
         let mut streams = JoinSet::new();
         let holder: Arc<str> = holder().into();
         let alerts = Alerts::start(&self.settings, &self.target, &self.checkpoints, &self.board, &holder);
+        helpers.spawn(retention::keep(alerts.desk(), self.checkpoints.clone(), Arc::clone(&self.settings)));
         let bugs = Bugs::new(alerts.sentry.clone());
         bugs.watch_panics();
         tokio::select! {

@@ -35,6 +35,7 @@ mod privacy;
 mod refusals;
 mod replay;
 mod resync;
+mod retention;
 mod rewinding;
 mod secrets;
 mod shapes;

@@ -1,0 +1,39 @@
+//! The command that forgets what is over.
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+
+use super::repair::{Act, answer, only_shown, show};
+use super::{ends, failed, tables};
+use crate::checkpoint::PURGE;
+use crate::error::Fault;
+use crate::ops::purge;
+use crate::ops::request::ask;
+use crate::settings::Settings;
+
+#[derive(Debug, Args)]
+pub(super) struct PurgeArgs {
+    /// What was over by then: a time (2026-11-22T18:00:00Z), or a length of time ago (90d)
+    #[arg(long, value_name = "TIME", value_parser = purge::before)]
+    before: DateTime<Utc>,
+    /// Why; recorded with who and when
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    act: Act,
+}
+
+pub(super) async fn purge(settings: &Settings, args: &PurgeArgs) -> u8 {
+    forget(settings, args).await.unwrap_or_else(|fault| failed(&fault))
+}
+
+async fn forget(settings: &Settings, args: &PurgeArgs) -> Result<u8, Fault> {
+    let (_, checkpoints) = ends(settings)?;
+    if !args.act.execute {
+        let over = purge::preview(&checkpoints, args.before).await?;
+        show(args.act.json, over.as_slice(), tables::forgettable);
+        return Ok(only_shown());
+    }
+    let asked = ask(&checkpoints, PURGE, "", &purge::arguments(args.before), &args.reason).await?;
+    Ok(answer(&asked, args.act.json))
+}

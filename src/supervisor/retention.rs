@@ -1,0 +1,41 @@
+//! Once an hour, what has been over for longer than `[retention]` keeps it is forgotten; what people ask to be
+//! forgotten, at once. By the process that watches for incidents: one of a service and environment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::alert::Desk;
+use crate::checkpoint::Checkpoints;
+use crate::ops::purge;
+use crate::settings::Settings;
+
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Until aborted.
+pub(super) async fn keep(desk: Arc<Desk>, checkpoints: Checkpoints, settings: Arc<Settings>) {
+    let mut expired: Option<Instant> = None;
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        if !desk.is_speaking() {
+            continue;
+        }
+        if let Err(fault) = purge::obey(&checkpoints, settings.retry).await {
+            tracing::debug!("requests to forget cannot be taken yet: {fault}");
+            continue;
+        }
+        if expired.is_some_and(|at| at.elapsed() < EXPIRE_INTERVAL) {
+            continue;
+        }
+        expired = Some(Instant::now());
+        match purge::expire(&checkpoints, settings.retention).await {
+            Ok(forgotten) if forgotten.iter().any(|of| of.rows > 0) => {
+                tracing::info!("what was over is old: {}", purge::said(&forgotten));
+            }
+            Ok(_) => {}
+            Err(fault) => tracing::warn!("what is over cannot be forgotten, it is tried again in an hour: {fault}"),
+        }
+    }
+}
