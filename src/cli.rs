@@ -88,6 +88,9 @@ struct CheckArgs {
     /// Print the effective configuration, secrets as ***
     #[arg(long)]
     print: bool,
+    /// Prove the rights of this Postgres role, instead of the user's that asks
+    #[arg(long, value_name = "NAME")]
+    role: Option<String>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -227,7 +230,7 @@ async fn check(settings: &Settings, args: &CheckArgs) -> u8 {
         }
         return 0;
     }
-    let findings = ops::check::check(settings).await;
+    let findings = ops::check::check(settings, args.role.as_deref()).await;
     repair::show(args.json, findings.as_slice(), tables::findings);
     if findings.iter().all(|finding| finding.ok) {
         0
@@ -243,12 +246,12 @@ async fn migrate(settings: &Settings) -> u8 {
         Ok(ends) => ends,
         Err(fault) => return failed(&fault),
     };
-    match ops::migrate::migrate(settings, &target, &checkpoints).await {
-        Ok(done) if done.is_empty() => print("nothing to do: every table is as it should be\n"),
-        Ok(done) => done.iter().for_each(|line| print(&format!("{line}\n"))),
-        Err(fault) => return failed(&fault),
+    let migrated = ops::migrate::migrate(settings, &target, &checkpoints).await;
+    migrated.done.iter().for_each(|line| print(&format!("{line}\n")));
+    if migrated.done.is_empty() && migrated.failed.is_empty() {
+        print("nothing to do: every table is as it should be\n");
     }
-    0
+    migrated.failed.iter().map(failed).max().unwrap_or_default()
 }
 
 async fn status(settings: &Settings, args: &StatusArgs) -> u8 {

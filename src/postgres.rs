@@ -2,6 +2,7 @@
 //!
 //! Error texts of Postgres may quote values, so for errors about data only the code and names are kept.
 
+pub mod ddl;
 mod options;
 mod state;
 
@@ -87,12 +88,6 @@ impl Target {
             Ok(sessions) => tracing::warn!(sessions, "ended sessions whose client has been silent in mid-statement"),
             Err(fault) => tracing::warn!("sessions of silent clients cannot be ended: {fault}"),
         }
-    }
-
-    /// One connection whose unqualified names are in `schema` (quoted): migrations carry no schema's name.
-    pub fn pool_in(&self, schema: &str) -> PgPool {
-        let options = self.options.clone().options([("search_path", schema)]);
-        PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(5)).connect_lazy_with(options)
     }
 
     /// A small pool for what is not on the data path. Connects when first used.

@@ -10,7 +10,10 @@ use super::transaction::{Scribe, Work};
 use crate::failpoint;
 use crate::postgres::{Trouble, about_rows};
 
-const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+pub(super) const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
+/// After the last tuple.
+pub(super) const END: [u8; 2] = (-1_i16).to_be_bytes();
 
 /// What sqlx copies once more on its way stays in the processor's cache.
 const PIECE: usize = 64 << 10;
@@ -70,6 +73,6 @@ async fn send(sink: &mut Sink<'_>, rows: &Rows, range: Range<usize>) -> Result<(
 }
 
 async fn end(mut sink: Sink<'_>) -> Result<u64, sqlx::Error> {
-    sink.send((-1_i16).to_be_bytes().as_slice()).await?;
+    sink.send(END.as_slice()).await?;
     sink.finish().await
 }

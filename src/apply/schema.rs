@@ -3,12 +3,11 @@
 //! Configuration only ever adds columns. A wrong type is reported, never altered. Nothing is run that is not
 //! needed, so a user without the right to create can follow into tables that are already there.
 
-use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::{Table, quote};
-use crate::postgres::{Target, within};
+use crate::postgres::{Target, ddl, within};
 use crate::settings::Column;
 
 /// The columns every followed table has, beside those of the configuration.
@@ -20,12 +19,39 @@ const FIXED: [(&str, &str); 5] = [
     ("_hash", "bigint"),
 ];
 
-/// A table's columns in the database.
+/// Of them, the only one that is added to a table that is there: the first releases made theirs without. A table
+/// without the others is somebody else's.
+const ADDED: &str = "_hash";
+
+/// What goes by the followed table's name in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LiveTable {
     pub schema_exists: bool,
-    /// (name, type as `format_type` writes it); `None` if there is no such table.
-    pub columns: Option<Vec<(String, String)>>,
+    /// `None` if nothing does.
+    pub kind: Option<Kind>,
+    /// (name, type as `format_type` writes it); empty if nothing does.
+    pub columns: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Table,
+    Partitioned,
+    /// It cannot be followed into: what it is, for people.
+    Other(&'static str),
+}
+
+impl Kind {
+    fn of(relkind: &str) -> Self {
+        match relkind {
+            "r" => Self::Table,
+            "p" => Self::Partitioned,
+            "v" => Self::Other("a view"),
+            "m" => Self::Other("a materialized view"),
+            "f" => Self::Other("a foreign table"),
+            _ => Self::Other("something else"),
+        }
+    }
 }
 
 impl LiveTable {
@@ -36,80 +62,122 @@ impl LiveTable {
         if !self.schema_exists {
             statements.push(format!("create schema if not exists {}", quote(&table.schema)));
         }
-        if self.columns.is_none() {
+        if self.kind.is_none() {
             statements.push(format!(
                 "create table if not exists {sql} (id text primary key, doc jsonb not null, \
                  _cluster_time bigint not null, _applied_at timestamptz not null default now(), _hash bigint)"
             ));
+        } else if self.lacks(ADDED) {
+            statements.push(format!("alter table {sql} add column if not exists {ADDED} bigint"));
         }
-        let live = self.columns.as_deref().unwrap_or_default();
-        if self.columns.is_some() && !live.iter().any(|(name, _)| name == "_hash") {
-            statements.push(format!("alter table {sql} add column if not exists _hash bigint"));
-        }
-        for column in columns.iter().filter(|column| !live.iter().any(|(name, _)| *name == column.name)) {
+        for column in columns.iter().filter(|column| self.lacks(&column.name)) {
             let (name, kind) = (quote(&column.name), column.kind.sql());
             statements.push(format!("alter table {sql} add column if not exists {name} {kind}"));
         }
         statements
     }
 
-    /// What is missing or of another type, one sentence each.
-    pub fn differences(&self, table: &Table, columns: &[Column]) -> Vec<String> {
-        let Some(live) = &self.columns else { return vec![format!("table {table} does not exist")] };
+    fn lacks(&self, column: &str) -> bool {
+        !self.columns.iter().any(|(name, _)| name == column)
+    }
+
+    /// What adding does not mend, one sentence each: it is looked for before anything is added, so that nothing is
+    /// done to a table that is not tidemark's.
+    pub fn misfits(&self, table: &Table, columns: &[Column]) -> Vec<String> {
+        match self.kind {
+            None => return Vec::new(),
+            Some(Kind::Other(what)) => return vec![format!("{table} is {what}, not a table")],
+            Some(Kind::Table | Kind::Partitioned) => {}
+        }
         let wanted = FIXED.into_iter().chain(columns.iter().map(|c| (c.name.as_str(), c.kind.sql())));
         wanted
-            .filter_map(|(name, kind)| match live.iter().find(|(live, _)| live == name) {
-                None => Some(format!("column {name} of table {table} does not exist")),
+            .filter_map(|(name, kind)| match self.columns.iter().find(|(live, _)| live == name) {
+                None if FIXED.iter().any(|(fixed, _)| *fixed == name && name != ADDED) => {
+                    Some(format!("table {table} has no column {name} {kind}, as every table of tidemark's has"))
+                }
                 Some((_, found)) if found != kind => {
                     Some(format!("column {name} of table {table} is {found}, the configuration says {kind}"))
                 }
-                Some(_) => None,
+                _ => None,
             })
             .collect()
     }
+
+    /// What is to be added, one clause each.
+    pub fn lacking(&self, table: &Table, columns: &[Column]) -> Vec<String> {
+        if self.kind.is_none() {
+            return vec![format!("table {table} does not exist")];
+        }
+        let names = [ADDED].into_iter().chain(columns.iter().map(|column| column.name.as_str()));
+        names
+            .filter(|name| self.lacks(name))
+            .map(|name| format!("column {name} of table {table} does not exist"))
+            .collect()
+    }
+
+    /// Whether rows can be written as the configuration says.
+    ///
+    /// # Errors
+    /// They cannot, and why; where adding would mend it, with the statements.
+    pub fn fits(&self, table: &Table, columns: &[Column]) -> Result<(), Fault> {
+        let misfits = self.misfits(table, columns);
+        if !misfits.is_empty() {
+            let hint = "alter the table by hand, or name another in [[stream]]; tidemark only ever adds columns";
+            return Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, misfits.join("; "), hint));
+        }
+        let lacking = self.lacking(table, columns);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let message = format!("{}: {}", lacking.join("; "), self.additions(table, columns).join("; "));
+        Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, "run `tidemark migrate`, or that statement"))
+    }
 }
 
-/// Reads a table's columns from the catalogue.
+/// Reads from the catalogue what goes by the table's name.
 ///
 /// # Errors
 /// The catalogue cannot be read.
 pub async fn read_live(connection: &mut PgConnection, target: &Target, table: &Table) -> Result<LiveTable, Fault> {
-    let exists = sqlx::query_scalar::<_, bool>("select exists (select from pg_namespace where nspname = $1)")
-        .bind(&table.schema);
-    let schema_exists = within(target.deadline(), exists.fetch_one(&mut *connection)).await?;
-    let query = sqlx::query_as::<_, (String, String)>(
-        "select a.attname::text, format_type(a.atttypid, a.atttypmod) from pg_attribute a \
-         join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace \
-         where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p') and a.attnum > 0 and not a.attisdropped \
-         order by a.attnum",
+    let query = sqlx::query_as::<_, (Option<String>, Vec<String>, Vec<String>)>(
+        "select c.relkind::text, coalesce(array_agg(a.attname::text order by a.attnum) filter (where a.attnum > 0), '{}'), \
+         coalesce(array_agg(format_type(a.atttypid, a.atttypmod) order by a.attnum) filter (where a.attnum > 0), '{}') \
+         from pg_namespace as n left join pg_class as c on c.relnamespace = n.oid and c.relname = $2 \
+             and c.relkind in ('r', 'p', 'v', 'm', 'f') \
+         left join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
+         where n.nspname = $1 group by c.oid, c.relkind",
     )
     .bind(&table.schema)
     .bind(&table.name);
-    let columns = within(target.deadline(), query.fetch_all(&mut *connection)).await?;
-    Ok(LiveTable { schema_exists, columns: Some(columns).filter(|c| !c.is_empty()) })
+    Ok(match within(target.deadline(), query.fetch_optional(connection)).await? {
+        None => LiveTable::default(),
+        Some((kind, names, types)) => LiveTable {
+            schema_exists: true,
+            kind: kind.as_deref().map(Kind::of),
+            columns: names.into_iter().zip(types).collect(),
+        },
+    })
 }
 
-/// Creates the table and adds what it lacks. Returns the statements that were run.
+/// Creates the table, or adds what it lacks, in one transaction. Returns the statements that were run.
 ///
 /// # Errors
-/// The database refuses, or a column has another type than the configuration says.
+/// What is there does not fit and is left as it is; a lock was not had in time (transient); the database refuses.
 pub async fn ensure(
     connection: &mut PgConnection,
     target: &Target,
     table: &Table,
     columns: &[Column],
 ) -> Result<Vec<String>, Fault> {
-    let additions = read_live(connection, target, table).await?.additions(table, columns);
-    for statement in &additions {
-        let run = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *connection);
-        within(target.deadline(), run).await?;
-    }
-    let differences = read_live(connection, target, table).await?.differences(table, columns);
-    if differences.is_empty() {
+    let live = read_live(connection, target, table).await?;
+    let additions = live.additions(table, columns);
+    if live.misfits(table, columns).is_empty() && !additions.is_empty() {
+        ddl::change(target, &table.sql(), &format!("table {table}"), &additions).await?;
+        read_live(connection, target, table).await?.fits(table, columns)?;
         return Ok(additions);
     }
-    let hint = "alter the column, or change its type in [[stream.column]]; tidemark never retypes a column";
-    Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, differences.join("; "), hint))
+    live.fits(table, columns)?;
+    Ok(Vec::new())
 }
 
 #[cfg(test)]
@@ -124,22 +192,31 @@ mod tests {
         let columns = [column("a", ColumnType::Text), column("b", ColumnType::Date)];
         let fresh = LiveTable::default();
         assert_eq!(fresh.additions(&table, &columns).len(), 4);
+        assert_eq!(fresh.misfits(&table, &columns), [""; 0], "what is not there fits");
         let live = |list: &[(&str, &str)]| LiveTable {
             schema_exists: true,
-            columns: Some(list.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect()),
+            kind: Some(Kind::Table),
+            columns: list.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect(),
         };
         let old = live(&[&FIXED[..], &[("a", "integer")]].concat());
         assert_eq!(
             old.additions(&table, &columns),
             ["alter table \"public\".\"doctor\" add column if not exists \"b\" date"]
         );
-        let differences = old.differences(&table, &columns);
+        assert_eq!(old.lacking(&table, &columns), ["column b of table public.doctor does not exist"]);
         assert_eq!(
-            differences,
+            old.misfits(&table, &columns),
+            ["column a of table public.doctor is integer, the configuration says text"]
+        );
+        let strange = live(&[("id", "integer"), ("doc", "jsonb"), ("_applied_at", "timestamp with time zone")]);
+        assert_eq!(
+            strange.misfits(&table, &[]),
             [
-                "column a of table public.doctor is integer, the configuration says text",
-                "column b of table public.doctor does not exist"
+                "column id of table public.doctor is integer, the configuration says text",
+                "table public.doctor has no column _cluster_time bigint, as every table of tidemark's has"
             ]
         );
+        let view = LiveTable { kind: Some(Kind::Other("a view")), ..live(&FIXED) };
+        assert_eq!(view.misfits(&table, &columns), ["public.doctor is a view, not a table"]);
     }
 }

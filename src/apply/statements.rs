@@ -16,6 +16,8 @@ pub struct Statements {
     pub upsert: Arc<str>,
     /// The upsert of a resync: answers rows inserted, rows changed, and a few of their ids.
     pub repair: Arc<str>,
+    /// The same for a partitioned table.
+    pub repair_partitioned: Arc<str>,
     /// Of the rows after an id, up to a limit: the first id and the last, how many, the exclusive or of their hashes.
     pub stretch: Arc<str>,
     /// Of the ids and hashes given, the places (counted from one) of those that no row has so, as far as the rows between
@@ -45,13 +47,19 @@ impl Statements {
             ClusterTime::default().ahead_max().to_sql()
         );
         let repair = upsert.on(&format!("{NOT_NEWER} and {} or {astray}", upsert.differs));
-        Self {
-            repair: format!(
-                "with written as ({repair} returning t.id, t.xmax = 0 as fresh) \
+        // A row of a partitioned table has no system columns to return (0A000, as of PostgreSQL 18): that it was not
+        // there is looked up in the table as it was before the statement, at the cost of a look into the index.
+        let was_not_there = format!("(select true from {sql} as b where b.id = t.id) is null");
+        let told_apart = |fresh: &str| {
+            format!(
+                "with written as ({repair} returning t.id, {fresh} as fresh) \
                  select count(*) filter (where fresh), count(*) filter (where not fresh), \
                  coalesce((array_agg(id))[1:5], '{{}}') from written"
             )
-            .into(),
+        };
+        Self {
+            repair: told_apart("t.xmax = 0").into(),
+            repair_partitioned: told_apart(&was_not_there).into(),
             upsert: upsert.on(&format!("{NOT_NEWER} and {}", upsert.differs)).into(),
             // Here and below the limit keeps the planner to the index, whatever it thinks of the table's size.
             stretch: format!(
@@ -91,11 +99,12 @@ impl Statements {
         }
     }
 
-    /// Those that can be prepared, with their names.
-    pub const fn preparable(&self) -> [(&'static str, &Arc<str>); 9] {
+    /// Those that can be prepared, with their names; COPY cannot.
+    pub const fn preparable(&self) -> [(&'static str, &Arc<str>); 10] {
         [
             ("upsert", &self.upsert),
             ("repair", &self.repair),
+            ("repair of partitions", &self.repair_partitioned),
             ("stretch", &self.stretch),
             ("unknown between", &self.unknown_between),
             ("unknown", &self.unknown),

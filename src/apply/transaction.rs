@@ -150,6 +150,7 @@ pub(super) struct Scribe<'a> {
     pub statements: &'a Statements,
     /// Whether the table's witness is to be one of the rows written.
     pub moves_witness: bool,
+    pub partitioned: bool,
 }
 
 impl Scribe<'_> {
@@ -244,7 +245,9 @@ impl Scribe<'_> {
             done.rows_changed += written.rows_affected();
             return Ok(());
         }
-        let query = sqlx::query_as_with(AssertSqlSafe(self.statements.repair.to_string()), arguments);
+        let Statements { repair, repair_partitioned, .. } = self.statements;
+        let repair = if self.partitioned { repair_partitioned } else { repair };
+        let query = sqlx::query_as_with(AssertSqlSafe(repair.to_string()), arguments);
         let (inserted, changed, ids): (i64, i64, Vec<String>) =
             about_rows(deadline, query.fetch_one(connection)).await?;
         done.rows_inserted += u64::try_from(inserted).unwrap_or_default();

@@ -37,6 +37,8 @@ pub struct Writer {
     no_copy_for: u32,
     /// When the table's witness was last moved.
     witnessed: Option<Instant>,
+    /// Whether the table is partitioned; asked once, before the first rows that are told apart.
+    partitioned: Option<bool>,
 }
 
 const NO_COPY_BATCHES: u32 = 4;
@@ -66,6 +68,7 @@ impl Writer {
             in_doubt: None,
             no_copy_for: 0,
             witnessed: None,
+            partitioned: None,
         }
     }
 
@@ -197,6 +200,9 @@ impl Writer {
         failpoint::hit("apply.begun");
         let fence = Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
         self.knows(fence.revision())?;
+        if self.partitioned.is_none() && load.is_repair() {
+            self.partitioned = Some(is_partitioned(&mut transaction, &self.target, &self.statements.table).await?);
+        }
         let scribe = Scribe {
             target: &self.target,
             stream: self.lease.stream(),
@@ -204,6 +210,7 @@ impl Writer {
             columns: &self.columns,
             statements: &self.statements,
             moves_witness: self.witnessed.is_none_or(|at| at.elapsed() >= WITNESS_INTERVAL),
+            partitioned: self.partitioned.unwrap_or_default(),
         };
         let mut done = match load {
             Load::Whole(work, road) => {
@@ -303,6 +310,11 @@ enum Load<'a> {
 }
 
 impl Load<'_> {
+    /// Whether its rows are told apart.
+    fn is_repair(&self) -> bool {
+        matches!(self, Self::Whole(work, _) if work.walk.as_ref().is_some_and(Walk::is_repair))
+    }
+
     fn begin(&self) -> &'static str {
         let may_be_lost = match self {
             Self::Whole(work, _) => work.walk.as_ref().is_some_and(Walk::may_be_lost),
@@ -316,4 +328,10 @@ impl Load<'_> {
             "begin; set constraints all immediate"
         }
     }
+}
+
+async fn is_partitioned(connection: &mut PgConnection, target: &Target, table: &str) -> Result<bool, Fault> {
+    let sql = "select relkind = 'p' from pg_class where oid = $1::regclass";
+    let query = sqlx::query_scalar(sql).bind(table);
+    within(target.deadline(), query.fetch_one(connection)).await
 }

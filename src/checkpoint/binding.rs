@@ -208,6 +208,35 @@ impl Checkpoints {
             }
         }
     }
+
+    /// Refuses a table that a stream of another service or environment is bound to: nothing is added to it.
+    ///
+    /// # Errors
+    /// It is such a one; or whatever Postgres answers.
+    pub async fn refuse_table(&self, connection: &mut PgConnection, table: &Table) -> Result<(), Fault> {
+        let owner = self.target.owner();
+        let sql = AssertSqlSafe(format!(
+            "select s.stream, s.service, s.environment from {}.stream as s \
+             where s.table_oid = to_regclass($1)::oid::bigint and (s.service, s.environment) is distinct from ($2, $3) \
+             order by s.stream limit 1",
+            self.schema()
+        ));
+        let query = sqlx::query_as::<_, (String, String, String)>(sql)
+            .bind(table.sql())
+            .bind(&owner.service)
+            .bind(&owner.environment);
+        match within(self.target.deadline(), query.fetch_optional(connection)).await? {
+            None => Ok(()),
+            Some((stream, service, environment)) => {
+                let bound = Owner { service, environment };
+                let message =
+                    format!("table {table} is followed into by stream {stream} of {bound}, and this is {owner}");
+                let hint = "name another table in [[stream]]; if that stream is over, delete its row from the table \
+                            `stream` of the state schema";
+                Err(Fault::new(Class::Halt, Code::SourceForeign, message, hint))
+            }
+        }
+    }
 }
 
 impl Fence<'_> {

@@ -3,20 +3,18 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use crate::error::{Class, Code, Fault};
+use crate::error::Fault;
 use crate::model::namespace::quote;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
 use crate::postgres::{Target, within};
 
-/// The format of a checkpoint row this release writes. A newer one is refused.
+/// The format of tidemark's own tables that this release knows. A row of a newer one is refused, and so are tables
+/// whose floor is above it.
 pub const FORMAT_VERSION: i32 = 1;
-
-static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// tidemark's own tables, in their schema.
 #[derive(Debug, Clone)]
@@ -25,7 +23,7 @@ pub struct Checkpoints {
     pub(super) target: Target,
     /// Quoted, for statements.
     schema: Arc<str>,
-    plain_schema: Arc<str>,
+    pub(super) plain_schema: Arc<str>,
 }
 
 /// One stream's row.
@@ -102,49 +100,6 @@ impl Checkpoints {
         &self.pool
     }
 
-    /// Creates or upgrades tidemark's own tables. Returns how many migrations were run.
-    ///
-    /// # Errors
-    /// The database refuses, or was migrated by a newer release.
-    pub async fn migrate(&self, connection: &mut PgConnection) -> Result<usize, Fault> {
-        let deadline = self.target.deadline();
-        let exists = sqlx::query_scalar::<_, bool>("select exists (select from pg_namespace where nspname = $1)")
-            .bind(self.plain_schema.as_ref());
-        if !within(deadline, exists.fetch_one(&mut *connection)).await? {
-            let create = AssertSqlSafe(format!("create schema if not exists {}", self.schema));
-            within(deadline, sqlx::raw_sql(create).execute(&mut *connection)).await?;
-        }
-        let before = self.applied(connection).await?;
-        let pool = self.target.pool_in(&self.schema);
-        let result = within(deadline * 4, async { MIGRATIONS.run(&pool).await.map_err(sqlx::Error::from) }).await;
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), pool.close()).await;
-        result.map_err(|fault| match fault.class {
-            Class::Unknown => Fault::new(
-                Class::Halt,
-                Code::TargetSchemaMismatch,
-                format!(
-                    "the tables in schema {} cannot be migrated: they are not of this release or an older one",
-                    self.plain_schema
-                ),
-                "run the newer release, or give this one a state_schema of its own",
-            ),
-            _ => fault,
-        })?;
-        Ok(MIGRATIONS.iter().count().saturating_sub(before))
-    }
-
-    async fn applied(&self, connection: &mut PgConnection) -> Result<usize, Fault> {
-        let deadline = self.target.deadline();
-        let table = format!("{}._sqlx_migrations", self.schema);
-        let exists = sqlx::query_scalar::<_, bool>("select to_regclass($1) is not null").bind(&table);
-        if !within(deadline, exists.fetch_one(&mut *connection)).await? {
-            return Ok(0);
-        }
-        let count = sqlx::query_scalar::<_, i64>(AssertSqlSafe(format!("select count(*) from {table}")));
-        let count = within(deadline, count.fetch_one(connection)).await?;
-        Ok(usize::try_from(count).unwrap_or_default())
-    }
-
     /// A stream's row, if it has one.
     ///
     /// # Errors
@@ -162,24 +117,6 @@ impl Checkpoints {
     pub async fn all(&self) -> Result<Vec<Stored>, Fault> {
         let sql = AssertSqlSafe(format!("select * from {}.checkpoint order by stream", self.schema));
         within(self.target.deadline(), sqlx::query_as(sql).fetch_all(&self.pool)).await
-    }
-
-    /// Every statement this module and `apply` send to tidemark's own tables can be prepared if these can.
-    pub fn probes(&self) -> Vec<(String, String)> {
-        const TABLES: [&str; 11] = [
-            "stream",
-            "checkpoint",
-            "checkpoint_history",
-            "lease",
-            "resync",
-            "resync_seen",
-            "resync_kept",
-            "gap_report",
-            "command",
-            "dead_letter",
-            "attempt",
-        ];
-        TABLES.map(|table| (table.to_owned(), format!("select * from {}.{table} limit 0", self.schema))).to_vec()
     }
 }
 

@@ -1,50 +1,113 @@
-//! Creates or upgrades tidemark's own tables; creates or widens the followed ones.
+//! Creates or upgrades tidemark's own tables; creates or widens the followed ones, each in a step of
+//! its own: one table's trouble keeps no other from being made.
 
-use sqlx::postgres::PgConnection;
+use std::time::Duration;
 
 use crate::apply::ensure;
 use crate::checkpoint::Checkpoints;
-use crate::error::Fault;
+use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::postgres::{Target, close, within};
+use crate::retry;
 use crate::settings::Settings;
 
 /// Any number, the same in every process: migrations of one database run one after the other.
 const ADVISORY_LOCK: i64 = 0x7469_6465;
 
-/// Runs what is needed, under a lock that other daemons wait for. Returns what was done, a line each.
-///
-/// # Errors
-/// A stream is another service's or environment's; whatever Postgres refuses, classified; a column
-/// of another type than configured.
-pub async fn migrate(settings: &Settings, target: &Target, checkpoints: &Checkpoints) -> Result<Vec<String>, Fault> {
-    let mut connection = target.connect().await?;
-    let lock = sqlx::query("select pg_advisory_lock($1)").bind(ADVISORY_LOCK);
-    within(target.deadline(), lock.execute(&mut connection)).await?;
-    let done = locked(&mut connection, settings, target, checkpoints).await;
-    close(connection).await;
-    done
+/// How often a person's `migrate` asks for a lock that it does not get.
+const TRIES: u64 = 5;
+
+/// What was done, a line each, and what could not be.
+#[derive(Debug, Default)]
+pub struct Migrated {
+    pub done: Vec<String>,
+    pub failed: Vec<Fault>,
 }
 
-async fn locked(
-    connection: &mut PgConnection,
-    settings: &Settings,
-    target: &Target,
-    checkpoints: &Checkpoints,
-) -> Result<Vec<String>, Fault> {
-    let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
-    checkpoints.refuse_strangers(connection, &names).await?;
-    let mut done = Vec::new();
-    let migrations = checkpoints.migrate(connection).await?;
-    if migrations > 0 {
-        done.push(format!("{migrations} migration(s) of tidemark's own tables"));
+/// Does all of it, as far as it can be done.
+pub async fn migrate(settings: &Settings, target: &Target, checkpoints: &Checkpoints) -> Migrated {
+    let mut migrated = Migrated::default();
+    match own_tables(settings, target, checkpoints).await {
+        Ok(done) => migrated.done.extend(done),
+        // Which of the followed tables are ours is not known without them.
+        Err(fault) => {
+            migrated.failed.push(fault);
+            return migrated;
+        }
     }
     for stream in &settings.streams {
         let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };
-        done.extend(ensure(connection, target, &table, &stream.columns).await?);
+        let mut tries = 0;
+        loop {
+            let made = async {
+                let mut connection = target.connect().await?;
+                checkpoints.refuse_strangers(&mut connection, &[&stream.name]).await?;
+                checkpoints.refuse_table(&mut connection, &table).await?;
+                let made = ensure(&mut connection, target, &table, &stream.columns).await;
+                close(connection).await;
+                made
+            };
+            tries += 1;
+            match made.await {
+                Err(fault) if fault.class == Class::Transient && tries < TRIES => {
+                    tracing::warn!(tries, "will be tried again: {fault}");
+                    tokio::time::sleep(retry::delay(settings.retry, tries, 1.0).min(Duration::from_secs(5))).await;
+                    continue;
+                }
+                Err(fault) => migrated.failed.push(fault),
+                Ok(done) => migrated.done.extend(done),
+            }
+            break;
+        }
     }
-    for line in &done {
+    migrated
+}
+
+/// tidemark's own tables alone, under a lock that other processes wait for. Returns what was done.
+///
+/// # Errors
+/// Something is missing and a stream is another service's or environment's; this release is too old for the tables;
+/// whatever Postgres refuses, classified.
+pub async fn own_tables(
+    settings: &Settings,
+    target: &Target,
+    checkpoints: &Checkpoints,
+) -> Result<Option<String>, Fault> {
+    let mut connection = target.connect().await?;
+    let made = async {
+        // Looked at first: nothing is asked for, not even a lock, where nothing is missing.
+        if checkpoints.standing(&mut connection).await?.missing.is_empty() {
+            return Ok(0);
+        }
+        let lock = sqlx::query("select pg_advisory_lock($1)").bind(ADVISORY_LOCK);
+        within(target.deadline(), lock.execute(&mut connection)).await?;
+        let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
+        checkpoints.refuse_strangers(&mut connection, &names).await?;
+        checkpoints.migrate(&mut connection).await
+    };
+    let made = made.await;
+    close(connection).await;
+    let number = made?;
+    let line = (number > 0).then(|| format!("{number} migration(s) of tidemark's own tables"));
+    if let Some(line) = &line {
         tracing::info!("migrated: {line}");
     }
-    Ok(done)
+    Ok(line)
+}
+
+/// The same where a daemon may change no schema: it says what is missing.
+///
+/// # Errors
+/// Something is; or as [`own_tables`].
+pub async fn look(target: &Target, checkpoints: &Checkpoints) -> Result<(), Fault> {
+    let mut connection = target.connect().await?;
+    let standing = checkpoints.standing(&mut connection).await;
+    close(connection).await;
+    let standing = standing?;
+    if standing.missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("tidemark's own tables lack {}", standing.lacks());
+    let hint = "run `tidemark migrate` as their owner (migrate.automatic is false); it goes on by itself then";
+    Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, hint))
 }

@@ -21,6 +21,7 @@ mod sweeper;
 mod walker;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -52,6 +53,8 @@ pub struct Context {
     pub statements: Statements,
     pub spares: Spares,
     pub status: status::Stream,
+    /// The table was made or widened as the configuration says: not done again.
+    pub widened: Arc<AtomicBool>,
 }
 
 /// Why a pipeline ended.

@@ -1,7 +1,10 @@
 //! How a stream begins: from its stored position, or with a first position and a first walk.
 
+use std::sync::atomic::Ordering;
+
 use super::binding::{Verdict, halt_on, judge, look, remember};
 use super::{Context, Happened, Phase, heal, wait_or_give_up};
+use crate::apply::{ensure, read_live};
 use crate::checkpoint::{Lease, Start, WalkRow};
 use crate::error::{Class, Code, Fault};
 use crate::model::position::Position;
@@ -115,19 +118,25 @@ pub(super) async fn taken_up(
     Ok(Started { position, revision, feed, walk, phase })
 }
 
-/// Every statement is prepared against the live schema before the first event.
+/// What the stream needs of the database is there: tables of a format this release knows, and its own table, which is
+/// made or widened once a process if that is allowed; somebody may change it later. Every statement is prepared
+/// against the live schema before the first event.
 async fn check_schema(context: &Context) -> Result<(), Fault> {
-    let mut connection = context.target.connect().await?;
-    let live = crate::apply::read_live(&mut connection, &context.target, &context.table).await?;
-    let differences = live.differences(&context.table, &context.config.columns);
-    if !differences.is_empty() {
-        let hint = "run `tidemark migrate`; a column of another type must be altered by hand";
-        return Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, differences.join("; "), hint));
+    let (target, table, columns) = (&context.target, &context.table, &context.config.columns);
+    let mut connection = target.connect().await?;
+    context.checkpoints.standing(&mut connection).await?;
+    if context.settings.migrate.automatic && !context.widened.load(Ordering::Relaxed) {
+        context.checkpoints.refuse_table(&mut connection, table).await?;
+        for statement in ensure(&mut connection, target, table, columns).await? {
+            tracing::info!(stream = context.config.name, "migrated: {statement}");
+        }
+        context.widened.store(true, Ordering::Relaxed);
     }
+    read_live(&mut connection, target, table).await?.fits(table, columns)?;
     for (_, statement) in context.statements.preparable() {
         let sql = sqlx::AssertSqlSafe(statement.to_string());
         let prepare = sqlx::Executor::prepare(&mut connection, sqlx::SqlSafeStr::into_sql_str(sql));
-        within(context.target.deadline(), prepare).await?;
+        within(target.deadline(), prepare).await?;
     }
     close(connection).await;
     Ok(())

@@ -80,6 +80,7 @@ impl Daemon {
                 statements: Statements::new(&table(&config.table), &config.columns),
                 spares: Spares::default(),
                 status,
+                widened: Arc::default(),
             })
         });
         let contexts = contexts.collect();
@@ -130,7 +131,6 @@ impl Daemon {
                 holder: holder.clone(),
                 stop: stop.clone(),
                 migrated: Arc::clone(&migrated),
-                daemon_contexts: self.contexts.clone().into(),
                 bugs: Arc::clone(&bugs),
             };
             streams.spawn(task.run());
@@ -195,13 +195,4 @@ fn holder() -> String {
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "host" } else { host.trim() };
     format!("{host}/{}", std::process::id())
-}
-
-/// Creates or upgrades tidemark's own tables, and creates or widens the followed ones. Returns what was done.
-///
-/// # Errors
-/// Whatever Postgres refuses, classified.
-pub async fn migrate(contexts: &[Context]) -> Result<Vec<String>, Fault> {
-    let Some(first) = contexts.first() else { return Ok(Vec::new()) };
-    crate::ops::migrate::migrate(&first.settings, &first.target, &first.checkpoints).await
 }

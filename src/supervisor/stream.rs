@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::bugs::Bugs;
-use super::migrate;
 use crate::checkpoint::{Held, Lease, Renewed};
 use crate::error::Fault;
+use crate::ops::migrate;
 use crate::pipeline::{self, Context, Outcome, Phase, Signals};
 use crate::retry::{self, Backoff, Decision};
 use crate::settings::Retry;
@@ -24,9 +24,8 @@ pub(super) struct Task {
     pub board: Arc<Board>,
     pub holder: Arc<str>,
     pub stop: CancellationToken,
-    /// Set once the tables are there; the first stream's task to come by sees to it.
+    /// Set once tidemark's own tables are there; the first stream's task to come by sees to it.
     pub migrated: Arc<OnceCell<()>>,
-    pub daemon_contexts: Arc<[Context]>,
     pub bugs: Arc<Bugs>,
 }
 
@@ -126,8 +125,7 @@ impl Task {
 
     /// The lease if it is free; shows who holds it otherwise.
     async fn try_lease(&self) -> Result<Option<Lease>, Fault> {
-        let contexts = Arc::clone(&self.daemon_contexts);
-        self.migrated.get_or_try_init(|| async move { migrate(&contexts).await.map(drop) }).await?;
+        self.migrated.get_or_try_init(|| self.own_tables()).await?;
         let name = &self.context.config.name;
         let held = self.context.checkpoints.leases().await?.into_iter().find(|held| held.stream == *name);
         match held {
@@ -145,6 +143,16 @@ impl Task {
         let (source, options) = (self.context.namespace.to_string(), self.context.fingerprint());
         let duration = self.context.settings.lease.duration;
         self.context.checkpoints.acquire(name, &source, &options, &self.holder, duration).await
+    }
+
+    /// tidemark's own tables are there, or are made if that is allowed. The followed one is seen to under the lease.
+    async fn own_tables(&self) -> Result<(), Fault> {
+        let Context { settings, target, checkpoints, .. } = &self.context;
+        if settings.migrate.automatic {
+            migrate::own_tables(settings, target, checkpoints).await.map(drop)
+        } else {
+            migrate::look(target, checkpoints).await
+        }
     }
 
     fn show_holder(&self, held: Held) {

@@ -28,6 +28,7 @@ mod letters;
 mod obeying;
 mod one_thread;
 mod page;
+mod partitions;
 mod poison;
 mod positions;
 mod pouring;

@@ -1,0 +1,122 @@
+//! The source: its change streams, documents and history, and fields against columns.
+
+use super::Finding;
+use crate::apply::Mapping;
+use crate::error::{Class, Code, Fault};
+use crate::model::bson::Doc;
+use crate::model::position::ClusterTime;
+use crate::settings::{PostImage, RowLimits, Settings, Stream};
+use crate::source::{FeedOptions, Found, Source};
+
+pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
+    let source = match Source::new(settings).await {
+        Ok(source) => source,
+        Err(fault) => return vec![Finding::failed("source", &fault)],
+    };
+    let reached = source
+        .facts()
+        .await
+        .map(|facts| format!("{} at {}, replica set {}", facts.version, source.shown(), facts.replica_set));
+    let unreachable = reached.is_err();
+    let mut findings = vec![Finding::of("source", reached)];
+    if unreachable {
+        return findings;
+    }
+    for stream in &settings.streams {
+        let what = format!("change stream of {}", source.namespace(&stream.collection));
+        findings.push(Finding::of(what, open(&source, settings, stream).await));
+        let what = format!("documents of {}", source.namespace(&stream.collection));
+        let read = read(&source, stream).await;
+        let readable = read.is_ok();
+        findings.push(Finding::of(what, read));
+        if readable {
+            let what = format!("fields of {}", source.namespace(&stream.collection));
+            findings.push(Finding::of(what, fields(&source, stream, settings.row).await));
+        }
+    }
+    findings.push(Finding::of("cluster", source.cluster().await.map(identified)));
+    findings.push(history(&source, settings).await);
+    findings
+}
+
+/// Whether another cluster of the same names could be told from this one.
+fn identified(cluster: Option<String>) -> String {
+    cluster.map_or_else(
+        || {
+            "not told: grant `find` on local.system.replset and local.oplog.rs, or another cluster with the same names, or \
+             this one restored to an earlier moment, is not noticed"
+                .to_owned()
+        },
+        |id| format!("replica set id {id}"),
+    )
+}
+
+/// Opens the stream with the very options `run` uses, and reads its first reply.
+async fn open(source: &Source, settings: &Settings, stream: &Stream) -> Result<String, Fault> {
+    let options = FeedOptions { poll: std::time::Duration::from_millis(100), ..FeedOptions::of(stream, settings) };
+    let reply = source.open(&options, None).await?.next().await?;
+    let mode = PostImage::NAMES.iter().find(|(_, mode)| *mode == stream.post_image).map_or("", |(name, _)| *name);
+    if reply.token.is_none() && options.heartbeat.is_none() {
+        let message = "opens, but the server sends no post-batch resume token: an idle stream would lose its place";
+        let hint = "set source.heartbeat_collection to a collection of its own that the user may write";
+        return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, message, hint));
+    }
+    let token = if reply.token.is_some() { "with" } else { "heartbeats instead of" };
+    Ok(format!("opens, post_image = {mode}, {token} post-batch resume token"))
+}
+
+/// Reads documents: lookups and walks need the right to.
+async fn read(source: &Source, stream: &Stream) -> Result<String, Fault> {
+    if source.find_collection(&stream.collection).await? == Found::Nothing {
+        let message = "the collection does not exist: tidemark would wait for it";
+        let hint = "correct source.database or the stream's collection, or create it";
+        return Err(Fault::new(Class::Halt, Code::SourceDropped, message, hint));
+    }
+    let all = crate::model::bson::Builder::default();
+    let mut documents = source.chunk(&stream.collection, all, 1, ClusterTime::default()).await?;
+    documents.next().await?;
+    let estimate = source.estimate(&stream.collection).await?;
+    Ok(format!("readable, about {estimate}"))
+}
+
+/// How many documents are looked at for columns that cannot take their fields.
+const SAMPLE: u64 = 200;
+
+/// A column none of whose sampled values fits its type is named: the configuration is wrong, or the field has changed.
+async fn fields(source: &Source, stream: &Stream, limits: RowLimits) -> Result<String, Fault> {
+    let mapping = Mapping::new(&stream.columns, limits);
+    let (mut seen, mut found) = (0_u64, Vec::new());
+    let mut documents = source.sample(&stream.collection, SAMPLE, ClusterTime::default()).await?;
+    while let Some(reply) = documents.next().await? {
+        for document in reply.items().filter_map(|bytes| Doc::new(bytes).ok()) {
+            seen += 1;
+            let _ = mapping.survey(document, &mut found);
+        }
+    }
+    let unfit: Vec<String> = stream
+        .columns
+        .iter()
+        .zip(&found)
+        .filter(|(_, (present, unfit))| *unfit > 0 && present == unfit)
+        .map(|(column, (present, _))| format!("{} takes none of {present} values", column.name))
+        .collect();
+    if unfit.is_empty() {
+        return Ok(format!("every column takes its field in {seen} documents sampled"));
+    }
+    let hint = "correct the type of the [[stream.column]], and of the table's column";
+    Err(Fault::new(Class::Halt, Code::FieldDrift, unfit.join("; "), hint))
+}
+
+async fn history(source: &Source, settings: &Settings) -> Finding {
+    let read = source.oldest_entry().await.is_some();
+    match source.horizon(settings.source.history_retention).await {
+        Ok(horizon) => {
+            let told =
+                if read { "read from the oplog" } else { "from source.history_retention; the oplog may not be read" };
+            let window =
+                horizon.window_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h, {told}", s / 3600.0));
+            Finding::ok("history kept", window)
+        }
+        Err(fault) => Finding::failed("history kept", &fault),
+    }
+}
