@@ -22,7 +22,13 @@ pub struct Source {
 
 impl Source {
     pub fn start(handle: &Handle) -> Result<Self> {
-        let options = MongoOptions { members: MEMBERS, oplog_megabytes: 64, cache_gigabytes: 0.25, proxied: true };
+        let options = MongoOptions {
+            members: MEMBERS,
+            oplog_megabytes: 64,
+            cache_gigabytes: 0.25,
+            proxied: true,
+            standalone: false,
+        };
         Ok(Self { mongo: Mongo::start(&options)?, handle: handle.clone() })
     }
 

@@ -178,7 +178,12 @@ impl Causes<'_> {
             let of_walk = ["walk", "sweep"].contains(&failing.step.as_str());
             let code = if of_walk { Some(Code::ResyncFailed) } else { Code::parse(&failing.code) };
             let summary = format!("{}: {}", failing.step, failing.reason);
+            let escalate_after = self.limits.escalate_after;
             let cause = self.add(code.unwrap_or(Code::Stalled), name, summary);
+            if cause.since.is_none() {
+                // It is tried again by itself: whatever it is called, it is given the time that is for.
+                cause.lasting = cause.lasting.max(escalate_after);
+            }
             cause.since = Some(earlier(cause.since, failing.since));
             cause.occurrences += stream.failures;
         }

@@ -230,4 +230,16 @@ impl Store {
             .bind(&*self.environment);
         Ok(within(DEADLINE, query.fetch_optional(&self.pool)).await?.is_some())
     }
+
+    /// Under which login, and from where, an incident was taken on; `None` where it was not, or before that was kept.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn acked_as(&self, id: i64) -> Result<Option<(String, Option<String>)>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select acked_user, host(acked_address) from {}.incident where id = $1 and acked_user is not null",
+            self.schema
+        ));
+        within(DEADLINE, sqlx::query_as(sql).bind(id).fetch_optional(&self.pool)).await
+    }
 }

@@ -19,7 +19,11 @@ pub struct Command {
     pub verb: String,
     pub stream: String,
     pub arguments: serde_json::Value,
+    /// Who says they ask.
     pub actor: String,
+    /// Who Postgres says asked, and from where: `None` of requests from before that was kept, or through a socket.
+    pub db_user: Option<String>,
+    pub db_address: Option<String>,
     pub reason: String,
     pub at: DateTime<Utc>,
     pub done_at: Option<DateTime<Utc>>,
@@ -29,6 +33,20 @@ pub struct Command {
     pub result: Option<String>,
     /// How often it was tried.
     pub attempts: i32,
+}
+
+impl Command {
+    /// Who asked, as they say and as Postgres knows.
+    pub fn asked_by(&self) -> String {
+        known_as(&self.actor, self.db_user.as_deref(), self.db_address.as_deref())
+    }
+}
+
+/// A claimed name, and the login it was claimed under.
+pub fn known_as(claimed: &str, user: Option<&str>, address: Option<&str>) -> String {
+    let login = user.map_or_else(String::new, |user| format!(", as {user}"));
+    let place = address.map_or_else(String::new, |address| format!(" from {address}"));
+    format!("{claimed}{login}{place}")
 }
 
 /// How a request ended.
@@ -51,13 +69,14 @@ impl Outcome {
     }
 }
 
-pub(super) const COLUMNS: &str = "id, verb, stream, arguments, actor, reason, at, done_at, outcome, result, attempts";
+pub(super) const COLUMNS: &str = "id, verb, stream, arguments, actor, db_user, host(db_address) as db_address, reason, at, done_at, \
+     outcome, result, attempts";
 
 /// Of requests that have not ended: those whose turn it is.
 pub(super) const DUE: &str = "done_at is null and next_try_at <= clock_timestamp()";
 
 impl Checkpoints {
-    /// Records a request. Returns its id.
+    /// Records a request. Returns it as recorded.
     ///
     /// # Errors
     /// The stream is another service's or environment's; or whatever Postgres answers.
@@ -68,14 +87,14 @@ impl Checkpoints {
         arguments: &serde_json::Value,
         actor: &str,
         reason: &str,
-    ) -> Result<i64, Fault> {
+    ) -> Result<Command, Fault> {
         let sql = AssertSqlSafe(format!(
             "insert into {}.command (verb, stream, arguments, actor, reason, service, environment) \
-             values ($1, $2, $3, $4, $5, $6, $7) returning id",
+             values ($1, $2, $3, $4, $5, $6, $7) returning {COLUMNS}",
             self.schema()
         ));
         let owner = self.target.owner();
-        let query = sqlx::query_scalar(sql).bind(verb).bind(stream).bind(arguments).bind(actor).bind(reason);
+        let query = sqlx::query_as(sql).bind(verb).bind(stream).bind(arguments).bind(actor).bind(reason);
         let query = query.bind(&owner.service).bind(&owner.environment);
         let mut connection = within(self.target.deadline(), self.pool.acquire()).await?;
         if verb != ADOPT {
@@ -124,6 +143,19 @@ impl Checkpoints {
     pub async fn command(&self, id: i64) -> Result<Option<Command>, Fault> {
         let sql = AssertSqlSafe(format!("select {COLUMNS} from {}.command where id = $1", self.schema()));
         within(self.target.deadline(), sqlx::query_as(sql).bind(id).fetch_optional(&self.pool)).await
+    }
+
+    /// The request that began or approved a walk at this moment: what obeys a request and marks it as done is one
+    /// transaction, and so one moment.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn asked_at(&self, stream: &str, at: DateTime<Utc>) -> Result<Option<Command>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {}.command where stream = $1 and done_at = $2 and outcome = 'done' order by id limit 1",
+            self.schema()
+        ));
+        within(self.target.deadline(), sqlx::query_as(sql).bind(stream).bind(at).fetch_optional(&self.pool)).await
     }
 
     /// Marks a request as ended, in the transaction that obeyed it.

@@ -19,7 +19,7 @@ mod walk;
 
 pub use attempt::{Before, Mark, Road};
 pub use binding::{ADOPT, Binding, Bound, TableNow, Touched};
-pub use command::{Command, Outcome};
+pub use command::{Command, Outcome, known_as};
 pub use fence::Fence;
 pub use history::Retired;
 pub use lease::{Held, Lease, Renewed};

@@ -38,7 +38,7 @@ impl Standing {
     /// What is missing, for people.
     pub fn lacks(&self) -> String {
         if self.is_fresh() {
-            return "everything: they were never made".to_owned();
+            return "all of them".to_owned();
         }
         let numbers: Vec<String> = self.missing.iter().map(ToString::to_string).collect();
         format!("migration {}", numbers.join(", "))

@@ -143,7 +143,7 @@ async fn about(settings: &Settings, verb: &str, one: &OneWalk) -> Result<u8, Fau
     let (_, checkpoints) = ends(settings)?;
     let walk = walks::open(&checkpoints, one.id).await?;
     if !one.act.execute {
-        show(one.act.json, [walks::Listed { walk, gap: None }].as_slice(), tables::walks);
+        show(one.act.json, [walks::Listed { walk, gap: None, asked: None, approved: None }].as_slice(), tables::walks);
         return Ok(only_shown());
     }
     let asked = ask(&checkpoints, verb, &walk.stream, &serde_json::json!({ "id": one.id }), &one.reason).await?;

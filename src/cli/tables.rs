@@ -96,7 +96,7 @@ pub fn walks(listed: &[Listed]) -> String {
         "{:>5} {:<16} {:<20} {:<10} {:<20} {:>10} {:>9} {:>9} {:>9}  BLIND\n",
         "ID", "STREAM", "REASON", "STATE", "STARTED", "READ", "INSERTED", "CHANGED", "DELETED"
     );
-    for Listed { walk, .. } in listed {
+    for Listed { walk, asked, approved, .. } in listed {
         let at = |at: Option<chrono::DateTime<chrono::Utc>>| {
             at.map_or_else(|| "?".to_owned(), |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string())
         };
@@ -118,6 +118,11 @@ pub fn walks(listed: &[Listed]) -> String {
             walk.rows_changed,
             walk.rows_deleted,
         );
+        for (what, command) in [("asked for", asked), ("approved", approved)] {
+            if let Some(command) = command {
+                let _ = writeln!(out, "{:>5} {what} by {}: {}", "", command.asked_by(), command.reason);
+            }
+        }
         if let Some(note) = &walk.note {
             let _ = writeln!(out, "{:>5} {}", "", shown(note));
         }

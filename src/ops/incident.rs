@@ -29,6 +29,10 @@ pub async fn show(store: &Store, id: i64) -> Result<serde_json::Value, Fault> {
     let incident = store.find(id).await?.ok_or_else(|| missing(id))?;
     let mut shown = serde_json::to_value(report(&incident, now)).unwrap_or_default();
     if let Some(fields) = shown.as_object_mut() {
+        if let Some((user, address)) = store.acked_as(id).await? {
+            fields.insert("acked_user".to_owned(), user.into());
+            fields.insert("acked_address".to_owned(), address.into());
+        }
         fields.insert("tag".to_owned(), incident.tag.to_string().into());
         fields.insert("detail".to_owned(), serde_json::to_value(&incident.detail).unwrap_or_default());
     }

@@ -107,7 +107,8 @@ pub async fn look(target: &Target, checkpoints: &Checkpoints) -> Result<(), Faul
     if standing.missing.is_empty() {
         return Ok(());
     }
-    let message = format!("tidemark's own tables lack {}", standing.lacks());
+    let message =
+        format!("tidemark's own tables are not there yet, or not as this release wants them: {}", standing.lacks());
     let hint = "run `tidemark migrate` as their owner (migrate.automatic is false); it goes on by itself then";
     Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, hint))
 }

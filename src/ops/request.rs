@@ -17,7 +17,11 @@ pub struct Asked {
     pub verb: String,
     /// Empty: it is of none, and obeyed by the process that watches.
     pub stream: String,
+    /// Who asks, as the environment tells.
     pub actor: String,
+    /// The same as Postgres knows; the address is `None` through a socket.
+    pub db_user: Option<String>,
+    pub db_address: Option<String>,
     /// How it ended, `done`, `refused` or `failed`; `None` if it has not yet: it is obeyed when a daemon leads the
     /// stream.
     pub outcome: Option<String>,
@@ -43,10 +47,18 @@ pub async fn ask(
     arguments: &serde_json::Value,
     reason: &str,
 ) -> Result<Asked, Fault> {
-    let actor = actor();
-    let command = checkpoints.request(verb, stream, arguments, &actor, reason).await?;
-    let mut asked =
-        Asked { command, verb: verb.to_owned(), stream: stream.to_owned(), actor, outcome: None, result: None };
+    let recorded = checkpoints.request(verb, stream, arguments, &actor(), reason).await?;
+    let command = recorded.id;
+    let mut asked = Asked {
+        command,
+        verb: recorded.verb,
+        stream: recorded.stream,
+        actor: recorded.actor,
+        db_user: recorded.db_user,
+        db_address: recorded.db_address,
+        outcome: None,
+        result: None,
+    };
     let led = checkpoints.leases().await?.iter().any(|held| held.live && (stream.is_empty() || held.stream == stream));
     let begun = Instant::now();
     while led && begun.elapsed() < PATIENCE {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
-use crate::checkpoint::{Checkpoints, GapReport, Start, WalkRow};
+use crate::checkpoint::{Checkpoints, Command, GapReport, Start, WalkRow};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::postgres::{Target, close, within};
@@ -35,6 +35,9 @@ pub struct Listed {
     #[serde(flatten)]
     pub walk: WalkRow,
     pub gap: Option<GapReport>,
+    /// Who asked for it, and who approved its sweep.
+    pub asked: Option<Command>,
+    pub approved: Option<Command>,
 }
 
 /// The stream of this name.
@@ -123,7 +126,12 @@ pub async fn list(checkpoints: &Checkpoints) -> Result<Vec<Listed>, Fault> {
     let mut listed = Vec::new();
     for walk in checkpoints.walks(50).await? {
         let gap = checkpoints.gap_report(walk.id).await?;
-        listed.push(Listed { walk, gap });
+        let asked = checkpoints.asked_at(&walk.stream, walk.started_at).await?;
+        let approved = match walk.approved_at {
+            Some(at) => checkpoints.asked_at(&walk.stream, at).await?,
+            None => None,
+        };
+        listed.push(Listed { walk, gap, asked, approved });
     }
     Ok(listed)
 }

@@ -49,7 +49,7 @@ pub async fn obey(context: &Context, lease: &Lease) -> Result<(), Fault> {
             stream = lease.stream(),
             command = command.id,
             verb = shown(&command.verb),
-            actor = shown(&command.actor),
+            actor = shown(&command.asked_by()),
             outcome = outcome.name(),
             result = shown(&result),
             "request ended"
@@ -86,7 +86,7 @@ async fn not_obeyed(
 }
 
 async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result<Ended, Fault> {
-    let why = format!("{} (asked for by {})", command.reason, command.actor);
+    let why = format!("{} (asked for by {})", command.reason, command.asked_by());
     let id = command.arguments.get("id").and_then(serde_json::Value::as_i64).unwrap_or_default();
     let act = |act| async move { context.checkpoints.obey(lease, command.id, &command.reason, &act).await };
     match command.verb.as_str() {

@@ -129,6 +129,12 @@ const STATES: &[State] = &[
         "a column's type in the table is not that of [[stream.column]]: alter one of the two",
     ),
     person(
+        "42P10",
+        Code::TargetSchemaMismatch,
+        Whose::Table,
+        "the table needs a unique index on (id), such as a primary key, that is neither partial nor deferrable",
+    ),
+    person(
         "42",
         Code::TargetSchemaMismatch,
         Whose::Table,

@@ -1,5 +1,7 @@
 //! Rights in Postgres, each asked for by its name: of whoever asks, or of the role that a daemon will be.
 
+use std::collections::BTreeMap;
+
 use sqlx::postgres::PgConnection;
 
 use crate::error::{Class, Code, Fault};
@@ -20,7 +22,7 @@ pub(super) struct Rights<'a> {
 }
 
 /// What there is of tidemark's own tables: their names, and what the role may not do to which.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Own {
     pub tables: Vec<String>,
     pub lacking: Vec<String>,
@@ -56,17 +58,14 @@ impl<'a> Rights<'a> {
         .bind(&DML[..])
         .bind(&READ[..]);
         let tables = within(self.target.deadline(), query.fetch_all(&mut *connection)).await?;
-        let mut own = Own::default();
-        if !self.ask(connection, "select has_schema_privilege($1, $2, 'usage')", schema).await? {
-            own.lacking.push(format!("usage on schema {schema}"));
+        let mut lacking = self.usage(connection, schema).await?;
+        // Tables of which the same is lacking are named together.
+        let mut by_privilege: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for (name, privileges) in tables.iter().filter(|(_, privileges)| !privileges.is_empty()) {
+            by_privilege.entry(privileges.join(", ")).or_default().push(name);
         }
-        for (name, lacking) in tables {
-            if !lacking.is_empty() {
-                own.lacking.push(format!("{} on {name}", lacking.join(", ")));
-            }
-            own.tables.push(name);
-        }
-        Ok(own)
+        lacking.extend(by_privilege.iter().map(|(privileges, names)| format!("{privileges} on {}", names.join(", "))));
+        Ok(Own { tables: tables.into_iter().map(|(name, _)| name).collect(), lacking })
     }
 
     /// On a followed table that is there: what the role may not do.
@@ -80,11 +79,20 @@ impl<'a> Rights<'a> {
         .bind(&table.schema)
         .bind(&table.name)
         .bind(&DML[..]);
-        let mut lacking = within(self.target.deadline(), query.fetch_all(&mut *connection)).await?;
-        if !self.ask(connection, "select has_schema_privilege($1, $2, 'usage')", &table.schema).await? {
-            lacking.push(format!("usage on schema {}", table.schema));
+        let privileges = within(self.target.deadline(), query.fetch_all(&mut *connection)).await?;
+        let mut lacking = self.usage(connection, &table.schema).await?;
+        if !privileges.is_empty() {
+            lacking.push(format!("{} on {table}", privileges.join(", ")));
         }
         Ok(lacking)
+    }
+
+    /// Whether a schema can be looked into, if it is there.
+    async fn usage(&self, connection: &mut PgConnection, schema: &str) -> Result<Vec<String>, Fault> {
+        let sql = "select coalesce(bool_and(has_schema_privilege($1, oid, 'usage')), true) from pg_namespace \
+                   where nspname = $2";
+        let may = self.ask(connection, sql, schema).await?;
+        Ok(Vec::from_iter((!may).then(|| format!("usage on schema {schema}"))))
     }
 
     /// Whether tables can be made in a schema, which may have to be made first. What is missing, if not.

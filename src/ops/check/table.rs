@@ -74,7 +74,7 @@ async fn pending(
     }
 }
 
-/// One line if all pass, and one for each that does not.
+/// One line if all pass, and one for each reason if not.
 async fn statements(
     connection: &mut PgConnection,
     ends: &Ends<'_>,
@@ -96,13 +96,16 @@ async fn statements(
         (came, "prepared")
     };
     let number = came.len();
-    let failed = came.into_iter().filter_map(|(name, result)| {
-        let fault = result.err()?;
-        Some(Finding::failed(format!("{name} on {table}"), &fault))
-    });
-    let failed: Vec<Finding> = failed.collect();
+    // What is wrong with many for one reason is said once.
+    let mut failed: Vec<(Vec<&str>, Fault)> = Vec::new();
+    for (name, fault) in came.into_iter().filter_map(|(name, result)| Some((name, result.err()?))) {
+        match failed.iter_mut().find(|(_, known)| *known == fault) {
+            Some((names, _)) => names.push(name),
+            None => failed.push((vec![name], fault)),
+        }
+    }
     if failed.is_empty() {
         return vec![Finding::ok(format!("statements on {table}"), format!("{number} {how}"))];
     }
-    failed
+    failed.iter().map(|(names, fault)| Finding::failed(format!("{} on {table}", names.join(", ")), fault)).collect()
 }

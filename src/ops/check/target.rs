@@ -96,8 +96,14 @@ async fn own(connection: &mut PgConnection, ends: &Ends<'_>) -> Vec<Finding> {
     let (settings, checkpoints) = (ends.settings, &ends.checkpoints);
     let schema = &settings.target.state_schema;
     let what = format!("tables of schema {schema}");
+    let own = match ends.rights.on_own_tables(connection, schema).await {
+        Ok(own) => own,
+        Err(fault) => return vec![Finding::failed(what, &fault)],
+    };
+    let granted = Finding::of(format!("rights on schema {schema}"), rights(&ends.rights, &own.lacking));
     let standing = match checkpoints.standing(connection).await {
         Ok(standing) => standing,
+        Err(fault) if fault.code == Code::TargetUnauthorised && !granted.ok => return vec![granted],
         Err(fault) => return vec![Finding::failed(what, &fault)],
     };
     let mut findings = Vec::new();
@@ -111,17 +117,14 @@ async fn own(connection: &mut PgConnection, ends: &Ends<'_>) -> Vec<Finding> {
             return findings;
         }
     }
-    let own = match ends.rights.on_own_tables(connection, schema).await {
-        Ok(own) => own,
-        Err(fault) => return vec![Finding::failed(what, &fault)],
-    };
-    let gone: Vec<&str> =
-        own_tables().into_iter().filter(|name| !own.tables.iter().any(|table| table == name)).collect();
+    let is_there = |name: &&str| own.tables.iter().any(|table| table == name);
+    let gone: Vec<&str> = own_tables().into_iter().filter(|name| !is_there(name)).collect();
     if standing.missing.is_empty() {
         findings.push(Finding::of(&what, complete(&standing, &gone)));
     }
-    findings.push(Finding::of(format!("rights on schema {schema}"), rights(&ends.rights, &own.lacking)));
-    if gone.is_empty() && own.lacking.is_empty() {
+    let whole = granted.ok && gone.is_empty();
+    findings.push(granted);
+    if whole {
         let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
         let ours = checkpoints.refuse_strangers(connection, &names).await;
         findings.push(Finding::of("whose streams", ours.map(|()| format!("{}'s, or nobody's yet", settings.owner()))));
@@ -144,9 +147,10 @@ async fn pending(connection: &mut PgConnection, ends: &Ends<'_>, standing: &Stan
         cannot => cannot,
     };
     match cannot {
-        None => Ok(format!("{lacks}; `run` makes it, or `tidemark migrate`")),
+        None => Ok(format!("{lacks}; `run` makes what is missing, or `tidemark migrate`")),
         Some(right) => {
-            let message = format!("not there yet: {lacks}; and {} may not make it: it lacks {right}", rights.role);
+            let message =
+                format!("not there yet: {lacks}; and {} may not make what is missing: it lacks {right}", rights.role);
             Err(unauthorised(message, "run `tidemark migrate` as a user who may (deploy/roles.sql), or grant it"))
         }
     }

@@ -17,11 +17,13 @@ pub struct MongoOptions {
     pub cache_gigabytes: f64,
     /// Each member is known, to clients and to the others, by the address of a proxy before it.
     pub proxied: bool,
+    /// One server that is no replica set.
+    pub standalone: bool,
 }
 
 impl Default for MongoOptions {
     fn default() -> Self {
-        Self { members: 1, oplog_megabytes: 990, cache_gigabytes: 0.5, proxied: false }
+        Self { members: 1, oplog_megabytes: 990, cache_gigabytes: 0.5, proxied: false, standalone: false }
     }
 }
 
@@ -62,20 +64,21 @@ impl Mongo {
         for index in 0..options.members {
             mongo.start_member(index)?;
         }
-        mongo.block_on(|mongo| async move { mongo.initiate().await })?;
+        if !options.standalone {
+            mongo.block_on(|mongo| async move { mongo.initiate().await })?;
+        }
         Ok(mongo)
     }
 
     fn start_member(&mut self, index: usize) -> Result<()> {
         let options = &self.options;
         let member = &mut self.members[index];
-        let arguments = [
+        let mut arguments = vec![
             "--dbpath".to_owned(),
             member.folder.display().to_string(),
             "--port".to_owned(),
             member.port.to_string(),
             "--bind_ip=127.0.0.1".to_owned(),
-            "--replSet=rs0".to_owned(),
             format!("--oplogSize={}", options.oplog_megabytes),
             format!("--wiredTigerCacheSizeGB={}", options.cache_gigabytes),
             "--syncdelay=1".to_owned(),
@@ -83,6 +86,9 @@ impl Mongo {
             "--nounixsocket".to_owned(),
             "--setParameter=enableTestCommands=1".to_owned(),
         ];
+        if !options.standalone {
+            arguments.push("--replSet=rs0".to_owned());
+        }
         let log = std::env::temp_dir().join(format!("{}.log", member.folder.display()));
         let process = Guarded::spawn(&binaries::mongod()?, &arguments, &log, "KILL", Some(&member.folder), User(None))?;
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -139,6 +139,14 @@ impl Postgres {
         Ok(PgConnection::connect(&self.url(database)).await?)
     }
 
+    /// psql on a database, from beside the server's own binaries or from PATH.
+    pub fn psql(&self, database: &str) -> Result<Command> {
+        let beside = binaries::postgres_bin()?.join("psql");
+        let mut psql = Command::new(if beside.exists() { beside } else { "psql".into() });
+        psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]).arg(self.url(database));
+        Ok(psql)
+    }
+
     /// A new, empty database. Returns its name.
     pub async fn database(&self) -> Result<String> {
         let name = crate::unique("t");
