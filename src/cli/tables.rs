@@ -120,7 +120,8 @@ pub fn walks(listed: &[Listed]) -> String {
         );
         for (what, command) in [("asked for", asked), ("approved", approved)] {
             if let Some(command) = command {
-                let _ = writeln!(out, "{:>5} {what} by {}: {}", "", command.asked_by(), command.reason);
+                let (by, reason) = (command.asked_by(), shown(&command.reason));
+                let _ = writeln!(out, "{:>5} {what} by {}: {reason}", "", shown(&by));
             }
         }
         if let Some(note) = &walk.note {

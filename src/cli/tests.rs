@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::tables;
 use crate::alert::Ack;
-use crate::checkpoint::{Letter, Retired, WalkRow};
+use crate::checkpoint::{Command, Letter, Retired, WalkRow};
 use crate::model::shown::is_obeyed;
 use crate::ops::alert::Tried;
 use crate::ops::check::Finding;
@@ -102,7 +102,12 @@ fn of_streams(text: &str) -> Vec<String> {
             open: Some(walk(text)),
             halted: false,
         }),
-        tables::walks(&[Listed { walk: walk(text), gap: None }]),
+        tables::walks(&[Listed {
+            walk: walk(text),
+            gap: None,
+            asked: Some(command(text)),
+            approved: Some(command(text)),
+        }]),
         tables::checkpoint(&Shown {
             stream: t(),
             source: t(),
@@ -156,6 +161,25 @@ fn of_streams(text: &str) -> Vec<String> {
     ]
 }
 
+fn command(text: &str) -> Command {
+    let t = || text.to_owned();
+    Command {
+        id: 1,
+        verb: t(),
+        stream: t(),
+        arguments: Value::Null,
+        actor: t(),
+        db_user: Some(t()),
+        db_address: Some(t()),
+        reason: t(),
+        at: at(),
+        done_at: None,
+        outcome: Some(t()),
+        result: Some(t()),
+        attempts: 1,
+    }
+}
+
 fn of_people(text: &str) -> Vec<String> {
     let t = || text.to_owned();
     let asked = |outcome: Option<String>, result: Option<String>| Asked {
@@ -163,6 +187,8 @@ fn of_people(text: &str) -> Vec<String> {
         verb: t(),
         stream: t(),
         actor: t(),
+        db_user: Some(t()),
+        db_address: Some(t()),
         outcome,
         result,
     };
