@@ -1,8 +1,8 @@
 # tidemark as a container: one binary, the libraries it loads, the public certificate authorities, and nothing else.
 #   docker build --build-arg COMMIT=$(git rev-parse HEAD) -t tidemark .
-# The image it is built on can be replaced, for a mirror or a digest: --build-arg BUILDER=…
+# The image it is built on is named by digest (deploy/pin-images.sh writes it); a mirror: --build-arg BUILDER=…
 
-ARG BUILDER=rust:1.95.0-slim-bookworm
+ARG BUILDER=rust:1.95.0-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082
 
 FROM ${BUILDER} AS build
 WORKDIR /build

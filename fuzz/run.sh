@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 minutes=${1:-1}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(ls targets | sed 's/\.rs$//')
+[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(basename --suffix .rs --multiple targets/*.rs)
 # Coverage is a matter of the compiler's unstable flags; the code is safe Rust, so no sanitizer is needed.
 export RUSTC_BOOTSTRAP=1
 for target in "${targets[@]}"; do
