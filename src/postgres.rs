@@ -4,7 +4,9 @@
 
 pub mod ddl;
 mod options;
+mod password;
 mod state;
+mod tls;
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use crate::error::{Class, Code, Fault, refused_certificate};
 use crate::model::owner::Owner;
 use crate::settings::Settings;
 
+use password::Logins;
 use state::Answer;
 pub use state::{Refusal, Trouble, Whose};
 
@@ -23,6 +26,9 @@ pub use state::{Refusal, Trouble, Whose};
 #[derive(Debug, Clone)]
 pub struct Target {
     options: PgConnectOptions,
+    logins: Logins,
+    service: String,
+    lease: Duration,
     owner: Owner,
     /// Longer than the server's own `statement_timeout`, so that the server's answer usually comes first.
     deadline: Duration,
@@ -34,20 +40,16 @@ impl Target {
     /// # Errors
     /// The URL cannot be parsed; it is not repeated, because it may hold a password.
     pub fn new(settings: &Settings) -> Result<Self, Fault> {
-        let lease = settings.lease.duration;
-        let millis = |duration: Duration| duration.as_millis().max(1).to_string();
-        let options = options::of(settings)?
-            .application_name(&settings.service)
-            .options([
-                ("statement_timeout", millis(lease)),
-                ("lock_timeout", millis(lease.mul_f64(0.8))),
-                ("idle_in_transaction_session_timeout", millis(lease.mul_f64(0.5))),
-                ("plan_cache_mode", "force_custom_plan".to_owned()),
-                ("jit", "off".to_owned()),
-                ("timezone", "UTC".to_owned()),
-            ])
-            .disable_statement_logging();
-        Ok(Self { options, owner: settings.owner(), deadline: lease + Duration::from_secs(5) })
+        let first = options::hosts(settings)?.into_iter().next().ok_or_else(no_host)?;
+        let (service, lease) = (settings.service.clone(), settings.lease.duration);
+        Ok(Self {
+            options: dressed(first, &service, lease),
+            logins: Logins::new(settings),
+            service,
+            lease,
+            owner: settings.owner(),
+            deadline: lease + Duration::from_secs(5),
+        })
     }
 
     /// `host:port/database as user`: an allowlist, for messages.
@@ -70,7 +72,8 @@ impl Target {
     /// # Errors
     /// Whatever keeps it from being made, classified.
     pub async fn connect(&self) -> Result<PgConnection, Fault> {
-        within(Duration::from_secs(10), self.options.connect()).await
+        let first = self.logins.now().await?.into_iter().next().ok_or_else(no_host)?;
+        within(Duration::from_secs(10), dressed(first, &self.service, self.lease).connect()).await
     }
 
     /// Ends what a frozen client, or a wire cut in silence, left in the middle of a COPY or of a message. Postgres
@@ -98,6 +101,25 @@ impl Target {
             .test_before_acquire(false)
             .connect_lazy_with(self.options.clone())
     }
+}
+
+/// What is asked of every session.
+fn dressed(host: PgConnectOptions, service: &str, lease: Duration) -> PgConnectOptions {
+    let millis = |duration: Duration| duration.as_millis().max(1).to_string();
+    host.application_name(service)
+        .options([
+            ("statement_timeout", millis(lease)),
+            ("lock_timeout", millis(lease.mul_f64(0.8))),
+            ("idle_in_transaction_session_timeout", millis(lease.mul_f64(0.5))),
+            ("plan_cache_mode", "force_custom_plan".to_owned()),
+            ("jit", "off".to_owned()),
+            ("timezone", "UTC".to_owned()),
+        ])
+        .disable_statement_logging()
+}
+
+fn no_host() -> Fault {
+    Fault::bug("target.url names no host")
 }
 
 /// Runs a call under a client-side deadline: sqlx sets no keepalive, and a cut wire says nothing.

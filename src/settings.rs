@@ -6,7 +6,9 @@
 mod ends;
 mod layers;
 mod reader;
+mod secret;
 mod stream;
+mod trust;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,9 @@ use std::time::Duration;
 
 pub use ends::{Source, Target};
 pub use layers::DEFAULTS;
+pub use secret::{Secret, output_of};
 pub use stream::{Column, PostImage, Stream};
+pub use trust::{authorities, stays_here};
 
 use crate::http::is_guarded;
 use crate::model::owner::Owner;
@@ -43,30 +47,6 @@ pub struct Settings {
     pub log: Log,
     pub streams: Vec<Stream>,
     printed: String,
-}
-
-/// A value that never shows itself.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    pub const fn new(value: String) -> Self {
-        Self(value)
-    }
-
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
 
 #[derive(Debug, Clone, Copy)]

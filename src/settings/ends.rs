@@ -30,22 +30,6 @@ pub struct Target {
     pub password_command: String,
 }
 
-/// What may stand after the ? of `target.url`.
-const TARGET_PARAMETERS: [&str; 12] = [
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
-
 impl Source {
     pub(super) fn read(r: &mut Reader) -> Self {
         let uri = r.secret("source.uri");
@@ -66,7 +50,6 @@ impl Target {
     pub(super) fn read(r: &mut Reader) -> Self {
         let url = r.secret("target.url");
         r.check_scheme("target.url", &url, &["postgres", "postgresql"]);
-        r.check_parameters("target.url", &url, &TARGET_PARAMETERS);
         Self {
             url,
             schema: r.identifier("target.schema"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -192,11 +193,8 @@ impl Reader {
         let given = self.leaves.get(key).is_some_and(|leaf| leaf.layer != DEFAULT_LAYER) && !inline.is_empty();
         let path = self.text(&file_key);
         self.check(&file_key, !given, &format!("{key} is given too: keep one of the two"));
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let trimmed = text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
-                Secret::new(trimmed.to_owned())
-            }
+        match Secret::from_file(Path::new(&path)) {
+            Ok(secret) => secret,
             Err(error) => {
                 self.problem(&file_key, format!("{path:?} cannot be read: {error}"));
                 Secret::new(String::new())
@@ -209,14 +207,6 @@ impl Reader {
         let scheme = value.expose().split_once("://").map(|(scheme, _)| scheme);
         let known = scheme.is_some_and(|scheme| schemes.contains(&scheme));
         self.check(key, known, &format!("must begin with {}://", schemes.join(":// or ")));
-    }
-
-    /// A parameter that the library does not know would be left out, and written to its log with its value.
-    pub fn check_parameters(&mut self, key: &str, url: &Secret, known: &[&str]) {
-        let parameters = url.expose().split_once('?').map_or("", |(_, rest)| rest);
-        let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
-        let unknown = parameters.split('&').map(name).any(|name| !name.is_empty() && !known.contains(&name.as_str()));
-        self.check(key, !unknown, &format!("has a parameter after ? that is not one of {}", known.join(", ")));
     }
 
     /// The `[[stream]]` list: each element's table, with the layer they came from.
