@@ -95,7 +95,8 @@ impl Source {
     }
 
     async fn begin(&self, command: Builder) -> Result<Documents, Fault> {
-        let call = self.database.run_raw_cursor_command(raw(command)?);
+        let database = self.database().await?;
+        let call = database.run_raw_cursor_command(raw(command)?);
         let cursor = within(DEADLINE, call.batch()).await?;
         Ok(Documents { cursor: Box::pin(cursor), read_at: None })
     }

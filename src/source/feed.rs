@@ -157,8 +157,8 @@ impl Source {
     }
 
     async fn open_with(&self, options: &FeedOptions, command: Builder) -> Result<Feed, Fault> {
-        let call = self
-            .database
+        let database = self.database().await?;
+        let call = database
             .run_raw_cursor_command(raw(command)?)
             .batch_size(u32::try_from(count(options.batch_size)).unwrap_or(1))
             .max_time(options.poll);

@@ -15,6 +15,7 @@ impl Source {
     pub async fn beat(&self, collection: &str, service: &str) -> Result<(), Fault> {
         let update = doc! { "q": { "_id": service }, "u": { "$set": { "at": DateTime::now() } }, "upsert": true };
         let command = doc! { "update": collection, "updates": [update] };
-        within(DEADLINE, async { self.database.run_command(command).await }).await.map(drop)
+        let database = self.database().await?;
+        within(DEADLINE, async { database.run_command(command).await }).await.map(drop)
     }
 }

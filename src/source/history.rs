@@ -42,13 +42,14 @@ impl Source {
     /// # Errors
     /// The source cannot be asked.
     pub async fn now(&self) -> Result<ClusterTime, Fault> {
-        let reply = within(DEADLINE, async { self.database.run_command(doc! { "ping": 1 }).await }).await?;
+        let database = self.database().await?;
+        let reply = within(DEADLINE, async { database.run_command(doc! { "ping": 1 }).await }).await?;
         let operation_time = time(&reply, "operationTime");
         self.causal.store(operation_time.is_some(), Ordering::Relaxed);
         if let Some(operation_time) = operation_time {
             return Ok(operation_time);
         }
-        let hello = within(DEADLINE, async { self.database.run_command(doc! { "hello": 1 }).await }).await?;
+        let hello = within(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await }).await?;
         let silent = || {
             let message = "the source tells neither its operation time nor its clock";
             Fault::new(
@@ -73,7 +74,7 @@ impl Source {
             Some(oldest) if oldest <= at => {}
             _ => return Ok(None),
         }
-        let oplog = self.client.database("local").collection::<Document>("oplog.rs");
+        let oplog = self.client().await?.database("local").collection::<Document>("oplog.rs");
         let from = doc! { "ts": { "$gte": Timestamp { time: at.seconds(), increment: at.increment() } } };
         let find = async {
             let find = oplog.find_one(from).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 });
@@ -96,7 +97,7 @@ impl Source {
 
     /// The time of the oldest oplog entry; `None` where it may not be read (no privilege, a mongos, `DocumentDB`).
     pub async fn oldest_entry(&self) -> Option<ClusterTime> {
-        let oplog = self.client.database("local").collection::<Document>("oplog.rs");
+        let oplog = self.client().await.ok()?.database("local").collection::<Document>("oplog.rs");
         let find = async {
             let find = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 });
             find.selection_criteria(PRIMARY).await

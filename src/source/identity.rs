@@ -36,7 +36,8 @@ impl Source {
     /// Whatever the server answers, classified.
     pub async fn find_collection(&self, name: &str) -> Result<Found, Fault> {
         let command = doc! { "listCollections": 1, "filter": { "name": name } };
-        let call = async { self.database.run_command(command).await };
+        let database = self.database().await?;
+        let call = async { database.run_command(command).await };
         let reply = within(DEADLINE, call).await?;
         let listed = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
         let entry = listed.ok().and_then(|list| list.first()).and_then(Bson::as_document);
@@ -49,7 +50,7 @@ impl Source {
     /// # Errors
     /// The source does not answer.
     pub async fn cluster(&self) -> Result<Option<String>, Fault> {
-        let sets = self.client.database("local").collection::<Document>("system.replset");
+        let sets = self.client().await?.database("local").collection::<Document>("system.replset");
         match within(DEADLINE, async { sets.find_one(doc! {}).await }).await {
             Ok(found) => Ok(found.as_ref().and_then(replica_set_id)),
             Err(fault) if fault.class.may_retry() => Err(fault),

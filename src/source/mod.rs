@@ -14,10 +14,11 @@ mod probe;
 mod reply;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use mongodb::options::ClientOptions;
+use mongodb::error::ErrorKind;
+use mongodb::options::{ClientOptions, ConnectionString, HostInfo};
 use mongodb::{Client, Database};
 
 pub use classify::{ServerAnswer, classify_answer};
@@ -31,16 +32,21 @@ pub use reply::Reply;
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Namespace;
 use crate::model::position::ClusterTime;
-use crate::settings::Settings;
+use crate::settings::{Secret, Settings};
 
 /// How long an answer may take before the wire counts as cut.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The source database. Cheap to clone; connects when first used.
+/// How long looking up an SRV record may take.
+const RESOLVE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The source database. Cheap to clone; its name is resolved and it is connected to when first used.
 #[derive(Debug, Clone)]
 pub struct Source {
-    client: Client,
-    database: Database,
+    uri: Secret,
+    client: Arc<OnceLock<Client>>,
+    service: String,
+    database: String,
     hosts: String,
     /// The server tells its operation time, so reads can be asked to be causally after one. `DocumentDB` does not;
     /// its reads go to the primary.
@@ -53,40 +59,82 @@ pub struct Source {
 /// How long a server is taken not to know reads of one moment.
 const INEXACT_FOR: Duration = Duration::from_secs(60);
 
+/// What a URI looks like.
+const HINT: &str = "write source.uri as mongodb://user:password@host:27017/?replicaSet=name";
+
 impl Source {
+    /// Asks nobody, DNS included.
+    ///
     /// # Errors
-    /// The URI cannot be parsed (it is not repeated: it may hold a password) or its SRV record not be resolved.
+    /// The URI cannot be used; it is not repeated: it may hold a password.
     pub async fn new(settings: &Settings) -> Result<Self, Fault> {
-        let hint = "write source.uri as mongodb://user:password@host:27017/?replicaSet=name";
+        let refused = || Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be parsed", HINT);
         let uri = settings.source.uri.expose();
         if !escapes_are_whole(uri) {
-            return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be parsed", hint));
+            return Err(refused());
         }
-        let parse = ClientOptions::parse(uri);
-        let mut options = match tokio::time::timeout(DEADLINE, parse).await {
+        let (hosts, is_plain) = match ConnectionString::parse(uri).map_err(|_| refused())?.host_info {
+            HostInfo::HostIdentifiers(hosts) => {
+                (hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","), true)
+            }
+            HostInfo::DnsRecord(name) => (name, false),
+            _ => return Err(refused()),
+        };
+        let source = Self {
+            uri: settings.source.uri.clone(),
+            client: Arc::default(),
+            service: settings.service.clone(),
+            database: settings.source.database.clone(),
+            hosts,
+            causal: Arc::new(AtomicBool::new(true)),
+            inexact_since: Arc::default(),
+        };
+        if is_plain {
+            // There is no record to look up: whatever else is wrong with the URI is said now.
+            source.client().await?;
+        }
+        Ok(source)
+    }
+
+    /// The client. An SRV record is looked up until it has been found once: DNS may be away for a while, at the start
+    /// as at any other time.
+    async fn client(&self) -> Result<&Client, Fault> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let options = self.resolve().await?;
+        // Who looked the record up at the same time may have been first.
+        let client = Client::with_options(options)
+            .map_err(|_| Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be used", HINT))?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    async fn resolve(&self) -> Result<ClientOptions, Fault> {
+        let unresolved = |message: &str| {
+            let message = format!("the SRV record of {} {message}", self.hosts);
+            Fault::new(Class::Transient, Code::SourceUnreachable, message, "check the name in source.uri, and DNS")
+        };
+        let parse = ClientOptions::parse(self.uri.expose());
+        let mut options = match tokio::time::timeout(RESOLVE_DEADLINE, parse).await {
             Ok(Ok(options)) => options,
-            Ok(Err(error)) if matches!(*error.kind, mongodb::error::ErrorKind::DnsResolve { .. }) => {
-                let message = "the SRV record of source.uri cannot be resolved";
-                return Err(Fault::new(Class::Transient, Code::SourceUnreachable, message, "check the name and DNS"));
+            Ok(Err(error)) if matches!(*error.kind, ErrorKind::DnsResolve { .. }) => {
+                return Err(unresolved("cannot be resolved"));
             }
             Ok(Err(_)) => {
-                return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be parsed", hint));
+                return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be used", HINT));
             }
-            Err(_) => {
-                let message = format!("source.uri was not resolved within {DEADLINE:?}");
-                return Err(Fault::new(Class::Transient, Code::SourceUnreachable, message, "check DNS"));
-            }
+            Err(_) => return Err(unresolved(&format!("was not resolved within {RESOLVE_DEADLINE:?}"))),
         };
-        options.app_name.get_or_insert_with(|| settings.service.clone());
+        options.app_name.get_or_insert_with(|| self.service.clone());
         options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
         options.connect_timeout.get_or_insert(Duration::from_secs(5));
         // Each failed call reaches our own classifier, once.
         options.retry_reads = Some(false);
-        let hosts = options.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let client = Client::with_options(options)
-            .map_err(|_| Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be used", hint))?;
-        let database = client.database(&settings.source.database);
-        Ok(Self { client, database, hosts, causal: Arc::new(AtomicBool::new(true)), inexact_since: Arc::default() })
+        Ok(options)
+    }
+
+    async fn database(&self) -> Result<Database, Fault> {
+        Ok(self.client().await?.database(&self.database))
     }
 
     /// The hosts, for messages: never the user or password.
@@ -117,7 +165,7 @@ impl Source {
     }
 
     pub fn namespace(&self, collection: &str) -> Namespace {
-        Namespace { database: self.database.name().to_owned(), collection: collection.to_owned() }
+        Namespace { database: self.database.clone(), collection: collection.to_owned() }
     }
 }
 
@@ -147,7 +195,7 @@ async fn within<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Origin, Secret};
+    use crate::settings::Origin;
 
     #[tokio::test]
     async fn a_uri_that_the_driver_would_panic_at_is_refused_and_not_repeated() {

@@ -19,8 +19,9 @@ impl Source {
     /// # Errors
     /// It cannot be reached, is a standalone, which has no change streams, or sharded.
     pub async fn facts(&self) -> Result<Facts, Fault> {
-        let hello = within(DEADLINE, async { self.database.run_command(doc! { "hello": 1 }).await }).await?;
-        let build = within(DEADLINE, async { self.database.run_command(doc! { "buildInfo": 1 }).await }).await?;
+        let database = self.database().await?;
+        let hello = within(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await }).await?;
+        let build = within(DEADLINE, async { database.run_command(doc! { "buildInfo": 1 }).await }).await?;
         let replica_set = match (hello.get_str("setName"), hello.get_str("msg")) {
             (Ok(name), _) => name.to_owned(),
             (_, Ok("isdbgrid")) => {
@@ -43,7 +44,8 @@ impl Source {
     /// Whatever the server answers, classified.
     pub async fn estimate(&self, collection: &str) -> Result<u64, Fault> {
         let command = doc! { "count": collection };
-        let reply = within(DEADLINE, async { self.database.run_command(command).await }).await?;
+        let database = self.database().await?;
+        let reply = within(DEADLINE, async { database.run_command(command).await }).await?;
         let number = match reply.get("n") {
             Some(Bson::Int32(n)) => i64::from(*n),
             Some(Bson::Int64(n)) => *n,
