@@ -5,122 +5,24 @@
 pub mod ddl;
 mod options;
 mod password;
+mod pool;
+mod session;
 mod state;
+mod target;
 mod tls;
 
 use std::future::Future;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Postgres, Transaction};
 
 use crate::error::{Class, Code, Fault, refused_certificate};
-use crate::model::owner::Owner;
-use crate::settings::Settings;
 
-use password::Logins;
+pub use pool::{Lent, Pool};
 use state::Answer;
 pub use state::{Refusal, Trouble, Whose};
-
-/// How to reach the target, and for how long to wait for it.
-#[derive(Debug, Clone)]
-pub struct Target {
-    options: PgConnectOptions,
-    logins: Logins,
-    service: String,
-    lease: Duration,
-    owner: Owner,
-    /// Longer than the server's own `statement_timeout`, so that the server's answer usually comes first.
-    deadline: Duration,
-}
-
-impl Target {
-    /// Session timeouts end what a frozen client left behind within the lease's length.
-    ///
-    /// # Errors
-    /// The URL cannot be parsed; it is not repeated, because it may hold a password.
-    pub fn new(settings: &Settings) -> Result<Self, Fault> {
-        let first = options::hosts(settings)?.into_iter().next().ok_or_else(no_host)?;
-        let (service, lease) = (settings.service.clone(), settings.lease.duration);
-        Ok(Self {
-            options: dressed(first, &service, lease),
-            logins: Logins::new(settings),
-            service,
-            lease,
-            owner: settings.owner(),
-            deadline: lease + Duration::from_secs(5),
-        })
-    }
-
-    /// `host:port/database as user`: an allowlist, for messages.
-    pub fn shown(&self) -> String {
-        let database = self.options.get_database().unwrap_or("(default)");
-        format!("{}:{}/{database} as {}", self.options.get_host(), self.options.get_port(), self.options.get_username())
-    }
-
-    /// Whose daemon this is.
-    pub const fn owner(&self) -> &Owner {
-        &self.owner
-    }
-
-    pub const fn deadline(&self) -> Duration {
-        self.deadline
-    }
-
-    /// A connection of one's own.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being made, classified.
-    pub async fn connect(&self) -> Result<PgConnection, Fault> {
-        let first = self.logins.now().await?.into_iter().next().ok_or_else(no_host)?;
-        within(Duration::from_secs(10), dressed(first, &self.service, self.lease).connect()).await
-    }
-
-    /// Ends what a frozen client, or a wire cut in silence, left in the middle of a COPY or of a message. Postgres
-    /// interrupts no such wait, neither by `statement_timeout` nor by any other, and its transaction would keep a
-    /// stream locked for ever. Only this service's own sessions, whose statement is older than any may get.
-    ///
-    /// Not being allowed to is said, and no error.
-    pub async fn end_abandoned(&self, connection: &mut PgConnection) {
-        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() \
-                   and usename = current_user and application_name = current_setting('application_name') \
-                   and state = 'active' and wait_event = 'ClientRead' \
-                   and query_start < clock_timestamp() - current_setting('statement_timeout')::interval";
-        match within(self.deadline, sqlx::query(sql).execute(connection)).await.map(|ended| ended.rows_affected()) {
-            Ok(0) => {}
-            Ok(sessions) => tracing::warn!(sessions, "ended sessions whose client has been silent in mid-statement"),
-            Err(fault) => tracing::warn!("sessions of silent clients cannot be ended: {fault}"),
-        }
-    }
-
-    /// A small pool for what is not on the data path. Connects when first used.
-    pub fn pool(&self, connections: u32) -> PgPool {
-        PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(5))
-            .test_before_acquire(false)
-            .connect_lazy_with(self.options.clone())
-    }
-}
-
-/// What is asked of every session.
-fn dressed(host: PgConnectOptions, service: &str, lease: Duration) -> PgConnectOptions {
-    let millis = |duration: Duration| duration.as_millis().max(1).to_string();
-    host.application_name(service)
-        .options([
-            ("statement_timeout", millis(lease)),
-            ("lock_timeout", millis(lease.mul_f64(0.8))),
-            ("idle_in_transaction_session_timeout", millis(lease.mul_f64(0.5))),
-            ("plan_cache_mode", "force_custom_plan".to_owned()),
-            ("jit", "off".to_owned()),
-            ("timezone", "UTC".to_owned()),
-        ])
-        .disable_statement_logging()
-}
-
-fn no_host() -> Fault {
-    Fault::bug("target.url names no host")
-}
+pub use target::Target;
 
 /// Runs a call under a client-side deadline: sqlx sets no keepalive, and a cut wire says nothing.
 ///
@@ -130,10 +32,11 @@ pub async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<T, sqlx::Error>> + Send,
 ) -> Result<T, Fault> {
-    match tokio::time::timeout(deadline, call).await {
-        Ok(result) => result.map_err(|error| classify(&error)),
-        Err(_) => Err(no_answer(deadline)),
-    }
+    in_time(deadline, async { call.await.map_err(|error| classify(&error)) }).await
+}
+
+async fn in_time<T>(deadline: Duration, work: impl Future<Output = Result<T, Fault>> + Send) -> Result<T, Fault> {
+    tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| Err(no_answer(deadline)))
 }
 
 /// The same for a statement about rows, of which one may be at fault.
@@ -224,6 +127,7 @@ pub fn classify(error: &sqlx::Error) -> Fault {
             "the options in target.url cannot be used",
             "check the parameters after ? in target.url",
         ),
+        sqlx::Error::AnyDriverError(inner) if let Some(fault) = inner.downcast_ref::<Fault>() => fault.clone(),
         sqlx::Error::RowNotFound => Fault::bug("a row that must exist was not found"),
         _ => Fault::new(Class::Unknown, Code::TargetUnreachable, "postgres call failed in a way not known here", ""),
     }

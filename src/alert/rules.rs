@@ -156,7 +156,7 @@ pub const RULES: &[Rule] = &[
         "Postgres cannot be reached",
         KEEPS,
         TRIES,
-        "Check the Postgres server and the network to it.",
+        "See the reason: check the Postgres server, the network, a pooler; after a failover, that target.url names the primary.",
     ),
     rule(Code::TargetFull, Critical, AtOnce, End, &[]).says(
         "Postgres has no disk space left",
@@ -174,7 +174,7 @@ pub const RULES: &[Rule] = &[
         "Postgres refuses access",
         KEEPS,
         PROBES,
-        "Grant the privileges, or point target.url at the primary; `tidemark check` proves it.",
+        "Grant the privileges; `tidemark check` proves them.",
     ),
     rule(Code::TargetRewound, Warning, AtOnce, End, &[]).says(
         "Postgres went back to an earlier state",

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgPool;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
@@ -13,7 +12,7 @@ use super::book::REOPEN_WITHIN;
 use super::incident::{Ack, Delivery, Detail, Incident, Key, Severity, State};
 use crate::error::{Code, Fault};
 use crate::model::namespace::quote;
-use crate::postgres::{Target, within};
+use crate::postgres::{Pool, Target, within};
 use crate::settings::Settings;
 
 /// Every call ends within this time: an alert does not wait for Postgres.
@@ -22,7 +21,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 /// tidemark's tables of incidents.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: PgPool,
+    pool: Pool,
     /// Quoted, for statements.
     pub(super) schema: Arc<str>,
     pub(super) service: Arc<str>,
@@ -83,7 +82,7 @@ impl Store {
         }
     }
 
-    pub const fn pool(&self) -> &PgPool {
+    pub const fn pool(&self) -> &Pool {
         &self.pool
     }
 

@@ -100,7 +100,9 @@ impl Checkpoints {
         if verb != ADOPT {
             self.refuse_strangers(&mut connection, &[stream]).await?;
         }
-        within(self.target.deadline(), query.fetch_one(&mut *connection)).await
+        let id = within(self.target.deadline(), query.fetch_one(&mut *connection)).await?;
+        connection.give_back();
+        Ok(id)
     }
 
     /// The oldest request of a stream whose turn it is; its try is counted. Should the process end by it, it is next

@@ -89,6 +89,8 @@ impl Checkpoints {
         let grant =
             sqlx::query_scalar::<_, i64>(grant).bind(stream).bind(holder).bind(nonce).bind(duration.as_secs_f64());
         let Some(epoch) = within(deadline, grant.fetch_optional(&mut *transaction)).await? else {
+            within(deadline, transaction.rollback()).await?;
+            connection.give_back();
             return Ok(None);
         };
         let raise = AssertSqlSafe(format!(
@@ -98,6 +100,7 @@ impl Checkpoints {
         let raise = sqlx::query(raise).bind(stream).bind(source).bind(options).bind(epoch).bind(nonce);
         within(deadline, raise.execute(&mut *transaction)).await?;
         within(deadline, transaction.commit()).await?;
+        connection.give_back();
         Ok(Some(Lease { stream: stream.to_owned(), epoch, nonce }))
     }
 
@@ -118,7 +121,8 @@ impl Checkpoints {
             .bind(lease.nonce)
             .bind(duration.as_secs_f64())
             .bind(report);
-        Ok(match within(duration, query.fetch_optional(&self.pool)).await? {
+        // A wire that is cut in silence must not take the whole of it.
+        Ok(match within(duration / 2, query.fetch_optional(&self.pool)).await? {
             None => Renewed::Lost,
             Some(false) => Renewed::Kept,
             Some(true) => Renewed::Commanded,

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, FromRow};
 
 use crate::error::Fault;
 use crate::model::namespace::quote;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
-use crate::postgres::{Target, within};
+use crate::postgres::{Pool, Target, close, within};
 
 /// The format of tidemark's own tables that this release knows. A row of a newer one is refused, and so are tables
 /// whose floor is above it.
@@ -19,7 +18,7 @@ pub const FORMAT_VERSION: i32 = 1;
 /// tidemark's own tables, in their schema.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
-    pub(super) pool: PgPool,
+    pub(super) pool: Pool,
     pub(super) target: Target,
     /// Quoted, for statements.
     schema: Arc<str>,
@@ -87,7 +86,7 @@ impl Stored {
 
 impl Checkpoints {
     /// `pool` serves what is not on the data path.
-    pub fn new(target: Target, pool: PgPool, schema: &str) -> Self {
+    pub fn new(target: Target, pool: Pool, schema: &str) -> Self {
         Self { pool, target, schema: quote(schema).into(), plain_schema: schema.into() }
     }
 
@@ -96,7 +95,7 @@ impl Checkpoints {
         &self.schema
     }
 
-    pub const fn pool(&self) -> &PgPool {
+    pub const fn pool(&self) -> &Pool {
         &self.pool
     }
 

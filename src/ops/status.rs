@@ -31,7 +31,7 @@ pub async fn status(settings: &Settings, checkpoints: &Checkpoints, store: &Stor
             stream(&config.name, source, table, row, lease)
         })
         .collect();
-    let (mut verdict, mut action) = judge(&streams, &incidents);
+    let (mut verdict, mut action) = judge(&streams, &incidents, &[]);
     let nobody = streams.iter().find(|stream| !stream.leader);
     if let (Some(stream), true) = (nobody, verdict < Verdict::Critical) {
         verdict = Verdict::Critical;

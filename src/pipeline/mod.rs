@@ -22,6 +22,7 @@ mod walker;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -123,6 +124,14 @@ impl Context {
         self.feed_options().fingerprint()
     }
 
+    /// Waits out a failure; no longer than until Postgres gives a session again, if it was that it gave none.
+    pub async fn wait(&self, delay: Duration, fault: &Fault) {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.target.answers_again(), if fault.code == Code::TargetUnreachable => {}
+        }
+    }
+
     fn enter(&self, phase: Phase) {
         self.status.entered(phase.name());
     }
@@ -200,7 +209,7 @@ async fn wait_or_give_up(
         Decision::GiveUp(fault) => Err(fault),
         Decision::Wait(delay, attempt) => {
             context.status.retries(step, attempt, delay, &fault);
-            tokio::time::sleep(delay).await;
+            context.wait(delay, &fault).await;
             Ok(())
         }
     }

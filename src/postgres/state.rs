@@ -6,6 +6,7 @@
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
+use super::session::{POOLER, PRIMARY};
 use crate::error::{Class, Code, Fault};
 
 /// Whose trouble an answer can be.
@@ -95,7 +96,9 @@ const MIGRATE: &str = "run `tidemark migrate`";
 /// Longest match first; `PostgreSQL` manual, appendix A.
 const STATES: &[State] = &[
     away("08", ""),
-    away("26", "prepared statements are lost between calls: a pooler must be in session mode"),
+    // A statement that was prepared is not there, or one that was not is: the session is another one.
+    person("26", Code::TargetUnreachable, Whose::End, POOLER),
+    person("42P05", Code::TargetUnreachable, Whose::End, POOLER),
     away("40", ""),
     away("55P03", ""),
     away("53300", "raise max_connections, or find what holds the connections"),
@@ -143,7 +146,7 @@ const STATES: &[State] = &[
     person("0A", Code::TargetSchemaMismatch, Whose::Table, "the table is of a kind that cannot be written to so"),
     person("55", Code::TargetSchemaMismatch, Whose::Table, "the table is in a state in which it cannot be written to"),
     person("53100", Code::TargetFull, Whose::End, "free disk space on the Postgres server"),
-    person("25006", Code::TargetUnauthorised, Whose::End, "the server is read-only: point target.url at the primary"),
+    away("25006", PRIMARY),
     row("21"),
     row("22"),
     row("23"),
@@ -192,8 +195,18 @@ impl<'a> Answer<'a> {
     }
 
     pub fn fault(&self) -> Fault {
+        if self.is_of_a_pooler() {
+            let message = format!("a pooler stands between tidemark and postgres, and refuses: {}", self.text());
+            return Fault::new(Class::Halt, Code::TargetUnreachable, message, POOLER);
+        }
         let State { class, code, hint, .. } = self.found();
         Fault::new(*class, *code, self.text(), hint)
+    }
+
+    /// Postgres ignores no option that it does not know, and knows of no pooling.
+    fn is_of_a_pooler(&self) -> bool {
+        self.state == "08P01"
+            && (self.message.starts_with("unsupported startup parameter") || self.message.contains("pooling mode"))
     }
 
     /// `None` if it is not about rows at all.
@@ -273,7 +286,9 @@ mod tests {
             ("0A000", Halt, Table),
             ("55000", Halt, Table),
             ("53100", Halt, End),
-            ("25006", Halt, End),
+            ("25006", Transient, End),
+            ("26000", Halt, End),
+            ("42P05", Halt, End),
             ("21000", Halt, Row),
             ("22P02", Halt, Row),
             ("23514", Halt, Row),
@@ -288,6 +303,19 @@ mod tests {
             assert_eq!(answer(state).refusal().map_or(End, |refusal| refusal.whose), whose, "{state}");
         }
         assert!(answer("42P01").fault().message.contains("Mary"), "a text of Postgres's own about itself");
+    }
+
+    #[test]
+    fn what_only_a_pooler_answers_is_told_from_a_wire_that_breaks() {
+        let refuses = |message| Answer { message, ..answer("08P01") }.fault();
+        for message in
+            ["unsupported startup parameter: options", "transaction blocks not allowed in statement pooling mode"]
+        {
+            let fault = refuses(message);
+            assert_eq!(fault.class, Class::Halt, "{message}");
+            assert!(fault.message.starts_with("a pooler stands between") && fault.message.contains(message));
+        }
+        assert_eq!(refuses("query_wait_timeout").class, Class::Transient);
     }
 
     #[test]

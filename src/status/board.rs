@@ -147,7 +147,7 @@ impl Board {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let (incidents, channels) = (told.incidents.clone(), told.channels.clone());
         drop(told);
-        let (verdict, action) = judge(&streams, &incidents);
+        let (verdict, action) = judge(&streams, &incidents, &self.unready());
         Report {
             service: self.service.clone(),
             version: crate::VERSION.to_owned(),

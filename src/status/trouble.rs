@@ -117,6 +117,14 @@ impl Stream {
         state.show_failing();
     }
 
+    /// The lease lasts anew.
+    pub fn renewed(&self) {
+        let mut state = self.state();
+        if state.failing.contains_key("lease") {
+            state.works(&["lease"]);
+        }
+    }
+
     /// What was failing works again.
     pub fn recovered(&self, steps: &[&'static str]) {
         let mut state = self.state();

@@ -2,14 +2,18 @@
 
 use super::report::{ComparedReport, IncidentReport, StreamReport, Verdict};
 
-/// The verdict on the streams and the open incidents, and what a person must do. Pure.
-pub fn judge(streams: &[StreamReport], incidents: &[IncidentReport]) -> (Verdict, Option<String>) {
+/// The verdict on the streams and the open incidents, and what a person must do. A process that is not ready, for the
+/// reasons that it gives to whoever asks that, is not healthy either. Pure.
+pub fn judge(streams: &[StreamReport], incidents: &[IncidentReport], unready: &[String]) -> (Verdict, Option<String>) {
     let (of_streams, action) = judge_streams(streams);
     let (of_incidents, wanted) = super::notices::judge(incidents);
     let verdict = of_streams.max(of_incidents);
     // The streams say it now, the incidents have it from a moment ago.
     let first = if of_incidents > of_streams { wanted } else { action.or(wanted) };
-    (verdict, first)
+    match unready.first() {
+        Some(reason) if verdict == Verdict::Healthy => (Verdict::Degraded, Some(format!("not ready: {reason}"))),
+        _ => (verdict, first),
+    }
 }
 
 fn judge_streams(streams: &[StreamReport]) -> (Verdict, Option<String>) {
@@ -91,7 +95,7 @@ pub(super) mod tests {
         let judged = |change: fn(&mut StreamReport)| {
             let mut changed = stream();
             change(&mut changed);
-            judge(&[stream(), changed], &[])
+            judge(&[stream(), changed], &[], &[])
         };
         assert_eq!(judged(|_| {}), (Verdict::Healthy, None));
         assert_eq!(judged(|s| s.retrying = 3).0, Verdict::Degraded);
@@ -99,6 +103,9 @@ pub(super) mod tests {
         assert_eq!(judged(|s| s.headroom_seconds = Some(40_000.0)).0, Verdict::Degraded);
         assert_eq!(judged(|s| s.headroom_seconds = Some(20_000.0)).0, Verdict::Critical);
         assert_eq!(judged(|s| s.headroom_seconds = None), (Verdict::Healthy, None));
+        let unready = ["the target does not answer".to_owned()];
+        let (verdict, action) = judge(&[stream()], &[], &unready);
+        assert_eq!((verdict, action.unwrap().as_str()), (Verdict::Degraded, "not ready: the target does not answer"));
         let (verdict, action) = judged(|s| (s.phase, s.reason) = ("halted".into(), Some("dropped".into())));
         assert_eq!((verdict, action.unwrap().as_str()), (Verdict::Critical, "stream doctor is halted: dropped"));
     }

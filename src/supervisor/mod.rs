@@ -14,7 +14,6 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -55,8 +54,7 @@ impl Daemon {
         let settings = Arc::new(settings);
         let source = Source::new(&settings).await?;
         let target = Target::new(&settings)?;
-        let streams = u32::try_from(settings.streams.len()).unwrap_or(u32::MAX);
-        let pool: PgPool = target.pool(streams.saturating_add(2).min(8));
+        let pool = target.pool(settings.streams.len().saturating_add(2).min(8));
         let checkpoints = Checkpoints::new(target.clone(), pool, &settings.target.state_schema);
         let table = |name: &str| Table { schema: settings.target.schema.clone(), name: name.to_owned() };
         let named: Vec<_> = settings

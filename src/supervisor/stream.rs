@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bugs::Bugs;
 use crate::checkpoint::{Held, Lease, Renewed};
-use crate::error::Fault;
+use crate::error::{Code, Fault};
 use crate::ops::migrate;
 use crate::pipeline::{self, Context, Outcome, Phase, Signals};
 use crate::retry::{self, Backoff, Decision};
@@ -86,6 +86,14 @@ impl Task {
         }
     }
 
+    /// Until what failed is to be tried again.
+    async fn wait(&self, delay: Duration, fault: &Fault) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.context.wait(delay, fault) => {}
+        }
+    }
+
     /// Waits for the lease, on standby.
     async fn lease(&self) -> Result<Lease, Fault> {
         if self.context.status.report().phase != Phase::Halted.name() {
@@ -110,12 +118,12 @@ impl Task {
                     self.pause((lease.duration / 10).clamp(Duration::from_millis(200), Duration::from_secs(1))).await;
                 }
                 Err(fault) => {
-                    self.board.target_answers(false);
+                    self.board.target_answers(fault.code != Code::TargetUnreachable);
                     match backoff.decide(fault.clone(), std::time::Instant::now(), fastrand::f64()) {
                         Decision::GiveUp(fault) => return Err(fault),
                         Decision::Wait(delay, attempt) => {
                             self.context.status.retries("lease", attempt, delay, &fault);
-                            self.pause(delay).await;
+                            self.wait(delay, &fault).await;
                         }
                     }
                 }
@@ -170,6 +178,7 @@ impl Task {
         keeper.spawn(keep(self.context.clone(), Arc::clone(&self.board), lease.clone(), lost.clone(), asked.clone()));
         let mut halted: Option<Fault> = None;
         let mut ear = Ear::new(asked, self.context.settings.retry);
+        let mut backoff = Backoff::new(self.context.settings.retry);
         loop {
             let signals = Signals { drain: self.stop.clone(), lost: lost.clone(), commanded: CancellationToken::new() };
             let mut pipeline = self.pipeline(lease, &signals, halted.take());
@@ -183,6 +192,7 @@ impl Task {
             let outcome = joined
                 .and_then(Result::ok)
                 .unwrap_or_else(|| Outcome::Halted(Fault::bug("the pipeline panicked; the log names the place")));
+            let Some(outcome) = self.wait_out(outcome, &mut backoff, &lost).await else { continue };
             match outcome {
                 Outcome::Drained => break,
                 Outcome::Fenced => {
@@ -213,6 +223,24 @@ impl Task {
         let report = serde_json::to_value(self.context.status.report()).unwrap_or_default();
         if let Err(fault) = self.context.checkpoints.release(lease, &report).await {
             tracing::warn!(stream = lease.stream(), "lease not given back, it will run out: {fault}");
+        }
+    }
+
+    /// The world's trouble halts no stream, wherever it is met: it is waited out, and `None` to be begun again after.
+    async fn wait_out(&self, outcome: Outcome, backoff: &mut Backoff, lost: &CancellationToken) -> Option<Outcome> {
+        let Outcome::Halted(fault) = outcome else {
+            backoff.reset();
+            return Some(outcome);
+        };
+        match backoff.decide(fault.clone(), std::time::Instant::now(), fastrand::f64()) {
+            Decision::GiveUp(fault) => Some(Outcome::Halted(fault)),
+            Decision::Wait(delay, attempt) => {
+                self.context.status.retries("open", attempt, delay, &fault);
+                tokio::select! {
+                    () = lost.cancelled() => Some(Outcome::Fenced),
+                    () = self.wait(delay, &fault) => None,
+                }
+            }
         }
     }
 
@@ -283,24 +311,34 @@ impl Ear {
 }
 
 /// Renews the lease three times in its length, and leaves a report each time. Only the database's "no" ends it: while
-/// the database is away nothing can be written by anyone, and the fence decides when it is back.
+/// the database is away nothing can be written by anyone, and the fence decides when it is back. Meanwhile it is tried
+/// no less often: who is asked something of hears it at once after a failover.
 async fn keep(context: Context, board: Arc<Board>, lease: Lease, lost: CancellationToken, asked: Arc<Notify>) {
     let duration = context.settings.lease.duration;
+    let interval = (duration / 3).min(Duration::from_secs(2));
+    let mut failures = 0;
     loop {
         let begun = Instant::now();
         let report = serde_json::to_value(context.status.report()).unwrap_or_default();
-        match context.checkpoints.renew(&lease, duration, &report).await {
-            Ok(Renewed::Kept) => board.target_answers(true),
-            Ok(Renewed::Commanded) => {
-                board.target_answers(true);
-                asked.notify_one();
-            }
+        let commanded = match context.checkpoints.renew(&lease, duration, &report).await {
+            Ok(Renewed::Kept) => false,
+            Ok(Renewed::Commanded) => true,
             Ok(Renewed::Lost) => return lost.cancel(),
             Err(fault) => {
-                board.target_answers(false);
-                tracing::warn!(stream = lease.stream(), "lease not renewed: {fault}");
+                failures += 1;
+                board.target_answers(fault.code != Code::TargetUnreachable);
+                let delay = retry::delay(context.settings.retry, failures, fastrand::f64()).min(interval);
+                context.status.retries("lease", failures, delay, &fault);
+                context.wait(delay, &fault).await;
+                continue;
             }
+        };
+        failures = 0;
+        board.target_answers(true);
+        context.status.renewed();
+        if commanded {
+            asked.notify_one();
         }
-        tokio::time::sleep_until(begun + (duration / 3).min(Duration::from_secs(2))).await;
+        tokio::time::sleep_until(begun + interval).await;
     }
 }

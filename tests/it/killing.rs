@@ -11,11 +11,11 @@ use crate::support::World;
 pub const AUDIT: &str = "
     create table audit (seq bigserial, tx bigint default txid_current(), what text, id text, before bigint, after bigint, epoch bigint);
     create function audit_row() returns trigger language plpgsql as $$ begin
-        insert into audit (what, id, before, after) values (tg_table_name, coalesce(new.id, old.id), old._cluster_time, new._cluster_time);
+        insert into public.audit (what, id, before, after) values (tg_table_name, coalesce(new.id, old.id), old._cluster_time, new._cluster_time);
         return null;
     end $$;
     create function audit_position() returns trigger language plpgsql as $$ begin
-        insert into audit (what, id, before, after, epoch) values ('position', new.stream, old.cluster_time, new.cluster_time, new.epoch);
+        insert into public.audit (what, id, before, after, epoch) values ('position', new.stream, old.cluster_time, new.cluster_time, new.epoch);
         return null;
     end $$;
     create trigger audit after insert or update or delete on public.doctor for each row execute function audit_row();

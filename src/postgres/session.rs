@@ -1,0 +1,134 @@
+//! What every session is promised, and the proof that it lasts.
+//!
+//! It is said by SQL rather than at the opening, which poolers refuse or drop; and it is asked for
+//! again in a message of its own: a session that answers otherwise is another one, handed out by a
+//! pooler that keeps none for us. Everything is built upon these settings (the bounds on a frozen
+//! leader, what a name means, prepared statements), so such a session is refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::{classify, close};
+use crate::error::{Class, Code, Fault};
+
+/// The same for all sessions of a process.
+#[derive(Debug, Clone)]
+pub(super) struct Promise {
+    name: Arc<str>,
+    statement_timeout: Duration,
+}
+
+/// What a session says of itself: which one it is, and its settings.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    pid: i32,
+    settings: String,
+}
+
+/// As the last of a message, and alone. The name comes with it, where a pooler writes its own.
+macro_rules! ask {
+    ($and:literal) => {
+        concat!(
+            "select pg_backend_pid(), concat_ws(' ', current_setting('search_path'), \
+             current_setting('statement_timeout'), current_setting('lock_timeout'), \
+             current_setting('idle_in_transaction_session_timeout'), current_setting('plan_cache_mode'), \
+             current_setting('jit'), current_setting('timezone')), \
+             pg_is_in_recovery() or current_setting('transaction_read_only') = 'on'",
+            $and
+        )
+    };
+}
+
+impl Promise {
+    pub fn new(service: &str, lease: Duration) -> Self {
+        Self { name: service.into(), statement_timeout: lease }
+    }
+
+    /// What sessions go by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub const fn statement_timeout(&self) -> Duration {
+        self.statement_timeout
+    }
+
+    /// Makes a fresh session what it is to be.
+    ///
+    /// # Errors
+    /// It takes no writes; it does not last from one message to the next; whatever Postgres answers.
+    pub async fn keep(&self, connection: &mut PgConnection, search_path: &str) -> Result<Session, Fault> {
+        // Utility statements look no name up: whatever stands in `public` is out of reach from the first message on.
+        let set = sqlx::AssertSqlSafe(format!("set search_path = {search_path}; {}{}", self.settings(), ask!("")));
+        let rows = sqlx::raw_sql(set).fetch_all(&mut *connection).await.map_err(|error| classify(&error))?;
+        let row = rows.last().ok_or_else(|| Fault::bug("a select without a row"))?;
+        let session = said(row)?;
+        if row.try_get::<bool, _>(2).map_err(|error| classify(&error))? {
+            return Err(takes_no_writes());
+        }
+        self.still(connection, &session).await?;
+        Ok(session)
+    }
+
+    /// Proves that a session lasts, against a pooler that is idle, too: another client of it, who is
+    /// in a transaction, would be in this very session, or this one in another by now.
+    ///
+    /// # Errors
+    /// It does not last; whatever Postgres answers.
+    pub async fn prove(
+        &self,
+        connection: &mut PgConnection,
+        session: &Session,
+        mut other: PgConnection,
+    ) -> Result<(), Fault> {
+        let begin = sqlx::raw_sql("begin; select pg_catalog.pg_backend_pid()").fetch_all(&mut other);
+        let rows = begin.await.map_err(|error| classify(&error))?;
+        let pid = rows.last().and_then(|row| row.try_get::<i32, _>(0).ok());
+        let lasts = if pid == Some(session.pid) { Err(does_not_last()) } else { self.still(connection, session).await };
+        close(other).await;
+        lasts
+    }
+
+    /// Asks once more, in a message of its own.
+    async fn still(&self, connection: &mut PgConnection, session: &Session) -> Result<(), Fault> {
+        let ask = sqlx::query(ask!(", set_config('application_name', $1, false)")).bind(&*self.name).persistent(false);
+        let row = ask.fetch_one(connection).await.map_err(|error| classify(&error))?;
+        if said(&row)? == *session { Ok(()) } else { Err(does_not_last()) }
+    }
+
+    fn settings(&self) -> String {
+        let millis = |part: f64| self.statement_timeout.mul_f64(part).as_millis().max(1);
+        let (statement, lock, idle) = (millis(1.0), millis(0.8), millis(0.5));
+        format!(
+            "set statement_timeout = {statement}; set lock_timeout = {lock}; \
+             set idle_in_transaction_session_timeout = {idle}; set plan_cache_mode = force_custom_plan; \
+             set jit = off; set timezone = 'UTC'; "
+        )
+    }
+}
+
+fn said(row: &PgRow) -> Result<Session, Fault> {
+    let session = || Ok(Session { pid: row.try_get(0)?, settings: row.try_get(1)? });
+    session().map_err(|error| classify(&error))
+}
+
+/// A standby, or a server or user that is set to read only.
+fn takes_no_writes() -> Fault {
+    Fault::new(Class::Transient, Code::TargetUnreachable, "the server takes no writes: it is read-only", PRIMARY)
+}
+
+/// What to do about a server that takes no writes, if it goes on.
+pub(super) const PRIMARY: &str = "let target.url name the primary, or every host that may become it";
+
+/// What to do about a pooler that is in the way.
+pub(super) const POOLER: &str =
+    "let target.url lead to postgres itself, or to a pool in session mode (pgbouncer: pool_mode = session)";
+
+fn does_not_last() -> Fault {
+    let message = "a pooler stands between tidemark and postgres that hands out another session with each transaction: \
+                   neither settings nor prepared statements last";
+    Fault::new(Class::Halt, Code::TargetUnreachable, message, POOLER)
+}
