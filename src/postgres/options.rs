@@ -211,7 +211,9 @@ impl Url {
         options = options.database(self.database.as_ref().unwrap_or(&user));
         // Set in any case: else it is what PGPASSWORD says.
         options = options.password(self.password.as_deref().unwrap_or_default());
-        Ok(options.options(settings_of_session(self.parameter("options").unwrap_or_default())?))
+        let of_session = settings_of_session(self.parameter("options").unwrap_or_default())?;
+        // A pooler refuses even none, if they are sent.
+        Ok(if of_session.is_empty() { options } else { options.options(of_session) })
     }
 }
 

