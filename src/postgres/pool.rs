@@ -72,11 +72,6 @@ impl Pool {
         Ok(Lent { session: Idle { connection, made: Instant::now() }, place })
     }
 
-    /// How many sessions lie idle.
-    pub fn idle(&self) -> usize {
-        lie_idle(&self.idle).len()
-    }
-
     /// Lends no more, and closes what lies idle.
     pub async fn close(&self) {
         self.places.close();

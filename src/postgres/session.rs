@@ -1,6 +1,6 @@
 //! What every session is promised, and the proof that it lasts.
 //!
-//! It is said by SQL rather than at the opening, which poolers refuse or drop; and it is asked for
+//! It is said by SQL rather than at the opening, where poolers refuse or drop it; and it is asked for
 //! again in a message of its own: a session that answers otherwise is another one, handed out by a
 //! pooler that keeps none for us. Everything is built upon these settings (the bounds on a frozen
 //! leader, what a name means, prepared statements), so such a session is refused.
@@ -23,7 +23,7 @@ pub(super) struct Promise {
 
 /// What a session says of itself: which one it is, and its settings.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Session {
+struct Session {
     pid: i32,
     settings: String,
 }
@@ -60,7 +60,7 @@ impl Promise {
     ///
     /// # Errors
     /// It takes no writes; it does not last from one message to the next; whatever Postgres answers.
-    pub async fn keep(&self, connection: &mut PgConnection, search_path: &str) -> Result<Session, Fault> {
+    pub async fn keep(&self, connection: &mut PgConnection, search_path: &str) -> Result<(), Fault> {
         // Utility statements look no name up: whatever stands in `public` is out of reach from the first message on.
         let set = sqlx::AssertSqlSafe(format!("set search_path = {search_path}; {}{}", self.settings(), ask!("")));
         let rows = sqlx::raw_sql(set).fetch_all(&mut *connection).await.map_err(|error| classify(&error))?;
@@ -69,34 +69,9 @@ impl Promise {
         if row.try_get::<bool, _>(2).map_err(|error| classify(&error))? {
             return Err(takes_no_writes());
         }
-        self.still(connection, &session).await?;
-        Ok(session)
-    }
-
-    /// Proves that a session lasts, against a pooler that is idle, too: another client of it, who is
-    /// in a transaction, would be in this very session, or this one in another by now.
-    ///
-    /// # Errors
-    /// It does not last; whatever Postgres answers.
-    pub async fn prove(
-        &self,
-        connection: &mut PgConnection,
-        session: &Session,
-        mut other: PgConnection,
-    ) -> Result<(), Fault> {
-        let begin = sqlx::raw_sql("begin; select pg_catalog.pg_backend_pid()").fetch_all(&mut other);
-        let rows = begin.await.map_err(|error| classify(&error))?;
-        let pid = rows.last().and_then(|row| row.try_get::<i32, _>(0).ok());
-        let lasts = if pid == Some(session.pid) { Err(does_not_last()) } else { self.still(connection, session).await };
-        close(other).await;
-        lasts
-    }
-
-    /// Asks once more, in a message of its own.
-    async fn still(&self, connection: &mut PgConnection, session: &Session) -> Result<(), Fault> {
         let ask = sqlx::query(ask!(", set_config('application_name', $1, false)")).bind(&*self.name).persistent(false);
         let row = ask.fetch_one(connection).await.map_err(|error| classify(&error))?;
-        if said(&row)? == *session { Ok(()) } else { Err(does_not_last()) }
+        if said(&row)? == session { Ok(()) } else { Err(does_not_last()) }
     }
 
     fn settings(&self) -> String {
@@ -108,6 +83,27 @@ impl Promise {
              set jit = off; set timezone = 'UTC'; "
         )
     }
+}
+
+/// Proves that sessions last, against a pooler that is idle, too: another client of it, who is in a transaction, would
+/// be in this very session, or this one in another by now. Nothing is set: it may be somebody else's.
+///
+/// # Errors
+/// They do not last; whatever Postgres answers.
+pub(super) async fn prove(one: &mut PgConnection, mut other: PgConnection) -> Result<(), Fault> {
+    let pid = which(one, "select pg_catalog.pg_backend_pid()").await?;
+    // One that takes turns hands out the next.
+    let again = which(one, "select pg_catalog.pg_backend_pid()").await?;
+    let others = which(&mut other, "begin; select pg_catalog.pg_backend_pid()").await?;
+    let last = which(one, "select pg_catalog.pg_backend_pid()").await?;
+    close(other).await;
+    if pid == again && pid == last && pid != others { Ok(()) } else { Err(does_not_last()) }
+}
+
+async fn which(connection: &mut PgConnection, ask: &'static str) -> Result<i32, Fault> {
+    let asked = async { sqlx::raw_sql(ask).fetch_all(connection).await?.last().map(|row| row.try_get(0)).transpose() };
+    let pid = asked.await.map_err(|error| classify(&error))?;
+    pid.ok_or_else(|| Fault::bug("a select without a row"))
 }
 
 fn said(row: &PgRow) -> Result<Session, Fault> {

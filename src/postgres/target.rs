@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::password::Logins;
 use super::pool::Pool;
-use super::session::Promise;
+use super::session::{Promise, prove};
 use super::{classify, in_time, options, within};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::quote;
@@ -137,11 +137,11 @@ impl Target {
         let host = host.application_name(self.promise.name()).extra_float_digits(None).disable_statement_logging();
         let connect = || async { host.connect().await.map_err(|error| classify(&error)) };
         let mut connection = connect().await?;
-        let session = self.promise.keep(&mut connection, search_path).await?;
         if !self.reach.known().proved.contains(place) {
-            self.promise.prove(&mut connection, &session, connect().await?).await?;
+            prove(&mut connection, connect().await?).await?;
             self.reach.known().proved.insert(place.to_owned());
         }
+        self.promise.keep(&mut connection, search_path).await?;
         Ok(connection)
     }
 

@@ -161,11 +161,11 @@ async fn what_a_silent_cut_left_in_mid_copy_does_not_lock_out_the_same_writer() 
     let (settings, target, checkpoints) = parts(&world);
     let lease = checkpoints.acquire("odd", "db.odd", "v1", "one", Duration::from_secs(60)).await.unwrap().unwrap();
     let mut left = target.connect().await.unwrap();
-    sqlx::raw_sql("begin; select from tidemark.checkpoint for update; create table piece (id text)")
+    sqlx::raw_sql("begin; select from tidemark.checkpoint for update; create table public.piece (id text)")
         .execute(&mut left)
         .await
         .unwrap();
-    let copy = left.copy_in_raw("copy piece from stdin").await.unwrap();
+    let copy = left.copy_in_raw("copy public.piece from stdin").await.unwrap();
     let mut writer = writer(&settings, &target, &checkpoints, &lease);
     let mut refused = 0;
     while let Err(fault) = writer.apply(&work(10)).await {

@@ -9,7 +9,7 @@ use crate::support::World;
 
 /// Writes down every change of a row and of a position, with its transaction.
 pub const AUDIT: &str = "
-    create table audit (seq bigserial, tx bigint default txid_current(), what text, id text, before bigint, after bigint, epoch bigint);
+    create table public.audit (seq bigserial, tx bigint default txid_current(), what text, id text, before bigint, after bigint, epoch bigint);
     create function audit_row() returns trigger language plpgsql as $$ begin
         insert into public.audit (what, id, before, after) values (tg_table_name, coalesce(new.id, old.id), old._cluster_time, new._cluster_time);
         return null;

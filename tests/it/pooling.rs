@@ -1,7 +1,11 @@
 //! A pooler between tidemark and Postgres, in the modes it has.
 
+use std::str::FromStr;
+
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
 use devstack::{PgBouncer, Stack};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Row};
 
 use crate::support::{Config, World, run};
 
@@ -65,6 +69,12 @@ async fn a_pooler_that_keeps_no_sessions_is_refused_in_a_sentence_until_it_does(
         let daemon = world.start();
         let halted = daemon.until("doctor", "halted", |s| s["phase"] == "halted").await;
         assert!(halted["reason"].as_str().unwrap().contains(IN_THE_WAY), "{halted:#}");
+        // Whoever shares the pool finds its sessions as they were.
+        let database = world.target_url.rsplit('/').next().unwrap();
+        let sharer = PgConnectOptions::from_str(&bouncer.url(database)).unwrap().extra_float_digits(None);
+        let mut sharer = sharer.connect().await.unwrap();
+        let path = sqlx::raw_sql("show search_path").fetch_one(&mut sharer).await.unwrap();
+        assert_eq!(path.get::<String, _>(0), "\"$user\", public");
         let tables = "select count(*) from pg_tables where schemaname in ('public', 'tidemark')";
         assert_eq!(world.scalar::<i64>(tables).await, 0, "nothing was made by a session of somebody else's");
 

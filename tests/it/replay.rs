@@ -158,7 +158,7 @@ async fn a_row_never_shows_what_is_older_than_it_has_shown() {
     world.until_equal("odd", "public.odd").await;
     world
         .execute(
-            "create table shown (at bigint generated always as identity, n int); \
+            "create table public.shown (at bigint generated always as identity, n int); \
              create function show() returns trigger language plpgsql as \
              $$ begin insert into public.shown (n) values ((new.doc ->> 'n')::int); return new; end $$; \
              create trigger show after insert or update on public.odd for each row execute function show()",
