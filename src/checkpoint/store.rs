@@ -9,7 +9,7 @@ use crate::error::Fault;
 use crate::model::namespace::quote;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
-use crate::postgres::{Pool, Target, close, within};
+use crate::postgres::{Pool, Target, within};
 
 /// The format of tidemark's own tables that this release knows. A row of a newer one is refused, and so are tables
 /// whose floor is above it.

@@ -60,9 +60,9 @@ impl Promise {
     ///
     /// # Errors
     /// It takes no writes; it does not last from one message to the next; whatever Postgres answers.
-    pub async fn keep(&self, connection: &mut PgConnection, search_path: &str) -> Result<(), Fault> {
+    pub async fn keep(&self, connection: &mut PgConnection) -> Result<(), Fault> {
         // Utility statements look no name up: whatever stands in `public` is out of reach from the first message on.
-        let set = sqlx::AssertSqlSafe(format!("set search_path = {search_path}; {}{}", self.settings(), ask!("")));
+        let set = sqlx::AssertSqlSafe(format!("set search_path = pg_catalog; {}{}", self.settings(), ask!("")));
         let rows = sqlx::raw_sql(set).fetch_all(&mut *connection).await.map_err(|error| classify(&error))?;
         let row = rows.last().ok_or_else(|| Fault::bug("a select without a row"))?;
         let session = said(row)?;

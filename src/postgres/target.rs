@@ -17,7 +17,6 @@ use super::pool::Pool;
 use super::session::{Promise, prove};
 use super::{classify, in_time, options, within};
 use crate::error::{Class, Code, Fault};
-use crate::model::namespace::quote;
 use crate::model::owner::Owner;
 use crate::settings::Settings;
 
@@ -91,27 +90,14 @@ impl Target {
     /// # Errors
     /// Whatever keeps it from being made, classified.
     pub async fn connect(&self) -> Result<PgConnection, Fault> {
-        self.connect_in("pg_catalog").await
-    }
-
-    /// The same for statements whose names carry no schema: they are in this one. Names of
-    /// Postgres's own come first all the same.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being made, classified.
-    pub async fn connect_within(&self, schema: &str) -> Result<PgConnection, Fault> {
-        self.connect_in(&quote(schema)).await
-    }
-
-    async fn connect_in(&self, search_path: &str) -> Result<PgConnection, Fault> {
         // What it takes to make one is large, and rarely needed.
-        let made = Box::pin(self.some_host(search_path)).await;
+        let made = Box::pin(self.some_host()).await;
         let answers = made.is_ok();
         self.reach.answers.send_if_modified(|before| std::mem::replace(before, answers) != answers);
         made
     }
 
-    async fn some_host(&self, search_path: &str) -> Result<PgConnection, Fault> {
+    async fn some_host(&self) -> Result<PgConnection, Fault> {
         let mut hosts = self.logins.now().await?;
         let last = self.reach.known().last.clone();
         if let Some(at) = hosts.iter().position(|host| Some(place(host)) == last) {
@@ -121,7 +107,7 @@ impl Target {
         let mut refused = Vec::new();
         for host in hosts {
             let place = place(&host);
-            match in_time(patience, self.host(host, &place, search_path)).await {
+            match in_time(patience, self.host(host, &place)).await {
                 Ok(connection) => {
                     self.reach.known().last = Some(place);
                     return Ok(connection);
@@ -132,7 +118,7 @@ impl Target {
         Err(together(refused))
     }
 
-    async fn host(&self, host: PgConnectOptions, place: &str, search_path: &str) -> Result<PgConnection, Fault> {
+    async fn host(&self, host: PgConnectOptions, place: &str) -> Result<PgConnection, Fault> {
         // Nothing but the name is asked for when a session is opened: a pooler refuses what it does not know.
         let host = host.application_name(self.promise.name()).extra_float_digits(None).disable_statement_logging();
         let connect = || async { host.connect().await.map_err(|error| classify(&error)) };
@@ -141,7 +127,7 @@ impl Target {
             prove(&mut connection, connect().await?).await?;
             self.reach.known().proved.insert(place.to_owned());
         }
-        self.promise.keep(&mut connection, search_path).await?;
+        self.promise.keep(&mut connection).await?;
         Ok(connection)
     }
 
