@@ -4,19 +4,19 @@ mod incident;
 mod letter;
 mod purge;
 mod repair;
+mod run;
+mod signals;
 mod source;
 mod tables;
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Runtime;
 
 use crate::alert::Store;
 use crate::checkpoint::Checkpoints;
@@ -25,7 +25,6 @@ use crate::model::shown::{shown_json, shown_lines};
 use crate::ops;
 use crate::postgres::Target;
 use crate::settings::{Origin, Settings};
-use crate::supervisor::Daemon;
 
 /// Exit codes beside 0 and those of `status`.
 pub mod exit {
@@ -117,107 +116,61 @@ fn keep_freed_memory() {
 /// The whole program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let settings = match Settings::load(&Origin::of_process(cli.config.as_deref())) {
-        Ok(settings) => settings,
-        Err(problems) => {
-            complain(&problems.to_string());
-            return exit::CONFIGURATION.into();
-        }
-    };
+    let origin = Origin::of_process(cli.config.as_deref());
     keep_freed_memory();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("no runtime could be started: {error}"));
-            return exit::FAILED.into();
-        }
+    let code = match cli.command {
+        Command::Run => run::run(origin),
+        Command::Healthcheck => healthcheck(&origin),
+        command => match (Settings::load(&origin), runtime()) {
+            (Ok(settings), Some(runtime)) => {
+                let code = runtime.block_on(obey(command, &settings));
+                // Blocking DNS look-ups are not waited for.
+                runtime.shutdown_background();
+                code
+            }
+            (Err(problems), _) => {
+                complain(&problems.to_string());
+                exit::CONFIGURATION
+            }
+            (_, None) => exit::FAILED,
+        },
     };
-    let code = runtime.block_on(async {
-        match cli.command {
-            Command::Run => run(settings).await,
-            Command::Check(args) => check(&settings, &args).await,
-            Command::Migrate => migrate(&settings).await,
-            Command::Status(args) => status(&settings, &args).await,
-            Command::Resync(args) => repair::resync(&settings, args).await,
-            Command::Compare(args) => repair::compare(&settings, &args).await,
-            Command::Checkpoint(args) => repair::checkpoint(&settings, args).await,
-            Command::Source(args) => source::source(&settings, args).await,
-            Command::DeadLetter(args) => letter::letter(&settings, args).await,
-            Command::Purge(args) => purge::purge(&settings, &args).await,
-            Command::Incident(args) => incident::incident(&settings, args).await,
-            Command::Alert(args) => incident::alert(&settings, &args).await,
-            Command::Healthcheck => match ops::healthcheck::healthcheck(&settings).await {
-                Ok(()) => 0,
-                Err(why) => {
-                    complain(&why);
-                    exit::FAILED
-                }
-            },
-        }
-    });
-    // Blocking DNS look-ups are not waited for.
-    runtime.shutdown_background();
     code.into()
 }
 
-async fn run(settings: Settings) -> u8 {
-    if let Err(why) = crate::telemetry::start(&settings) {
-        complain(&why);
-        return exit::CONFIGURATION;
-    }
-    crate::telemetry::on_panic(|_| {});
-    let address = settings.status.listen;
-    let listener = match TcpListener::bind(address) {
-        Ok(listener) => listener,
-        Err(error) => {
-            complain(&format!("status.listen {address} cannot be listened on: {error}; name a free port"));
-            return exit::CONFIGURATION;
-        }
-    };
-    let shown = listener.local_addr().unwrap_or(address);
-    tracing::info!(
-        version = crate::VERSION,
-        commit = crate::COMMIT,
-        streams = settings.streams.len(),
-        "starting; status at http://{shown}/"
-    );
-    let daemon = match Daemon::new(settings, listener).await {
-        Ok(daemon) => daemon,
-        Err(fault) => return failed(&fault),
-    };
-    match daemon.run(stop_on_signal()).await {
-        Ok(()) => {
-            tracing::info!("stopped");
-            0
-        }
-        Err(error) => {
-            tracing::error!("ended: {error:#}");
-            exit::FAILED
-        }
+fn runtime() -> Option<Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.map_err(|error| complain(&format!("no runtime could be started: {error}"))).ok()
+}
+
+/// What needs the whole configuration, and ends by itself.
+async fn obey(command: Command, settings: &Settings) -> u8 {
+    match command {
+        Command::Run | Command::Healthcheck => unreachable!("these read the configuration in their own ways"),
+        Command::Check(args) => check(settings, &args).await,
+        Command::Migrate => migrate(settings).await,
+        Command::Status(args) => status(settings, &args).await,
+        Command::Resync(args) => repair::resync(settings, args).await,
+        Command::Compare(args) => repair::compare(settings, &args).await,
+        Command::Checkpoint(args) => repair::checkpoint(settings, args).await,
+        Command::Source(args) => source::source(settings, args).await,
+        Command::DeadLetter(args) => letter::letter(settings, args).await,
+        Command::Purge(args) => purge::purge(settings, &args).await,
+        Command::Incident(args) => incident::incident(settings, args).await,
+        Command::Alert(args) => incident::alert(settings, &args).await,
     }
 }
 
-/// Cancelled by the first SIGTERM or SIGINT; the second ends the process at once.
-fn stop_on_signal() -> CancellationToken {
-    let stop = CancellationToken::new();
-    let told = stop.clone();
-    tokio::spawn(async move {
-        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-            tracing::error!("signals cannot be listened to");
-            return;
-        };
-        for count in 0.. {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-            if count > 0 {
-                std::process::exit(130);
-            }
-            told.cancel();
+fn healthcheck(origin: &Origin) -> u8 {
+    let listen = Settings::listen(origin).ok_or("status.listen is not an address".to_owned());
+    let Some(runtime) = runtime() else { return exit::FAILED };
+    match listen.and_then(|listen| runtime.block_on(ops::healthcheck::healthcheck(listen))) {
+        Ok(()) => 0,
+        Err(why) => {
+            complain(&why);
+            exit::FAILED
         }
-    });
-    stop
+    }
 }
 
 async fn check(settings: &Settings, args: &CheckArgs) -> u8 {

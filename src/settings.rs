@@ -5,6 +5,7 @@
 
 mod ends;
 mod layers;
+mod listen;
 mod reader;
 mod secret;
 mod stream;

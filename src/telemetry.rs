@@ -1,11 +1,13 @@
 //! Logs: lines for people on a terminal, JSON elsewhere. Every JSON line carries service and environment. The last
 //! lines are kept as crumbs for whoever reports an incident; a line never becomes a report of its own.
 
+mod writer;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
@@ -17,13 +19,18 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
+pub use writer::{flush, lines_dropped};
+
 use crate::model::shown::shown_json;
 use crate::settings::{LogFormat, Settings};
 
-/// Starts logging to standard error, once for the process.
+/// How long a panic waits for its own line to be written: the process may end by it.
+const PANIC_FLUSH: Duration = Duration::from_millis(200);
+
+/// Starts logging to standard error, once for the process. Nobody who logs waits for whoever reads it.
 ///
 /// # Errors
-/// `log.filter` cannot be parsed, or logging was started before.
+/// `log.filter` cannot be parsed, there is no standard error, or logging was started before.
 pub fn start(settings: &Settings) -> Result<(), String> {
     let filter = EnvFilter::try_new(&settings.log.filter)
         .map_err(|_| "log.filter is not a filter such as \"info\" or \"info,tidemark=debug\"".to_owned())?;
@@ -38,7 +45,8 @@ pub fn start(settings: &Settings) -> Result<(), String> {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    writer::start().map_err(|error| format!("standard error cannot be written to: {error}"))?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| writer::Lines).log_internal_errors(false);
     let registry = tracing_subscriber::registry().with(filter).with(Crumbs);
     let started = if pretty {
         registry.with(lines.with_ansi(terminal).with_target(false)).try_init()
@@ -57,6 +65,7 @@ pub fn on_panic(tell: impl Fn(&str) + Send + Sync + 'static) {
         let said = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(values left out)");
         let what = format!("panic{place}: {said}");
         tracing::error!("{what}");
+        flush(PANIC_FLUSH);
         tell(&what);
     }));
 }

@@ -3,14 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::settings::Settings;
-
 /// Whether the daemon behind `status.listen` is alive, within two seconds.
 ///
 /// # Errors
 /// Why it is not, in one clause.
-pub async fn healthcheck(settings: &Settings) -> Result<(), String> {
-    let address = reachable(settings.status.listen);
+pub async fn healthcheck(listen: SocketAddr) -> Result<(), String> {
+    let address = reachable(listen);
     let request = crate::http::builder()
         .timeout(Duration::from_secs(2))
         .no_proxy()

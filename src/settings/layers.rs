@@ -5,6 +5,7 @@ use std::path::Path;
 
 use config::{File, FileFormat, Source, Value, ValueKind};
 
+use super::listen::bones;
 use super::{Origin, Problem};
 
 /// `config/default.toml`, compiled in.
@@ -46,7 +47,13 @@ impl Layers {
         let mut layer = Self::default();
         let name = path.display().to_string();
         match std::fs::read_to_string(path) {
-            Ok(text) => layer.add(&name, &File::from_str(&text, FileFormat::Toml)),
+            Ok(text) => {
+                layer.add(&name, &File::from_str(&text, FileFormat::Toml));
+                if !layer.problems.is_empty() {
+                    let bones = File::from_str(&bones(&text), FileFormat::Toml);
+                    bones.collect().into_iter().flatten().for_each(|(key, value)| layer.flatten(key, value, &name));
+                }
+            }
             Err(error) => layer.problem(&name, "--config", format!("cannot be read: {error}")),
         }
         layer

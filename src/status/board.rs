@@ -76,8 +76,10 @@ impl Board {
         &self.streams
     }
 
-    /// The process's loops turned.
-    pub fn turned(&self) {
+    /// The process's loops turned; so many lines of its log have been dropped until now.
+    pub fn turned(&self, log_lines_dropped: u64) {
+        let told = &self.metrics.log_lines_dropped;
+        told.inc_by(log_lines_dropped.saturating_sub(told.get()));
         self.turned_at.store(Utc::now().timestamp_millis(), Ordering::Relaxed);
     }
 

@@ -43,6 +43,7 @@ pub struct Metrics {
     pub retries: IntCounterVec,
     pub drift_fields: IntGaugeVec,
     pub characters_replaced: IntCounterVec,
+    pub log_lines_dropped: IntCounter,
 }
 
 /// Makes and registers metrics under the prefix.
@@ -67,6 +68,10 @@ impl Maker {
 
     fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.keep(IntCounterVec::new(Self::opts(name, help), labels))
+    }
+
+    fn one_counter(&self, name: &str, help: &str) -> IntCounter {
+        self.keep(IntCounter::with_opts(Self::opts(name, help)))
     }
 
     fn int_gauge(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
@@ -257,6 +262,7 @@ impl Metrics {
                 "Characters Postgres cannot store that became U+FFFD",
                 s,
             ),
+            log_lines_dropped: make.one_counter("log_lines_dropped_total", "Lines of the log that nobody read in time"),
             registry: make.0,
         };
         metrics.start_at_zero(streams);

@@ -27,11 +27,19 @@ use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::status::{Board, serve};
+use crate::telemetry;
 
 use bugs::Bugs;
 
-/// How long the streams have to finish their batches once told to stop.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(8);
+/// How long all of it may take from being told to stop: Docker and Kubernetes kill after ten seconds, and who is killed
+/// counts as crashed.
+pub const STOP_WITHIN: Duration = Duration::from_millis(8_500);
+
+/// What of it the streams have, to finish their batches and give their leases back; then whatever says goodbye to
+/// Postgres; then the status address, which has shown it until then.
+const DRAIN_DEADLINE: Duration = Duration::from_millis(6_000);
+const LEAVE_DEADLINE: Duration = Duration::from_millis(2_000);
+const SERVED_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The parts of a running daemon that every stream shares.
 #[derive(Debug)]
@@ -90,7 +98,7 @@ impl Daemon {
         Arc::clone(&self.board)
     }
 
-    /// Follows every stream until `stop`. Returns within ten seconds of it.
+    /// Follows every stream until `stop`. Returns within [`STOP_WITHIN`] of it.
     ///
     /// # Errors
     /// The status address cannot be served.
@@ -110,7 +118,7 @@ impl Daemon {
             self.checkpoints.clone(),
             Arc::clone(&self.settings),
         ));
-        helpers.spawn(progress::show(Arc::clone(&self.board)));
+        progress::show(Arc::clone(&self.board), stop.clone());
         let mut streams = JoinSet::new();
         let holder: Arc<str> = holder().into();
         let alerts = Alerts::start(&self.settings, &self.target, &self.checkpoints, &self.board, &holder);
@@ -135,10 +143,13 @@ impl Daemon {
         }
         until_ended(&mut streams, &stop).await;
         helpers.abort_all();
-        alerts.stop(true).await;
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.checkpoints.pool().close()).await;
+        let leave = async { tokio::join!(alerts.stop(true), self.checkpoints.pool().close()) };
+        if tokio::time::timeout(LEAVE_DEADLINE, leave).await.is_err() {
+            tracing::warn!("postgres does not answer: that this process has ended is not written down");
+        }
         served.cancel();
-        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        let _ = tokio::time::timeout(SERVED_DEADLINE, joined).await;
         Ok(())
     }
 }
@@ -184,7 +195,7 @@ async fn turn(board: Arc<Board>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
-        board.turned();
+        board.turned(telemetry::lines_dropped());
     }
 }
 

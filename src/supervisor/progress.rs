@@ -6,19 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
 
 use crate::status::Board;
 
-/// Draws until aborted; returns at once where there is no terminal.
-pub async fn show(board: Arc<Board>) {
-    if !std::io::stderr().is_terminal() {
-        return;
+/// Draws until told to stop, on a thread of its own: a terminal may keep whoever writes to it waiting. Nothing where
+/// there is no terminal.
+pub fn show(board: Arc<Board>, stop: CancellationToken) {
+    if std::io::stderr().is_terminal() {
+        std::thread::spawn(move || draw(&board, &stop));
     }
+}
+
+fn draw(board: &Board, stop: &CancellationToken) {
     let screen = MultiProgress::new();
     let mut bars: HashMap<String, ProgressBar> = HashMap::new();
-    let mut tick = tokio::time::interval(Duration::from_millis(200));
-    loop {
-        tick.tick().await;
+    while !stop.is_cancelled() {
+        std::thread::sleep(Duration::from_millis(200));
         for stream in board.streams() {
             let Some(walk) = stream.report().resync else {
                 if let Some(bar) = bars.remove(stream.name()) {

@@ -255,6 +255,17 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// One that was started otherwise, and answers at this address; its log is not the test's.
+    pub fn of(child: Child, address: &str) -> Self {
+        let mut daemon = Self { child, log: PathBuf::new(), address: address.to_owned() };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline && daemon.is_running(), "the daemon did not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        daemon
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
