@@ -51,7 +51,8 @@ COPY --from=build /rootfs /
 # config/<environment>.toml is looked for beside the working directory: mount it at /tidemark.d/config.
 WORKDIR /tidemark.d
 USER 65532:65532
-# Inside a container the status address is reached from outside it.
+# Inside a container the status address is reached from outside it: set TIDEMARK__STATUS__TOKEN_FILE where others can, and
+# TIDEMARK__STATUS__HOSTS to the names it is asked under; its IP addresses need none.
 ENV TIDEMARK__STATUS__LISTEN=0.0.0.0:9464 TIDEMARK__LOG__FORMAT=json
 EXPOSE 9464
 STOPSIGNAL SIGTERM

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{complain, exit, runtime, signals};
 use crate::error::Fault;
+use crate::ops::address;
 use crate::settings::{Origin, Settings};
 use crate::supervisor::Daemon;
 use crate::telemetry;
@@ -51,21 +52,24 @@ async fn follow(settings: Settings, stop: CancellationToken) -> u8 {
         return exit::CONFIGURATION;
     }
     telemetry::on_panic(|_| {});
-    let address = settings.status.listen;
-    let listener = match TcpListener::bind(address) {
+    let listen = settings.status.listen;
+    let listener = match TcpListener::bind(listen) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!("status.listen {address} cannot be listened on: {error}; name a free port");
+            tracing::error!("status.listen {listen} cannot be listened on: {error}; name a free port");
             return exit::CONFIGURATION;
         }
     };
-    let shown = listener.local_addr().unwrap_or(address);
+    let shown = listener.local_addr().unwrap_or(listen);
     tracing::info!(
         version = crate::VERSION,
         commit = crate::COMMIT,
         streams = settings.streams.len(),
         "starting; status at http://{shown}/"
     );
+    if address::is_open(&settings) {
+        tracing::warn!("status.listen is {}; {}", address::describe(&settings), address::REMEDY);
+    }
     let daemon = match Daemon::new(settings, listener).await {
         Ok(daemon) => daemon,
         Err(fault) => return refused(&fault),

@@ -7,6 +7,7 @@ mod target;
 
 use serde::Serialize;
 
+use super::address;
 use crate::error::Fault;
 use crate::settings::Settings;
 
@@ -51,6 +52,8 @@ pub async fn check(settings: &Settings, role: Option<&str>) -> Vec<Finding> {
     let mut findings = source::source(settings).await;
     findings.extend(target::target(settings, role).await);
     findings.extend(alerts(settings).await);
+    let remedy = if address::is_open(settings) { address::REMEDY } else { "" };
+    findings.push(Finding { remedy: remedy.to_owned(), ..Finding::ok("status address", address::describe(settings)) });
     findings
 }
 

@@ -1,5 +1,6 @@
 //! What a person does: each command's work, returning a report. Printing is `cli`'s.
 
+pub mod address;
 pub mod alert;
 pub mod check;
 pub mod checkpoint;

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Utc;
-use tokio::sync::Semaphore;
 
-use super::http::pages;
 use super::metrics::Metrics;
 use super::notices::Told;
 use super::page::{self, About};
@@ -32,8 +30,6 @@ pub struct Board {
     pub(super) told: Mutex<Told>,
     sampler: Sampler,
     about: About,
-    /// Pages that may be left open.
-    pub(super) pages: Arc<Semaphore>,
 }
 
 /// How long the loops may stand still before the process counts as dead.
@@ -63,7 +59,6 @@ impl Board {
             told: Mutex::default(),
             sampler: Sampler::default(),
             about,
-            pages: pages(),
         })
     }
 
@@ -127,11 +122,14 @@ impl Board {
         self.metrics.text()
     }
 
-    /// The page as it is now: the whole document, or what of it changes.
-    pub(super) fn page(&self, whole: bool) -> String {
-        let (report, rates, now) = (self.report(), self.sampler.rates(), Utc::now());
-        let render = if whole { page::document } else { page::body };
-        render(&report, &rates, &self.about, now)
+    /// What changes of the page, as it is now.
+    pub(super) fn page(&self) -> String {
+        page::body(&self.report(), &self.sampler.rates(), &self.about, Utc::now())
+    }
+
+    /// The whole document around that.
+    pub(super) fn document(&self, body: &str) -> String {
+        page::document(&self.report(), body, Utc::now())
     }
 
     /// Samples the streams for the page's charts, until dropped.

@@ -20,7 +20,7 @@ mod walks;
 
 pub use board::Board;
 pub use drift::{FieldsSeen, NAMES_MAX, REMEMBERED};
-pub use http::serve;
+pub use http::{Access, serve};
 pub use report::{
     ChannelReport, ComparedReport, DriftReport, FailingReport, FieldsReport, IncidentReport, PositionReport, Report,
     ResyncReport, StreamReport, Verdict,

@@ -16,23 +16,25 @@ pub const SCRIPT: &str = include_str!("page.js");
 /// What the configuration comes to, for the foot of the page: names and values, no secrets.
 pub type About = Vec<(&'static str, String)>;
 
-/// The whole document.
-pub fn document(report: &Report, rates: &[Rates], about: &About, now: DateTime<Utc>) -> String {
+/// The whole document, around what changes.
+pub fn document(report: &Report, body: &str, now: DateTime<Utc>) -> String {
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>{} · {} {}</title><link rel=\"stylesheet\" href=\"page.css\"><link rel=\"icon\" href=\"data:,\">\
          <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>\
          <script src=\"page.js\" defer></script></head><body><main id=\"live\">{}</main>\
+         <p class=\"small\">as of <span id=\"as-of\">{}</span></p>\
          <p id=\"link\" role=\"status\"></p></body></html>",
         report.verdict.name(),
         escape(&report.service),
         escape(&report.environment),
-        body(report, rates, about, now),
+        body,
+        at(now),
     )
 }
 
-/// What changes: all of it.
+/// What changes. When it was rendered is no change.
 pub fn body(report: &Report, rates: &[Rates], about: &About, now: DateTime<Utc>) -> String {
     let mut out = String::with_capacity(8 << 10);
     head(&mut out, report);
@@ -49,7 +51,7 @@ pub fn body(report: &Report, rates: &[Rates], about: &About, now: DateTime<Utc>)
         stream(&mut out, one, rates.get(place).unwrap_or(&none), now);
     }
     out.push_str("</section>");
-    foot(&mut out, report, about, now);
+    foot(&mut out, report, about);
     out
 }
 
@@ -237,7 +239,7 @@ fn chart(out: &mut String, what: &str, values: impl Iterator<Item = f64> + Clone
     );
 }
 
-fn foot(out: &mut String, report: &Report, about: &About, now: DateTime<Utc>) {
+fn foot(out: &mut String, report: &Report, about: &About) {
     out.push_str("<footer><details><summary>Configuration and channels</summary><dl>");
     for (name, value) in about {
         let _ = write!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", escape(value));
@@ -248,7 +250,7 @@ fn foot(out: &mut String, report: &Report, about: &About, now: DateTime<Utc>) {
         let _ =
             write!(out, "<div><dt>{}</dt><dd>{state}, {} pending</dd></div>", escape(&channel.name), channel.pending);
     }
-    let _ = write!(out, "</dl></details><p class=\"small\">as of {}</p></footer>", at(now));
+    out.push_str("</dl></details></footer>");
 }
 
 fn at(time: DateTime<Utc>) -> String {
@@ -281,7 +283,8 @@ mod tests {
             incidents: Vec::new(),
             channels: Vec::new(),
         };
-        let html = document(&report, &[], &vec![("batch", "<s>".to_owned())], Utc::now());
+        let now = Utc::now();
+        let html = document(&report, &body(&report, &[], &vec![("batch", "<s>".to_owned())], now), now);
         for tag in ["<script>", "<b>x", "<i>", "<u>", "<s>", "<b><"] {
             assert!(!html.contains(tag), "{tag} in {html}");
         }

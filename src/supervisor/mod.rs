@@ -26,7 +26,7 @@ use crate::pipeline::Context;
 use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::status::{Board, serve};
+use crate::status::{Access, Board, serve};
 use crate::telemetry;
 
 use bugs::Bugs;
@@ -104,7 +104,8 @@ impl Daemon {
     /// The status address cannot be served.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let served = CancellationToken::new();
-        let thread = serve(self.listener.try_clone()?, Arc::clone(&self.board), served.clone())?;
+        let access = Access::new(self.settings.status.token.expose(), &self.settings.status.hosts);
+        let thread = serve(self.listener.try_clone()?, Arc::clone(&self.board), access, served.clone())?;
         let mut helpers = JoinSet::new();
         helpers.spawn(turn(Arc::clone(&self.board)));
         helpers.spawn(horizon::probe(

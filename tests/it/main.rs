@@ -10,6 +10,7 @@
 mod support;
 
 mod accepting;
+mod address;
 mod alerting;
 mod binding;
 mod channels;
