@@ -209,6 +209,15 @@ impl Checkpoints {
         }
     }
 
+    /// The same of one stream, for who stands by for it.
+    ///
+    /// # Errors
+    /// As [`Checkpoints::refuse_strangers`].
+    pub async fn refuse_stranger(&self, stream: &str) -> Result<(), Fault> {
+        let mut connection = within(self.target.deadline(), self.pool.acquire()).await?;
+        self.refuse_strangers(&mut connection, &[stream]).await
+    }
+
     /// Refuses a table that a stream of another service or environment is bound to: nothing is added to it.
     ///
     /// # Errors

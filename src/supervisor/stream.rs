@@ -104,8 +104,9 @@ impl Task {
         // Streams led here already make this process less eager, so that replicas started together share.
         let led = self.board.streams().iter().filter(|stream| stream.leads()).count();
         self.pause(Duration::from_millis(100) * u32::try_from(led).unwrap_or(10)).await;
+        let mut ours = false;
         loop {
-            match self.try_lease().await {
+            match self.try_lease(&mut ours).await {
                 Ok(Some(lease)) => {
                     self.board.target_answers(true);
                     self.context.status.recovered(&["lease"]);
@@ -131,10 +132,15 @@ impl Task {
         }
     }
 
-    /// The lease if it is free; shows who holds it otherwise.
-    async fn try_lease(&self) -> Result<Option<Lease>, Fault> {
+    /// The lease if it is free; shows who holds it otherwise. Nobody stands by for a stream that is another service's or
+    /// environment's: that is looked at once, and again with each grant.
+    async fn try_lease(&self, ours: &mut bool) -> Result<Option<Lease>, Fault> {
         self.migrated.get_or_try_init(|| self.own_tables()).await?;
         let name = &self.context.config.name;
+        if !*ours {
+            self.context.checkpoints.refuse_stranger(name).await?;
+            *ours = true;
+        }
         let held = self.context.checkpoints.leases().await?.into_iter().find(|held| held.stream == *name);
         match held {
             Some(held) if held.live => {
