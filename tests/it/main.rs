@@ -24,6 +24,7 @@ mod failing_over;
 mod fencing;
 mod following;
 mod foreign;
+mod gate;
 mod going_back;
 mod killing;
 mod lagging;
