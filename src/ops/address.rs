@@ -3,7 +3,7 @@
 use crate::settings::Settings;
 
 /// Whether anybody who reaches it may.
-pub fn is_open(settings: &Settings) -> bool {
+pub const fn is_open(settings: &Settings) -> bool {
     !settings.status.listen.ip().is_loopback() && settings.status.token.is_empty()
 }
 

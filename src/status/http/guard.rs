@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -57,7 +58,7 @@ impl Access {
     /// under an address, nor under `localhost`.
     fn is_own(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let told = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let Some(name) = uri.authority().map(|authority| authority.as_str()).or(told).map(name) else { return false };
+        let Some(name) = uri.authority().map(Authority::as_str).or(told).map(name) else { return false };
         name.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
             || self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
