@@ -102,12 +102,7 @@ fn of_streams(text: &str) -> Vec<String> {
             open: Some(walk(text)),
             halted: false,
         }),
-        tables::walks(&[Listed {
-            walk: walk(text),
-            gap: None,
-            asked: Some(command(text)),
-            approved: Some(command(text)),
-        }]),
+        tables::walks(&[listed(text)]),
         tables::checkpoint(&Shown {
             stream: t(),
             source: t(),
@@ -159,6 +154,10 @@ fn of_streams(text: &str) -> Vec<String> {
             ..Compared::default()
         }),
     ]
+}
+
+fn listed(text: &str) -> Listed {
+    Listed { walk: walk(text), gap: None, asked: Some(command(text)), approved: Some(command(text)) }
 }
 
 fn command(text: &str) -> Command {
