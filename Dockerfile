@@ -11,6 +11,7 @@ RUN cargo install --locked --version 0.7.7 cargo-auditable
 # Dependencies first, over empty sources: this layer stays until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 COPY tests/devstack/Cargo.toml tests/devstack/
+COPY vendor vendor
 RUN mkdir -p src tests/it tests/devstack/src benches examples \
     && touch src/lib.rs tests/devstack/src/lib.rs \
     && for main in src/main.rs tests/it/main.rs benches/bars.rs; do echo 'fn main() {}' > "$main"; done \

@@ -123,7 +123,15 @@ pub fn main() -> ExitCode {
         Command::Healthcheck => healthcheck(&origin),
         command => match (Settings::load(&origin), runtime()) {
             (Ok(settings), Some(runtime)) => {
-                let code = runtime.block_on(obey(command, &settings));
+                let code = runtime.block_on(async {
+                    match ops::ends::judge(&settings).await {
+                        Ok(()) => obey(command, &settings).await,
+                        Err(problems) => {
+                            complain(&problems.to_string());
+                            exit::CONFIGURATION
+                        }
+                    }
+                });
                 // Blocking DNS look-ups are not waited for.
                 runtime.shutdown_background();
                 code

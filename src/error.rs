@@ -161,7 +161,29 @@ impl Fault {
 /// Why a server's certificate was not accepted, from the text of an error that says so: a driver hands on no more.
 pub fn refused_certificate(text: &str) -> Option<&str> {
     let (_, why) = text.split_once("invalid peer certificate: ")?;
-    why.split([',', ';', '}', '\n']).next().map(str::trim).filter(|why| !why.is_empty())
+    let why = why.split([',', ';', '}', '\n']).next().map(str::trim).filter(|why| !why.is_empty())?;
+    Some(match why {
+        "UnknownIssuer" => "it is signed by none of the authorities that are trusted (UnknownIssuer)",
+        "CaUsedAsEndEntity" => "it is an authority's own, or signed by itself (CaUsedAsEndEntity)",
+        why if why.starts_with("certificate expired") => "certificate expired",
+        why => why,
+    })
+}
+
+/// Why a host does not answer, from the text of an error: a driver hands on no more. Nothing of the text is repeated.
+pub fn why_away(text: &str) -> &'static str {
+    const WORDS: [(&str, &str); 8] = [
+        ("refused", "refused"),
+        ("lookup address", "no such name"),
+        ("not known", "no such name"),
+        ("DNS resolution", "no such name"),
+        ("timed out", "timed out"),
+        ("unreachable", "no way there"),
+        ("reset", "broken off"),
+        ("end of file", "broken off"),
+    ];
+    let said = WORDS.iter().find(|(word, _)| text.contains(word));
+    said.map_or("no answer", |(_, words)| words)
 }
 
 #[cfg(test)]
@@ -173,9 +195,14 @@ mod tests {
         let topology = "Server selection timeout: No available servers. Topology: { Type: ReplicaSetNoPrimary, Servers: \
                         [ { Address: db:1, Type: Unknown, Error: Kind: I/O error: invalid peer certificate: UnknownIssuer, \
                         labels: {} } ] }";
-        assert_eq!(refused_certificate(topology), Some("UnknownIssuer"));
+        assert_eq!(
+            refused_certificate(topology),
+            Some("it is signed by none of the authorities that are trusted (UnknownIssuer)")
+        );
         let named = "invalid peer certificate: certificate not valid for name \"db\"; certificate is only valid for x";
         assert_eq!(refused_certificate(named), Some("certificate not valid for name \"db\""));
         assert_eq!(refused_certificate("connection refused"), None);
+        let name = "failed to lookup address information: Name or service not known";
+        assert_eq!((why_away(name), why_away("Connection refused (os error 111)")), ("no such name", "refused"));
     }
 }

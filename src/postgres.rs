@@ -17,12 +17,22 @@ use std::time::Duration;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres, Transaction};
 
-use crate::error::{Class, Code, Fault, refused_certificate};
+use crate::error::{Class, Code, Fault, refused_certificate, why_away};
+use crate::settings::Settings;
 
 pub use pool::{Lent, Pool};
 use state::Answer;
 pub use state::{Refusal, Trouble, Whose};
 pub use target::Target;
+pub use tls::guarded;
+
+/// Whether `target.url` can be used, as far as that can be told without asking anybody.
+///
+/// # Errors
+/// What is wrong with it, without its secrets.
+pub fn judge(settings: &Settings) -> Result<(), Fault> {
+    options::hosts(settings).map(drop)
+}
 
 /// Runs a call under a client-side deadline: sqlx sets no keepalive, and a cut wire says nothing.
 ///
@@ -108,12 +118,18 @@ pub fn classify(error: &sqlx::Error) -> Fault {
                 format!("the certificate of postgres is not accepted: {why}"),
                 "check sslrootcert in target.url, and the name of the server",
             ),
-            None => transient(format!("connection to postgres failed: {}", io.kind())),
+            None => transient(format!("connection to postgres failed: {}", why_away(&io.to_string()))),
         },
         sqlx::Error::PoolTimedOut => transient("no connection to postgres could be had within 5s".to_owned()),
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             transient("connection to postgres is closed".to_owned())
         }
+        sqlx::Error::Tls(why) if why.to_string().contains("does not support TLS") => Fault::new(
+            Class::Halt,
+            Code::TargetUnreachable,
+            "the server speaks no TLS, which target.url asks for",
+            "set ssl = on at the server; target.insecure = true does without",
+        ),
         sqlx::Error::Tls(_) => Fault::new(
             Class::Halt,
             Code::TargetUnreachable,

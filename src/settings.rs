@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use ends::{Source, Target};
 pub use layers::DEFAULTS;
-pub use secret::{Secret, output_of};
+pub use secret::{Patience, Secret, output_of};
 pub use stream::{Column, PostImage, Stream};
 pub use trust::{authorities, stays_here};
 

@@ -27,7 +27,7 @@ impl Source {
             oplog_megabytes: 64,
             cache_gigabytes: 0.25,
             proxied: true,
-            standalone: false,
+            ..MongoOptions::default()
         };
         Ok(Self { mongo: Mongo::start(&options)?, handle: handle.clone() })
     }

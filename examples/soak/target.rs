@@ -36,7 +36,7 @@ impl Target {
         // A crash loses ten seconds of what did not wait for the disk.
         let settings = vec!["wal_writer_delay=10s".to_owned(), "max_wal_size=256MB".to_owned()];
         let room = Room::new()?;
-        let options = PostgresOptions { durable: false, settings, room: Some(room.folder().to_owned()) };
+        let options = PostgresOptions { settings, room: Some(room.folder().to_owned()), ..PostgresOptions::default() };
         let mut failover = Failover::start(&options)?;
         let database = handle.block_on(failover.primary().database())?;
         Ok(Self { failover, room, database, handle: handle.clone() })

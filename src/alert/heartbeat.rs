@@ -96,7 +96,7 @@ impl Heartbeat {
 
     /// One ping.
     pub async fn ping(&self) -> Sent {
-        match self.http.get(self.url.expose()).send().await {
+        match self.http.get(self.url.now().expose()).send().await {
             Ok(answer) if answer.status().is_success() => Sent::Done(None),
             Ok(answer) => Sent::Later { after: None, reason: format!("answered HTTP {}", answer.status().as_u16()) },
             Err(error) => unanswered(&error),

@@ -13,14 +13,14 @@ use super::channel::{Sent, retry_after, unanswered};
 use super::incident::{Incident, Severity};
 use super::render::{self, Voice};
 use crate::http::client;
-use crate::settings::Settings;
+use crate::settings::{Secret, Settings};
 use crate::telemetry::{self, Crumb};
 
 /// The client of one Sentry project.
 #[derive(Debug)]
 pub struct Sentry {
     http: Client,
-    dsn: Dsn,
+    dsn: Secret,
     voice: Voice,
     server_name: String,
 }
@@ -29,9 +29,9 @@ const AGENT: &str = concat!("tidemark/", env!("CARGO_PKG_VERSION"));
 const RELEASE: &str = concat!("tidemark@", env!("CARGO_PKG_VERSION"));
 
 impl Sentry {
-    /// `None` where no DSN is configured. The DSN was parsed with the configuration.
+    /// `None` where no DSN is configured.
     pub fn new(settings: &Settings, server_name: &str) -> Option<Self> {
-        let dsn = settings.alert.sentry_dsn.expose().parse().ok()?;
+        let dsn = Some(settings.alert.sentry_dsn.clone()).filter(|dsn| !dsn.is_empty())?;
         let voice = Voice { service: settings.service.clone(), environment: settings.environment.clone() };
         Some(Self { http: client(), dsn, voice, server_name: server_name.to_owned() })
     }
@@ -121,10 +121,13 @@ impl Sentry {
         if let Err(error) = envelope.to_writer(&mut body) {
             return Sent::Malformed(format!("the envelope cannot be written: {}", error.kind()));
         }
+        let Ok(dsn) = self.dsn.now().expose().parse::<Dsn>() else {
+            return Sent::Refused("alert.sentry.dsn_file holds no DSN any more".to_owned());
+        };
         let request = self
             .http
-            .post(self.dsn.envelope_api_url())
-            .header("X-Sentry-Auth", self.dsn.to_auth(Some(AGENT)).to_string())
+            .post(dsn.envelope_api_url())
+            .header("X-Sentry-Auth", dsn.to_auth(Some(AGENT)).to_string())
             .header("Content-Type", "application/x-sentry-envelope")
             .body(body);
         match request.send().await {

@@ -90,7 +90,7 @@ impl Bot {
 
     async fn ask(&self, method: &str, body: &Value) -> Sent {
         let url = format!("{}/{method}", self.base);
-        let request = self.http.post(url).bearer_auth(self.token.expose()).json(body);
+        let request = self.http.post(url).bearer_auth(self.token.now().expose()).json(body);
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) => return unanswered(&error),
@@ -120,7 +120,7 @@ impl Webhook {
 
     pub async fn send(&self, body: &Value) -> Sent {
         let only = json!({ "text": body.get("text"), "blocks": body.get("blocks") });
-        let answer = match self.http.post(self.url.expose()).json(&only).send().await {
+        let answer = match self.http.post(self.url.now().expose()).json(&only).send().await {
             Ok(answer) => answer,
             Err(error) => return unanswered(&error),
         };

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{complain, exit, runtime, signals};
 use crate::error::Fault;
-use crate::ops::address;
+use crate::ops::{address, ends};
 use crate::settings::{Origin, Settings};
 use crate::supervisor::Daemon;
 use crate::telemetry;
@@ -31,7 +31,11 @@ pub(super) fn run(origin: Origin) -> u8 {
             () = stop.cancelled() => return 0,
             loaded = load => loaded,
         };
-        match loaded {
+        let judged = match loaded {
+            Ok(Ok(settings)) => Ok(ends::judge(&settings).await.map(|()| settings)),
+            other => other,
+        };
+        match judged {
             Ok(Ok(settings)) => follow(settings, stop).await,
             Ok(Err(problems)) => {
                 complain(&problems.to_string());

@@ -4,6 +4,7 @@ mod rights;
 mod source;
 mod table;
 mod target;
+mod tls;
 
 use serde::Serialize;
 

@@ -5,6 +5,7 @@ pub mod alert;
 pub mod check;
 pub mod checkpoint;
 pub mod compare;
+pub mod ends;
 pub mod healthcheck;
 pub mod incident;
 pub mod letter;

@@ -174,7 +174,7 @@ impl Url {
         }
         let list = |name| self.parameter(name).map(|list| list.split(',').map(str::to_owned).collect::<Vec<_>>());
         let written = self.authority.split(',').filter(|place| !place.is_empty());
-        let written = written.map(|place| host_and_port(place)).collect::<Result<Vec<_>, _>>()?;
+        let written = written.map(host_and_port).collect::<Result<Vec<_>, _>>()?;
         let hosts = match (list("hostaddr"), list("host")) {
             (Some(_), Some(_)) => {
                 return refuse("has both host and hostaddr: the name that is verified is the one in host");
@@ -310,3 +310,6 @@ pub(super) fn mode(text: &str) -> Result<PgSslMode, Fault> {
         _ => return refuse("has an sslmode that is not one of disable, prefer, require, verify-ca, verify-full"),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,17 +6,18 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::options;
 use crate::error::{Class, Code, Fault};
-use crate::settings::{Settings, Target, output_of};
+use crate::settings::{Patience, Settings, Target, output_of};
 
 /// Asked before each login. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Logins {
     target: Arc<Target>,
+    patience: Arc<Patience>,
 }
 
 impl Logins {
     pub fn new(settings: &Settings) -> Self {
-        Self { target: Arc::new(settings.target.clone()) }
+        Self { target: Arc::new(settings.target.clone()), patience: Arc::default() }
     }
 
     /// The hosts in the order given, with the URL as its file has it now and the password that
@@ -36,5 +37,21 @@ impl Logins {
             Fault::new(Class::Transient, Code::TargetUnauthorised, message, hint)
         })?;
         Ok(hosts.into_iter().map(|host| host.password(password.expose())).collect())
+    }
+
+    /// What came of a login. One that is refused while its password is changed is no person's matter yet:
+    /// the next is made with what there is then.
+    pub fn judged<T>(&self, login: Result<T, Fault>) -> Result<T, Fault> {
+        let changes = self.target.url.may_change() || !self.target.password_command.is_empty();
+        match login {
+            Ok(session) => {
+                self.patience.accepted();
+                Ok(session)
+            }
+            Err(fault) if fault.code == Code::TargetUnauthorised && changes && self.patience.lasts() => {
+                Err(Fault { class: Class::Transient, ..fault })
+            }
+            Err(fault) => Err(fault),
+        }
     }
 }

@@ -121,7 +121,10 @@ impl Target {
     async fn host(&self, host: PgConnectOptions, place: &str) -> Result<PgConnection, Fault> {
         // Nothing but the name is asked for when a session is opened: a pooler refuses what it does not know.
         let host = host.application_name(self.promise.name()).extra_float_digits(None).disable_statement_logging();
-        let connect = || async { host.connect().await.map_err(|error| classify(&error)) };
+        let connect = || async {
+            let login = host.connect().await.map_err(|error| classify(&error));
+            self.logins.judged(login)
+        };
         let mut connection = connect().await?;
         if !self.reach.known().proved.contains(place) {
             prove(&mut connection, connect().await?).await?;
@@ -191,7 +194,7 @@ fn place(host: &PgConnectOptions) -> String {
 fn together(mut refused: Vec<(String, Fault)>) -> Fault {
     if refused.len() < 2 {
         let none = || Fault::new(Class::Halt, Code::TargetUnreachable, "target.url names no host", "");
-        return refused.pop().map_or_else(none, |(_, fault)| fault);
+        return refused.pop().map_or_else(none, |(host, fault)| named(&host, fault));
     }
     let mut message = "no host takes writes".to_owned();
     for (index, (host, fault)) in refused.iter().enumerate() {
@@ -200,6 +203,12 @@ fn together(mut refused: Vec<(String, Fault)>) -> Fault {
     let gravest = refused.iter().position(|(_, fault)| fault.class.may_retry()).unwrap_or_default();
     let Fault { class, code, hint, .. } = refused.swap_remove(gravest).1;
     Fault { class, code, message, hint }
+}
+
+/// With the host's name, if it is away: what answers names itself.
+fn named(host: &str, fault: Fault) -> Fault {
+    let away = fault.code == Code::TargetUnreachable && fault.class.may_retry();
+    if away { Fault { message: format!("{host}: {fault}"), ..fault } } else { fault }
 }
 
 /// A fault on its way through sqlx's own error type, which an executor has to speak.

@@ -12,9 +12,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use super::options::{Url, mode, refuse};
+use super::options::{self, Url, mode, refuse};
 use crate::error::Fault;
-use crate::settings::{authorities, stays_here};
+use crate::settings::{Settings, authorities, stays_here};
+
+// sqlx adds these to the roots it is given.
+const _: () = assert!(webpki_roots::TLS_SERVER_ROOTS.is_empty(), "webpki-roots is not the one in vendor/");
 
 /// Certificates are read anew each time, so that those that change are taken up.
 pub(super) struct Tls {
@@ -75,6 +78,18 @@ impl Tls {
         Ok(options)
     }
 
+    /// What of a host is verified, in words.
+    fn verified(host: Option<&str>, mode: PgSslMode) -> &'static str {
+        match (host, mode) {
+            (None, _) => "a socket of this machine",
+            (Some(_), PgSslMode::VerifyFull) => "name and authority verified",
+            (Some(_), PgSslMode::VerifyCa) => "authority verified, its name is not",
+            (Some(host), _) if stays_here(host) => "this machine",
+            (Some(_), PgSslMode::Disable | PgSslMode::Allow) => "open to whoever listens (target.insecure)",
+            (Some(_), _) => "nobody verified: anyone may stand in for it (target.insecure)",
+        }
+    }
+
     /// Those given, else the machine's.
     fn roots(&self) -> Result<Vec<u8>, Fault> {
         match (&self.roots, authorities()) {
@@ -90,6 +105,18 @@ impl Tls {
     }
 }
 
+/// What of each host is verified, in words for a person.
+///
+/// # Errors
+/// The URL cannot be used.
+pub fn guarded(settings: &Settings) -> Result<String, Fault> {
+    let of = |host: &PgConnectOptions| {
+        let name = host.get_socket().is_none().then(|| host.get_host());
+        format!("{}: {}", name.unwrap_or("socket"), Tls::verified(name, host.get_ssl_mode()))
+    };
+    Ok(options::hosts(settings)?.iter().map(of).collect::<Vec<_>>().join("; "))
+}
+
 fn read(name: &str, path: &str) -> Result<Vec<u8>, Fault> {
     std::fs::read(path)
         .or_else(|error| refuse(format_args!("has {name} {path:?}, which cannot be read: {}", error.kind())))
@@ -97,7 +124,7 @@ fn read(name: &str, path: &str) -> Result<Vec<u8>, Fault> {
 
 fn client(certificate: &str, key: &str) -> Result<[Vec<u8>; 2], Fault> {
     let (chain, secret) = (read("sslcert", certificate)?, read("sslkey", key)?);
-    if !CertificateDer::pem_slice_iter(&chain).next().is_some_and(|first| first.is_ok()) {
+    if CertificateDer::pem_slice_iter(&chain).next().is_none_or(|first| first.is_err()) {
         return refuse(format_args!("has sslcert {certificate:?}, which holds no certificate"));
     }
     if PrivateKeyDer::from_pem_slice(&secret).is_err() {

@@ -188,7 +188,8 @@ impl Reader {
         if !self.leaves.contains_key(&file_key) {
             // Known, so that a misspelling of it is suggested; not printed, because it is not there.
             self.known.push((file_key, String::new()));
-            return Secret::new(inline);
+            let layer = self.leaves.get(key).map_or(DEFAULT_LAYER, |leaf| &leaf.layer);
+            return Secret::of_layer(inline, layer);
         }
         let given = self.leaves.get(key).is_some_and(|leaf| leaf.layer != DEFAULT_LAYER) && !inline.is_empty();
         let path = self.text(&file_key);

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
@@ -11,16 +12,29 @@ use tokio::process::Command;
 pub struct Secret {
     value: String,
     file: Option<PathBuf>,
+    /// Where it was given.
+    layer: String,
 }
 
 impl Secret {
     pub const fn new(value: String) -> Self {
-        Self { value, file: None }
+        Self { value, file: None, layer: String::new() }
     }
 
     pub(super) fn from_file(path: &Path) -> std::io::Result<Self> {
         let value = std::fs::read_to_string(path)?;
-        Ok(Self { value: without_newline(&value).to_owned(), file: Some(path.to_owned()) })
+        let layer = path.display().to_string();
+        Ok(Self { value: without_newline(&value).to_owned(), file: Some(path.to_owned()), layer })
+    }
+
+    /// Given in this layer.
+    pub(super) fn of_layer(value: String, layer: &str) -> Self {
+        Self { value, file: None, layer: layer.to_owned() }
+    }
+
+    /// Where it was given: a layer, or the path of its file.
+    pub fn place(&self) -> &str {
+        &self.layer
     }
 
     pub fn expose(&self) -> &str {
@@ -29,6 +43,11 @@ impl Secret {
 
     pub const fn is_empty(&self) -> bool {
         self.value.is_empty()
+    }
+
+    /// Whether it may be another one by now.
+    pub const fn may_change(&self) -> bool {
+        self.file.is_some()
     }
 
     /// The secret as its file has it now. A file that is away or empty is one in the middle of being
@@ -52,6 +71,30 @@ impl std::fmt::Debug for Secret {
 /// Without the newline an editor or a command ends with.
 fn without_newline(text: &str) -> &str {
     text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
+}
+
+/// How long refused logins are taken for a password that is on its way here: it is changed in two places,
+/// and not at once.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Tells a login that is refused while its password is changed from one that needs a person.
+#[derive(Debug, Default)]
+pub struct Patience {
+    /// Whether a login ever was accepted, and since when it has not been.
+    state: Mutex<(bool, Option<Instant>)>,
+}
+
+impl Patience {
+    pub fn accepted(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (true, None);
+    }
+
+    /// A login was refused: whether it may pass by itself.
+    pub fn lasts(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *state.1.get_or_insert_with(Instant::now);
+        state.0 && since.elapsed() < GRACE
+    }
 }
 
 /// How long a command that says a password may take.

@@ -5,7 +5,8 @@
 
 use mongodb::error::{Error, ErrorKind};
 
-use crate::error::{Class, Code, Fault, refused_certificate};
+use super::unreachable::servers;
+use crate::error::{Class, Code, Fault, refused_certificate, why_away};
 
 struct Rule {
     code: i32,
@@ -125,6 +126,15 @@ fn certificate(why: &str) -> Fault {
     )
 }
 
+/// Whether it was who asked that was refused, and not what was asked for.
+pub(super) fn is_login_refused(error: &Error) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::Authentication { .. } => true,
+        ErrorKind::Command(command) => [18, 8000].contains(&command.code),
+        _ => false,
+    }
+}
+
 /// Sorts a driver error. Anything that is not a server's answer is the world, unless a person must mend it.
 pub(super) fn classify(error: &Error) -> Fault {
     let labels: Vec<String> = error.labels().iter().cloned().collect();
@@ -148,11 +158,11 @@ pub(super) fn classify(error: &Error) -> Fault {
         }
         ErrorKind::Io(io) => match refused_certificate(&io.to_string()) {
             Some(why) => certificate(why),
-            None => unreachable(&format!("connection to mongodb failed: {}", io.kind())),
+            None => unreachable(&format!("connection to mongodb failed: {}", why_away(&io.to_string()))),
         },
         ErrorKind::ServerSelection { message, .. } => match refused_certificate(message) {
             Some(why) => certificate(why),
-            None => unreachable("no mongodb server could be reached"),
+            None => unreachable(&format!("no mongodb server can be used: {}", servers(message))),
         },
         ErrorKind::ConnectionPoolCleared { .. } => unreachable("the connection to mongodb was lost"),
         ErrorKind::DnsResolve { .. } => unreachable("the name of the mongodb server cannot be resolved"),

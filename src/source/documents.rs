@@ -2,18 +2,21 @@
 //! a position, and where the server can, of one moment that it names.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
 use super::command::{count, majority, raw, snapshot};
-use super::{DEADLINE, Reply, Source, within};
+use super::reach::Reach;
+use super::{DEADLINE, Reply, Source};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::{Builder, Value};
 use crate::model::position::ClusterTime;
 
 /// A find in progress: replies of at most 16 MB, read one at a time so that memory stays bounded.
 pub struct Documents {
+    reach: Arc<Reach>,
     cursor: Pin<Box<RawBatchCursor>>,
     /// All documents are as they were at this time; `None` where the server does not tell.
     pub read_at: Option<ClusterTime>,
@@ -97,8 +100,8 @@ impl Source {
     async fn begin(&self, command: Builder) -> Result<Documents, Fault> {
         let database = self.database().await?;
         let call = database.run_raw_cursor_command(raw(command)?);
-        let cursor = within(DEADLINE, call.batch()).await?;
-        Ok(Documents { cursor: Box::pin(cursor), read_at: None })
+        let cursor = self.within(DEADLINE, call.batch()).await?;
+        Ok(Documents { reach: Arc::clone(&self.reach), cursor: Box::pin(cursor), read_at: None })
     }
 }
 
@@ -119,7 +122,7 @@ impl Documents {
     /// Whatever the server answers, classified.
     pub async fn next(&mut self) -> Result<Option<Reply>, Fault> {
         let cursor = &mut self.cursor;
-        let batch = within(DEADLINE, async { cursor.next().await.transpose() }).await?;
+        let batch = self.reach.within(DEADLINE, async { cursor.next().await.transpose() }).await?;
         let reply = batch.map(Reply::of_driver).transpose().map_err(|error| {
             Fault::new(Class::Unknown, Code::SourceUnreachable, format!("mongodb's reply: {error}"), "")
         })?;

@@ -9,7 +9,8 @@ use futures_util::StreamExt;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
 use super::command::{count, majority, raw};
-use super::{DEADLINE, Reply, Source, within};
+use super::reach::Reach;
+use super::{DEADLINE, Reply, Source};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::{Builder, Value, kind};
 use crate::model::position::{ClusterTime, Position, ResumeToken};
@@ -109,6 +110,7 @@ fn list(items: Vec<Builder>) -> Builder {
 
 /// An open change stream.
 pub struct Feed {
+    reach: Arc<Reach>,
     heartbeat: Option<String>,
     causal: Arc<AtomicBool>,
     cursor: Pin<Box<RawBatchCursor>>,
@@ -162,8 +164,9 @@ impl Source {
             .run_raw_cursor_command(raw(command)?)
             .batch_size(u32::try_from(count(options.batch_size)).unwrap_or(1))
             .max_time(options.poll);
-        let cursor = within(DEADLINE, call.batch()).await?;
+        let cursor = self.within(DEADLINE, call.batch()).await?;
         Ok(Feed {
+            reach: Arc::clone(&self.reach),
             heartbeat: options.heartbeat.clone(),
             causal: Arc::clone(&self.causal),
             cursor: Box::pin(cursor),
@@ -180,7 +183,7 @@ impl Feed {
     pub async fn next(&mut self) -> Result<Reply, Fault> {
         let cursor = &mut self.cursor;
         let call = async { cursor.next().await.transpose() };
-        let batch = within(self.deadline, call).await?;
+        let batch = self.reach.within(self.deadline, call).await?;
         let ended = || Fault::new(Class::Transient, Code::SourceUnreachable, "the change stream's cursor ended", "");
         let mut reply = Reply::of_driver(batch.ok_or_else(ended)?).map_err(|error| {
             Fault::new(Class::Unknown, Code::SourceUnreachable, format!("mongodb's reply: {error}"), "")

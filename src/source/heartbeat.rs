@@ -2,9 +2,9 @@
 //!
 //! Opt-in, because it writes; into a collection of its own, never a followed one.
 
-use mongodb::bson::{DateTime, doc};
+use mongodb::bson::{DateTime, doc, serialize_to_bson};
 
-use super::{DEADLINE, Source, within};
+use super::{DEADLINE, Source};
 use crate::error::Fault;
 
 impl Source {
@@ -14,8 +14,12 @@ impl Source {
     /// Whatever the server answers, classified.
     pub async fn beat(&self, collection: &str, service: &str) -> Result<(), Fault> {
         let update = doc! { "q": { "_id": service }, "u": { "$set": { "at": DateTime::now() } }, "upsert": true };
-        let command = doc! { "update": collection, "updates": [update] };
+        let mut command = doc! { "update": collection, "updates": [update] };
         let database = self.database().await?;
-        within(DEADLINE, async { database.run_command(command).await }).await.map(drop)
+        // A command takes over nothing of the URI by itself.
+        if let Some(concern) = database.write_concern().and_then(|concern| serialize_to_bson(concern).ok()) {
+            command.insert("writeConcern", concern);
+        }
+        self.within(DEADLINE, async { database.run_command(command).await }).await.map(drop)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mongodb::bson::{Document, Timestamp, doc};
 use mongodb::options::{ReadPreference, SelectionCriteria};
 
-use super::{DEADLINE, Source, within};
+use super::{DEADLINE, Source};
 use crate::error::{Class, Code, Fault};
 use crate::model::horizon::Horizon;
 use crate::model::position::ClusterTime;
@@ -43,13 +43,13 @@ impl Source {
     /// The source cannot be asked.
     pub async fn now(&self) -> Result<ClusterTime, Fault> {
         let database = self.database().await?;
-        let reply = within(DEADLINE, async { database.run_command(doc! { "ping": 1 }).await }).await?;
+        let reply = self.within(DEADLINE, async { database.run_command(doc! { "ping": 1 }).await }).await?;
         let operation_time = time(&reply, "operationTime");
         self.causal.store(operation_time.is_some(), Ordering::Relaxed);
         if let Some(operation_time) = operation_time {
             return Ok(operation_time);
         }
-        let hello = within(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await }).await?;
+        let hello = self.within(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await }).await?;
         let silent = || {
             let message = "the source tells neither its operation time nor its clock";
             Fault::new(
@@ -80,7 +80,7 @@ impl Source {
             let find = oplog.find_one(from).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 });
             find.selection_criteria(PRIMARY).await
         };
-        let found = match within(DEADLINE, find).await {
+        let found = match self.within(DEADLINE, find).await {
             Ok(found) => found,
             Err(fault) if fault.class.may_retry() => return Err(fault),
             Err(_) => return Ok(None),
@@ -102,7 +102,7 @@ impl Source {
             let find = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 });
             find.selection_criteria(PRIMARY).await
         };
-        let oldest = within(DEADLINE, find).await.ok()??;
+        let oldest = self.within(DEADLINE, find).await.ok()??;
         time(&oldest, "ts")
     }
 }

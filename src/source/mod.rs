@@ -10,15 +10,16 @@ mod feed;
 mod heartbeat;
 mod history;
 mod identity;
+mod options;
 mod probe;
+mod reach;
 mod reply;
+mod unreachable;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mongodb::error::ErrorKind;
-use mongodb::options::{ClientOptions, ConnectionString, HostInfo};
 use mongodb::{Client, Database};
 
 pub use classify::{ServerAnswer, classify_answer};
@@ -29,25 +30,32 @@ pub use identity::Found;
 pub use probe::Facts;
 pub use reply::Reply;
 
-use crate::error::{Class, Code, Fault};
+use crate::error::Fault;
 use crate::model::namespace::Namespace;
 use crate::model::position::ClusterTime;
-use crate::settings::{Secret, Settings};
+use crate::settings::Settings;
+use options::Options;
+use reach::Reach;
 
 /// How long an answer may take before the wire counts as cut.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long looking up an SRV record may take.
-const RESOLVE_DEADLINE: Duration = Duration::from_secs(10);
+/// Whether `source.uri` can be used, as far as that can be told without asking anybody.
+///
+/// # Errors
+/// What is wrong with it, without its secrets.
+pub async fn judge(settings: &Settings) -> Result<(), Fault> {
+    Options::read(&settings.source)?.agree().await
+}
 
 /// The source database. Cheap to clone; its name is resolved and it is connected to when first used.
 #[derive(Debug, Clone)]
 pub struct Source {
-    uri: Secret,
-    client: Arc<OnceLock<Client>>,
-    service: String,
+    reach: Arc<Reach>,
     database: String,
     hosts: String,
+    idle_options: Arc<[String]>,
+    guarded: &'static str,
     /// The server tells its operation time, so reads can be asked to be causally after one. `DocumentDB` does not;
     /// its reads go to the primary.
     causal: Arc<AtomicBool>,
@@ -59,37 +67,23 @@ pub struct Source {
 /// How long a server is taken not to know reads of one moment.
 const INEXACT_FOR: Duration = Duration::from_secs(60);
 
-/// What a URI looks like.
-const HINT: &str = "write source.uri as mongodb://user:password@host:27017/?replicaSet=name";
-
 impl Source {
     /// Asks nobody, DNS included.
     ///
     /// # Errors
     /// The URI cannot be used; it is not repeated: it may hold a password.
     pub async fn new(settings: &Settings) -> Result<Self, Fault> {
-        let refused = || Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be parsed", HINT);
-        let uri = settings.source.uri.expose();
-        if !escapes_are_whole(uri) {
-            return Err(refused());
-        }
-        let (hosts, is_plain) = match ConnectionString::parse(uri).map_err(|_| refused())?.host_info {
-            HostInfo::HostIdentifiers(hosts) => {
-                (hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","), true)
-            }
-            HostInfo::DnsRecord(name) => (name, false),
-            _ => return Err(refused()),
-        };
+        let options = Options::read(&settings.source)?;
         let source = Self {
-            uri: settings.source.uri.clone(),
-            client: Arc::default(),
-            service: settings.service.clone(),
+            reach: Arc::new(Reach::new(settings.source.clone(), settings.service.clone())),
             database: settings.source.database.clone(),
-            hosts,
+            hosts: options.shown(),
+            idle_options: options.idle.iter().cloned().collect(),
+            guarded: options.guarded(),
             causal: Arc::new(AtomicBool::new(true)),
             inexact_since: Arc::default(),
         };
-        if is_plain {
+        if options.is_plain() && settings.source.password_command.is_empty() {
             // There is no record to look up: whatever else is wrong with the URI is said now.
             source.client().await?;
         }
@@ -98,39 +92,8 @@ impl Source {
 
     /// The client. An SRV record is looked up until it has been found once: DNS may be away for a while, at the start
     /// as at any other time.
-    async fn client(&self) -> Result<&Client, Fault> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let options = self.resolve().await?;
-        // Who looked the record up at the same time may have been first.
-        let client = Client::with_options(options)
-            .map_err(|_| Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be used", HINT))?;
-        Ok(self.client.get_or_init(|| client))
-    }
-
-    async fn resolve(&self) -> Result<ClientOptions, Fault> {
-        let unresolved = |message: &str| {
-            let message = format!("the SRV record of {} {message}", self.hosts);
-            Fault::new(Class::Transient, Code::SourceUnreachable, message, "check the name in source.uri, and DNS")
-        };
-        let parse = ClientOptions::parse(self.uri.expose());
-        let mut options = match tokio::time::timeout(RESOLVE_DEADLINE, parse).await {
-            Ok(Ok(options)) => options,
-            Ok(Err(error)) if matches!(*error.kind, ErrorKind::DnsResolve { .. }) => {
-                return Err(unresolved("cannot be resolved"));
-            }
-            Ok(Err(_)) => {
-                return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri cannot be used", HINT));
-            }
-            Err(_) => return Err(unresolved(&format!("was not resolved within {RESOLVE_DEADLINE:?}"))),
-        };
-        options.app_name.get_or_insert_with(|| self.service.clone());
-        options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
-        options.connect_timeout.get_or_insert(Duration::from_secs(5));
-        // Each failed call reaches our own classifier, once.
-        options.retry_reads = Some(false);
-        Ok(options)
+    async fn client(&self) -> Result<Client, Fault> {
+        self.reach.client().await
     }
 
     async fn database(&self) -> Result<Database, Fault> {
@@ -140,6 +103,25 @@ impl Source {
     /// The hosts, for messages: never the user or password.
     pub fn shown(&self) -> &str {
         &self.hosts
+    }
+
+    /// Options of the URI that change nothing, each with why.
+    pub fn idle_options(&self) -> &[String] {
+        &self.idle_options
+    }
+
+    /// What of the wire is verified, in words for a person.
+    pub const fn guarded(&self) -> &'static str {
+        self.guarded
+    }
+
+    /// Runs a driver call under a deadline and classifies its error.
+    async fn within<T>(
+        &self,
+        deadline: Duration,
+        call: impl Future<Output = mongodb::error::Result<T>> + Send,
+    ) -> Result<T, Fault> {
+        self.reach.within(deadline, call).await
     }
 
     /// Whether the server tells its operation time.
@@ -169,33 +151,11 @@ impl Source {
     }
 }
 
-/// Whether two hex digits follow each `%`. The driver panics where a character of several bytes does, and
-/// a panic's text quotes what it was in: the password.
-fn escapes_are_whole(uri: &str) -> bool {
-    let is_whole = |rest: &[u8]| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
-    uri.as_bytes().split(|&byte| byte == b'%').skip(1).all(is_whole)
-}
-
-/// Runs a driver call under a deadline and classifies its error.
-async fn within<T>(
-    deadline: Duration,
-    call: impl Future<Output = mongodb::error::Result<T>> + Send,
-) -> Result<T, Fault> {
-    match tokio::time::timeout(deadline, call).await {
-        Ok(result) => result.map_err(|error| classify::classify(&error)),
-        Err(_) => Err(Fault::new(
-            Class::Transient,
-            Code::SourceUnreachable,
-            format!("no answer from mongodb within {deadline:?}"),
-            "",
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Origin;
+    use crate::error::{Class, Code};
+    use crate::settings::{Origin, Secret};
 
     #[tokio::test]
     async fn a_uri_that_the_driver_would_panic_at_is_refused_and_not_repeated() {

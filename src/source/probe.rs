@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Bson, doc};
 
-use super::{DEADLINE, Source, within};
+use super::{DEADLINE, Source};
 use crate::error::{Class, Code, Fault};
 
 /// What `check` reports of the source.
@@ -20,8 +20,8 @@ impl Source {
     /// It cannot be reached, is a standalone, which has no change streams, or sharded.
     pub async fn facts(&self) -> Result<Facts, Fault> {
         let database = self.database().await?;
-        let hello = within(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await }).await?;
-        let build = within(DEADLINE, async { database.run_command(doc! { "buildInfo": 1 }).await }).await?;
+        let hello = self.within(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await }).await?;
+        let build = self.within(DEADLINE, async { database.run_command(doc! { "buildInfo": 1 }).await }).await?;
         let replica_set = match (hello.get_str("setName"), hello.get_str("msg")) {
             (Ok(name), _) => name.to_owned(),
             (_, Ok("isdbgrid")) => {
@@ -45,7 +45,7 @@ impl Source {
     pub async fn estimate(&self, collection: &str) -> Result<u64, Fault> {
         let command = doc! { "count": collection };
         let database = self.database().await?;
-        let reply = within(DEADLINE, async { database.run_command(command).await }).await?;
+        let reply = self.within(DEADLINE, async { database.run_command(command).await }).await?;
         let number = match reply.get("n") {
             Some(Bson::Int32(n)) => i64::from(*n),
             Some(Bson::Int64(n)) => *n,

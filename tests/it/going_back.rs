@@ -122,7 +122,7 @@ async fn a_resync_whose_last_chunks_went_back_walks_them_again() {
 async fn chunks_that_were_not_flushed_when_postgres_crashed_are_walked_again() {
     const DOCUMENTS: i32 = 3_000;
     let settings = vec!["wal_writer_delay=10s".to_owned()];
-    let mut postgres = Postgres::start(&PostgresOptions { durable: true, settings, room: None }).unwrap();
+    let mut postgres = Postgres::start(&PostgresOptions { settings, ..PostgresOptions::durable() }).unwrap();
     let database = postgres.database().await.unwrap();
     let extra = "resync.chunk_documents = 50\nresync.documents_per_second_max = 1000".to_owned();
     let config = Config { extra, streams: stream("odd", "odd", "") };

@@ -45,7 +45,7 @@ async fn what_is_in_documents_is_told_to_nobody() {
     let stack = Stack::shared();
     let fakes = Fakes::start().unwrap();
     let database = stack.postgres.database().await.unwrap();
-    let url = format!("{}?application_name={CANARY}", stack.postgres.url(&database));
+    let url = format!("{}?options=-c%20tidemark.canary%3D{CANARY}", stack.postgres.url(&database));
     let world = world(&fakes, &stack.mongo.uri(), &url, "compare.interval = \"1s\"\n").await;
     let doctors = world.collection(DOCTORS);
     for n in 0..30 {
@@ -87,7 +87,8 @@ async fn what_is_in_uris_and_tokens_is_told_to_nobody() {
     fakes.slack(Behaviour::Status(500));
     let database = stack.postgres.database().await.unwrap();
     let port = stack.postgres.port();
-    let url = format!("postgres://tidemark:{CANARY}@127.0.0.1:{port}/{database}?application_name={CANARY}");
+    let url =
+        format!("postgres://tidemark:{CANARY}@127.0.0.1:{port}/{database}?options=-c%20tidemark.canary%3D{CANARY}");
     let uri = format!("mongodb://user:{CANARY}@127.0.0.1:{}/?directConnection=true", stack.mongo.port());
     let refused = world(&fakes, &uri, &url, "").await;
     let daemon = refused.start();

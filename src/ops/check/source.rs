@@ -1,6 +1,6 @@
 //! The source: its change streams, documents and history, and fields against columns.
 
-use super::Finding;
+use super::{Finding, tls};
 use crate::apply::Mapping;
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::Doc;
@@ -22,6 +22,7 @@ pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
     if unreachable {
         return findings;
     }
+    findings.extend(tls::source(&source));
     for stream in &settings.streams {
         let what = format!("change stream of {}", source.namespace(&stream.collection));
         findings.push(Finding::of(what, open(&source, settings, stream).await));

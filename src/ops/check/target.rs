@@ -3,7 +3,7 @@
 use sqlx::postgres::PgConnection;
 
 use super::rights::{Rights, unauthorised};
-use super::{Finding, table};
+use super::{Finding, table, tls};
 use crate::checkpoint::{Checkpoints, Standing, own_tables};
 use crate::error::{Class, Code, Fault};
 use crate::postgres::{Target, close, within};
@@ -35,6 +35,7 @@ pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Findi
         Err(fault) => return vec![Finding::failed(what, &fault)],
     }
     let writes = findings.iter().all(|finding| finding.ok && !finding.detail.contains(READ_ONLY));
+    findings.push(tls::target(&mut connection, &target, settings).await);
     match Rights::of(&mut connection, &target, role).await {
         Ok(rights) => {
             let checkpoints = Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);

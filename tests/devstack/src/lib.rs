@@ -3,6 +3,7 @@
 //!
 //! Nothing here is part of the product. A server that cannot be had is an error with its remedy, never a skip.
 
+mod authority;
 mod binaries;
 mod compare;
 mod documentdb;
@@ -18,6 +19,7 @@ pub mod revalidation;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use authority::{Authority, Certificate};
 pub use compare::{Comparison, compare, plain_json};
 pub use documentdb::{DocumentDb, Engine};
 pub use failover::Failover;

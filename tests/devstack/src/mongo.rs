@@ -7,7 +7,7 @@ use mongodb::Client;
 use mongodb::bson::{Document, doc};
 
 use crate::process::{Guarded, User, fresh_folder, tail};
-use crate::{Proxy, Result, binaries, free_port};
+use crate::{Certificate, Proxy, Result, binaries, free_port};
 
 #[derive(Debug, Clone)]
 pub struct MongoOptions {
@@ -19,11 +19,20 @@ pub struct MongoOptions {
     pub proxied: bool,
     /// One server that is no replica set.
     pub standalone: bool,
+    /// The server's certificate and the authority of its clients', for TLS beside clear text.
+    pub certificate: Option<(Certificate, String)>,
 }
 
 impl Default for MongoOptions {
     fn default() -> Self {
-        Self { members: 1, oplog_megabytes: 990, cache_gigabytes: 0.5, proxied: false, standalone: false }
+        Self {
+            members: 1,
+            oplog_megabytes: 990,
+            cache_gigabytes: 0.5,
+            proxied: false,
+            standalone: false,
+            certificate: None,
+        }
     }
 }
 
@@ -88,6 +97,15 @@ impl Mongo {
         ];
         if !options.standalone {
             arguments.push("--replSet=rs0".to_owned());
+        }
+        if let Some((certificate, authority)) = &options.certificate {
+            let (own, clients) = (member.folder.join("server.pem"), member.folder.join("clients.pem"));
+            std::fs::write(&own, certificate.together())?;
+            std::fs::write(&clients, authority)?;
+            arguments.extend(["--tlsMode=preferTLS", "--tlsAllowConnectionsWithoutCertificates"].map(str::to_owned));
+            arguments.extend(["--tlsAllowInvalidHostnames".to_owned(), "--tlsAllowInvalidCertificates".to_owned()]);
+            arguments.push(format!("--tlsCertificateKeyFile={}", own.display()));
+            arguments.push(format!("--tlsCAFile={}", clients.display()));
         }
         let log = std::env::temp_dir().join(format!("{}.log", member.folder.display()));
         let process = Guarded::spawn(&binaries::mongod()?, &arguments, &log, "KILL", Some(&member.folder), User(None))?;
@@ -161,6 +179,13 @@ impl Mongo {
 
     pub fn port(&self) -> u16 {
         self.members[0].port
+    }
+
+    /// Presents another certificate from now on.
+    pub async fn present(&self, certificate: &Certificate) -> Result<()> {
+        std::fs::write(self.members[0].folder.join("server.pem"), certificate.together())?;
+        self.client().await?.database("admin").run_command(doc! { "rotateCertificates": 1 }).await?;
+        Ok(())
     }
 
     /// The process ids of the members that run.

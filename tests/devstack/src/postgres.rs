@@ -1,5 +1,7 @@
 //! A throwaway Postgres, a database a test.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::process::{Guarded, User, fresh_folder, fresh_folder_in, tail};
-use crate::{Result, binaries, free_port};
+use crate::{Certificate, Result, binaries, free_port};
 
 #[derive(Debug, Clone, Default)]
 pub struct PostgresOptions {
@@ -17,6 +19,10 @@ pub struct PostgresOptions {
     pub settings: Vec<String>,
     /// Where its folder is made; under the system's temporary one if none is given.
     pub room: Option<PathBuf>,
+    /// The server's certificate, for TLS.
+    pub certificate: Option<Certificate>,
+    /// The text of `pg_hba.conf`, else anybody is let in.
+    pub access: Option<String>,
 }
 
 impl PostgresOptions {
@@ -87,6 +93,20 @@ impl Postgres {
     fn launch(&mut self, bin: &Path) -> Result<()> {
         let log = self.folder.join("log");
         let durable = if self.options.durable { "on" } else { "off" };
+        let mut own = Vec::new();
+        if let Some(certificate) = &self.options.certificate {
+            self.present(certificate)?;
+            let file = |name: &str| self.folder.join(name).display().to_string();
+            own.push("ssl=on".to_owned());
+            own.push(format!("ssl_cert_file={}", file("server.pem")));
+            own.push(format!("ssl_key_file={}", file("server.key")));
+        }
+        if let Some(access) = &self.options.access {
+            let path = self.folder.join("access.conf");
+            std::fs::write(&path, access)?;
+            self.user.own(&path)?;
+            own.push(format!("hba_file={}", path.display()));
+        }
         let mut arguments = vec![
             "-D".to_owned(),
             self.folder.join("data").display().to_string(),
@@ -102,7 +122,7 @@ impl Postgres {
             format!("fsync={durable}"),
             format!("full_page_writes={durable}"),
         ];
-        let settings = settings.iter().chain(&self.options.settings).cloned();
+        let settings = settings.iter().chain(&own).chain(&self.options.settings).cloned();
         arguments.extend(settings.flat_map(|setting| ["-c".to_owned(), setting]));
         let process = Guarded::spawn(&bin.join("postgres"), &arguments, &log, "INT", Some(&self.folder), self.user)?;
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -116,6 +136,20 @@ impl Postgres {
         }
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Presents another certificate from now on.
+    pub fn present(&self, certificate: &Certificate) -> Result<()> {
+        for (name, text) in [("server.pem", &certificate.pem), ("server.key", &certificate.key)] {
+            let path = self.folder.join(name);
+            std::fs::write(&path, text)?;
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+            self.user.own(&path)?;
+        }
+        match &self.process {
+            Some(process) => process.signal("HUP"),
+            None => Ok(()),
+        }
     }
 
     pub fn port(&self) -> u16 {

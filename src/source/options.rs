@@ -1,0 +1,349 @@
+//! What `source.uri` says of how the source is reached, judged without asking anybody.
+//!
+//! Every option the driver knows is honoured, idle or refused by one table. A host beyond this machine is spoken to over
+//! verified TLS alone, unless `source.insecure` says not to. No message repeats what may be a secret.
+
+use std::path::Path;
+
+use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ServerAddress, Tls};
+
+use crate::error::{Class, Code, Fault};
+use crate::settings::{Source, authorities, stays_here};
+
+/// What a URI looks like.
+const HINT: &str = "write source.uri as mongodb://user:password@host:27017/?replicaSet=name";
+
+/// What is done with an option.
+#[derive(Debug, Clone, Copy)]
+enum Effect {
+    Honoured,
+    /// Only this value asks for what is done.
+    Only(&'static str, &'static str),
+    /// Taken, since connection strings are copied with it; `check` says why it changes nothing.
+    Idle(&'static str),
+    /// Why it would be without effect.
+    Refused(&'static str),
+}
+
+use Effect::{Honoured, Idle, Only, Refused};
+
+const PRIMARY: &str = "reads go to the primary, whose history is the one that is watched";
+const DEADLINES: &str = "every call has a deadline of tidemark's own";
+const RETRIES: &str = "what fails is tried again by tidemark, which counts and tells it";
+const COMPRESSION: &str = "compression is not compiled in";
+const PROXY: &str = "proxies are not compiled in";
+
+/// Every option of the driver, and those of other drivers that people copy, in lower case.
+const OPTIONS: &[(&str, Effect)] = &[
+    ("appname", Honoured),
+    ("authmechanism", Honoured),
+    ("authsource", Honoured),
+    ("authmechanismproperties", Honoured),
+    ("compressors", Refused(COMPRESSION)),
+    ("connecttimeoutms", Honoured),
+    ("directconnection", Honoured),
+    ("heartbeatfrequencyms", Honoured),
+    ("journal", Honoured),
+    ("loadbalanced", Honoured),
+    ("localthresholdms", Refused(PRIMARY)),
+    ("maxidletimems", Honoured),
+    ("maxstalenessseconds", Refused(PRIMARY)),
+    ("maxpoolsize", Honoured),
+    ("minpoolsize", Honoured),
+    ("maxconnecting", Honoured),
+    ("proxyhost", Refused(PROXY)),
+    ("proxyport", Refused(PROXY)),
+    ("proxyusername", Refused(PROXY)),
+    ("proxypassword", Refused(PROXY)),
+    ("readconcernlevel", Only("majority", "what a majority has not confirmed is never read")),
+    ("readpreference", Only("primary", PRIMARY)),
+    ("readpreferencetags", Refused(PRIMARY)),
+    ("replicaset", Honoured),
+    ("retrywrites", Idle("only a heartbeat document is ever written, again at each interval")),
+    ("retryreads", Idle(RETRIES)),
+    ("servermonitoringmode", Honoured),
+    ("serverselectiontimeoutms", Honoured),
+    ("sockettimeoutms", Refused(DEADLINES)),
+    ("timeoutms", Refused(DEADLINES)),
+    ("srvmaxhosts", Honoured),
+    ("srvservicename", Honoured),
+    ("ssl", Honoured),
+    ("tls", Honoured),
+    ("tlsinsecure", Honoured),
+    ("tlsallowinvalidcertificates", Honoured),
+    ("tlsallowinvalidhostnames", Refused("this client verifies the name whenever it verifies the authority")),
+    ("tlscafile", Honoured),
+    ("tlscertificatekeyfile", Honoured),
+    ("tlscertificatekeyfilepassword", Refused("the key of a client certificate must not be encrypted")),
+    ("tlsdisablecertificaterevocationcheck", Refused("lists of revoked certificates are not read")),
+    ("tlsdisableocspendpointcheck", Refused("lists of revoked certificates are not read")),
+    ("uuidrepresentation", Refused("binary values are shown as they are stored")),
+    ("w", Honoured),
+    ("waitqueuetimeoutms", Refused(DEADLINES)),
+    ("wtimeoutms", Honoured),
+    ("zlibcompressionlevel", Refused(COMPRESSION)),
+    ("adaptiveretries", Refused(RETRIES)),
+    ("maxadaptiveretries", Refused(RETRIES)),
+    ("enableoverloadretargeting", Refused(RETRIES)),
+];
+
+/// A URI that can be used.
+pub(super) struct Options {
+    pub uri: ConnectionString,
+    /// Options that change nothing, each with why.
+    pub idle: Vec<String>,
+}
+
+impl Options {
+    /// # Errors
+    /// What is wrong with the URI, without its secrets.
+    pub fn read(source: &Source) -> Result<Self, Fault> {
+        let text = source.uri.expose();
+        if !escapes_are_whole(text) {
+            return refuse("has a % that is not followed by two hex digits: write %25");
+        }
+        let mut idle = Vec::new();
+        for (name, value) in pairs(text) {
+            idle.extend(judge(&name, value)?);
+        }
+        let Ok(mut uri) = ConnectionString::parse(text) else { return refuse(what_is_wrong(text)) };
+        let password = uri.credential.as_ref().is_some_and(|credential| credential.password.is_some());
+        if !source.password_command.is_empty() {
+            if password {
+                return refuse("has a password, and source.password_command is given too: keep one of the two");
+            }
+            if uri.credential.is_none() {
+                return refuse("names no user, whose password source.password_command would say");
+            }
+        }
+        guard(&mut uri, source.insecure)?;
+        Ok(Self { uri, idle })
+    }
+
+    /// The hosts or the SRV name, for messages: never the user or password.
+    pub fn shown(&self) -> String {
+        match &self.uri.host_info {
+            HostInfo::HostIdentifiers(hosts) => hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            HostInfo::DnsRecord(name) => name.clone(),
+            _ => String::new(),
+        }
+    }
+
+    /// Whether the options go together: the driver says so of hosts that are known.
+    pub async fn agree(self) -> Result<(), Fault> {
+        let mut uri = self.uri;
+        if let HostInfo::DnsRecord(host) = &uri.host_info {
+            uri.host_info = HostInfo::HostIdentifiers(vec![ServerAddress::Tcp { host: host.clone(), port: None }]);
+        }
+        ClientOptions::parse(uri).await.map(drop).or_else(|_| refuse("has options that do not go together"))
+    }
+
+    /// What of the wire is verified, in words for a person.
+    pub const fn guarded(&self) -> &'static str {
+        match &self.uri.tls {
+            Some(Tls::Enabled(options)) if matches!(options.allow_invalid_certificates, Some(true)) => {
+                "TLS; nobody verified: anyone may stand in for it"
+            }
+            Some(Tls::Enabled(_)) => "TLS 1.2 or later; name and authority verified",
+            _ => "no TLS",
+        }
+    }
+
+    /// Whether the hosts are known without asking DNS for a record.
+    pub const fn is_plain(&self) -> bool {
+        matches!(self.uri.host_info, HostInfo::HostIdentifiers(_))
+    }
+}
+
+fn refuse<T>(what: impl std::fmt::Display) -> Result<T, Fault> {
+    Err(Fault::new(Class::Halt, Code::SourceMisconfigured, format!("source.uri {what}"), HINT))
+}
+
+/// The options as written: names in lower case, as the driver compares them.
+fn pairs(uri: &str) -> impl Iterator<Item = (String, &str)> {
+    let options = uri.split_once('?').map_or("", |(_, options)| options);
+    let pairs = options.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (name.to_lowercase(), value))
+}
+
+/// What an option comes to; a word for `check` if it changes nothing.
+fn judge(name: &str, value: &str) -> Result<Option<String>, Fault> {
+    match OPTIONS.iter().find(|(known, _)| *known == name) {
+        Some((_, Honoured)) => Ok(None),
+        Some((_, Only(wanted, _))) if value.eq_ignore_ascii_case(wanted) => Ok(None),
+        Some((name, Only(wanted, why))) => {
+            refuse(format_args!("has the option {name} other than {wanted}, which is without effect: {why}"))
+        }
+        Some((name, Idle(why))) => Ok(Some(format!("{name}: {why}"))),
+        Some((name, Refused(why))) => refuse(format_args!("has the option {name}, which is without effect: {why}")),
+        None => refuse("has an option after ? that the driver does not know"),
+    }
+}
+
+/// Beyond this machine: TLS, and the server verified. Roots given are the only ones; else it is the machine's own.
+fn guard(uri: &mut ConnectionString, insecure: bool) -> Result<(), Fault> {
+    let far = match &uri.host_info {
+        HostInfo::HostIdentifiers(hosts) => {
+            hosts.iter().any(|host| matches!(host, ServerAddress::Tcp { host, .. } if !stays_here(host)))
+        }
+        _ => true,
+    };
+    let Some(Tls::Enabled(options)) = &mut uri.tls else {
+        if far && !insecure {
+            return refuse("has no tls=true, and a host that is not this machine; source.insecure = true allows it");
+        }
+        return Ok(());
+    };
+    let verified = options.allow_invalid_certificates != Some(true);
+    if far && !verified && !insecure {
+        return refuse(
+            "takes any certificate (tlsInsecure, tlsAllowInvalidCertificates) of a host that is not this machine; \
+             source.insecure = true allows it",
+        );
+    }
+    if let Some(path) = &options.cert_key_file_path {
+        let pem = read("tlsCertificateKeyFile", path)?;
+        if !pem.contains(CERTIFICATE) || !pem.contains("PRIVATE KEY-----") || pem.contains("ENCRYPTED") {
+            return refuse("has a tlsCertificateKeyFile that does not hold a certificate and its key, not encrypted");
+        }
+    }
+    if !verified {
+        return Ok(());
+    }
+    match &options.ca_file_path {
+        Some(path) if read("tlsCAFile", path)?.contains(CERTIFICATE) => {}
+        Some(_) => return refuse("has a tlsCAFile that holds no certificate"),
+        None => options.ca_file_path = authorities(),
+    }
+    if options.ca_file_path.is_none() {
+        return refuse("has no tlsCAFile, and this machine has no file of public authorities: give one of the two");
+    }
+    Ok(())
+}
+
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+
+fn read(name: &str, path: &Path) -> Result<String, Fault> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) => refuse(format_args!("has {name} {}, which cannot be read: {}", path.display(), error.kind())),
+    }
+}
+
+/// Whether two hex digits follow each `%`. The driver panics where a character of several bytes does, and
+/// a panic's text quotes what it was in: the password.
+fn escapes_are_whole(uri: &str) -> bool {
+    let is_whole = |rest: &[u8]| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    uri.as_bytes().split(|&byte| byte == b'%').skip(1).all(is_whole)
+}
+
+/// Which part of a URI the driver does not take: its own words quote the part. Options are asked about one by one, beside
+/// what some of them need.
+fn what_is_wrong(uri: &str) -> String {
+    let (before, _) = uri.split_once('?').unwrap_or((uri, ""));
+    let Some((scheme, rest)) = before.split_once("://") else { return "has no ://".to_owned() };
+    let (login, place) = rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
+    let takes = |uri: &str| ConnectionString::parse(uri).is_ok();
+    if !takes(&format!("{scheme}://{place}")) {
+        return "has hosts that cannot be used: host:port,host:port, and one name without a port after mongodb+srv://"
+            .to_owned();
+    }
+    if login.is_some_and(|login| !takes(&format!("{scheme}://{login}@{place}"))) {
+        return "has a user or password with a character that has to be escaped: one of : / ? # [ ] @ %".to_owned();
+    }
+    for (name, value) in pairs(uri) {
+        let beside =
+            if name.starts_with("srv") { "mongodb+srv://user:word@a.example.org" } else { "mongodb://user:word@h" };
+        if !takes(&format!("{beside}/?{name}={value}"))
+            && let Some((name, _)) = OPTIONS.iter().find(|(known, _)| *known == name)
+        {
+            return format!("has a value of the option {name} that cannot be used");
+        }
+    }
+    "has options that do not go together, or one twice".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Origin, Secret, Settings};
+
+    /// `URI_OPTIONS` of the driver 3.9, and what its parser knows beside them.
+    const DRIVERS: &str = "appname authmechanism authsource authmechanismproperties compressors connecttimeoutms \
+        directconnection heartbeatfrequencyms journal localthresholdms maxidletimems maxstalenessseconds maxpoolsize \
+        minpoolsize maxconnecting proxyhost proxyport proxyusername proxypassword readconcernlevel readpreference \
+        readpreferencetags replicaset retrywrites retryreads servermonitoringmode serverselectiontimeoutms \
+        sockettimeoutms tls ssl tlsinsecure tlsallowinvalidcertificates tlscafile tlscertificatekeyfile \
+        uuidrepresentation w waitqueuetimeoutms wtimeoutms zlibcompressionlevel srvservicename adaptiveretries \
+        maxadaptiveretries loadbalanced srvmaxhosts tlscertificatekeyfilepassword enableoverloadretargeting";
+
+    fn read(uri: &str, change: impl FnOnce(&mut Source)) -> Result<Options, Fault> {
+        let mut source = Settings::load(&Origin::default()).unwrap().source;
+        source.uri = Secret::new(uri.to_owned());
+        change(&mut source);
+        Options::read(&source)
+    }
+
+    fn told(uri: &str) -> String {
+        let read = read(uri, |_| {});
+        read.map_or_else(|fault| fault.message, |options| format!("taken {}", options.idle.join(", ")))
+    }
+
+    #[test]
+    fn every_option_of_the_driver_is_decided_upon() {
+        for name in DRIVERS.split_whitespace() {
+            assert!(OPTIONS.iter().any(|(known, _)| *known == name), "{name}");
+        }
+        // Each that is refused is, and each that is taken is one the driver takes.
+        let bad = "source.uri has an option after ? that the driver does not know";
+        for (name, effect) in OPTIONS {
+            let told = told(&format!("mongodb://localhost/?{name}=c4n4ry"));
+            match effect {
+                Refused(why) => assert!(told.contains(name) && told.contains(why), "{told}"),
+                Honoured | Only(..) | Idle(_) => assert_ne!(told, bad),
+            }
+            assert!(!told.contains("c4n4ry"), "{told}");
+        }
+        assert_eq!(told("mongodb://localhost/?c4n4ry=1"), bad);
+        assert_eq!(told("mongodb://localhost/?readPreference=PRIMARY&readConcernLevel=majority&w=majority"), "taken ");
+        assert!(told("mongodb://localhost/?readPreference=secondary").contains("readpreference other than primary"));
+        assert!(told("mongodb://localhost/?retryWrites=true").starts_with("taken retrywrites: "));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_uri_is_named_and_no_part_of_it_repeated() {
+        for (uri, words) in [
+            ("mongodb://user:c4n4ry%/x@h/", "has a % that"),
+            ("mongodb://user:c4n4ry@@h/", "user or password"),
+            ("mongodb://user:c4n4ry@h:port/", "hosts that cannot be used"),
+            ("mongodb+srv://user:c4n4ry@h.example.org:1/", "hosts that cannot be used"),
+            ("mongodb://user:c4n4ry@localhost/?tls=c4n4ry", "value of the option tls"),
+            ("mongodb://user:c4n4ry@localhost/?maxPoolSize=c4n4ry", "value of the option maxpoolsize"),
+            ("mongodb://user:c4n4ry@localhost/?appName=a&appName=b", "or one twice"),
+        ] {
+            let told = told(uri);
+            assert!(told.contains(words) && !told.contains("c4n4ry"), "{uri}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_host_beyond_this_machine_is_verified_unless_said_otherwise() {
+        let insecure = |uri: &str| read(uri, |source| source.insecure = true).map(|options| options.guarded());
+        for (uri, refused) in [
+            ("mongodb://db/", "has no tls=true"),
+            ("mongodb://localhost,db/", "has no tls=true"),
+            ("mongodb+srv://db.example.org/?tls=false", "has no tls=true"),
+            ("mongodb://db/?tlsInsecure=true", "takes any certificate"),
+            ("mongodb://db/?tls=true&tlsAllowInvalidCertificates=true", "takes any certificate"),
+        ] {
+            assert!(told(uri).contains(refused), "{uri}: {}", told(uri));
+            assert!(insecure(uri).is_ok(), "{uri}");
+        }
+        for uri in ["mongodb://localhost/", "mongodb://127.0.0.2,[::1]/", "mongodb://%2Ftmp%2Fmongo.sock/"] {
+            assert_eq!(told(uri), "taken ");
+        }
+        assert!(
+            told("mongodb://db/?tls=true&tlsCAFile=/none.pem").contains("tlsCAFile /none.pem, which cannot be read")
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! The client of the source as of now: made when first needed, and made anew when what it logs in with has changed.
+//!
+//! A client keeps the password it was made with. Whoever reads through an older one goes on doing so: a session that is
+//! logged in stays so.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use mongodb::Client;
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::{ClientOptions, Tls};
+use tokio::sync::Mutex;
+
+use super::classify::{classify, is_login_refused};
+use super::options::Options;
+use crate::error::{Class, Code, Fault};
+use crate::settings::{self, Patience, Secret, output_of};
+
+/// How long looking up an SRV record may take.
+const RESOLVE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often files with secrets are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// A client that is younger is not made anew: it has just been.
+const YOUNG: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Reach {
+    source: settings::Source,
+    service: String,
+    made: Mutex<Option<Made>>,
+    patience: Patience,
+}
+
+#[derive(Debug)]
+struct Made {
+    client: Client,
+    at: Instant,
+    looked: Instant,
+    uri: Secret,
+    /// Files with certificates, and what they were like.
+    files: Vec<(PathBuf, Option<(SystemTime, u64)>)>,
+}
+
+impl Made {
+    /// Whether what it was made with stands there no longer.
+    fn is_outdated(&self, source: &settings::Source) -> bool {
+        source.uri.now() != self.uri || self.files.iter().any(|(path, before)| mark(path) != *before)
+    }
+}
+
+impl Reach {
+    pub fn new(source: settings::Source, service: String) -> Self {
+        Self { source, service, made: Mutex::new(None), patience: Patience::default() }
+    }
+
+    /// # Errors
+    /// The URI cannot be used, its SRV record not be resolved, or the password not be had.
+    pub async fn client(&self) -> Result<Client, Fault> {
+        let mut made = self.made.lock().await;
+        if let Some(present) = &mut *made {
+            if present.looked.elapsed() < LOOK_EVERY {
+                return Ok(present.client.clone());
+            }
+            present.looked = Instant::now();
+            if !present.is_outdated(&self.source) {
+                return Ok(present.client.clone());
+            }
+            tracing::info!("what source.uri logs in with has changed: logging in anew");
+        }
+        match (self.make().await, &*made) {
+            (Ok(new), _) => Ok(made.insert(new).client.clone()),
+            (Err(fault), None) => Err(fault),
+            (Err(fault), Some(before)) => {
+                tracing::warn!("what source.uri has become cannot be used, the one before still is: {fault}");
+                Ok(before.client.clone())
+            }
+        }
+    }
+
+    async fn make(&self) -> Result<Made, Fault> {
+        let uri = self.source.uri.now();
+        let options = Options::read(&settings::Source { uri: uri.clone(), ..self.source.clone() })?;
+        let hosts = options.shown();
+        let mut text = options.uri;
+        if !self.source.password_command.is_empty() {
+            let password = output_of(&self.source.password_command).await.map_err(|why| {
+                let message = format!("source.password_command gave no password: {why}");
+                let hint = "run it by hand as the user that tidemark runs as";
+                Fault::new(Class::Transient, Code::SourceUnauthorised, message, hint)
+            })?;
+            if let Some(credential) = &mut text.credential {
+                credential.password = Some(password.expose().to_owned());
+            }
+        }
+        let files = match &text.tls {
+            Some(Tls::Enabled(tls)) => tls.ca_file_path.iter().chain(&tls.cert_key_file_path).cloned().collect(),
+            _ => Vec::new(),
+        };
+        let client = Client::with_options(self.resolved(text, &hosts).await?).map_err(|_| unusable())?;
+        let files = files.into_iter().map(|path: PathBuf| (path.clone(), mark(&path))).collect();
+        let now = Instant::now();
+        Ok(Made { client, at: now, looked: now, uri, files })
+    }
+
+    async fn resolved(&self, uri: mongodb::options::ConnectionString, hosts: &str) -> Result<ClientOptions, Fault> {
+        let unresolved = |message: &str| {
+            let message = format!("the SRV record of {hosts} {message}");
+            Fault::new(Class::Transient, Code::SourceUnreachable, message, "check the name in source.uri, and DNS")
+        };
+        let parse = async { ClientOptions::parse(uri).await };
+        let mut options = match tokio::time::timeout(RESOLVE_DEADLINE, parse).await {
+            Ok(Ok(options)) => options,
+            Ok(Err(error)) if matches!(*error.kind, ErrorKind::DnsResolve { .. }) => {
+                return Err(unresolved("cannot be resolved"));
+            }
+            Ok(Err(_)) => return Err(unusable()),
+            Err(_) => return Err(unresolved(&format!("was not resolved within {RESOLVE_DEADLINE:?}"))),
+        };
+        options.app_name.get_or_insert_with(|| self.service.clone());
+        options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
+        options.connect_timeout.get_or_insert(Duration::from_secs(5));
+        // Each failed call reaches our own classifier, once.
+        options.retry_reads = Some(false);
+        Ok(options)
+    }
+
+    /// Runs a driver call under a deadline and classifies its error.
+    pub async fn within<T>(
+        &self,
+        deadline: Duration,
+        call: impl Future<Output = mongodb::error::Result<T>> + Send,
+    ) -> Result<T, Fault> {
+        match tokio::time::timeout(deadline, call).await {
+            Ok(Ok(answer)) => {
+                self.patience.accepted();
+                Ok(answer)
+            }
+            Ok(Err(error)) => Err(self.refused(&error).await),
+            Err(_) => Err(Fault::new(
+                Class::Transient,
+                Code::SourceUnreachable,
+                format!("no answer from mongodb within {deadline:?}"),
+                "",
+            )),
+        }
+    }
+
+    /// After a refused login the next one is made with what there is then. It is no person's matter yet
+    /// while a password may be on its way here.
+    async fn refused(&self, error: &Error) -> Fault {
+        let fault = classify(error);
+        if !is_login_refused(error) {
+            return fault;
+        }
+        let mut made = self.made.lock().await;
+        if made.as_ref().is_some_and(|made| made.at.elapsed() > YOUNG) {
+            *made = None;
+        }
+        let changes = self.source.uri.may_change() || !self.source.password_command.is_empty();
+        if changes && self.patience.lasts() { Fault { class: Class::Transient, ..fault } } else { fault }
+    }
+}
+
+fn unusable() -> Fault {
+    let hint = "compare source.uri with docs/operating.md, Connection strings";
+    Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri has options that do not go together", hint)
+}
+
+/// What tells a file from one that took its place.
+fn mark(path: &std::path::Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}

@@ -1,0 +1,146 @@
+//! Passwords that change while streams are followed: no restart, no halt, no incident, nothing lost.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use devstack::{Mongo, MongoOptions, Postgres, PostgresOptions};
+use mongodb::bson::doc;
+
+use crate::support::{Config, World, stream};
+
+const ACCESS: &str = "host all tidemark 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+
+/// A secret is replaced as a mounted one is: whole, under its name.
+fn write(path: &Path, text: &str) {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, text).unwrap();
+    std::fs::rename(&beside, path).unwrap();
+}
+
+struct Ends {
+    mongo: Mongo,
+    postgres: Postgres,
+    world: World,
+    uri_file: std::path::PathBuf,
+    url_file: std::path::PathBuf,
+}
+
+impl Ends {
+    async fn new(extra: impl Fn(&Path, &Path) -> String) -> Self {
+        let mongo = Mongo::start(&MongoOptions { proxied: true, ..MongoOptions::small_oplog() }).unwrap();
+        let postgres =
+            Postgres::start(&PostgresOptions { access: Some(ACCESS.to_owned()), ..PostgresOptions::default() })
+                .unwrap();
+        let folder = std::env::temp_dir().join(devstack::unique("tidemark-rotation"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (uri_file, url_file) = (folder.join("uri"), folder.join("url"));
+        let database = postgres.database().await.unwrap();
+        let config = Config { extra: extra(&uri_file, &url_file), streams: stream("doctor", "doctorsForDB", "") };
+        let world = World::of(&mongo.uri(), &postgres.url(&database), config).await;
+        world.execute("create role follower login superuser password 'first'").await;
+        let user = doc! { "createUser": "follower", "pwd": "first", "roles": ["root"] };
+        mongo.client().await.unwrap().database("admin").run_command(user).await.unwrap();
+        Self { mongo, postgres, world, uri_file, url_file }
+    }
+
+    fn uri(&self, login: &str) -> String {
+        format!("mongodb://{login}@{}/?replicaSet=rs0&authSource=admin", self.mongo.hosts().join(","))
+    }
+
+    fn url(&self, login: &str) -> String {
+        let database = self.world.target_url.rsplit('/').next().unwrap();
+        format!("postgres://{login}@127.0.0.1:{}/{database}", self.postgres.port())
+    }
+
+    /// At the servers; then every session of the daemon's ends, so that all log in anew.
+    async fn rotate(&self, password: &str, publish: impl FnOnce()) {
+        let user = doc! { "updateUser": "follower", "pwd": password };
+        self.mongo.client().await.unwrap().database("admin").run_command(user).await.unwrap();
+        self.world.execute(&format!("alter role follower password '{password}'")).await;
+        self.mongo.proxy(0).unwrap().cut();
+        let end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'follower'";
+        self.world.execute(end).await;
+        // What is refused meanwhile is no person's matter: the new password is on its way.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        publish();
+    }
+
+    async fn stay_quiet(&self, daemon: &crate::support::Daemon) {
+        assert_eq!(self.world.scalar::<i64>("select count(*) from tidemark.incident").await, 0, "{}", daemon.log());
+        assert!(!daemon.phases("doctor").contains(&"halted".to_owned()), "{:?}", daemon.phases("doctor"));
+        for secret in ["first", "second", "third"] {
+            assert!(!daemon.log().contains(secret), "{}", daemon.log());
+        }
+    }
+
+    async fn follow(&self, mut rotate: impl AsyncFnMut(&str)) {
+        let doctors = self.world.collection("doctorsForDB");
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut daemon = self.world.start();
+        daemon.until_phase("doctor", "streaming").await;
+        let writer = {
+            let (stop, doctors) = (Arc::clone(&stop), doctors.clone());
+            tokio::spawn(async move {
+                let mut written = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    // The proxy is cut for the writer, too.
+                    let write =
+                        doctors.update_one(doc! { "_id": written }, doc! { "$set": { "n": written } }).upsert(true);
+                    written += i32::from(write.await.is_ok());
+                }
+                written
+            })
+        };
+        for (number, password) in ["second", "third"].into_iter().enumerate() {
+            let marker = format!("after-{number}");
+            rotate(password).await;
+            let insert = || async { doctors.insert_one(doc! { "_id": &marker }).await };
+            while insert().await.is_err_and(|error| !error.to_string().contains("E11000")) {}
+            let sql = format!("select exists (select from public.doctor where id = '{marker}')");
+            self.world.until("what is written after the change arrives", &sql).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+        let written = writer.await.unwrap();
+        assert!(written > 50, "{written}");
+        self.world.until_equal("doctorsForDB", "doctor").await;
+        self.stay_quiet(&daemon).await;
+        assert_eq!(daemon.stop().0, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passwords_in_files_change_while_streams_are_followed() {
+    let ends = Ends::new(|uri, url| format!("source.uri_file = {uri:?}\ntarget.url_file = {url:?}\n")).await;
+    let publish = |password: &str| {
+        write(&ends.uri_file, &ends.uri(&format!("follower:{password}")));
+        write(&ends.url_file, &ends.url(&format!("follower:{password}")));
+    };
+    publish("first");
+    ends.follow(async |password| ends.rotate(password, || publish(password)).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passwords_that_a_command_says_change_while_streams_are_followed() {
+    let ends = Ends::new(|uri, url| {
+        // The files hold the passwords here; the strings stand in the configuration.
+        let command = |path: &Path| format!("cat {}", path.display());
+        format!(
+            "source.uri_file = {:?}\ntarget.url_file = {:?}\nsource.password_command = {:?}\ntarget.password_command = {:?}\n",
+            uri.with_extension("string"),
+            url.with_extension("string"),
+            command(uri),
+            command(url)
+        )
+    })
+    .await;
+    let publish = |password: &str| {
+        write(&ends.uri_file, &format!("{password}\n"));
+        write(&ends.url_file, &format!("{password}\n"));
+    };
+    write(&ends.uri_file.with_extension("string"), &ends.uri("follower"));
+    write(&ends.url_file.with_extension("string"), &ends.url("follower"));
+    publish("first");
+    ends.follow(async |password| ends.rotate(password, || publish(password)).await).await;
+}
