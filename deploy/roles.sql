@@ -75,7 +75,7 @@ where n.nspname = :'state_schema' and c.relname in ('_sqlx_migrations', 'release
 
 -- An operator asks, and takes incidents on. By column, so that who asked, as Postgres knows it, and
 -- what came of it cannot be made up afterwards.
-select format('grant insert (verb, stream, arguments, actor, reason, done_at, outcome, result) on %I.%I to %I',
+select format('grant insert (verb, stream, arguments, actor, reason, service, environment, done_at, outcome, result) on %I.%I to %I',
               :'state_schema', c.relname, :'operator')
 from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
 where n.nspname = :'state_schema' and c.relname = 'command'

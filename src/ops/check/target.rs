@@ -15,7 +15,7 @@ pub(super) struct Ends<'a> {
     pub target: &'a Target,
     pub checkpoints: Checkpoints,
     pub rights: Rights<'a>,
-    /// Statements may be executed: the session is not read-only, and it is this user's rights that are asked about.
+    /// Statements are executed, not only prepared: it is this user's rights that are asked about.
     pub executes: bool,
 }
 
@@ -29,17 +29,14 @@ pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Findi
         Ok(connection) => connection,
         Err(fault) => return vec![Finding::failed(what, &fault)],
     };
-    let mut findings = Vec::new();
-    match server(&mut connection, &target).await {
-        Ok(server) => findings.push(Finding::of(what, server.judged())),
-        Err(fault) => return vec![Finding::failed(what, &fault)],
-    }
-    let writes = findings.iter().all(|finding| finding.ok && !finding.detail.contains(READ_ONLY));
+    let query = sqlx::query_scalar::<_, String>("select current_setting('server_version')");
+    let version = within(target.deadline(), query.fetch_one(&mut connection)).await;
+    let mut findings = vec![Finding::of(what, version.map(|version| format!("PostgreSQL {version}")))];
     findings.push(tls::target(&mut connection, &target, settings).await);
     match Rights::of(&mut connection, &target, role).await {
         Ok(rights) => {
             let checkpoints = Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
-            let ends = Ends { settings, target: &target, checkpoints, rights, executes: writes && role.is_none() };
+            let ends = Ends { settings, target: &target, checkpoints, rights, executes: role.is_none() };
             findings.extend(own(&mut connection, &ends).await);
             for stream in &settings.streams {
                 findings.extend(table::table(&mut connection, &ends, stream).await);
@@ -49,46 +46,6 @@ pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Findi
     }
     close(connection).await;
     findings
-}
-
-#[derive(Debug, sqlx::FromRow)]
-struct Server {
-    version: String,
-    standby: bool,
-    read_only: bool,
-    /// Where that it is read-only was said: `client` by whoever asks.
-    said_by: Option<String>,
-}
-
-/// Said where whoever asks wants nothing to be written, as the gate before a release does.
-const READ_ONLY: &str = "read-only by target.url's own options";
-
-impl Server {
-    fn judged(&self) -> Result<String, Fault> {
-        let refused = |message: &str, hint| Err(unauthorised(message.to_owned(), hint));
-        let version = &self.version;
-        match self {
-            Self { standby: true, .. } => refused(
-                "the server is a standby: it takes no writes",
-                "point target.url at the primary, or promote this one",
-            ),
-            Self { read_only: false, .. } => Ok(format!("PostgreSQL {version}")),
-            Self { said_by: Some(said_by), .. } if said_by == "client" => {
-                Ok(format!("PostgreSQL {version}; {READ_ONLY}: statements are prepared, not executed"))
-            }
-            _ => refused(
-                "sessions here are read-only: default_transaction_read_only is on",
-                "alter role, alter database or postgresql.conf says so: reset it there",
-            ),
-        }
-    }
-}
-
-async fn server(connection: &mut PgConnection, target: &Target) -> Result<Server, Fault> {
-    let sql = "select current_setting('server_version') as version, pg_is_in_recovery() as standby, \
-               current_setting('transaction_read_only') = 'on' as read_only, \
-               (select source from pg_settings where name = 'default_transaction_read_only') as said_by";
-    within(target.deadline(), sqlx::query_as(sql).fetch_one(connection)).await
 }
 
 /// tidemark's own tables: there, of a format this release knows, its streams' and nobody else's, and the right to
