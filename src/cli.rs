@@ -123,15 +123,7 @@ pub fn main() -> ExitCode {
         Command::Healthcheck => healthcheck(&origin),
         command => match (Settings::load(&origin), runtime()) {
             (Ok(settings), Some(runtime)) => {
-                let code = runtime.block_on(async {
-                    match ops::ends::judge(&settings).await {
-                        Ok(()) => obey(command, &settings).await,
-                        Err(problems) => {
-                            complain(&problems.to_string());
-                            exit::CONFIGURATION
-                        }
-                    }
-                });
+                let code = runtime.block_on(obey(command, &settings));
                 // Blocking DNS look-ups are not waited for.
                 runtime.shutdown_background();
                 code
@@ -153,6 +145,10 @@ fn runtime() -> Option<Runtime> {
 
 /// What needs the whole configuration, and ends by itself.
 async fn obey(command: Command, settings: &Settings) -> u8 {
+    if let Err(problems) = ops::ends::judge(settings).await {
+        complain(&problems.to_string());
+        return exit::CONFIGURATION;
+    }
     match command {
         Command::Run | Command::Healthcheck => unreachable!("these read the configuration in their own ways"),
         Command::Check(args) => check(settings, &args).await,

@@ -111,9 +111,19 @@ fn says_history_is_lost(text: &str) -> bool {
     subject && verdict
 }
 
-/// Code, name and the server's sentence, cut before any document it quotes.
+/// The beginnings of what a server quotes: a document, a value, an id, which may be anybody's.
+const QUOTES: [&str; 5] = ["{", "[", "\"", "ObjectId(", "First element"];
+
+/// A word of so many hex digits is an id or a token.
+const HEX_MIN: usize = 20;
+
+/// The server's own words only: what it quotes is left out, and what is left is one sentence.
 fn describe(answer: &ServerAnswer<'_>) -> String {
-    let sentence: String = answer.message.split('{').next().unwrap_or_default().trim().chars().take(160).collect();
+    let own = QUOTES.iter().filter_map(|quote| answer.message.find(quote)).min();
+    let own = own.and_then(|end| answer.message.get(..end)).unwrap_or(answer.message);
+    let is_id = |word: &str| word.len() >= HEX_MIN && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words = own.split_whitespace().map(|word| if is_id(word.trim_matches(['\'', '.', ','])) { "…" } else { word });
+    let sentence: String = words.collect::<Vec<_>>().join(" ").chars().take(160).collect();
     format!("mongodb answered {} {}: {sentence}", answer.code, answer.name)
 }
 
@@ -237,8 +247,19 @@ mod tests {
 
     #[test]
     fn what_a_server_quotes_is_not_repeated() {
-        let message = "not authorized on db to execute command { find: \"c\", filter: { _id: \"7654321\" } }";
-        let fault = classify_answer(&ServerAnswer { code: 13, name: "Unauthorized", message, labels: &[] });
-        assert_eq!(fault.message, "mongodb answered 13 Unauthorized: not authorized on db to execute command");
+        for (message, told) in [
+            (
+                "not authorized on db to execute command { find: \"c\", filter: { _id: \"7654321\" } }",
+                "not authorized on db to execute command",
+            ),
+            ("BSONObj size: 17 (0x11) is invalid. First element: _id: 7654321", "BSONObj size: 17 (0x11) is invalid."),
+            ("no such key: \"Mary Smith\"", "no such key:"),
+            ("id ObjectId('5f0000000000000000000001') is gone", "id"),
+            ("bad token 826B068BD5000000012B042C0100296E, sorry", "bad token … sorry"),
+            ("ids [7654321] were not found", "ids"),
+        ] {
+            let fault = classify_answer(&ServerAnswer { code: 13, name: "Unauthorized", message, labels: &[] });
+            assert_eq!(fault.message, format!("mongodb answered 13 Unauthorized: {told}"));
+        }
     }
 }
