@@ -164,6 +164,8 @@ pub fn refused_certificate(text: &str) -> Option<&str> {
     let why = why.split([',', ';', '}', '\n']).next().map(str::trim).filter(|why| !why.is_empty())?;
     Some(match why {
         "UnknownIssuer" => "it is signed by none of the authorities that are trusted (UnknownIssuer)",
+        // One of them has the signer's name, and another key.
+        "BadSignature" => "it is signed by none of the authorities that are trusted (BadSignature)",
         "CaUsedAsEndEntity" => "it is an authority's own, or signed by itself (CaUsedAsEndEntity)",
         why if why.starts_with("certificate expired") => "certificate expired",
         why => why,

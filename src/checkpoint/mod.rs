@@ -14,6 +14,7 @@ mod obey;
 mod purge;
 mod schema;
 mod store;
+mod times;
 mod unseen;
 mod walk;
 

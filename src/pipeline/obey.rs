@@ -228,6 +228,8 @@ async fn adopt(context: &Context, lease: &Lease, command: &Command, why: &str) -
         return act(Act::Refuse(format!("there is no collection {} at this source", context.namespace))).await;
     }
     let position = position_now(context).await?.0;
+    // The stream is halted, or ends for this request: nobody else writes the table meanwhile.
+    context.checkpoints.void_times(lease, &context.table, position.cluster_time).await?;
     let beginning = Beginning {
         reason: Reason::SourceAdopted,
         why,

@@ -70,7 +70,7 @@ impl Source {
     /// # Errors
     /// The source does not answer.
     pub async fn entry_at(&self, at: ClusterTime) -> Result<Option<Entry>, Fault> {
-        match self.oldest_entry().await {
+        match self.asked_oldest_entry().await? {
             Some(oldest) if oldest <= at => {}
             _ => return Ok(None),
         }
@@ -91,19 +91,29 @@ impl Source {
             return Ok(Some(Entry::There));
         }
         // The entry may have been the oldest, and have gone just now.
-        let still = self.oldest_entry().await.is_some_and(|oldest| oldest <= at);
+        let still = self.asked_oldest_entry().await?.is_some_and(|oldest| oldest <= at);
         Ok(still.then_some(Entry::Gone))
     }
 
-    /// The time of the oldest oplog entry; `None` where it may not be read (no privilege, a mongos, `DocumentDB`).
+    /// The time of the oldest oplog entry; `None` where it is not to be had (no privilege, a mongos,
+    /// `DocumentDB`, no answer).
     pub async fn oldest_entry(&self) -> Option<ClusterTime> {
-        let oplog = self.client().await.ok()?.database("local").collection::<Document>("oplog.rs");
+        self.asked_oldest_entry().await.ok().flatten()
+    }
+
+    /// The same, where a source that is away must not pass for one that cannot tell: a judgement is
+    /// made on it, and not made again.
+    async fn asked_oldest_entry(&self) -> Result<Option<ClusterTime>, Fault> {
+        let oplog = self.client().await?.database("local").collection::<Document>("oplog.rs");
         let find = async {
             let find = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 });
             find.selection_criteria(PRIMARY).await
         };
-        let oldest = self.within(DEADLINE, find).await.ok()??;
-        time(&oldest, "ts")
+        match self.within(DEADLINE, find).await {
+            Ok(oldest) => Ok(oldest.as_ref().and_then(|entry| time(entry, "ts"))),
+            Err(fault) if fault.class.may_retry() => Err(fault),
+            Err(_) => Ok(None),
+        }
     }
 }
 

@@ -42,8 +42,8 @@ async fn processes_of_other_hosts_count_once_they_are_silent_and_replicas_that_l
     let (second, third, fourth) = (world.start(), world.start(), world.start());
     let looked = "select count(*) = 4 and bool_and(seen_at > started_at) from tidemark.process";
     world.until("all of them have registered, and again", looked).await;
-    let other = "insert into tidemark.process (id, service, holder, version, seen_at) \
-                 select gen_random_uuid(), 'tidemark', 'other/' || n, '0', now() - interval '10 s' \
+    let other = "insert into tidemark.process (id, service, environment, holder, version, seen_at) \
+                 select gen_random_uuid(), 'tidemark', 'development', 'other/' || n, '0', now() - interval '10 s' \
                  from generate_series(1, 2) n";
     world.execute(other).await;
     assert!(fakes.roots().is_empty(), "two that may yet live, and four that do: {:#?}", fakes.roots());

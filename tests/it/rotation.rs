@@ -39,8 +39,8 @@ impl Ends {
         let database = postgres.database().await.unwrap();
         let config = Config { extra: extra(&uri_file, &url_file), streams: stream("doctor", "doctorsForDB", "") };
         let world = World::of(&mongo.uri(), &postgres.url(&database), config).await;
-        world.execute("create role follower login superuser password 'first'").await;
-        let user = doc! { "createUser": "follower", "pwd": "first", "roles": ["root"] };
+        world.execute("create role follower login superuser password 'aleph-71'").await;
+        let user = doc! { "createUser": "follower", "pwd": "aleph-71", "roles": ["root"] };
         mongo.client().await.unwrap().database("admin").run_command(user).await.unwrap();
         Self { mongo, postgres, world, uri_file, url_file }
     }
@@ -70,7 +70,7 @@ impl Ends {
     async fn stay_quiet(&self, daemon: &crate::support::Daemon) {
         assert_eq!(self.world.scalar::<i64>("select count(*) from tidemark.incident").await, 0, "{}", daemon.log());
         assert!(!daemon.phases("doctor").contains(&"halted".to_owned()), "{:?}", daemon.phases("doctor"));
-        for secret in ["first", "second", "third"] {
+        for secret in ["aleph-71", "beth-72", "gimel-73"] {
             assert!(!daemon.log().contains(secret), "{}", daemon.log());
         }
     }
@@ -93,7 +93,7 @@ impl Ends {
                 written
             })
         };
-        for (number, password) in ["second", "third"].into_iter().enumerate() {
+        for (number, password) in ["beth-72", "gimel-73"].into_iter().enumerate() {
             let marker = format!("after-{number}");
             rotate(password).await;
             let insert = || async { doctors.insert_one(doc! { "_id": &marker }).await };
@@ -117,7 +117,7 @@ async fn passwords_in_files_change_while_streams_are_followed() {
         write(&ends.uri_file, &ends.uri(&format!("follower:{password}")));
         write(&ends.url_file, &ends.url(&format!("follower:{password}")));
     };
-    publish("first");
+    publish("aleph-71");
     ends.follow(async |password| ends.rotate(password, || publish(password)).await).await;
 }
 
@@ -141,6 +141,6 @@ async fn passwords_that_a_command_says_change_while_streams_are_followed() {
     };
     write(&ends.uri_file.with_extension("string"), &ends.uri("follower"));
     write(&ends.url_file.with_extension("string"), &ends.url("follower"));
-    publish("first");
+    publish("aleph-71");
     ends.follow(async |password| ends.rotate(password, || publish(password)).await).await;
 }
