@@ -18,12 +18,7 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
-    pub async fn void_times(
-        &self,
-        lease: &Lease,
-        table: &Table,
-        from: ClusterTime,
-    ) -> Result<(), Fault> {
+    pub async fn void_times(&self, lease: &Lease, table: &Table, from: ClusterTime) -> Result<(), Fault> {
         let (deadline, table) = (self.target.deadline(), table.sql());
         let sql = format!(
             "with part as (select t.id, t._cluster_time from {table} as t \
