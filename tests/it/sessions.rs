@@ -71,7 +71,8 @@ async fn what_stands_in_a_schema_on_the_way_is_never_called() {
         assert_eq!(code, Some(0), "{text}");
     }
     run(&world, &["resync", "doctor", "--reason", "test", "--execute"]);
-    daemon.until("doctor", "resynced", |s| s["phase"] == "resyncing").await;
+    let resynced = "select exists (select from tidemark.resync where reason = 'requested' and state = 'completed')";
+    world.until("resynced", resynced).await;
     daemon.until_phase("doctor", "streaming").await;
     assert_eq!(world.column("select distinct what from public.called").await, Vec::<String>::new());
 }
