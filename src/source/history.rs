@@ -85,8 +85,11 @@ impl Source {
             Err(fault) if fault.class.may_retry() => return Err(fault),
             Err(_) => return Ok(None),
         };
-        // A member asked directly may lag, and have nothing yet; a set taken back writes at once, by the clock.
-        let Some(entry) = found else { return Ok(None) };
+        // A member that lags has nothing yet, and neither has a set taken back before its first write.
+        let Some(entry) = found else {
+            let message = "the source has not come to the position's time yet";
+            return Err(Fault::new(Class::Transient, Code::SourceUnreachable, message, ""));
+        };
         if time(&entry, "ts") == Some(at) {
             return Ok(Some(Entry::There));
         }
