@@ -1,7 +1,8 @@
-//! The bars: every figure beside its limit, measured in one run on one machine, as a table and as JSON.
+//! The bars: every figure beside its limit, measured in one run on one machine, as a table and as
+//! JSON.
 //!
-//! `cargo bench` runs all; `cargo bench -- --events 60000 --rounds 1` a shorter one; `--json FILE` keeps the figures.
-//! Absolute figures do not travel; the ratios do. See docs/performance.md.
+//! `cargo bench` runs all; `cargo bench -- --events 60000 --rounds 1` a shorter one; `--json FILE`
+//! keeps the figures. Absolute figures do not travel; the ratios do. See docs/performance.md.
 
 #![expect(
     clippy::unwrap_used,
@@ -48,7 +49,8 @@ impl Plan {
             let place = arguments.iter().position(|argument| argument == name)?;
             arguments.get(place + 1).cloned()
         };
-        let number = |name: &str, default| value(name).map_or(default, |text| text.parse().unwrap());
+        let number =
+            |name: &str, default| value(name).map_or(default, |text| text.parse().unwrap());
         Self {
             events: number("--events", 240_000),
             rounds: number("--rounds", 3),
@@ -65,8 +67,12 @@ impl Plan {
 #[tokio::main]
 async fn main() {
     let plan = Plan::parse();
-    let mongo = Mongo::start(&MongoOptions { oplog_megabytes: 4_000, cache_gigabytes: 2.0, ..MongoOptions::default() })
-        .unwrap();
+    let mongo = Mongo::start(&MongoOptions {
+        oplog_megabytes: 4_000,
+        cache_gigabytes: 2.0,
+        ..MongoOptions::default()
+    })
+    .unwrap();
     let postgres = Postgres::start(&PostgresOptions::durable()).unwrap();
     let bench = Bench { mongo, postgres };
     let mut bars = Vec::new();
@@ -105,7 +111,8 @@ async fn drain(bench: &Bench, plan: &Plan, shape: Shape) -> Vec<Bar> {
     let world = bench.world(&format!("drain_{name}")).await;
     let token = world.first_position().await;
     load::backlog(&world.source, shape, plan.events).await;
-    let (mut read, mut drained, mut cpu, mut memory, mut ratios) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut read, mut drained, mut cpu, mut memory, mut ratios) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..plan.rounds {
         let bare = rivals::bare_read(&world.source, &token, plan.events).await;
         world.rewind().await;
@@ -120,13 +127,20 @@ async fn drain(bench: &Bench, plan: &Plan, shape: Shape) -> Vec<Bar> {
     let slow = rivals::row_at_a_time(&world, &token, (plan.events / 12).min(20_000)).await;
     let limit = if name == "big" { 0.70 } else { 0.60 };
     vec![
-        Bar::new(format!("1 drain ÷ bare read, {name}"), median(&ratios), Limit::AtLeast(limit), "").with(format!(
-            "{:.0} of {:.0} events/s",
-            median(&drained),
-            median(&read)
-        )),
-        Bar::new(format!("2 drain ÷ a row at a time, {name}"), median(&drained) / slow, Limit::AtLeast(10.0), "")
-            .with(format!("{slow:.0} events/s a row at a time")),
+        Bar::new(
+            format!("1 drain ÷ bare read, {name}"),
+            median(&ratios),
+            Limit::AtLeast(limit),
+            "",
+        )
+        .with(format!("{:.0} of {:.0} events/s", median(&drained), median(&read))),
+        Bar::new(
+            format!("2 drain ÷ a row at a time, {name}"),
+            median(&drained) / slow,
+            Limit::AtLeast(10.0),
+            "",
+        )
+        .with(format!("{slow:.0} events/s a row at a time")),
         Bar::new(format!("3 own CPU an event, {name}"), median(&cpu), Limit::AtMost(8.0), "µs"),
         Bar::new(format!("3 peak memory, {name}"), median(&memory), Limit::AtMost(64.0), "MiB"),
     ]
@@ -150,8 +164,13 @@ async fn snapshot(bench: &Bench, plan: &Plan) -> Bar {
         rates.push(plan.events as f64 / seconds);
         ratios.push(copy / seconds);
     }
-    Bar::new("4 first snapshot ÷ bare COPY, one connection", median(&ratios), Limit::AtLeast(0.90), "")
-        .with(format!("{:.0} documents/s", median(&rates)))
+    Bar::new(
+        "4 first snapshot ÷ bare COPY, one connection",
+        median(&ratios),
+        Limit::AtLeast(0.90),
+        "",
+    )
+    .with(format!("{:.0} documents/s", median(&rates)))
 }
 
 /// Bar 6: a nightly rewrite of documents most of which do not change.

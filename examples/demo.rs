@@ -1,7 +1,8 @@
-//! The main job, shown: throwaway real servers, some thousand doctors and recommendations, a working day at speed.
+//! The main job, shown: throwaway real servers, some thousand doctors and recommendations, a
+//! working day at speed.
 //!
-//! `cargo run --example demo` runs until Ctrl-C; `cargo run --example demo -- --once` ends by itself and exits 0 only
-//! if source and tables are equal. `--seed N` repeats a run.
+//! `cargo run --example demo` runs until Ctrl-C; `cargo run --example demo -- --once` ends by
+//! itself and exits 0 only if source and tables are equal. `--seed N` repeats a run.
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
@@ -39,13 +40,22 @@ async fn main() -> ExitCode {
 async fn demo() -> Outcome<bool> {
     let arguments: Vec<String> = std::env::args().collect();
     let once = arguments.iter().any(|argument| argument == "--once");
-    let seed = arguments.iter().skip_while(|a| *a != "--seed").nth(1).and_then(|n| n.parse().ok()).unwrap_or(2026);
+    let seed = arguments
+        .iter()
+        .skip_while(|a| *a != "--seed")
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(2026);
     println!("starting a throwaway MongoDB replica set and Postgres …");
     let stack = tokio::task::spawn_blocking(Stack::start).await??;
     let source = stack.mongo.client().await?.database(DATABASE);
     let mut data = Revalidation::new(source, seed);
     data.load(4_000, 3_000).await?;
-    println!("loaded {} doctors and {} recommendations (seed {seed})", data.doctors, data.recommendations.len());
+    println!(
+        "loaded {} doctors and {} recommendations (seed {seed})",
+        data.doctors,
+        data.recommendations.len()
+    );
 
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let address = listener.local_addr()?;
@@ -108,7 +118,8 @@ async fn settle(board: &Arc<Board>) {
     while calm < 8 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(250)).await;
         let report = board.report();
-        let caught_up = report.streams.iter().all(|s| s.phase == "streaming" && s.lag_seconds == 0.0);
+        let caught_up =
+            report.streams.iter().all(|s| s.phase == "streaming" && s.lag_seconds == 0.0);
         calm = if caught_up { calm + 1 } else { 0 };
     }
 }
@@ -117,10 +128,17 @@ async fn settle(board: &Arc<Board>) {
 async fn report(data: &Revalidation, stack: &Stack) -> Outcome<bool> {
     let mut target = stack.postgres.connect("postgres").await?;
     let doctors = compare(&data.database, DOCTORS, &mut target, "public.doctor").await?;
-    let recommendations = compare(&data.database, RECOMMENDATIONS, &mut target, "public.recommendation").await?;
+    let recommendations =
+        compare(&data.database, RECOMMENDATIONS, &mut target, "public.recommendation").await?;
     sqlx::raw_sql(MASTER_DOCTOR).execute(&mut target).await?;
-    let masters: i64 = sqlx::query_scalar("select count(*) from public.master_doctor").fetch_one(&mut target).await?;
-    println!("\ncompared {} documents after {} changes", doctors.documents + recommendations.documents, data.changes);
+    let masters: i64 = sqlx::query_scalar("select count(*) from public.master_doctor")
+        .fetch_one(&mut target)
+        .await?;
+    println!(
+        "\ncompared {} documents after {} changes",
+        doctors.documents + recommendations.documents,
+        data.changes
+    );
     for (name, found) in [("doctor", &doctors), ("recommendation", &recommendations)] {
         let Comparison { missing, extra, different, .. } = found;
         let (missing, extra, different) = (missing.len(), extra.len(), different.len());
@@ -174,11 +192,16 @@ fn frame(report: &Report, changes: usize, address: std::net::SocketAddr) -> Stri
         "STREAM", "PHASE", "LAG", "HEADROOM", "EVENTS", "ROWS CHANGED"
     );
     for stream in &report.streams {
-        let headroom = stream.headroom_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{s:.0} s"));
+        let headroom =
+            stream.headroom_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{s:.0} s"));
         let _ = writeln!(
             text,
             "{:<16} {:<13} {:>4.0} s {headroom:>10} {:>10} {:>12}",
-            stream.name, stream.phase, stream.lag_seconds, stream.events_applied, stream.rows_changed
+            stream.name,
+            stream.phase,
+            stream.lag_seconds,
+            stream.events_applied,
+            stream.rows_changed
         );
     }
     text
@@ -187,7 +210,8 @@ fn frame(report: &Report, changes: usize, address: std::net::SocketAddr) -> Stri
 fn line(report: &Report, changes: usize) -> String {
     let mut text = format!("{changes} changes made");
     for stream in &report.streams {
-        let _ = write!(text, " · {} {}, {} events", stream.name, stream.phase, stream.events_applied);
+        let _ =
+            write!(text, " · {} {}, {} events", stream.name, stream.phase, stream.events_applied);
     }
     text + "\n"
 }

@@ -36,7 +36,8 @@ pub mod exit {
     pub const CONFIGURATION: u8 = 78;
 }
 
-static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} (commit {})", crate::VERSION, crate::COMMIT));
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (commit {})", crate::VERSION, crate::COMMIT));
 
 /// Follows MongoDB collections through change streams and keeps Postgres tables equal to them.
 #[derive(Debug, Parser)]
@@ -59,7 +60,8 @@ enum Command {
     Migrate,
     /// What every stream is doing, read from Postgres: works when the daemon is down
     Status(StatusArgs),
-    /// Repair a stream's table by a full walk of its collection: preview, request, list, cancel, approve
+    /// Repair a stream's table by a full walk of its collection: preview, request, list, cancel,
+    /// approve
     Resync(repair::ResyncArgs),
     /// Walk source and table side by side; exit 1 if any document differs
     Compare(repair::CompareArgs),
@@ -105,9 +107,10 @@ struct StatusArgs {
     json: bool,
 }
 
-/// Teaches glibc's malloc to keep what replies and batches free, up to twice this size, instead of giving it back to the
-/// system and having it mapped and zeroed again page by page: freeing a block of a size that had been mapped raises its
-/// thresholds (`M_MMAP_THRESHOLD` in mallopt(3)). The block is never touched, so it takes no memory.
+/// Teaches glibc's malloc to keep what replies and batches free, up to twice this size, instead of
+/// giving it back to the system and having it mapped and zeroed again page by page: freeing a block
+/// of a size that had been mapped raises its thresholds (`M_MMAP_THRESHOLD` in mallopt(3)). The
+/// block is never touched, so it takes no memory.
 fn keep_freed_memory() {
     const SIZE: usize = 4 << 20;
     drop(std::hint::black_box(Vec::<u8>::with_capacity(SIZE)));
@@ -150,7 +153,9 @@ async fn obey(command: Command, settings: &Settings) -> u8 {
         return exit::CONFIGURATION;
     }
     match command {
-        Command::Run | Command::Healthcheck => unreachable!("these read the configuration in their own ways"),
+        Command::Run | Command::Healthcheck => {
+            unreachable!("these read the configuration in their own ways")
+        }
         Command::Check(args) => check(settings, &args).await,
         Command::Migrate => migrate(settings).await,
         Command::Status(args) => status(settings, &args).await,
@@ -240,7 +245,8 @@ async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
 /// The target, and tidemark's own tables in it.
 fn ends(settings: &Settings) -> Result<(Target, Checkpoints), Fault> {
     let target = Target::new(settings)?;
-    let checkpoints = Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
+    let checkpoints =
+        Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
     Ok((target, checkpoints))
 }
 
@@ -254,7 +260,8 @@ fn print_json(value: &(impl serde::Serialize + ?Sized)) {
     print(&shown_json(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default())));
 }
 
-/// To standard output; a reader that went away is no error. Nothing gets to a terminal that it would obey.
+/// To standard output; a reader that went away is no error. Nothing gets to a terminal that it
+/// would obey.
 fn print(text: &str) {
     let _ = std::io::stdout().write_all(shown_lines(text).as_bytes());
 }

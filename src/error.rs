@@ -1,7 +1,8 @@
-//! The classes of failure and the codes of incidents: the two lists every other module sorts its errors into.
+//! The classes of failure and the codes of incidents: the two lists every other module sorts its
+//! errors into.
 //!
-//! An error is classified once, where it arises (`source::classify`, `postgres::classify`); wrappers delegate.
-//! What is done about it is a function of the class alone.
+//! An error is classified once, where it arises (`source::classify`, `postgres::classify`);
+//! wrappers delegate. What is done about it is a function of the class alone.
 
 use std::fmt;
 
@@ -12,7 +13,8 @@ use crate::model::shown::shown;
 pub enum Class {
     /// The world: the same may work later. Back off and try again.
     Transient,
-    /// Not in any table: treated as transient under a deadline (`retry.escalate_after`), then as [`Class::Halt`].
+    /// Not in any table: treated as transient under a deadline (`retry.escalate_after`), then as
+    /// [`Class::Halt`].
     Unknown,
     /// The position is unusable.
     HistoryLost,
@@ -20,8 +22,8 @@ pub enum Class {
     Record,
     /// Another writer is right: stop without writing.
     Fenced,
-    /// The database is at an earlier commit than the one this writer made last: give up what is in memory and take up
-    /// what the database says.
+    /// The database is at an earlier commit than the one this writer made last: give up what is in
+    /// memory and take up what the database says.
     Rewound,
     /// A person must act: stop applying, stay observable, probe slowly, go on once it is mended.
     Halt,
@@ -116,7 +118,8 @@ impl fmt::Display for Code {
     }
 }
 
-/// A classified failure, ready to be acted on, shown and counted. Holds no secret and no document content.
+/// A classified failure, ready to be acted on, shown and counted. Holds no secret and no document
+/// content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Fault {
@@ -130,7 +133,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A message may hold a server's words: it is one line of bounded length that a terminal only shows.
+    /// A message may hold a server's words: it is one line of bounded length that a terminal only
+    /// shows.
     pub fn new(class: Class, code: Code, message: impl AsRef<str>, hint: &'static str) -> Self {
         Self { class, code, message: shown(message.as_ref()), hint }
     }
@@ -143,7 +147,8 @@ impl Fault {
 
     /// Postgres is at an earlier commit than `made`, the one this writer made last.
     pub fn rewound(stored: i64, made: i64) -> Self {
-        let message = format!("postgres went back: it is at revision {stored}, {made} had been committed");
+        let message =
+            format!("postgres went back: it is at revision {stored}, {made} had been committed");
         let hint = "find out why: a promoted standby that lagged, a crash, a restored backup";
         Self::new(Class::Rewound, Code::TargetRewound, message, hint)
     }
@@ -158,12 +163,16 @@ impl Fault {
     }
 }
 
-/// Why a server's certificate was not accepted, from the text of an error that says so: a driver hands on no more.
+/// Why a server's certificate was not accepted, from the text of an error that says so: a driver
+/// hands on no more.
 pub fn refused_certificate(text: &str) -> Option<&str> {
     let (_, why) = text.split_once("invalid peer certificate: ")?;
-    let why = why.split([',', ';', '}', '\n']).next().map(str::trim).filter(|why| !why.is_empty())?;
+    let why =
+        why.split([',', ';', '}', '\n']).next().map(str::trim).filter(|why| !why.is_empty())?;
     Some(match why {
-        "UnknownIssuer" => "it is signed by none of the authorities that are trusted (UnknownIssuer)",
+        "UnknownIssuer" => {
+            "it is signed by none of the authorities that are trusted (UnknownIssuer)"
+        }
         // One of them has the signer's name, and another key.
         "BadSignature" => "it is signed by none of the authorities that are trusted (BadSignature)",
         "CaUsedAsEndEntity" => "it is an authority's own, or signed by itself (CaUsedAsEndEntity)",
@@ -172,7 +181,8 @@ pub fn refused_certificate(text: &str) -> Option<&str> {
     })
 }
 
-/// Why a host does not answer, from the text of an error: a driver hands on no more. Nothing of the text is repeated.
+/// Why a host does not answer, from the text of an error: a driver hands on no more. Nothing of the
+/// text is repeated.
 pub fn why_away(text: &str) -> &'static str {
     const WORDS: [(&str, &str); 8] = [
         ("refused", "refused"),
@@ -194,17 +204,21 @@ mod tests {
 
     #[test]
     fn a_certificate_that_is_not_accepted_is_told_from_a_server_that_is_away() {
-        let topology = "Server selection timeout: No available servers. Topology: { Type: ReplicaSetNoPrimary, Servers: \
-                        [ { Address: db:1, Type: Unknown, Error: Kind: I/O error: invalid peer certificate: UnknownIssuer, \
-                        labels: {} } ] }";
+        let topology = "Server selection timeout: No available servers. Topology: { Type: \
+                        ReplicaSetNoPrimary, Servers: [ { Address: db:1, Type: Unknown, Error: \
+                        Kind: I/O error: invalid peer certificate: UnknownIssuer, labels: {} } ] }";
         assert_eq!(
             refused_certificate(topology),
             Some("it is signed by none of the authorities that are trusted (UnknownIssuer)")
         );
-        let named = "invalid peer certificate: certificate not valid for name \"db\"; certificate is only valid for x";
+        let named = "invalid peer certificate: certificate not valid for name \"db\"; certificate \
+                     is only valid for x";
         assert_eq!(refused_certificate(named), Some("certificate not valid for name \"db\""));
         assert_eq!(refused_certificate("connection refused"), None);
         let name = "failed to lookup address information: Name or service not known";
-        assert_eq!((why_away(name), why_away("Connection refused (os error 111)")), ("no such name", "refused"));
+        assert_eq!(
+            (why_away(name), why_away("Connection refused (os error 111)")),
+            ("no such name", "refused")
+        );
     }
 }

@@ -1,16 +1,18 @@
-//! Named places where a test can end the process or freeze it: `TIDEMARK_FAILPOINT="apply.before_commit=abort@3"`; or
-//! only where certain bytes pass: `"encode:poison=abort"`.
+//! Named places where a test can end the process or freeze it:
+//! `TIDEMARK_FAILPOINT="apply.before_commit=abort@3"`; or only where certain bytes pass:
+//! `"encode:poison=abort"`.
 //!
 //! Only in debug builds; in a release build every call is nothing.
 
-/// Passes a failpoint. The n-th pass of the named one aborts the process, panics, or freezes the whole process
-/// until it is told to go on (SIGCONT), as the variable says.
+/// Passes a failpoint. The n-th pass of the named one aborts the process, panics, or freezes the
+/// whole process until it is told to go on (SIGCONT), as the variable says.
 #[cfg(debug_assertions)]
 pub fn hit(name: &str) {
     hit_by(name, &[]);
 }
 
-/// The same; passed only with bytes in which those after the name's colon occur, if the variable has any.
+/// The same; passed only with bytes in which those after the name's colon occur, if the variable
+/// has any.
 #[cfg(debug_assertions)]
 pub fn hit_by(name: &str, bytes: &[u8]) {
     use std::sync::OnceLock;
@@ -27,7 +29,8 @@ pub fn hit_by(name: &str, bytes: &[u8]) {
         Some((name.to_owned(), content.to_owned(), action.to_owned(), count.parse().ok()?))
     });
     let Some((planned, content, action, count)) = plan else { return };
-    let is_there = || content.is_empty() || memchr::memmem::find(bytes, content.as_bytes()).is_some();
+    let is_there =
+        || content.is_empty() || memchr::memmem::find(bytes, content.as_bytes()).is_some();
     if planned == name && is_there() && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count {
         match action.as_str() {
             "abort" => std::process::abort(),

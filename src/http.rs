@@ -1,5 +1,5 @@
-//! The HTTP client: deadlines on everything, no redirects, no cookies; one TLS for the whole process. No answer is
-//! read further than its reader says.
+//! The HTTP client: deadlines on everything, no redirects, no cookies; one TLS for the whole
+//! process. No answer is read further than its reader says.
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
@@ -22,8 +22,8 @@ pub fn builder() -> ClientBuilder {
         .user_agent(concat!("tidemark/", env!("CARGO_PKG_VERSION")))
 }
 
-/// The one client: making one reads every certificate of the machine. No connection is kept, so that it can be used
-/// from any runtime.
+/// The one client: making one reads every certificate of the machine. No connection is kept, so
+/// that it can be used from any runtime.
 pub fn client() -> Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
     CLIENT.get_or_init(|| builder().pool_max_idle_per_host(0).build().unwrap_or_default()).clone()
@@ -58,7 +58,12 @@ mod tests {
 
     #[test]
     fn only_https_and_this_machine_are_guarded() {
-        for url in ["https://slack.com/api", "http://127.0.0.1:9/a", "http://[::1]/", "http://localhost:1/x"] {
+        for url in [
+            "https://slack.com/api",
+            "http://127.0.0.1:9/a",
+            "http://[::1]/",
+            "http://localhost:1/x",
+        ] {
             assert!(is_guarded(url), "{url}");
         }
         for url in [

@@ -1,8 +1,10 @@
-//! tidemark follows MongoDB collections through change streams and keeps Postgres tables equal to them.
+//! tidemark follows MongoDB collections through change streams and keeps Postgres tables equal to
+//! them.
 //!
-//! The modules stand in the order of the way through: an event is read ([`source`]), gathered ([`batch`]), written
-//! ([`apply`]) and remembered ([`checkpoint`]) in one transaction. `docs/architecture.md` draws the picture and
-//! names each module's invariants; `tests/tidy.rs` holds which may import which.
+//! The modules stand in the order of the way through: an event is read ([`source`]), gathered
+//! ([`batch`]), written ([`apply`]) and remembered ([`checkpoint`]) in one transaction.
+//! `docs/architecture.md` draws the picture and names each module's invariants; `tests/tidy.rs`
+//! holds which may import which.
 
 pub mod error;
 pub mod model;

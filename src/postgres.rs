@@ -1,6 +1,8 @@
-//! The connection to Postgres: how it is made, what deadline every call has, and how its errors are classified.
+//! The connection to Postgres: how it is made, what deadline every call has, and how its errors are
+//! classified.
 //!
-//! Error texts of Postgres may quote values, so for errors about data only the code and names are kept.
+//! Error texts of Postgres may quote values, so for errors about data only the code and names are
+//! kept.
 
 pub mod ddl;
 mod options;
@@ -45,7 +47,10 @@ pub async fn within<T>(
     in_time(deadline, async { call.await.map_err(|error| classify(&error)) }).await
 }
 
-async fn in_time<T>(deadline: Duration, work: impl Future<Output = Result<T, Fault>> + Send) -> Result<T, Fault> {
+async fn in_time<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, Fault>> + Send,
+) -> Result<T, Fault> {
     tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| Err(no_answer(deadline)))
 }
 
@@ -87,7 +92,9 @@ pub async fn commit(deadline: Duration, transaction: Transaction<'_, Postgres>) 
     match tokio::time::timeout(deadline, transaction.commit()).await {
         Ok(Ok(())) => Ending::Landed,
         Ok(Err(error)) => match &error {
-            sqlx::Error::Database(answered) if !Answer::of(answered.downcast_ref()).ends_the_session() => {
+            sqlx::Error::Database(answered)
+                if !Answer::of(answered.downcast_ref()).ends_the_session() =>
+            {
                 Ending::Refused(trouble(&error))
             }
             _ => Ending::Unknown(classify(&error)),
@@ -108,7 +115,8 @@ pub async fn close(connection: PgConnection) {
 
 /// Sorts a Postgres error. What the server answered is sorted by its SQLSTATE.
 pub fn classify(error: &sqlx::Error) -> Fault {
-    let transient = |message: String| Fault::new(Class::Transient, Code::TargetUnreachable, message, "");
+    let transient =
+        |message: String| Fault::new(Class::Transient, Code::TargetUnreachable, message, "");
     match error {
         sqlx::Error::Database(answered) => Answer::of(answered.downcast_ref()).fault(),
         sqlx::Error::Io(io) => match refused_certificate(&io.to_string()) {
@@ -118,9 +126,13 @@ pub fn classify(error: &sqlx::Error) -> Fault {
                 format!("the certificate of postgres is not accepted: {why}"),
                 "check sslrootcert in target.url, and the name of the server",
             ),
-            None => transient(format!("connection to postgres failed: {}", why_away(&io.to_string()))),
+            None => {
+                transient(format!("connection to postgres failed: {}", why_away(&io.to_string())))
+            }
         },
-        sqlx::Error::PoolTimedOut => transient("no connection to postgres could be had within 5s".to_owned()),
+        sqlx::Error::PoolTimedOut => {
+            transient("no connection to postgres could be had within 5s".to_owned())
+        }
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             transient("connection to postgres is closed".to_owned())
         }
@@ -136,16 +148,25 @@ pub fn classify(error: &sqlx::Error) -> Fault {
             "TLS with postgres could not be agreed",
             "check sslmode and sslrootcert in target.url",
         ),
-        sqlx::Error::Protocol(_) => transient("the connection to postgres broke off in mid-message".to_owned()),
+        sqlx::Error::Protocol(_) => {
+            transient("the connection to postgres broke off in mid-message".to_owned())
+        }
         sqlx::Error::Configuration(_) => Fault::new(
             Class::Halt,
             Code::TargetUnreachable,
             "the options in target.url cannot be used",
             "check the parameters after ? in target.url",
         ),
-        sqlx::Error::AnyDriverError(inner) if let Some(fault) = inner.downcast_ref::<Fault>() => fault.clone(),
+        sqlx::Error::AnyDriverError(inner) if let Some(fault) = inner.downcast_ref::<Fault>() => {
+            fault.clone()
+        }
         sqlx::Error::RowNotFound => Fault::bug("a row that must exist was not found"),
-        _ => Fault::new(Class::Unknown, Code::TargetUnreachable, "postgres call failed in a way not known here", ""),
+        _ => Fault::new(
+            Class::Unknown,
+            Code::TargetUnreachable,
+            "postgres call failed in a way not known here",
+            "",
+        ),
     }
 }
 

@@ -43,7 +43,8 @@ impl Backoff {
         let lasted = now.duration_since(since);
         self.attempts += 1;
         let spent = self.settings.attempts_max > 0 && self.attempts > self.settings.attempts_max;
-        let unknown_for_too_long = fault.class == Class::Unknown && lasted >= self.settings.escalate_after;
+        let unknown_for_too_long =
+            fault.class == Class::Unknown && lasted >= self.settings.escalate_after;
         if !fault.class.may_retry() {
             return Decision::GiveUp(fault);
         }
@@ -55,8 +56,8 @@ impl Backoff {
     }
 }
 
-/// The pause after so many attempts: doubles from the least delay to the greatest; between half of it and all of it,
-/// by `jitter`, which is from 0 to 1.
+/// The pause after so many attempts: doubles from the least delay to the greatest; between half of
+/// it and all of it, by `jitter`, which is from 0 to 1.
 pub fn delay(settings: Retry, attempts: u64, jitter: f64) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
     let full = settings.delay_min.saturating_mul(1 << doublings).min(settings.delay_max);
@@ -90,7 +91,10 @@ mod tests {
         assert_eq!(delays.by_ref().take(3).collect::<Vec<_>>(), [250, 500, 1000]);
         assert_eq!(delays.last(), Some(60_000));
         backoff.reset();
-        assert_eq!(backoff.decide(fault(Class::Transient), now, 0.0), Decision::Wait(Duration::from_millis(125), 1));
+        assert_eq!(
+            backoff.decide(fault(Class::Transient), now, 0.0),
+            Decision::Wait(Duration::from_millis(125), 1)
+        );
     }
 
     #[test]
@@ -99,9 +103,10 @@ mod tests {
         let now = Instant::now();
         assert!(matches!(backoff.decide(fault(Class::Unknown), now, 0.0), Decision::Wait(..)));
         let later = now + Duration::from_secs(121);
-        assert!(
-            matches!(backoff.decide(fault(Class::Unknown), later, 0.0), Decision::GiveUp(f) if f.class == Class::Halt)
-        );
+        assert!(matches!(
+            backoff.decide(fault(Class::Unknown), later, 0.0),
+            Decision::GiveUp(f) if f.class == Class::Halt
+        ));
         let mut limited = Backoff::new(Retry { attempts_max: 2, ..SETTINGS });
         let wait = |d: Decision| matches!(d, Decision::Wait(..));
         assert!(wait(limited.decide(fault(Class::Transient), now, 0.0)));
@@ -111,9 +116,19 @@ mod tests {
 
     #[test]
     fn what_may_not_be_retried_is_given_up_at_once() {
-        for class in [Class::Halt, Class::HistoryLost, Class::Fenced, Class::Rewound, Class::Bug, Class::Record] {
+        for class in [
+            Class::Halt,
+            Class::HistoryLost,
+            Class::Fenced,
+            Class::Rewound,
+            Class::Bug,
+            Class::Record,
+        ] {
             let mut backoff = Backoff::new(SETTINGS);
-            assert_eq!(backoff.decide(fault(class), Instant::now(), 0.0), Decision::GiveUp(fault(class)));
+            assert_eq!(
+                backoff.decide(fault(class), Instant::now(), 0.0),
+                Decision::GiveUp(fault(class))
+            );
         }
     }
 }

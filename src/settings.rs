@@ -1,7 +1,8 @@
 //! Configuration: layers in, one typed [`Settings`] out, or every error at once.
 //!
-//! The keys, their defaults and meanings are `config/default.toml`; a key is known if it stands there.
-//! Never prints a secret: [`Settings::print`] shows `***`, errors name keys and layers, not values of secrets.
+//! The keys, their defaults and meanings are `config/default.toml`; a key is known if it stands
+//! there. Never prints a secret: [`Settings::print`] shows `***`, errors name keys and layers, not
+//! values of secrets.
 
 mod ends;
 mod layers;
@@ -187,7 +188,8 @@ impl std::fmt::Display for Problems {
     }
 }
 
-/// Where configuration comes from; injected, so that tests need neither the process's environment nor its directory.
+/// Where configuration comes from; injected, so that tests need neither the process's environment
+/// nor its directory.
 #[derive(Debug, Default)]
 pub struct Origin {
     /// The directory that holds `config/<environment>.toml`.
@@ -201,8 +203,13 @@ pub struct Origin {
 impl Origin {
     /// The process's own working directory and environment.
     pub fn of_process(file: Option<&Path>) -> Self {
-        let variables = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        Self { directory: PathBuf::from("."), file: file.map(Path::to_owned), variables: variables.collect() }
+        let variables = std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        Self {
+            directory: PathBuf::from("."),
+            file: file.map(Path::to_owned),
+            variables: variables.collect(),
+        }
     }
 }
 
@@ -210,7 +217,8 @@ impl Settings {
     /// Reads every layer and validates the result.
     ///
     /// # Errors
-    /// Everything that is wrong, at once: unknown keys, values of the wrong shape, unreadable files.
+    /// Everything that is wrong, at once: unknown keys, values of the wrong shape, unreadable
+    /// files.
     pub fn load(origin: &Origin) -> Result<Self, Problems> {
         let mut reader = Reader::new(Layers::collect(origin));
         let settings = Self::read(&mut reader);
@@ -274,7 +282,11 @@ impl Settings {
             log: Log {
                 format: r.one_of(
                     "log.format",
-                    &[("auto", LogFormat::Auto), ("pretty", LogFormat::Pretty), ("json", LogFormat::Json)],
+                    &[
+                        ("auto", LogFormat::Auto),
+                        ("pretty", LogFormat::Pretty),
+                        ("json", LogFormat::Json),
+                    ],
                 ),
                 filter: r.text("log.filter"),
             },
@@ -285,8 +297,15 @@ impl Settings {
 
     /// A heartbeat in a followed collection would be followed.
     fn check_heartbeat(&self, r: &mut Reader) {
-        let followed = self.streams.iter().any(|s| Some(&s.collection) == self.source.heartbeat_collection.as_ref());
-        r.check("source.heartbeat_collection", !followed, "must be a collection of its own, not a followed one");
+        let followed = self
+            .streams
+            .iter()
+            .any(|s| Some(&s.collection) == self.source.heartbeat_collection.as_ref());
+        r.check(
+            "source.heartbeat_collection",
+            !followed,
+            "must be a collection of its own, not a followed one",
+        );
         let often = self.source.heartbeat_interval >= Duration::from_millis(100);
         r.check("source.heartbeat_interval", often, "must be at least 100ms");
     }
@@ -310,8 +329,16 @@ impl Settings {
             delay_max: r.duration("retry.delay_max"),
             escalate_after: r.duration("retry.escalate_after"),
         };
-        r.check("retry.delay_min", retry.delay_min >= Duration::from_millis(1), "must be at least 1ms");
-        r.check("retry.delay_max", retry.delay_max >= retry.delay_min, "must not be less than retry.delay_min");
+        r.check(
+            "retry.delay_min",
+            retry.delay_min >= Duration::from_millis(1),
+            "must be at least 1ms",
+        );
+        r.check(
+            "retry.delay_max",
+            retry.delay_max >= retry.delay_min,
+            "must not be less than retry.delay_min",
+        );
         retry
     }
 
@@ -336,13 +363,21 @@ impl Settings {
             ("alert.heartbeat.url", alert.heartbeat_url.expose()),
         ] {
             let guarded = value.is_empty() || is_guarded(value);
-            r.check(key, guarded, "must begin with https://; http:// only to this machine, as others could read it");
+            r.check(
+                key,
+                guarded,
+                "must begin with https://; http:// only to this machine, as others could read it",
+            );
         }
         let dsn = &alert.sentry_dsn;
         let is_dsn = dsn.is_empty() || dsn.expose().parse::<sentry::types::Dsn>().is_ok();
-        r.check("alert.sentry.dsn", is_dsn, "is not a DSN: copy it from the project's page, https://KEY@HOST/PROJECT");
-        let often =
-            alert.repeat_interval >= Duration::from_secs(1) && alert.heartbeat_interval >= Duration::from_secs(1);
+        r.check(
+            "alert.sentry.dsn",
+            is_dsn,
+            "is not a DSN: copy it from the project's page, https://KEY@HOST/PROJECT",
+        );
+        let often = alert.repeat_interval >= Duration::from_secs(1)
+            && alert.heartbeat_interval >= Duration::from_secs(1);
         r.check("alert.repeat_interval", often, "and alert.heartbeat.interval must be at least 1s");
         alert
     }

@@ -1,5 +1,6 @@
-//! Logs: lines for people on a terminal, JSON elsewhere. Every JSON line carries service and environment. The last
-//! lines are kept as crumbs for whoever reports an incident; a line never becomes a report of its own.
+//! Logs: lines for people on a terminal, JSON elsewhere. Every JSON line carries service and
+//! environment. The last lines are kept as crumbs for whoever reports an incident; a line never
+//! becomes a report of its own.
 
 mod writer;
 
@@ -27,13 +28,15 @@ use crate::settings::{LogFormat, Settings};
 /// How long a panic waits for its own line to be written: the process may end by it.
 const PANIC_FLUSH: Duration = Duration::from_millis(200);
 
-/// Starts logging to standard error, once for the process. Nobody who logs waits for whoever reads it.
+/// Starts logging to standard error, once for the process. Nobody who logs waits for whoever reads
+/// it.
 ///
 /// # Errors
 /// `log.filter` cannot be parsed, there is no standard error, or logging was started before.
 pub fn start(settings: &Settings) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.log.filter)
-        .map_err(|_| "log.filter is not a filter such as \"info\" or \"info,tidemark=debug\"".to_owned())?;
+    let filter = EnvFilter::try_new(&settings.log.filter).map_err(|_| {
+        "log.filter is not a filter such as \"info\" or \"info,tidemark=debug\"".to_owned()
+    })?;
     // What a trigger says by RAISE WARNING or the like holds whatever its author put in.
     let filter = match "sqlx::postgres::notice=off".parse() {
         Ok(directive) => filter.add_directive(directive),
@@ -46,23 +49,30 @@ pub fn start(settings: &Settings) -> Result<(), String> {
         LogFormat::Json => false,
     };
     writer::start().map_err(|error| format!("standard error cannot be written to: {error}"))?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(|| writer::Lines).log_internal_errors(false);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(|| writer::Lines).log_internal_errors(false);
     let registry = tracing_subscriber::registry().with(filter).with(Crumbs);
     let started = if pretty {
         registry.with(lines.with_ansi(terminal).with_target(false)).try_init()
     } else {
-        let format = JsonLines { service: settings.service.clone(), environment: settings.environment.clone() };
+        let format = JsonLines {
+            service: settings.service.clone(),
+            environment: settings.environment.clone(),
+        };
         registry.with(lines.event_format(format)).try_init()
     };
     started.map_err(|error| error.to_string())
 }
 
-/// What a panic says, and to whom beside the log. Only where it happened is told, and what stands in the code: what a
-/// panic formats may hold a document's value.
+/// What a panic says, and to whom beside the log. Only where it happened is told, and what stands
+/// in the code: what a panic formats may hold a document's value.
 pub fn on_panic(tell: impl Fn(&str) + Send + Sync + 'static) {
     std::panic::set_hook(Box::new(move |info| {
-        let place = info.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
-        let said = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(values left out)");
+        let place = info
+            .location()
+            .map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        let said =
+            info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(values left out)");
         let what = format!("panic{place}: {said}");
         tracing::error!("{what}");
         flush(PANIC_FLUSH);
@@ -98,7 +108,10 @@ impl<S: Subscriber> Layer<S> for Crumbs {
         }
         let mut fields = Map::new();
         event.record(&mut Fields(&mut fields));
-        let message = fields.remove("message").and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default();
+        let message = fields
+            .remove("message")
+            .and_then(|text| text.as_str().map(str::to_owned))
+            .unwrap_or_default();
         let crumb = Crumb {
             at: SystemTime::now(),
             level: *metadata.level(),
@@ -114,7 +127,8 @@ impl<S: Subscriber> Layer<S> for Crumbs {
     }
 }
 
-/// One JSON object a line: timestamp, level, service, environment, message, then the event's fields.
+/// One JSON object a line: timestamp, level, service, environment, message, then the event's
+/// fields.
 struct JsonLines {
     service: String,
     environment: String,
@@ -125,7 +139,12 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
         let mut line = Map::new();
         line.insert("timestamp".to_owned(), json!(now));

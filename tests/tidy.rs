@@ -1,4 +1,5 @@
-//! The house rules that a test can hold: who may import whom, lengths, and that the docs name what the code has.
+//! The house rules that a test can hold: who may import whom, lengths, and that the docs name what
+//! the code has.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failed expectation ends the test")]
 
@@ -24,7 +25,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("alert", &["settings", "failpoint", "http", "postgres", "checkpoint", "status", "telemetry"]),
     (
         "pipeline",
-        &["settings", "failpoint", "retry", "postgres", "checkpoint", "source", "batch", "apply", "resync", "status"],
+        &[
+            "settings",
+            "failpoint",
+            "retry",
+            "postgres",
+            "checkpoint",
+            "source",
+            "batch",
+            "apply",
+            "resync",
+            "status",
+        ],
     ),
     (
         "ops",
@@ -58,7 +70,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["settings", "postgres", "checkpoint", "status", "alert", "ops", "supervisor", "telemetry"]),
+    (
+        "cli",
+        &[
+            "settings",
+            "postgres",
+            "checkpoint",
+            "status",
+            "alert",
+            "ops",
+            "supervisor",
+            "telemetry",
+        ],
+    ),
     ("telemetry", &["settings"]),
     ("main", &["cli"]),
     ("lib", &[]),
@@ -106,10 +130,12 @@ fn imports_run_one_way() {
     for (path, text) in sources("src") {
         let second = path.components().nth(1).unwrap().as_os_str().to_str().unwrap();
         let module = second.trim_end_matches(".rs");
-        let may = allowed.get(module).unwrap_or_else(|| panic!("{module} has no line in MAY_IMPORT"));
+        let may =
+            allowed.get(module).unwrap_or_else(|| panic!("{module} has no line in MAY_IMPORT"));
         for (number, line) in text.lines().enumerate() {
             for part in line.split("crate::").skip(1) {
-                let name: String = part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                let name: String =
+                    part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
                 let fine = name.is_empty()
                     || name == module
                     || ["error", "model"].contains(&name.as_str())
@@ -118,7 +144,11 @@ fn imports_run_one_way() {
             }
         }
         if module != "source" {
-            assert!(!text.contains("mongodb::"), "{}: only source imports the MongoDB driver", path.display());
+            assert!(
+                !text.contains("mongodb::"),
+                "{}: only source imports the MongoDB driver",
+                path.display()
+            );
         }
     }
 }
@@ -127,7 +157,11 @@ fn imports_run_one_way() {
 fn files_and_functions_are_short() {
     for (path, text) in everything() {
         let lines = text.lines().count();
-        assert!(lines <= FILE_LINES_MAX, "{}: {lines} lines, at most {FILE_LINES_MAX}", path.display());
+        assert!(
+            lines <= FILE_LINES_MAX,
+            "{}: {lines} lines, at most {FILE_LINES_MAX}",
+            path.display()
+        );
         let mut begun: Option<(usize, usize)> = None;
         for (number, line) in text.lines().enumerate() {
             let indent = line.len() - line.trim_start().len();
@@ -194,7 +228,8 @@ fn the_runbooks_table_says_what_the_rules_do() {
         };
         let deeper: Vec<String> = rule.silenced_by.iter().map(|code| format!("`{code}`")).collect();
         let deeper = if deeper.is_empty() { "–".to_owned() } else { deeper.join(", ") };
-        let row = format!("| `{}` | {} | {opens} | {of} | {deeper} |", rule.code, rule.severity.name());
+        let row =
+            format!("| `{}` | {} | {opens} | {of} | {deeper} |", rule.code, rule.severity.name());
         assert!(runbook.contains(&row), "docs/runbook.md lacks the row\n{row}");
     }
 }
@@ -202,8 +237,12 @@ fn the_runbooks_table_says_what_the_rules_do() {
 #[test]
 fn every_metric_and_command_stands_in_the_reference() {
     let reference = read("docs/reference.md");
-    let board =
-        tidemark::status::Board::new("s", "e", &[("doctor".into(), "db.c".into(), "public.t".into())], Vec::new());
+    let board = tidemark::status::Board::new(
+        "s",
+        "e",
+        &[("doctor".into(), "db.c".into(), "public.t".into())],
+        Vec::new(),
+    );
     let text = board.metrics_text();
     let names: Vec<&str> = text
         .lines()
@@ -212,7 +251,8 @@ fn every_metric_and_command_stands_in_the_reference() {
         .collect();
     assert!(names.len() > 30, "{names:?}");
     for name in names {
-        let stands = [format!("`{name}`"), format!("`{name}{{")].iter().any(|form| reference.contains(form));
+        let stands =
+            [format!("`{name}`"), format!("`{name}{{")].iter().any(|form| reference.contains(form));
         assert!(stands, "metric {name} is not in docs/reference.md");
     }
     let commands = [
@@ -231,26 +271,42 @@ fn every_metric_and_command_stands_in_the_reference() {
         "healthcheck",
     ];
     for command in commands {
-        assert!(reference.contains(&format!("| `{command}")), "command {command} is not in docs/reference.md");
+        assert!(
+            reference.contains(&format!("| `{command}")),
+            "command {command} is not in docs/reference.md"
+        );
     }
 }
 
 /// Dashboards and alert rules name series by text: each must be one that is served.
 #[test]
 fn every_metric_a_dashboard_or_rule_names_is_served() {
-    let board =
-        tidemark::status::Board::new("s", "e", &[("doctor".into(), "db.c".into(), "public.t".into())], Vec::new());
+    let board = tidemark::status::Board::new(
+        "s",
+        "e",
+        &[("doctor".into(), "db.c".into(), "public.t".into())],
+        Vec::new(),
+    );
     let text = board.metrics_text();
     let served = |name: &str| {
-        text.lines().any(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")))
+        text.lines().any(|line| {
+            line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} "))
+        })
     };
-    for file in ["deploy/grafana/tidemark.json", "deploy/prometheus/alerts.yml", "deploy/prometheus/alerts.test.yml"] {
+    for file in [
+        "deploy/grafana/tidemark.json",
+        "deploy/prometheus/alerts.yml",
+        "deploy/prometheus/alerts.test.yml",
+    ] {
         let content = read(file);
         let mut names: Vec<String> = content
             .split("tidemark_")
             .skip(1)
             .map(|rest| {
-                format!("tidemark_{}", rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap())
+                format!(
+                    "tidemark_{}",
+                    rest.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap()
+                )
             })
             .collect();
         names.sort_unstable();
@@ -268,21 +324,29 @@ fn every_dependency_has_its_reason() {
     let architecture = read("docs/architecture.md");
     let section = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
     let table = architecture.split("## Dependencies").nth(1).unwrap();
-    for name in section.lines().filter_map(|line| line.split(" = ").next()).filter(|name| !name.trim().is_empty()) {
-        let listed = table
-            .lines()
-            .any(|row| row.split('|').nth(1).is_some_and(|cell| cell.split(',').any(|part| part.trim() == name)));
+    for name in section
+        .lines()
+        .filter_map(|line| line.split(" = ").next())
+        .filter(|name| !name.trim().is_empty())
+    {
+        let listed = table.lines().any(|row| {
+            row.split('|')
+                .nth(1)
+                .is_some_and(|cell| cell.split(',').any(|part| part.trim() == name))
+        });
         assert!(listed, "{name} has no reason in docs/architecture.md");
     }
 }
 
-/// An older release runs on what a newer one has migrated, unless that raises the floor (`release.format_min`): a
-/// migration takes nothing away, and asks for nothing that an older release does not give.
+/// An older release runs on what a newer one has migrated, unless that raises the floor
+/// (`release.format_min`): a migration takes nothing away, and asks for nothing that an older
+/// release does not give.
 #[test]
 fn migrations_only_expand() {
     // From before there was a release, or a floor.
     const BEFORE: [&str; 2] = ["0002_resync.sql", "0008_command.sql"];
-    let mut files: Vec<PathBuf> = fs::read_dir(root().join("migrations")).unwrap().map(|f| f.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(root().join("migrations")).unwrap().map(|f| f.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "sql"));
     files.sort();
     let mut checked = 0;
@@ -291,7 +355,10 @@ fn migrations_only_expand() {
         let text = fs::read_to_string(&path).unwrap();
         let offences = contractions(&text);
         let raises = text.contains("update release set format_min");
-        assert!(offences.is_empty() || raises || BEFORE.contains(&&*name), "{name} takes away: {offences:#?}");
+        assert!(
+            offences.is_empty() || raises || BEFORE.contains(&&*name),
+            "{name} takes away: {offences:#?}"
+        );
         checked += 1;
     }
     assert!(checked >= 12, "only {checked} migrations were found");
@@ -301,17 +368,30 @@ fn migrations_only_expand() {
 fn contractions(migration: &str) -> Vec<String> {
     let bare: Vec<&str> = migration.lines().map(|line| line.split("--").next().unwrap()).collect();
     let text = bare.join(" ").split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
-    let made: Vec<&str> = text.split("create table ").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
+    let made: Vec<&str> =
+        text.split("create table ").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
     let mut offences = Vec::new();
     for statement in text.split(';').map(str::trim) {
-        let words = ["drop ", "rename ", "truncate ", "add constraint ", " type ", "set not null", "delete from "];
-        let of_its_own = |after: &str| made.iter().any(|table| statement.contains(&format!("{after} {table} ")));
-        let takes = words.iter().any(|word| statement.contains(word)) && !statement.starts_with("create ");
+        let words = [
+            "drop ",
+            "rename ",
+            "truncate ",
+            "add constraint ",
+            " type ",
+            "set not null",
+            "delete from ",
+        ];
+        let of_its_own =
+            |after: &str| made.iter().any(|table| statement.contains(&format!("{after} {table} ")));
+        let takes =
+            words.iter().any(|word| statement.contains(word)) && !statement.starts_with("create ");
         let narrows = statement.starts_with("create unique index") && !of_its_own("on");
         let demands = statement.starts_with("alter table ")
-            && statement
-                .split(',')
-                .any(|part| part.contains("add column ") && part.contains("not null") && !part.contains("default"));
+            && statement.split(',').any(|part| {
+                part.contains("add column ")
+                    && part.contains("not null")
+                    && !part.contains("default")
+            });
         if (takes || narrows || demands) && !of_its_own("alter table") {
             offences.push(statement.to_owned());
         }
@@ -344,8 +424,11 @@ fn what_an_older_release_could_not_live_with_is_told_from_what_it_can() {
 #[test]
 fn the_readme_names_files_that_are_there() {
     let readme = read("README.md");
-    for link in
-        readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.starts_with("http"))
+    for link in readme
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|link| !link.starts_with("http"))
     {
         assert!(root().join(link).exists(), "README links to {link}, which is not there");
     }

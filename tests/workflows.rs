@@ -16,8 +16,13 @@ fn every_yaml_file_parses() {
         for entry in fs::read_dir(root().join(folder)).unwrap().flatten() {
             let path = entry.path();
             if path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
-                let parsed = yaml_rust2::YamlLoader::load_from_str(&fs::read_to_string(&path).unwrap());
-                assert!(parsed.is_ok_and(|documents| !documents.is_empty()), "{} is not YAML", path.display());
+                let parsed =
+                    yaml_rust2::YamlLoader::load_from_str(&fs::read_to_string(&path).unwrap());
+                assert!(
+                    parsed.is_ok_and(|documents| !documents.is_empty()),
+                    "{} is not YAML",
+                    path.display()
+                );
                 checked += 1;
             }
         }
@@ -35,7 +40,9 @@ fn workflows_are_pinned_and_keep_secrets_from_pull_requests() {
         let fails = |line: &str| panic!("{}: {line}", path.display());
         assert!(!text.contains("pull_request_target"), "{} runs beside a secret", path.display());
         for line in text.lines() {
-            if let Some((_, version)) = line.split_once("uses: ").and_then(|(_, uses)| uses.split_once('@')) {
+            if let Some((_, version)) =
+                line.split_once("uses: ").and_then(|(_, uses)| uses.split_once('@'))
+            {
                 actions += 1;
                 if !version.split_once(" # v").is_some_and(|(commit, _)| is_hex(commit)) {
                     fails(line);
@@ -54,12 +61,14 @@ fn workflows_are_pinned_and_keep_secrets_from_pull_requests() {
         let secrets = text.split("secrets.").skip(1).any(|rest| !rest.starts_with("GITHUB_TOKEN"));
         let parsed = yaml_rust2::YamlLoader::load_from_str(&text).unwrap();
         let triggers = parsed[0]["on"].as_hash().unwrap();
-        let dispatched = triggers.keys().all(|trigger| trigger.as_str() == Some("workflow_dispatch"));
+        let dispatched =
+            triggers.keys().all(|trigger| trigger.as_str() == Some("workflow_dispatch"));
         let guarded = dispatched && text.contains("environment: production-gate");
         assert!(!secrets || guarded, "{} has secrets without an environment", path.display());
     }
     assert!(actions > 15, "only {actions} actions were found");
     let mut images = Command::new("bash");
-    let images = images.args(["deploy/pin-images.sh", "--check"]).current_dir(root()).output().unwrap();
+    let images =
+        images.args(["deploy/pin-images.sh", "--check"]).current_dir(root()).output().unwrap();
     assert!(images.status.success(), "{}", String::from_utf8_lossy(&images.stdout));
 }

@@ -6,11 +6,13 @@ use crate::daemon::Bench;
 use crate::load::{self, Shape};
 use crate::table::{Bar, Limit, median};
 
-/// Paired runs over one backlog while an incident is open: with Slack and Sentry that never answer, and with none.
+/// Paired runs over one backlog while an incident is open: with Slack and Sentry that never answer,
+/// and with none.
 pub async fn bar(bench: &Bench, events: usize, rounds: usize) -> Bar {
     // A column that no value fits: an incident opens at the first batch and stays.
-    let drifting = "[[stream]]\nname = \"doctor\"\ncollection = \"doctorsForDB\"\ntable = \"doctor\"\ncolumn = [\n\
-         { name = \"last_name\", field = \"doctorLastName\", type = \"boolean\" } ]\n";
+    let drifting = "[[stream]]\nname = \"doctor\"\ncollection = \"doctorsForDB\"\ntable = \
+                    \"doctor\"\ncolumn = [\n{ name = \"last_name\", field = \"doctorLastName\", \
+                    type = \"boolean\" } ]\n";
     let world = bench.world_of("alerts", drifting).await;
     let fakes = Fakes::start().unwrap();
     fakes.slack(Behaviour::Hangs);
@@ -32,6 +34,11 @@ pub async fn bar(bench: &Bench, events: usize, rounds: usize) -> Bar {
         ratios.push(pair[1] / pair[0]);
     }
     assert!(!fakes.calls().is_empty(), "nothing was ever sent to the dead Slack");
-    Bar::new("9 drain, Slack and Sentry black-holed ÷ without", median(&ratios), Limit::AtLeast(0.95), "")
-        .with(format!("{:.0} events/s without", median(&rates)))
+    Bar::new(
+        "9 drain, Slack and Sentry black-holed ÷ without",
+        median(&ratios),
+        Limit::AtLeast(0.95),
+        "",
+    )
+    .with(format!("{:.0} events/s without", median(&rates)))
 }

@@ -39,10 +39,11 @@ impl Bench {
     /// The defaults, but for three typed columns as the figures in docs/performance.md have.
     pub async fn world(&self, name: &str) -> World {
         let streams = format!(
-            "[[stream]]\nname = \"doctor\"\ncollection = {COLLECTION:?}\ntable = \"doctor\"\ncolumn = [\n\
-             {{ name = \"last_name\", field = \"doctorLastName\", type = \"text\" }},\n\
-             {{ name = \"doctor_status\", field = \"doctorStatus\", type = \"text\" }},\n\
-             {{ name = \"submission_date\", field = \"submissionDate\", type = \"date\" }},\n]\n"
+            "[[stream]]\nname = \"doctor\"\ncollection = {COLLECTION:?}\ntable = \
+             \"doctor\"\ncolumn = [\n{{ name = \"last_name\", field = \"doctorLastName\", type = \
+             \"text\" }},\n{{ name = \"doctor_status\", field = \"doctorStatus\", type = \"text\" \
+             }},\n{{ name = \"submission_date\", field = \"submissionDate\", type = \"date\" \
+             }},\n]\n"
         );
         self.world_of(name, &streams).await
     }
@@ -53,19 +54,28 @@ impl Bench {
         let config = std::env::temp_dir().join(format!("tidemark-bench-{name}.toml"));
         let (uri, url) = (self.mongo.uri(), self.postgres.url(&database));
         let text = format!(
-            "source.uri = {uri:?}\nsource.database = {name:?}\ntarget.url = {url:?}\nstatus.listen = \"127.0.0.1:0\"\n\
-             log.format = \"json\"\n{streams}"
+            "source.uri = {uri:?}\nsource.database = {name:?}\ntarget.url = {url:?}\nstatus.listen \
+             = \"127.0.0.1:0\"\nlog.format = \"json\"\n{streams}"
         );
         std::fs::write(&config, text).unwrap();
-        World { source: self.mongo.client().await.unwrap().database(&name), target_url: url, config }
+        World {
+            source: self.mongo.client().await.unwrap().database(&name),
+            target_url: url,
+            config,
+        }
     }
 }
 
 impl World {
     /// The same with more configuration, put before the sections.
     pub fn with(&self, extra: &str) -> Self {
-        let config = std::env::temp_dir().join(format!("tidemark-bench-{}.toml", devstack::unique("with")));
-        std::fs::write(&config, format!("{extra}{}", std::fs::read_to_string(&self.config).unwrap())).unwrap();
+        let config =
+            std::env::temp_dir().join(format!("tidemark-bench-{}.toml", devstack::unique("with")));
+        std::fs::write(
+            &config,
+            format!("{extra}{}", std::fs::read_to_string(&self.config).unwrap()),
+        )
+        .unwrap();
         Self { source: self.source.clone(), target_url: self.target_url.clone(), config }
     }
 
@@ -82,26 +92,32 @@ impl World {
         let daemon = self.start().await;
         daemon.until_phase("streaming").await;
         daemon.stop();
-        self.execute("create table start as select resume_token, token, cluster_time from tidemark.checkpoint").await;
-        let token: Vec<u8> =
-            sqlx::query_scalar("select resume_token from start").fetch_one(&mut self.pg().await).await.unwrap();
+        self.execute(
+            "create table start as select resume_token, token, cluster_time from \
+             tidemark.checkpoint",
+        )
+        .await;
+        let token: Vec<u8> = sqlx::query_scalar("select resume_token from start")
+            .fetch_one(&mut self.pg().await)
+            .await
+            .unwrap();
         RawDocumentBuf::from_bytes(token).unwrap()
     }
 
     /// Back to that position, with an empty table that is not taken for one that was emptied.
     pub async fn rewind(&self) {
         self.execute(
-            "truncate public.doctor; update tidemark.checkpoint c set resume_token = s.resume_token, token = s.token, \
-             cluster_time = s.cluster_time from start s; \
-             update tidemark.stream set witness_id = null, witness_time = null; checkpoint",
+            "truncate public.doctor; update tidemark.checkpoint c set resume_token = \
+             s.resume_token, token = s.token, cluster_time = s.cluster_time from start s; update \
+             tidemark.stream set witness_id = null, witness_time = null; checkpoint",
         )
         .await;
     }
 
     /// Back to before the stream was ever followed.
     pub async fn forget(&self) {
-        let sql =
-            "drop schema if exists tidemark cascade; drop table if exists public.doctor, public.copied; checkpoint";
+        let sql = "drop schema if exists tidemark cascade; drop table if exists public.doctor, \
+                   public.copied; checkpoint";
         self.execute(sql).await;
     }
 
@@ -117,7 +133,8 @@ impl World {
         let mut address = String::new();
         until("the daemon starts", async || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let found = text.split("status at http://").nth(1).and_then(|rest| rest.split('/').next());
+            let found =
+                text.split("status at http://").nth(1).and_then(|rest| rest.split('/').next());
             found.unwrap_or_default().clone_into(&mut address);
             !address.is_empty()
         })
@@ -147,7 +164,8 @@ impl World {
         let (cpu, peak) = (daemon.cpu_seconds(), daemon.peak_megabytes());
         daemon.stop();
         // Tenths end at the batch that passed them: seconds an event of each are compared.
-        let ((first, applied_first), (ninth, applied_ninth)) = (first_tenth.unwrap(), nine_tenths.unwrap());
+        let ((first, applied_first), (ninth, applied_ninth)) =
+            (first_tenth.unwrap(), nine_tenths.unwrap());
         Run {
             events_per_second: events as f64 / seconds,
             cpu_micros: cpu * 1e6 / events as f64,
@@ -163,8 +181,8 @@ impl World {
         self.walked(daemon).await
     }
 
-    /// Waits for the walk under way, and ends; returns the walk's seconds, from before it was noted until its last commit
-    /// was answered.
+    /// Waits for the walk under way, and ends; returns the walk's seconds, from before it was noted
+    /// until its last commit was answered.
     pub async fn walked(&self, daemon: Running) -> f64 {
         // Seldom looked at: the walk is timed by its own row and the daemon's own log.
         while daemon.stream().await["phase"] != "streaming" {
@@ -172,23 +190,30 @@ impl World {
         }
         daemon.stop();
         let log = std::fs::read_to_string(self.config.with_extension("log")).unwrap();
-        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut lines =
+            log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let ended = lines.rfind(|line| line["message"] == "walk ended").unwrap();
-        let sql = "select extract(epoch from $1::text::timestamptz - started_at)::float8 from tidemark.resync order by id desc limit 1";
-        sqlx::query_scalar(sql).bind(ended["timestamp"].as_str()).fetch_one(&mut self.pg().await).await.unwrap()
+        let sql = "select extract(epoch from $1::text::timestamptz - started_at)::float8 from \
+                   tidemark.resync order by id desc limit 1";
+        sqlx::query_scalar(sql)
+            .bind(ended["timestamp"].as_str())
+            .fetch_one(&mut self.pg().await)
+            .await
+            .unwrap()
     }
 
     /// Rows inserted, updated or deleted so far.
     pub async fn row_versions(&self) -> f64 {
         // Statistics are reported when a session ends, or by the second.
         tokio::time::sleep(Duration::from_millis(1_500)).await;
-        let sql =
-            "select (n_tup_ins + n_tup_upd + n_tup_del)::float8 from pg_stat_user_tables where relname = 'doctor'";
+        let sql = "select (n_tup_ins + n_tup_upd + n_tup_del)::float8 from pg_stat_user_tables \
+                   where relname = 'doctor'";
         sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
     }
 
     pub async fn assert_equal(&self) {
-        let found = devstack::compare(&self.source, COLLECTION, &mut self.pg().await, TABLE).await.unwrap();
+        let found =
+            devstack::compare(&self.source, COLLECTION, &mut self.pg().await, TABLE).await.unwrap();
         assert!(
             found.is_equal(),
             "{} missing, {} extra, {} different",

@@ -1,4 +1,5 @@
-//! The load of the bars: documents shaped like `doctorsForDB`, half inserts, 40 % updates, 10 % deletes, skewed keys.
+//! The load of the bars: documents shaped like `doctorsForDB`, half inserts, 40 % updates, 10 %
+//! deletes, skewed keys.
 
 use devstack::revalidation::gmc_number;
 use fastrand::Rng;
@@ -27,13 +28,19 @@ impl Shape {
                 let mut document = devstack::revalidation::doctor(rng, number);
                 document.insert(
                     "notes",
-                    "reviewed by the designated body and the responsible officer; see file ".to_owned()
+                    "reviewed by the designated body and the responsible officer; see file "
+                        .to_owned()
                         + &"x".repeat(120),
                 );
                 document
             }
             Self::Small => {
-                doc! { "_id": gmc_number(number), "doctorLastName": "Smith", "doctorStatus": "DRAFT", "n": rng.i32(..) }
+                doc! {
+                    "_id": gmc_number(number),
+                    "doctorLastName": "Smith",
+                    "doctorStatus": "DRAFT",
+                    "n": rng.i32(..),
+                }
             }
         }
     }
@@ -45,7 +52,8 @@ pub async fn backlog(source: &Database, shape: Shape, events: usize) {
     let (mut next, mut made) = (0, 0);
     while made < events {
         let part = (events - made).min(1_000);
-        let inserts: Vec<Document> = (0..part.div_ceil(2)).map(|n| shape.document(&mut rng, next + n)).collect();
+        let inserts: Vec<Document> =
+            (0..part.div_ceil(2)).map(|n| shape.document(&mut rng, next + n)).collect();
         next += inserts.len();
         let (mut left, inserted) = (part - inserts.len(), inserts.len());
         source.collection::<Document>(COLLECTION).insert_many(inserts).await.unwrap();
@@ -55,7 +63,8 @@ pub async fn backlog(source: &Database, shape: Shape, events: usize) {
         let mut key = || gmc_number((rng.f64().powi(2) * next as f64) as usize);
         let mut updates: Vec<Document> = Vec::new();
         for n in 0..left {
-            let set = doc! { "$set": { "doctorStatus": "STARTED", "lastUpdatedDate": DateTime::from_millis(i64::try_from((made + n) * 1000).unwrap()) } };
+            let at = DateTime::from_millis(i64::try_from((made + n) * 1000).unwrap());
+            let set = doc! { "$set": { "doctorStatus": "STARTED", "lastUpdatedDate": at } };
             updates.push(doc! { "q": { "_id": key() }, "u": set });
         }
         let mut changed = inserted;
@@ -65,7 +74,12 @@ pub async fn backlog(source: &Database, shape: Shape, events: usize) {
         // Each delete takes a living document, so that each is an event.
         for _ in 0..deletes {
             let from = key();
-            let find = doc! { "findAndModify": COLLECTION, "query": { "_id": { "$gte": from } }, "remove": true, "sort": { "_id": 1 } };
+            let find = doc! {
+                "findAndModify": COLLECTION,
+                "query": { "_id": { "$gte": from } },
+                "remove": true,
+                "sort": { "_id": 1 },
+            };
             let reply = source.run_command(find).await.unwrap();
             changed += usize::from(reply.get_document("value").is_ok());
         }
@@ -88,8 +102,8 @@ pub async fn collection(source: &Database, documents: usize) {
     }
 }
 
-/// Replaces every document: a share of them changes, the rest keep their content with their fields in another order
-/// (the server writes no event for a replacement that is the same to the byte).
+/// Replaces every document: a share of them changes, the rest keep their content with their fields
+/// in another order (the server writes no event for a replacement that is the same to the byte).
 pub async fn rewrite(source: &Database, documents: usize, changed_share: f64) {
     let mut rng = Rng::with_seed(43);
     let every = (1.0 / changed_share) as usize;
@@ -105,6 +119,9 @@ pub async fn rewrite(source: &Database, documents: usize, changed_share: f64) {
         })
         .collect();
     for chunk in all.chunks(1_000) {
-        assert_eq!(run(source, doc! { "update": COLLECTION, "updates": chunk.to_vec() }).await, chunk.len());
+        assert_eq!(
+            run(source, doc! { "update": COLLECTION, "updates": chunk.to_vec() }).await,
+            chunk.len()
+        );
     }
 }

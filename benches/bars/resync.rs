@@ -1,4 +1,5 @@
-//! Bar 5: a resync over an unchanged table, and what the live stream notices of a resync under load.
+//! Bar 5: a resync over an unchanged table, and what the live stream notices of a resync under
+//! load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,32 +35,42 @@ pub async fn bars(bench: &Bench, documents: usize, rounds: usize) -> Vec<Bar> {
     world.assert_equal().await;
     let (p50, p99, busy) = beside_load(bench).await;
     vec![
-        Bar::new("5 resync ÷ first snapshot, nothing to write", median(&ratios), Limit::AtLeast(3.0), "")
-            .with(format!("{:.0} documents/s", median(&rates))),
+        Bar::new(
+            "5 resync ÷ first snapshot, nothing to write",
+            median(&ratios),
+            Limit::AtLeast(3.0),
+            "",
+        )
+        .with(format!("{:.0} documents/s", median(&rates))),
         Bar::new("5 its log volume ÷ the snapshot's", median(&volumes), Limit::AtMost(0.05), ""),
         Bar::new("5 live lag during a resync under load, p50", p50, Limit::AtMost(500.0), "ms"),
-        Bar::new("5 live lag during a resync under load, p99", p99, Limit::AtMost(2_000.0), "ms").with(busy),
+        Bar::new("5 live lag during a resync under load, p99", p99, Limit::AtMost(2_000.0), "ms")
+            .with(busy),
     ]
 }
 
-/// From a change's acknowledgement to its row being visible, while 100,000 documents are resynced and others change.
+/// From a change's acknowledgement to its row being visible, while 100,000 documents are resynced
+/// and others change.
 async fn beside_load(bench: &Bench) -> (f64, f64, String) {
     let world = bench.world("resync_load").await;
     load::collection(&world.source, 100_000).await;
     world.snapshot().await;
-    world.execute(
-        "create function told() returns trigger language plpgsql as $$ begin perform pg_notify('told', new.id); return null; end $$;
-         create trigger told after insert on public.doctor for each row when (new.id like 'late%') execute function told()",
-    )
-    .await;
+    world
+        .execute(
+            "create function told() returns trigger language plpgsql as $$ begin perform \
+         pg_notify('told', new.id); return null; end $$;
+         create trigger told after insert on public.doctor for each row when (new.id like 'late%') \
+         execute function told()",
+        )
+        .await;
     let mut listener = PgListener::connect(&world.target_url).await.unwrap();
     listener.listen("told").await.unwrap();
     let daemon = world.start().await;
     daemon.until_phase("streaming").await;
     let stop = Arc::new(AtomicBool::new(false));
     let writing = tokio::spawn(write(world.source.clone(), Arc::clone(&stop)));
-    let ask =
-        "insert into tidemark.command (verb, stream, actor, reason) values ('resync', 'doctor', 'bench', 'bench')";
+    let ask = "insert into tidemark.command (verb, stream, actor, reason) values ('resync', \
+               'doctor', 'bench', 'bench')";
     world.execute(ask).await;
     daemon.until_phase("resyncing").await;
     let (mut lags, begun) = (vec![], Instant::now());
@@ -76,7 +87,8 @@ async fn beside_load(bench: &Bench) -> (f64, f64, String) {
     daemon.stop();
     lags.sort_by(f64::total_cmp);
     let at = |share: f64| lags[((lags.len() - 1) as f64 * share) as usize];
-    let busy = format!("{} marks, {:.0} changes/s, {lasted:.1} s", lags.len(), changes as f64 / lasted);
+    let busy =
+        format!("{} marks, {:.0} changes/s, {lasted:.1} s", lags.len(), changes as f64 / lasted);
     (at(0.50), at(0.99), busy)
 }
 
@@ -109,7 +121,8 @@ impl World {
 
     async fn resync_ended(&self) -> bool {
         let sql = "select exists (select from tidemark.gap_report g where not exists
-                   (select from tidemark.command where done_at is null) and g.resync_id = (select max(id) from tidemark.resync))";
+                   (select from tidemark.command where done_at is null) and g.resync_id = (select \
+                   max(id) from tidemark.resync))";
         sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
     }
 

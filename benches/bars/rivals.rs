@@ -1,4 +1,5 @@
-//! What the daemon is measured against, in the same run: a bare read, a row at a time, a bare COPY, a bare stream.
+//! What the daemon is measured against, in the same run: a bare read, a row at a time, a bare COPY,
+//! a bare stream.
 
 use std::time::Instant;
 
@@ -28,13 +29,23 @@ pub async fn bare_read(source: &Database, after: &RawDocumentBuf, events: usize)
     read as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// Events a second of what a script does: the server looks up, each row is a statement, 1000 to a transaction.
+/// Events a second of what a script does: the server looks up, each row is a statement, 1000 to a
+/// transaction.
 pub async fn row_at_a_time(world: &World, after: &RawDocumentBuf, events: usize) -> f64 {
     let mut pg = world.pg().await;
-    let create = "create table if not exists slow (id text primary key, doc jsonb, last_name text, at timestamptz)";
+    let create = "create table if not exists slow (id text primary key, doc jsonb, last_name text, \
+                  at timestamptz)";
     sqlx::query(create).execute(&mut pg).await.unwrap();
-    let stage = doc! { "$changeStream": { "fullDocument": "updateLookup", "resumeAfter": mongodb::bson::deserialize_from_slice::<Document>(after.as_bytes()).unwrap() } };
-    let mut cursor = world.source.collection::<Document>(COLLECTION).aggregate([stage]).batch_size(1000).await.unwrap();
+    let after: Document = mongodb::bson::deserialize_from_slice(after.as_bytes()).unwrap();
+    let options = doc! { "fullDocument": "updateLookup", "resumeAfter": after };
+    let stage = doc! { "$changeStream": options };
+    let mut cursor = world
+        .source
+        .collection::<Document>(COLLECTION)
+        .aggregate([stage])
+        .batch_size(1000)
+        .await
+        .unwrap();
     let begun = Instant::now();
     let mut done = 0;
     while done < events {
@@ -44,12 +55,19 @@ pub async fn row_at_a_time(world: &World, after: &RawDocumentBuf, events: usize)
             let id = event.get_document("documentKey").unwrap().get_str("_id").unwrap().to_owned();
             done += 1;
             let Ok(document) = event.get_document("fullDocument") else {
-                sqlx::query("delete from slow where id = $1").bind(id).execute(&mut *transaction).await.unwrap();
+                sqlx::query("delete from slow where id = $1")
+                    .bind(id)
+                    .execute(&mut *transaction)
+                    .await
+                    .unwrap();
                 continue;
             };
-            let json = devstack::plain_json(&mongodb::bson::Bson::Document(document.clone())).to_string();
-            let sql = "insert into slow values ($1, $2::jsonb, $3, now()) on conflict (id) do update set doc = excluded.doc, last_name = excluded.last_name, at = now()";
-            let query = sqlx::query(sql).bind(id).bind(json).bind(document.get_str("doctorLastName").ok());
+            let json =
+                devstack::plain_json(&mongodb::bson::Bson::Document(document.clone())).to_string();
+            let sql = "insert into slow values ($1, $2::jsonb, $3, now()) on conflict (id) do \
+                       update set doc = excluded.doc, last_name = excluded.last_name, at = now()";
+            let query =
+                sqlx::query(sql).bind(id).bind(json).bind(document.get_str("doctorLastName").ok());
             query.execute(&mut *transaction).await.unwrap();
         }
         transaction.commit().await.unwrap();
@@ -60,12 +78,16 @@ pub async fn row_at_a_time(world: &World, after: &RawDocumentBuf, events: usize)
 /// Seconds of one binary COPY of the table's own rows into a fresh table of the same shape.
 pub async fn bare_copy(world: &World) -> f64 {
     let mut pg = world.pg().await;
-    sqlx::raw_sql("drop table if exists copied; create table copied (like public.doctor including all); checkpoint")
-        .execute(&mut pg)
-        .await
-        .unwrap();
+    sqlx::raw_sql(
+        "drop table if exists copied; create table copied (like public.doctor including \
+         all); checkpoint",
+    )
+    .execute(&mut pg)
+    .await
+    .unwrap();
     let columns = "(id, last_name, doctor_status, submission_date, doc, _hash, _cluster_time)";
-    let out = sqlx::AssertSqlSafe(format!("copy public.doctor {columns} to stdout (format binary)"));
+    let out =
+        sqlx::AssertSqlSafe(format!("copy public.doctor {columns} to stdout (format binary)"));
     let bytes: Vec<u8> = {
         let statement = out.0;
         let mut stream = pg.copy_out_raw(&statement).await.unwrap();
@@ -78,7 +100,8 @@ pub async fn bare_copy(world: &World) -> f64 {
     // As the snapshot does: over a session of its own, just opened.
     let mut pg = world.pg().await;
     let begun = Instant::now();
-    let mut sink = pg.copy_in_raw(&format!("copy copied {columns} from stdin (format binary)")).await.unwrap();
+    let mut sink =
+        pg.copy_in_raw(&format!("copy copied {columns} from stdin (format binary)")).await.unwrap();
     for part in bytes.chunks(256 << 10) {
         sink.send(part).await.unwrap();
     }
@@ -86,11 +109,13 @@ pub async fn bare_copy(world: &World) -> f64 {
     begun.elapsed().as_secs_f64()
 }
 
-/// For each of `number` single inserts: milliseconds from its arrival on a bare stream to its row being visible.
+/// For each of `number` single inserts: milliseconds from its arrival on a bare stream to its row
+/// being visible.
 pub async fn latencies(world: &World, number: usize) -> Vec<f64> {
     let daemon = world.start().await;
     daemon.until_phase("streaming").await;
-    let trigger = "create function told() returns trigger language plpgsql as $$ begin perform pg_notify('told', new.id); return null; end $$;
+    let trigger = "create function told() returns trigger language plpgsql as $$ begin perform \
+                   pg_notify('told', new.id); return null; end $$;
          create trigger told after insert on public.doctor for each row execute function told()";
     sqlx::raw_sql(trigger).execute(&mut world.pg().await).await.unwrap();
     let mut listener = PgListener::connect(&world.target_url).await.unwrap();
@@ -99,7 +124,10 @@ pub async fn latencies(world: &World, number: usize) -> Vec<f64> {
     let mut bare = collection.watch().await.unwrap();
     let mut over = Vec::new();
     for n in 0..number {
-        collection.insert_one(doc! { "_id": format!("late{n}"), "doctorLastName": "Smith" }).await.unwrap();
+        collection
+            .insert_one(doc! { "_id": format!("late{n}"), "doctorLastName": "Smith" })
+            .await
+            .unwrap();
         let (arrived, visible) = tokio::join!(
             async {
                 bare.next().await.unwrap().unwrap();
@@ -110,8 +138,11 @@ pub async fn latencies(world: &World, number: usize) -> Vec<f64> {
                 Instant::now()
             }
         );
-        let millis =
-            if visible > arrived { (visible - arrived).as_secs_f64() } else { -(arrived - visible).as_secs_f64() };
+        let millis = if visible > arrived {
+            (visible - arrived).as_secs_f64()
+        } else {
+            -(arrived - visible).as_secs_f64()
+        };
         over.push(millis * 1000.0);
         // Quiet in between: this is the latency of an idle stream.
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;

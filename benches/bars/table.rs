@@ -44,7 +44,13 @@ pub fn print(bars: &[Bar]) {
     for bar in bars {
         let figure = format!("{:.2} {}", bar.figure, bar.unit);
         let verdict = if bar.holds() { "ok" } else { "MISSED" };
-        println!("{:<46} {:>10} {:>10}  {verdict:<6} {}", bar.name, figure.trim(), bar.shown_limit(), bar.note);
+        println!(
+            "{:<46} {:>10} {:>10}  {verdict:<6} {}",
+            bar.name,
+            figure.trim(),
+            bar.shown_limit(),
+            bar.note
+        );
     }
 }
 
@@ -56,7 +62,10 @@ pub fn json(bars: &[Bar]) -> String {
                 Limit::AtLeast(limit) => ("at_least", limit),
                 Limit::AtMost(limit) => ("at_most", limit),
             };
-            serde_json::json!({ "bar": bar.name, "figure": bar.figure, "unit": bar.unit, "limit": limit, "kind": kind, "holds": bar.holds(), "note": bar.note })
+            serde_json::json!({
+                "bar": bar.name, "figure": bar.figure, "unit": bar.unit, "limit": limit,
+                "kind": kind, "holds": bar.holds(), "note": bar.note,
+            })
         })
         .collect();
     serde_json::to_string_pretty(&list).unwrap()

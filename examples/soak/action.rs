@@ -85,7 +85,13 @@ pub struct Line {
     pub story: &'static str,
 }
 
-const fn line(lane: Lane, weight: u32, action: Action, name: &'static str, story: &'static str) -> Line {
+const fn line(
+    lane: Lane,
+    weight: u32,
+    action: Action,
+    name: &'static str,
+    story: &'static str,
+) -> Line {
     Line { action, lane, weight, name, story }
 }
 
@@ -113,9 +119,21 @@ pub const ACTIONS: &[Line] = &[
     line(Lane::Target, 4, Action::StallTarget, "stall-target", "the wires stall"),
     line(Lane::Target, 3, Action::EndSessions, "end-sessions", "an administrator ends sessions"),
     line(Lane::Target, 3, Action::CrashPostgres, "crash-postgres", "Postgres crashes"),
-    line(Lane::Target, 3, Action::PromoteStandby, "promote-standby", "a lagging standby is promoted"),
+    line(
+        Lane::Target,
+        3,
+        Action::PromoteStandby,
+        "promote-standby",
+        "a lagging standby is promoted",
+    ),
     line(Lane::Target, 2, Action::ReadOnly, "read-only", "the database is read-only for a while"),
-    line(Lane::Target, 2, Action::FullDisk, "full-disk", "the disk of Postgres is full for a while"),
+    line(
+        Lane::Target,
+        2,
+        Action::FullDisk,
+        "full-disk",
+        "the disk of Postgres is full for a while",
+    ),
     line(Lane::Target, 2, Action::LockTable, "lock-table", "a table is locked for a while"),
     line(Lane::Target, 1, Action::RefuseRows, "refuse-rows", "a trigger refuses some rows"),
     line(Lane::Target, 1, Action::DropTable, "drop-table", "a table is dropped"),
@@ -137,7 +155,8 @@ pub fn chosen(lane: Lane, only: &[String], without: &[String]) -> Vec<Line> {
     // The load goes on unless it is limited itself.
     let limited = !only.is_empty() && of_lane.clone().any(|line| named(only, line));
     let open = lane == Lane::Load && !limited;
-    let fits = |line: &&Line| (only.is_empty() || open || named(only, line)) && !named(without, line);
+    let fits =
+        |line: &&Line| (only.is_empty() || open || named(only, line)) && !named(without, line);
     of_lane.filter(fits).copied().collect()
 }
 

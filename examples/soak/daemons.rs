@@ -89,7 +89,8 @@ impl Daemons {
     pub fn keep(&self, story: &Story) -> Result<()> {
         for (index, slot) in self.slots().iter_mut().enumerate() {
             let status = format!("/proc/{}/status", slot.child.id());
-            slot.peak_kib = slot.peak_kib.max(peak_kib(&read_to_string(status).unwrap_or_default()));
+            slot.peak_kib =
+                slot.peak_kib.max(peak_kib(&read_to_string(status).unwrap_or_default()));
             let Some(status) = slot.child.try_wait()? else { continue };
             // 69: an end was down at the start, and it was told so.
             let accounted = slot.ended_by_us || status.code() == Some(69);

@@ -1,4 +1,5 @@
-//! Whoever works on the source. What they write may be lost with a primary; what is confirmed may not.
+//! Whoever works on the source. What they write may be lost with a primary; what is confirmed may
+//! not.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::action::Action;
 pub const DATABASE: &str = "soak";
 /// Stands in documents and ids, and nowhere else.
 pub const CANARY: &str = "canary-in-the-coal-mine";
-/// With room, below MongoDB's limit of 16 MiB, for what an event says beside the document; and without.
+/// With room, below MongoDB's limit of 16 MiB, for what an event says beside the document; and
+/// without.
 const HUGE: [usize; 2] = [15 << 20, (16 << 20) - 400];
 const NUMBERED: i32 = 20;
 

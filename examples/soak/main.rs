@@ -2,9 +2,9 @@
 //! that can go wrong, at random and at the same time; in the end, tables equal to their source.
 //!
 //! `cargo run --release --example soak -- --minutes 60 --seed N`. It goes in rounds: after each the
-//! world is left in peace, and what must be true then is looked at (`verdict`). What may happen, and
-//! how often, is a list (`action`); `--without` and `--only` choose from it. A seed repeats what is
-//! done in which order, not how it falls in time. Exit code 0 only if nothing was found.
+//! world is left in peace, and what must be true then is looked at (`verdict`). What may happen,
+//! and how often, is a list (`action`); `--without` and `--only` choose from it. A seed repeats
+//! what is done in which order, not how it falls in time. Exit code 0 only if nothing was found.
 
 #![expect(clippy::indexing_slicing, reason = "of arrays whose length stands beside them")]
 
@@ -153,10 +153,11 @@ fn configured(source: &Source, target: &Target, fakes: &Fakes) -> Result<Program
     std::fs::create_dir_all(&folder)?;
     let config = folder.join("tidemark.toml");
     let text = format!(
-        "environment = \"soak\"\nsource.uri = {:?}\nsource.database = {DATABASE:?}\ntarget.url = {:?}\n\
-         status.listen = \"127.0.0.1:0\"\ncheckpoint.idle_interval = \"500ms\"\nlease.duration = \"3s\"\n\
-         retry.delay_max = \"2s\"\nretry.escalate_after = \"20s\"\nresync.automatic_per_day_max = 1000000\n\
-         alert.resolve_hold = \"2s\"\nalert.repeat_interval = \"1m\"\nlog.format = \"json\"\n{}",
+        "environment = \"soak\"\nsource.uri = {:?}\nsource.database = {DATABASE:?}\ntarget.url = \
+         {:?}\nstatus.listen = \"127.0.0.1:0\"\ncheckpoint.idle_interval = \
+         \"500ms\"\nlease.duration = \"3s\"\nretry.delay_max = \"2s\"\nretry.escalate_after = \
+         \"20s\"\nresync.automatic_per_day_max = 1000000\nalert.resolve_hold = \
+         \"2s\"\nalert.repeat_interval = \"1m\"\nlog.format = \"json\"\n{}",
         source.mongo.uri(),
         target.url(),
         fakes.config()

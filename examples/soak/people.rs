@@ -13,7 +13,8 @@ use crate::target::TABLES;
 const OPEN_WALK: &str = "select id from tidemark.resync
     where state in ('running', 'sweeping', 'held') order by random() limit 1";
 const HELD_WALK: &str = "select id from tidemark.resync where state = 'held' limit 1";
-const INCIDENT: &str = "select id from tidemark.incident where resolved_at is null order by random() limit 1";
+const INCIDENT: &str =
+    "select id from tidemark.incident where resolved_at is null order by random() limit 1";
 const POSITION: &str = "select concat_ws(' ', stream, id) from tidemark.checkpoint_history
     order by id desc limit 1";
 
@@ -37,7 +38,9 @@ impl People {
                 self.command(&["resync", "cancel", &id, "--reason", "soak", "--execute"], story)
             }
             Action::ApproveResync => self.approve(story),
-            Action::Compare if rng.bool() => self.command(&["compare", stream, "--sample", "200"], story),
+            Action::Compare if rng.bool() => {
+                self.command(&["compare", stream, "--sample", "200"], story)
+            }
             Action::Compare => self.command(&["compare", stream], story),
             Action::Rewind => {
                 let position: String = self.one(POSITION)?;

@@ -100,7 +100,8 @@ impl Source {
 
     async fn replicate(&self, yes: bool) -> Result<()> {
         for host in self.mongo.hosts() {
-            let uri = format!("mongodb://{host}/?directConnection=true&serverSelectionTimeoutMS=5000");
+            let uri =
+                format!("mongodb://{host}/?directConnection=true&serverSelectionTimeoutMS=5000");
             let admin = Client::with_uri_str(uri).await?.database("admin");
             let hello = admin.run_command(doc! { "hello": 1 }).await?;
             let secondary = !hello.get_bool("isWritablePrimary").unwrap_or_default();

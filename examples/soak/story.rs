@@ -25,7 +25,11 @@ pub struct Story {
 
 impl Story {
     pub fn of(seconds: u64) -> Self {
-        let bar = if std::io::stdout().is_terminal() { ProgressBar::new(seconds) } else { ProgressBar::hidden() };
+        let bar = if std::io::stdout().is_terminal() {
+            ProgressBar::new(seconds)
+        } else {
+            ProgressBar::hidden()
+        };
         let style = ProgressStyle::with_template("{bar:30} {elapsed_precise} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self { begun: Instant::now(), bar, told: Mutex::default() }
@@ -74,7 +78,8 @@ impl Story {
     pub fn table(&self) -> String {
         let told = self.told();
         let rows = told.done.iter().map(|(name, (done, failed))| {
-            let failed = if *failed == 0 { String::new() } else { format!("{failed} could not be") };
+            let failed =
+                if *failed == 0 { String::new() } else { format!("{failed} could not be") };
             format!("  {name:<18} {done:>6}  {failed}\n")
         });
         rows.collect()

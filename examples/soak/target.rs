@@ -10,7 +10,8 @@ use crate::room::Room;
 
 pub const TABLES: [&str; 2] = ["doctor", "recommendation"];
 /// Every hundredth row cannot be written, and the refusal quotes it.
-const REFUSE: &str = "create or replace function soak_refuses() returns trigger language plpgsql as $$
+const REFUSE: &str =
+    "create or replace function soak_refuses() returns trigger language plpgsql as $$
     begin
         if coalesce(new.id, old.id) like '%77' then
             raise exception 'not now: %', coalesce(new.doc, old.doc);
@@ -36,7 +37,11 @@ impl Target {
         // A crash loses ten seconds of what did not wait for the disk.
         let settings = vec!["wal_writer_delay=10s".to_owned(), "max_wal_size=256MB".to_owned()];
         let room = Room::new()?;
-        let options = PostgresOptions { settings, room: Some(room.folder().to_owned()), ..PostgresOptions::default() };
+        let options = PostgresOptions {
+            settings,
+            room: Some(room.folder().to_owned()),
+            ..PostgresOptions::default()
+        };
         let mut failover = Failover::start(&options)?;
         let database = handle.block_on(failover.primary().database())?;
         Ok(Self { failover, room, database, handle: handle.clone() })
@@ -69,7 +74,9 @@ impl Target {
                 "select pg_terminate_backend(pid) from pg_stat_activity
                  where datname = current_database() and pid <> pg_backend_pid()",
             )?,
-            Action::DropTable => self.run(&format!("drop table if exists public.{table} cascade"))?,
+            Action::DropTable => {
+                self.run(&format!("drop table if exists public.{table} cascade"))?
+            }
             Action::TruncateTable => self.run(&format!("truncate public.{table}"))?,
             other => return Err(format!("{other:?} is not done to the target").into()),
         }

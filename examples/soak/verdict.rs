@@ -16,10 +16,12 @@ use crate::story::Story;
 use crate::target::{TABLES, Target};
 
 /// The streams, in the order of `TABLES`.
-const COLLECTIONS: [&str; 2] = [devstack::revalidation::DOCTORS, devstack::revalidation::RECOMMENDATIONS];
+const COLLECTIONS: [&str; 2] =
+    [devstack::revalidation::DOCTORS, devstack::revalidation::RECOMMENDATIONS];
 /// Documents that are set aside, or that a person has given up.
 const LETTERS: &str = "select document_id from tidemark.dead_letter
-    where stream = $1 and document_id is not null and (resolved_at is null or resolution = 'discarded')";
+    where stream = $1 and document_id is not null and (resolved_at is null or resolution = \
+    'discarded')";
 
 /// Streams whose repair somebody cancelled: what was missed stays so until another completes.
 const GIVEN_UP: &str = "select distinct stream from tidemark.resync as r where state = 'cancelled'
@@ -38,7 +40,10 @@ const NEVER: [(&str, &str); 4] = [
         "select concat_ws(' ', stream, id) from tidemark.checkpoint_history
          where coalesce(why, '') = ''",
     ),
-    ("commands never answered", "select concat_ws(' ', verb, stream, id) from tidemark.command where done_at is null"),
+    (
+        "commands never answered",
+        "select concat_ws(' ', verb, stream, id) from tidemark.command where done_at is null",
+    ),
     (
         "open incidents",
         // Documents of names without end are part of the load, so drift is there to stay.
@@ -116,7 +121,12 @@ impl Judge<'_> {
         self.never(AT_LAST, Duration::from_secs(660), target)
     }
 
-    fn never(&self, never: (&str, &'static str), patience: Duration, target: &mut Target) -> Result<()> {
+    fn never(
+        &self,
+        never: (&str, &'static str),
+        patience: Duration,
+        target: &mut Target,
+    ) -> Result<()> {
         let (what, sql) = never;
         let mut found = Vec::new();
         let none = self.until_quietly(patience, &mut || {
@@ -138,7 +148,9 @@ impl Judge<'_> {
         let Ok(status) = serde_json::from_str::<Value>(&text) else { return Ok(false) };
         let none = Vec::new();
         let streams = status["streams"].as_array().unwrap_or(&none);
-        let well = |stream: &Value| stream["phase"] == "streaming" && stream["lag_seconds"].as_f64() == Some(0.0);
+        let well = |stream: &Value| {
+            stream["phase"] == "streaming" && stream["lag_seconds"].as_f64() == Some(0.0)
+        };
         if streams.len() == TABLES.len() && streams.iter().all(well) {
             return Ok(true);
         }
@@ -153,7 +165,8 @@ impl Judge<'_> {
         }
         self.acted.set(Some(Instant::now()));
         // What a full disk stops goes on by itself.
-        let asks = |stream: &&Value| stream["phase"] == "halted" && stream["halt_code"] != "target_full";
+        let asks =
+            |stream: &&Value| stream["phase"] == "halted" && stream["halt_code"] != "target_full";
         for stream in streams.iter().filter(asks) {
             let name = stream["name"].as_str().unwrap_or_default();
             let answer = self.people.resync(name, self.story)?;
@@ -194,7 +207,8 @@ impl Judge<'_> {
         })?;
         let incidents = incidents.join("\n");
         let logs = self.daemons.logs();
-        let places = [("the log", &logs), ("incidents", &incidents), ("notices", &self.fakes.raw())];
+        let places =
+            [("the log", &logs), ("incidents", &incidents), ("notices", &self.fakes.raw())];
         for (place, text) in places {
             if let Some(line) = text.lines().find(|line| line.contains(CANARY)) {
                 let brief: String = line.chars().take(300).collect();
@@ -216,7 +230,11 @@ impl Judge<'_> {
     }
 
     /// Errors are the world's: it was disturbed a moment ago.
-    fn until_quietly(&self, patience: Duration, holds: &mut dyn FnMut() -> Result<bool>) -> Result<bool> {
+    fn until_quietly(
+        &self,
+        patience: Duration,
+        holds: &mut dyn FnMut() -> Result<bool>,
+    ) -> Result<bool> {
         let deadline = Instant::now() + patience;
         loop {
             self.daemons.keep(self.story)?;
@@ -231,7 +249,8 @@ impl Judge<'_> {
 }
 
 fn differences(table: &str, found: Comparison, letters: &[String]) -> Vec<String> {
-    let kinds = [("missing", found.missing), ("extra", found.extra), ("different", found.different)];
+    let kinds =
+        [("missing", found.missing), ("extra", found.extra), ("different", found.different)];
     let told = kinds.into_iter().filter_map(|(kind, mut ids)| {
         ids.retain(|id| !letters.contains(id));
         let some = ids.get(..ids.len().min(5)).unwrap_or_default().join(", ");

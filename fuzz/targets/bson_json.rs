@@ -11,7 +11,8 @@ fuzz_target!(|data: &[u8]| {
     let document = tidemark_fuzz::document(data);
     let Ok(doc) = Doc::new(&document) else { return };
     let mut text = Vec::new();
-    let encoded = encode_value(Value { kind: kind::DOCUMENT, bytes: doc.bytes() }, Bound::NONE, &mut text);
+    let encoded =
+        encode_value(Value { kind: kind::DOCUMENT, bytes: doc.bytes() }, Bound::NONE, &mut text);
     let Ok(encoded) = encoded else { return };
     let text = std::str::from_utf8(&text).expect("what Postgres is sent is UTF-8");
     assert!(!text.contains("\\u0000") || text.contains("\\\\u0000"), "Postgres takes no U+0000");
@@ -32,16 +33,26 @@ fn is_rare(value: &Bson) -> bool {
     match value {
         Bson::Document(document) => document.values().any(is_rare),
         Bson::Array(items) => items.iter().any(is_rare),
-        Bson::RegularExpression(_) | Bson::JavaScriptCode(_) | Bson::JavaScriptCodeWithScope(_) | Bson::Symbol(_)
-        | Bson::DbPointer(_) | Bson::Timestamp(_) | Bson::Binary(_) | Bson::Decimal128(_) => true,
+        Bson::RegularExpression(_)
+        | Bson::JavaScriptCode(_)
+        | Bson::JavaScriptCodeWithScope(_)
+        | Bson::Symbol(_)
+        | Bson::DbPointer(_)
+        | Bson::Timestamp(_)
+        | Bson::Binary(_)
+        | Bson::Decimal128(_) => true,
         _ => false,
     }
 }
 
 fn is_same(left: &Json, right: &Json) -> bool {
     match (left, right) {
-        (Json::Number(a), Json::Number(b)) => a == b || a.as_f64().is_some() && a.as_f64() == b.as_f64(),
-        (Json::Array(a), Json::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b)),
+        (Json::Number(a), Json::Number(b)) => {
+            a == b || a.as_f64().is_some() && a.as_f64() == b.as_f64()
+        }
+        (Json::Array(a), Json::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b))
+        }
         (Json::Object(a), Json::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| is_same(a, b)))
         }

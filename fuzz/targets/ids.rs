@@ -18,7 +18,11 @@ fuzz_target!(|data: &[u8]| {
     });
     let [Some(a), Some(b)] = [&one, &other].map(|(kind, bytes)| text(*kind, bytes)) else { return };
     let is_number = |kind| matches!(kind, 0x01 | 0x10 | 0x12 | 0x13);
-    assert!(a != b || one == other || is_number(one.0) && is_number(other.0), "{one:?} and {other:?} are {a}");
+    assert!(
+        a != b || one == other || is_number(one.0) && is_number(other.0),
+        "{one:?} and \
+                                                                               {other:?} are {a}"
+    );
     // There are many NaNs, and the server takes them for one; a document may hold one.
     if let Some(back) = decode_id(&a).filter(|_| !is_number(one.0) && one.0 != 0x03) {
         let was = Builder::default().value("", Value { kind: one.0, bytes: &one.1 }).finish();

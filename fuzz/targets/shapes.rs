@@ -14,12 +14,17 @@ use tidemark_fuzz::{Bytes, made};
 const PATHS: [&[&str]; 6] = [&["a"], &["b"], &["a", "b"], &["c", "a", "b"], &["bb"], &["_id"]];
 
 /// Larger than what is tried here.
-static DEFAULTS: LazyLock<Settings> =
-    LazyLock::new(|| Settings::load(&Default::default()).expect("the defaults are a configuration"));
+static DEFAULTS: LazyLock<Settings> = LazyLock::new(|| {
+    Settings::load(&Default::default()).expect(
+        "the defaults are a \
+                                                                 configuration",
+    )
+});
 
 fuzz_target!(|data: &[u8]| {
     let mut bytes = Bytes::new(data);
-    let columns: Vec<Column> = (0..bytes.byte() % 6).map(|index| column(index, &mut bytes)).collect();
+    let columns: Vec<Column> =
+        (0..bytes.byte() % 6).map(|index| column(index, &mut bytes)).collect();
     let mapping = Mapping::new(&columns, DEFAULTS.row);
     let (mut rows, mut drift) = (Rows::default(), Drift::default());
     // One buffer for several documents: a shape met before is used again.
@@ -44,7 +49,8 @@ fuzz_target!(|data: &[u8]| {
 
 fn column(index: u8, bytes: &mut Bytes<'_>) -> Column {
     let kinds = ColumnType::NAMES;
-    let path = |byte: u8| PATHS[usize::from(byte) % PATHS.len()].iter().map(|&part| part.into()).collect();
+    let path =
+        |byte: u8| PATHS[usize::from(byte) % PATHS.len()].iter().map(|&part| part.into()).collect();
     let paths = (0..=bytes.byte() % 2).map(|_| path(bytes.byte())).collect();
     let kind = kinds[usize::from(bytes.byte()) % kinds.len()].1;
     Column { name: format!("c{index}"), kind, required: bytes.byte() % 2 == 0, paths }
@@ -53,7 +59,8 @@ fn column(index: u8, bytes: &mut Bytes<'_>) -> Column {
 /// The fields after the id: `None` where a value is NULL; no document if it is not BSON.
 fn slowly(columns: &[Column], doc: Doc<'_>) -> Option<Vec<Option<Vec<u8>>>> {
     let mut whole = vec![1];
-    encode_value(Value { kind: kind::DOCUMENT, bytes: doc.bytes() }, Bound::NONE, &mut whole).ok()?;
+    encode_value(Value { kind: kind::DOCUMENT, bytes: doc.bytes() }, Bound::NONE, &mut whole)
+        .ok()?;
     let field = |column: &Column| {
         let value = column.paths.iter().find_map(|path| at(doc, path));
         let mut out = Vec::new();
@@ -75,7 +82,10 @@ fn at<'a>(doc: Doc<'a>, path: &[Box<str>]) -> Option<Value<'a>> {
 fn tuple_of(fields: Vec<Option<Vec<u8>>>, hash: [u8; 8]) -> Vec<u8> {
     let count = u16::try_from(fields.len() + 3).expect("few columns").to_be_bytes();
     let time = 7_i64.to_be_bytes();
-    let all = [Some(b"id".to_vec())].into_iter().chain(fields).chain([Some(hash.to_vec()), Some(time.to_vec())]);
+    let all = [Some(b"id".to_vec())]
+        .into_iter()
+        .chain(fields)
+        .chain([Some(hash.to_vec()), Some(time.to_vec())]);
     let mut tuple = count.to_vec();
     for field in all {
         match field {

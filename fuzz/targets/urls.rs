@@ -10,8 +10,12 @@ use tidemark::settings::{Secret, Settings};
 use tidemark::source::Source;
 use tidemark_fuzz::CANARY;
 
-static DEFAULTS: LazyLock<Settings> =
-    LazyLock::new(|| Settings::load(&Default::default()).expect("the defaults are a configuration"));
+static DEFAULTS: LazyLock<Settings> = LazyLock::new(|| {
+    Settings::load(&Default::default()).expect(
+        "the defaults are a \
+                                                                 configuration",
+    )
+});
 
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
@@ -27,7 +31,8 @@ fuzz_target!(|data: &[u8]| {
         Ok(target) => quiet(&target.shown()),
         Err(fault) => quiet(&format!("{fault} {fault:?}")),
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a \
+                                                                                             runtime");
     runtime.block_on(async {
         let uri = settings.source.uri.expose();
         let is_whole = |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));

@@ -18,7 +18,8 @@ pub struct Pace {
     pub hold: TimeDelta,
 }
 
-/// Every incident that is open, may be reopened, or has still to be told; and causes that may become one.
+/// Every incident that is open, may be reopened, or has still to be told; and causes that may
+/// become one.
 #[derive(Debug)]
 pub struct Book {
     pace: Pace,
@@ -31,9 +32,11 @@ impl Book {
         Self { pace, incidents: Vec::new(), pending: BTreeMap::new() }
     }
 
-    /// One look at the causes. `blind` names what cannot be told now: its incidents stay as they are.
+    /// One look at the causes. `blind` names what cannot be told now: its incidents stay as they
+    /// are.
     pub fn step(&mut self, now: DateTime<Utc>, causes: &[Cause], blind: impl Fn(&Key) -> bool) {
-        let there = |key: &Key| causes.iter().any(|cause| cause.over.is_none() && cause.key == *key);
+        let there =
+            |key: &Key| causes.iter().any(|cause| cause.over.is_none() && cause.key == *key);
         self.pending.retain(|key, _| there(key));
         for cause in causes {
             self.look(now, cause);
@@ -44,14 +47,16 @@ impl Book {
             }
         }
         self.remind(now);
-        self.incidents.retain(|i| i.resolved_at.is_none_or(|at| now - at < REOPEN_WITHIN) || i.is_pending());
+        self.incidents
+            .retain(|i| i.resolved_at.is_none_or(|at| now - at < REOPEN_WITHIN) || i.is_pending());
     }
 
     fn look(&mut self, now: DateTime<Utc>, cause: &Cause) {
         let Pace { repeat, .. } = self.pace;
         // The newest of this identity that is open, or may be opened again.
         let known = self.incidents.iter_mut().rev().find(|incident| {
-            incident.key == cause.key && incident.resolved_at.is_none_or(|at| now - at < REOPEN_WITHIN)
+            incident.key == cause.key
+                && incident.resolved_at.is_none_or(|at| now - at < REOPEN_WITHIN)
         });
         match (known, &cause.over) {
             (Some(incident), Some(gap)) if !incident.is_resolved() => incident.repaired(gap),
@@ -83,14 +88,18 @@ impl Book {
                 continue;
             }
             let on_schedule = later(incident.detail.remind_at, self.pace.repeat);
-            incident.detail.remind_at = if on_schedule > now { on_schedule } else { later(now, self.pace.repeat) };
+            incident.detail.remind_at =
+                if on_schedule > now { on_schedule } else { later(now, self.pace.repeat) };
             incident.turn(now, Transition::Reminder);
         }
     }
 
     /// Somebody has taken an incident on.
     pub fn acknowledge(&mut self, now: DateTime<Utc>, id: i64, ack: &Ack) {
-        let open = self.incidents.iter_mut().find(|incident| incident.id == Some(id) && !incident.is_resolved());
+        let open = self
+            .incidents
+            .iter_mut()
+            .find(|incident| incident.id == Some(id) && !incident.is_resolved());
         if let Some(incident) = open.filter(|incident| incident.ack.as_ref() != Some(ack)) {
             incident.detail.remind_at = ack.until;
             incident.ack = Some(ack.clone());

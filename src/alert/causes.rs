@@ -40,7 +40,8 @@ pub struct Facts {
     pub ended: Vec<KnownWalk>,
     /// Streams whose newest walk failed.
     pub failed: Vec<KnownWalk>,
-    /// Each stream's last walk that was to repair what was missed and has not completed, if none has since.
+    /// Each stream's last walk that was to repair what was missed and has not completed, if none
+    /// has since.
     pub unrepaired: Vec<KnownWalk>,
     /// Processes that ended without saying so, lately.
     pub crashes: u64,
@@ -91,13 +92,15 @@ impl Observed {
         if let Some(facts) = &self.facts {
             found.of_facts(facts);
             // Of a stream that nobody is configured for any more, nothing is to be repaired.
-            let followed = |walk: &&KnownWalk| self.streams.iter().any(|seen| seen.report.name == walk.stream);
+            let followed =
+                |walk: &&KnownWalk| self.streams.iter().any(|seen| seen.report.name == walk.stream);
             for walk in facts.unrepaired.iter().filter(followed) {
                 found.of_unrepaired(walk);
             }
         }
         for channel in &self.channels {
-            let lasting = if channel.refused { TimeDelta::zero() } else { self.limits.escalate_after };
+            let lasting =
+                if channel.refused { TimeDelta::zero() } else { self.limits.escalate_after };
             let summary = format!("{}: {}", channel.name, channel.reason);
             let cause = found.add(Code::ChannelFailing, None, summary);
             (cause.since, cause.lasting) = (Some(channel.since), lasting);
@@ -109,13 +112,19 @@ impl Observed {
     pub fn is_blind_to(&self, key: &Key) -> bool {
         let of_facts = matches!(
             key.code,
-            Code::DeadLetters | Code::ResyncFailed | Code::CrashLoop | Code::HistoryLost | Code::SourceDropped
+            Code::DeadLetters
+                | Code::ResyncFailed
+                | Code::CrashLoop
+                | Code::HistoryLost
+                | Code::SourceDropped
         );
         let stream = |name: &str| self.streams.iter().find(|seen| seen.report.name == name);
         match &key.stream {
             _ if of_facts && self.facts.is_none() => true,
             Some(name) => stream(name).is_some_and(|seen| !seen.fresh),
-            None if rules::of(key.code).scope == Scope::End => self.streams.iter().all(|seen| !seen.fresh),
+            None if rules::of(key.code).scope == Scope::End => {
+                self.streams.iter().all(|seen| !seen.fresh)
+            }
             None => false,
         }
     }
@@ -136,7 +145,8 @@ impl Causes<'_> {
         };
         // It may hold the name of a field, or a server's words.
         let summary = shown(&summary);
-        let key = Key { code, stream: stream.filter(|_| rule.scope == Scope::Stream).map(str::to_owned) };
+        let key =
+            Key { code, stream: stream.filter(|_| rule.scope == Scope::Stream).map(str::to_owned) };
         let at = if let Some(at) = self.causes.iter().position(|cause| cause.key == key) {
             if let Some(known) = self.causes.get_mut(at).filter(|_| rule.scope != Scope::Stream) {
                 known.summary = format!("{}; {summary}", known.summary);
@@ -181,7 +191,8 @@ impl Causes<'_> {
             let escalate_after = self.limits.escalate_after;
             let cause = self.add(code.unwrap_or(Code::Stalled), name, summary);
             if cause.since.is_none() {
-                // It is tried again by itself: whatever it is called, it is given the time that is for.
+                // It is tried again by itself: whatever it is called, it is given the time that is
+                // for.
                 cause.lasting = cause.lasting.max(escalate_after);
             }
             cause.since = Some(earlier(cause.since, failing.since));
@@ -197,7 +208,9 @@ impl Causes<'_> {
         }
         if let Some(since) = stream.unconfirmed_since {
             let at = since.format("%Y-%m-%d %H:%M:%S UTC");
-            let said = format!("what its primary writes since {at} is confirmed by no majority of its members");
+            let said = format!(
+                "what its primary writes since {at} is confirmed by no majority of its members"
+            );
             self.add(Code::SourceLagging, name, said).since = Some(since);
         }
         self.of_headroom(stream);
@@ -206,12 +219,18 @@ impl Causes<'_> {
     }
 
     fn of_headroom(&mut self, stream: &StreamReport) {
-        let (Some(left), Some(window)) = (stream.headroom_seconds, stream.history_window_seconds) else { return };
+        let (Some(left), Some(window)) = (stream.headroom_seconds, stream.history_window_seconds)
+        else {
+            return;
+        };
         if window > 0.0 && left < window / 2.0 {
             let (left_hours, window_hours) = (left.max(0.0) / 3600.0, window / 3600.0);
-            let summary = format!("{left_hours:.1} h of a window of {window_hours:.1} h are left to the position");
+            let summary = format!(
+                "{left_hours:.1} h of a window of {window_hours:.1} h are left to the position"
+            );
             let cause = self.add(Code::HistoryExpiring, Some(&stream.name), summary);
-            cause.severity = if left < window / 4.0 { Severity::Critical } else { Severity::Warning };
+            cause.severity =
+                if left < window / 4.0 { Severity::Critical } else { Severity::Warning };
         }
     }
 
@@ -227,17 +246,25 @@ impl Causes<'_> {
         let behind = stream.lag_seconds > 0.0;
         let moved = stream.phase_since.max(if behind { committed } else { polled.max(committed) });
         if now - moved > self.limits.escalate_after.max(STALL_MIN) {
-            let what = if behind { "nothing committed" } else { "no answer read and nothing committed" };
+            let what =
+                if behind { "nothing committed" } else { "no answer read and nothing committed" };
             let since = moved.format("%Y-%m-%d %H:%M:%S UTC");
-            self.add(Code::Stalled, Some(&stream.name), format!("{what} since {since}, in phase {phase}")).since =
-                Some(moved);
+            self.add(
+                Code::Stalled,
+                Some(&stream.name),
+                format!("{what} since {since}, in phase {phase}"),
+            )
+            .since = Some(moved);
         }
         let quiet_since = stream.last_event_at.unwrap_or(stream.phase_since);
         let within = self.limits.changes_within.get(&stream.name);
-        if let Some(within) = within.filter(|within| phase == "streaming" && now - quiet_since > **within) {
+        if let Some(within) =
+            within.filter(|within| phase == "streaming" && now - quiet_since > **within)
+        {
             let text = humantime::format_duration(within.to_std().unwrap_or_default());
             let since = quiet_since.format("%Y-%m-%d %H:%M:%S UTC");
-            let summary = format!("no change since {since}; at least one is expected within {text}");
+            let summary =
+                format!("no change since {since}; at least one is expected within {text}");
             self.add(Code::SourceSilent, Some(&stream.name), summary).since = Some(quiet_since);
         }
     }
@@ -245,10 +272,12 @@ impl Causes<'_> {
     fn of_content(&mut self, now: DateTime<Utc>, stream: &StreamReport) {
         // An idle stream forgets nothing by itself.
         let lately = |drift: &&DriftReport| {
-            let since = if drift.kind == "unknown" { drift.first_seen_at } else { drift.last_seen_at };
+            let since =
+                if drift.kind == "unknown" { drift.first_seen_at } else { drift.last_seen_at };
             now - since <= REMEMBERED
         };
-        let drift: Vec<String> = stream.drift.iter().filter(lately).map(ToString::to_string).collect();
+        let drift: Vec<String> =
+            stream.drift.iter().filter(lately).map(ToString::to_string).collect();
         if !drift.is_empty() {
             self.add(Code::FieldDrift, Some(&stream.name), drift.join(", "));
         }
@@ -265,7 +294,8 @@ impl Causes<'_> {
 
     fn unled(&mut self, now: DateTime<Utc>, stream: &StreamReport, since: DateTime<Utc>) {
         if now - since > self.limits.escalate_after.max(STALL_MIN) {
-            let summary = format!("no process leads it since {}", since.format("%Y-%m-%d %H:%M:%S UTC"));
+            let summary =
+                format!("no process leads it since {}", since.format("%Y-%m-%d %H:%M:%S UTC"));
             self.add(Code::Stalled, Some(&stream.name), summary).since = Some(since);
         }
     }
@@ -273,17 +303,23 @@ impl Causes<'_> {
     fn of_facts(&mut self, facts: &Facts) {
         for (stream, number) in facts.dead_letters.iter().filter(|(_, number)| **number > 0) {
             let events = if *number == 1 { "event is" } else { "events are" };
-            self.add(Code::DeadLetters, Some(stream), format!("{number} {events} set aside")).occurrences = *number;
+            self.add(Code::DeadLetters, Some(stream), format!("{number} {events} set aside"))
+                .occurrences = *number;
         }
         for walk in &facts.failed {
             let note = walk.note.as_deref().unwrap_or("it was replaced by another");
-            let cause = self.add(Code::ResyncFailed, Some(&walk.stream), format!("resync {}: {note}", walk.gap.resync));
+            let cause = self.add(
+                Code::ResyncFailed,
+                Some(&walk.stream),
+                format!("resync {}: {note}", walk.gap.resync),
+            );
             cause.lasting = TimeDelta::zero();
         }
         for walk in &facts.ended {
             let Some(code) = lost_by(&walk.reason) else { continue };
-            if self.causes.iter().any(|cause| cause.key.code == code && cause.key.stream.as_ref() == Some(&walk.stream))
-            {
+            if self.causes.iter().any(|cause| {
+                cause.key.code == code && cause.key.stream.as_ref() == Some(&walk.stream)
+            }) {
                 continue;
             }
             let asked = !Reason::parse(&walk.reason).is_some_and(Reason::is_automatic);
@@ -294,14 +330,22 @@ impl Causes<'_> {
             cause.lasting = if asked { TimeDelta::MAX } else { TimeDelta::zero() };
         }
         if facts.crashes >= CRASHES {
-            let summary = format!("{} processes ended without being told to, within ten minutes", facts.crashes);
+            let summary = format!(
+                "{} processes ended without being told to, within ten minutes",
+                facts.crashes
+            );
             self.add(Code::CrashLoop, None, summary).occurrences = facts.crashes;
         }
     }
 
     /// Marks what a deeper cause explains: of the same stream, or of an end that it shares.
     fn silence(mut self) -> Vec<Cause> {
-        let deep: Vec<Key> = self.causes.iter().filter(|c| c.over.is_none()).map(|cause| cause.key.clone()).collect();
+        let deep: Vec<Key> = self
+            .causes
+            .iter()
+            .filter(|c| c.over.is_none())
+            .map(|cause| cause.key.clone())
+            .collect();
         for cause in &mut self.causes {
             let explains = |deeper: &Key| {
                 let same = deeper.stream.is_none() || deeper.stream == cause.key.stream;

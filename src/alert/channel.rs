@@ -111,7 +111,10 @@ mod tests {
         }
         assert_eq!(waited, [1, 2, 4, 8, 16, 32, 60, 60]);
         health.learn(start, &later(Some(Duration::from_secs(30))));
-        assert!(!health.is_due(start + TimeDelta::seconds(29)) && health.is_due(start + TimeDelta::seconds(30)));
+        assert!(
+            !health.is_due(start + TimeDelta::seconds(29))
+                && health.is_due(start + TimeDelta::seconds(30))
+        );
         health.learn(start, &Sent::Refused("invalid_auth".into()));
         assert!(health.is_refused() && health.trouble("slack").unwrap().refused);
         health.learn(start, &Sent::Done(None));

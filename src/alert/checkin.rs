@@ -1,12 +1,14 @@
-//! Check-ins of long jobs at Sentry: a snapshot, a resync, a scheduled comparison. A job that began and never ended is
-//! seen there, from outside, when its longest time is over.
+//! Check-ins of long jobs at Sentry: a snapshot, a resync, a scheduled comparison. A job that began
+//! and never ended is seen there, from outside, when its longest time is over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use sentry::protocol::{MonitorCheckIn, MonitorCheckInStatus, MonitorConfig, MonitorIntervalUnit, MonitorSchedule};
+use sentry::protocol::{
+    MonitorCheckIn, MonitorCheckInStatus, MonitorConfig, MonitorIntervalUnit, MonitorSchedule,
+};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -29,7 +31,8 @@ pub struct CheckIns {
     comparing: BTreeMap<String, Uuid>,
 }
 
-/// How many may wait for a Sentry that is away; later ones are dropped, and the job's end is tried again.
+/// How many may wait for a Sentry that is away; later ones are dropped, and the job's end is tried
+/// again.
 const WAITING_MAX: usize = 64;
 
 impl CheckIns {
@@ -52,41 +55,66 @@ impl CheckIns {
         for seen in observed.streams.iter().filter(|seen| seen.fresh) {
             let stream = &seen.report.name;
             if let Some(walk) = &seen.report.resync {
-                self.tell(walk_id(stream, walk.id), stream, job(&walk.reason), MonitorCheckInStatus::InProgress);
+                self.tell(
+                    walk_id(stream, walk.id),
+                    stream,
+                    job(&walk.reason),
+                    MonitorCheckInStatus::InProgress,
+                );
             }
             self.see_comparison(&seen.report);
         }
         for walk in observed.facts.iter().flat_map(|facts| &facts.ended) {
-            let status = if walk.state == "completed" { MonitorCheckInStatus::Ok } else { MonitorCheckInStatus::Error };
-            self.tell(walk_id(&walk.stream, walk.gap.resync), &walk.stream, job(&walk.reason), status);
+            let status = if walk.state == "completed" {
+                MonitorCheckInStatus::Ok
+            } else {
+                MonitorCheckInStatus::Error
+            };
+            self.tell(
+                walk_id(&walk.stream, walk.gap.resync),
+                &walk.stream,
+                job(&walk.reason),
+                status,
+            );
         }
     }
 
     fn see_comparison(&mut self, report: &crate::status::StreamReport) {
         let stream = &report.name;
         if let Some(since) = report.comparing_since {
-            let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{stream} comparison {since}").as_bytes());
+            let id = Uuid::new_v5(
+                &Uuid::NAMESPACE_OID,
+                format!("{stream} comparison {since}").as_bytes(),
+            );
             self.comparing.insert(stream.clone(), id);
             self.tell(id, stream, "comparison", MonitorCheckInStatus::InProgress);
         } else if let Some(id) = self.comparing.remove(stream) {
-            let equal = report.compared.as_ref().is_some_and(|compared| compared.differences() == 0);
+            let equal =
+                report.compared.as_ref().is_some_and(|compared| compared.differences() == 0);
             let status = if equal { MonitorCheckInStatus::Ok } else { MonitorCheckInStatus::Error };
             self.tell(id, stream, "comparison", status);
         }
     }
 
     fn tell(&mut self, id: Uuid, stream: &str, job: &str, status: MonitorCheckInStatus) {
-        if self.told.get(&id).is_some_and(|told| *told == status || *told != MonitorCheckInStatus::InProgress) {
+        if self
+            .told
+            .get(&id)
+            .is_some_and(|told| *told == status || *told != MonitorCheckInStatus::InProgress)
+        {
             return;
         }
         let scheduled = self.compare_interval.filter(|_| job == "comparison");
         let minutes = |duration: Duration| (duration.as_secs() / 60).max(1);
         let config = MonitorConfig {
             // Repairs have no schedule: only their longest time is watched.
-            schedule: scheduled
-                .map_or(MonitorSchedule::Interval { value: 10, unit: MonitorIntervalUnit::Year }, |interval| {
-                    MonitorSchedule::Interval { value: minutes(interval), unit: MonitorIntervalUnit::Minute }
-                }),
+            schedule: scheduled.map_or(
+                MonitorSchedule::Interval { value: 10, unit: MonitorIntervalUnit::Year },
+                |interval| MonitorSchedule::Interval {
+                    value: minutes(interval),
+                    unit: MonitorIntervalUnit::Minute,
+                },
+            ),
             checkin_margin: Some(scheduled.map_or(60, minutes)),
             max_runtime: Some(minutes(self.longest)),
             timezone: Some("UTC".to_owned()),
@@ -119,8 +147,13 @@ fn job(reason: &str) -> &'static str {
     if reason == Reason::FirstSnapshot.name() { "snapshot" } else { "resync" }
 }
 
-/// Sends check-ins until aborted. One that Sentry does not take is tried again for as long as nothing else is due.
-pub async fn send(sentry: Arc<Sentry>, desk: Arc<Desk>, mut waiting: mpsc::Receiver<MonitorCheckIn>) {
+/// Sends check-ins until aborted. One that Sentry does not take is tried again for as long as
+/// nothing else is due.
+pub async fn send(
+    sentry: Arc<Sentry>,
+    desk: Arc<Desk>,
+    mut waiting: mpsc::Receiver<MonitorCheckIn>,
+) {
     while let Some(check_in) = waiting.recv().await {
         loop {
             while !desk.is_due(Utc::now(), SENTRY) {

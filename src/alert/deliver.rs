@@ -1,6 +1,8 @@
-//! Sending: what is due of an incident on a channel (pure), and the loops that send it, one a channel.
+//! Sending: what is due of an incident on a channel (pure), and the loops that send it, one a
+//! channel.
 //!
-//! A channel that was away is told the current state, not the queue: transitions it missed are one reply.
+//! A channel that was away is told the current state, not the queue: transitions it missed are one
+//! reply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,16 +37,27 @@ pub enum Notice {
 }
 
 /// What Slack's bot has to be told of an incident.
-pub fn for_bot(voice: &Voice, incident: &Incident, delivery: &Delivery, now: DateTime<Utc>) -> Option<Notice> {
+pub fn for_bot(
+    voice: &Voice,
+    incident: &Incident,
+    delivery: &Delivery,
+    now: DateTime<Utc>,
+) -> Option<Notice> {
     let revision = incident.detail.revision;
     let Some(place) = &delivery.message else {
-        return (delivery.told < revision).then(|| Notice::Post(render::root(voice, incident, now)));
+        return (delivery.told < revision)
+            .then(|| Notice::Post(render::root(voice, incident, now)));
     };
     if delivery.told < revision {
         let skipped = revision - delivery.told - 1;
-        return Some(Notice::Reply(render::reply(voice, incident, skipped, now), place.clone(), revision));
+        return Some(Notice::Reply(
+            render::reply(voice, incident, skipped, now),
+            place.clone(),
+            revision,
+        ));
     }
-    // What changes all the time is shown once a minute; a transition, as soon as the last edit is a minute old.
+    // What changes all the time is shown once a minute; a transition, as soon as the last edit is a
+    // minute old.
     let since = match delivery.edited_at {
         Some(at) => at,
         None if incident.detail.last_is_news() => DateTime::<Utc>::MIN_UTC,
@@ -119,7 +132,8 @@ impl Sender {
         }
     }
 
-    /// Sends the next thing that is due, if there is one and the channel may be tried. Returns whether to go on.
+    /// Sends the next thing that is due, if there is one and the channel may be tried. Returns
+    /// whether to go on.
     pub async fn turn(&self, desk: &Desk, store: &Store, now: DateTime<Utc>) -> bool {
         let channel = self.channel();
         if !desk.is_due(now, channel) {
@@ -145,7 +159,8 @@ impl Sender {
             desk.learn(now, channel, &sent);
         }
         let done = matches!(sent, Sent::Done(_) | Sent::Gone | Sent::Malformed(_));
-        let told = desk.sent(tag, channel, |delivery| note(delivery, &incident, &notice, &sent, now));
+        let told =
+            desk.sent(tag, channel, |delivery| note(delivery, &incident, &notice, &sent, now));
         if let Some(told) = told.filter(|_| done) {
             if !store.save_deliveries(&told).await {
                 desk.unsaved(tag);
@@ -162,7 +177,12 @@ impl Sender {
                 bot.send(Call::Post { body: body.clone(), thread: None, id: id(0) }).await
             }
             (Self::Bot(bot), Notice::Reply(body, place, transition)) => {
-                bot.send(Call::Post { body: body.clone(), thread: Some(place.clone()), id: id(*transition) }).await
+                bot.send(Call::Post {
+                    body: body.clone(),
+                    thread: Some(place.clone()),
+                    id: id(*transition),
+                })
+                .await
             }
             (Self::Bot(bot), Notice::Edit(body, place)) => {
                 bot.send(Call::Update { body: body.clone(), message: place.clone() }).await
@@ -176,14 +196,20 @@ impl Sender {
 }
 
 impl Bot {
-    /// Sends; what Slack finds malformed is sent again as its one line of text, so that it is not lost.
+    /// Sends; what Slack finds malformed is sent again as its one line of text, so that it is not
+    /// lost.
     async fn send(&self, call: Call) -> Sent {
         let sent = self.call(&call).await;
         let Sent::Malformed(reason) = &sent else { return sent };
-        tracing::error!(channel = BOT, "slack finds a message malformed, its text alone is sent: {reason}");
+        tracing::error!(
+            channel = BOT,
+            "slack finds a message malformed, its text alone is sent: {reason}"
+        );
         let plain = |body: &Value| json!({ "text": body.get("text") });
         let call = match call {
-            Call::Post { body, thread, .. } => Call::Post { body: plain(&body), thread, id: Uuid::new_v4() },
+            Call::Post { body, thread, .. } => {
+                Call::Post { body: plain(&body), thread, id: Uuid::new_v4() }
+            }
             Call::Update { body, message } => Call::Update { body: plain(&body), message },
         };
         self.call(&call).await
@@ -191,10 +217,17 @@ impl Bot {
 }
 
 /// What a delivery remembers of what was sent.
-fn note(delivery: &mut Delivery, incident: &Incident, notice: &Notice, sent: &Sent, now: DateTime<Utc>) {
+fn note(
+    delivery: &mut Delivery,
+    incident: &Incident,
+    notice: &Notice,
+    sent: &Sent,
+    now: DateTime<Utc>,
+) {
     let place = match sent {
         Sent::Gone => {
-            // The message, or its thread, is not there any more: it is posted anew, unless it is all over.
+            // The message, or its thread, is not there any more: it is posted anew, unless it is
+            // all over.
             *delivery = Delivery { worst: delivery.worst, ..Delivery::default() };
             if incident.is_resolved() {
                 delivery.told = incident.detail.revision;

@@ -1,5 +1,5 @@
-//! The desk: the book of incidents and how the channels fare, shared by the watch that fills it and the senders that
-//! empty it. Held only for moments, never while something is sent.
+//! The desk: the book of incidents and how the channels fare, shared by the watch that fills it and
+//! the senders that empty it. Held only for moments, never while something is sent.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +43,12 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new(voice: Voice, channels: Vec<&'static str>, pace: Pace, board: Arc<Board>) -> Arc<Self> {
+    pub fn new(
+        voice: Voice,
+        channels: Vec<&'static str>,
+        pace: Pace,
+        board: Arc<Board>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             voice,
             channels,
@@ -81,8 +86,8 @@ impl Desk {
         self.looked.store(true, Ordering::Release);
     }
 
-    /// Until the watch has looked, and every channel that can be told has been told if processes die one after the
-    /// other.
+    /// Until the watch has looked, and every channel that can be told has been told if processes
+    /// die one after the other.
     pub async fn told_of_crashes(&self) {
         let waits = |desk: &Self| {
             let pending = |incident: &Incident| {
@@ -91,7 +96,8 @@ impl Desk {
                 };
                 incident.key.code == Code::CrashLoop && incident.deliveries.iter().any(due)
             };
-            !desk.looked.load(Ordering::Acquire) || (desk.is_speaking() && desk.book().incidents.iter().any(pending))
+            !desk.looked.load(Ordering::Acquire)
+                || (desk.is_speaking() && desk.book().incidents.iter().any(pending))
         };
         while waits(self) {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -107,7 +113,8 @@ impl Desk {
         }
     }
 
-    /// What is to be sent to a channel next, as `choose` says: the incident that changed first comes first.
+    /// What is to be sent to a channel next, as `choose` says: the incident that changed first
+    /// comes first.
     pub fn next<N>(
         &self,
         channel: &'static str,
@@ -132,7 +139,12 @@ impl Desk {
     }
 
     /// Notes what came of sending; returns the incident as it is now, to be saved.
-    pub fn sent(&self, tag: Uuid, channel: &'static str, note: impl FnOnce(&mut Delivery)) -> Option<Incident> {
+    pub fn sent(
+        &self,
+        tag: Uuid,
+        channel: &'static str,
+        note: impl FnOnce(&mut Delivery),
+    ) -> Option<Incident> {
         let mut book = self.book();
         let incident = book.incidents.iter_mut().find(|incident| incident.tag == tag)?;
         let delivery = incident.deliveries.entry(channel).or_default();
@@ -144,7 +156,9 @@ impl Desk {
 
     /// Something about an incident has still to be written down.
     pub fn unsaved(&self, tag: Uuid) {
-        if let Some(incident) = self.book().incidents.iter_mut().find(|incident| incident.tag == tag) {
+        if let Some(incident) =
+            self.book().incidents.iter_mut().find(|incident| incident.tag == tag)
+        {
             incident.unsaved = true;
         }
     }
@@ -176,11 +190,16 @@ impl Desk {
     /// Shows the incidents and the channels to whoever looks at the status.
     pub fn show(&self, now: DateTime<Utc>) {
         let book = self.book();
-        let mut open: Vec<&Incident> = book.incidents.iter().filter(|incident| !incident.is_resolved()).collect();
+        let mut open: Vec<&Incident> =
+            book.incidents.iter().filter(|incident| !incident.is_resolved()).collect();
         open.sort_by_key(|incident| (std::cmp::Reverse(incident.severity), incident.opened_at));
-        let open: Vec<IncidentReport> = open.into_iter().map(|incident| report(incident, now)).collect();
+        let open: Vec<IncidentReport> =
+            open.into_iter().map(|incident| report(incident, now)).collect();
         let pending = |channel: &str| {
-            let waiting = book.incidents.iter().filter(|i| i.deliveries.get(channel).is_some_and(|d| d.is_pending(i)));
+            let waiting = book
+                .incidents
+                .iter()
+                .filter(|i| i.deliveries.get(channel).is_some_and(|d| d.is_pending(i)));
             waiting.count()
         };
         let troubles = self.troubles();
@@ -190,7 +209,10 @@ impl Desk {
             .map(|channel| ChannelReport {
                 name: (*channel).to_owned(),
                 pending: crate::status::count(pending(channel)),
-                failing: troubles.iter().find(|trouble| trouble.name == *channel).map(|t| t.reason.clone()),
+                failing: troubles
+                    .iter()
+                    .find(|trouble| trouble.name == *channel)
+                    .map(|t| t.reason.clone()),
             })
             .collect();
         drop(book);

@@ -40,7 +40,13 @@ impl WalkRow {
             rows_changed: self.rows_changed,
             rows_deleted: self.rows_deleted,
         };
-        KnownWalk { stream: self.stream, reason: self.reason, state: self.state, note: self.note, gap }
+        KnownWalk {
+            stream: self.stream,
+            reason: self.reason,
+            state: self.state,
+            note: self.note,
+            gap,
+        }
     }
 }
 
@@ -51,28 +57,35 @@ impl Store {
     /// Whatever Postgres answers.
     pub async fn facts(&self, me: &Process) -> Result<Facts, Fault> {
         let schema = &self.schema;
-        let ours = format!("stream in (select stream from {schema}.stream where service = $1 and environment = $2)");
+        let ours = format!(
+            "stream in (select stream from {schema}.stream where service = $1 and environment = $2)"
+        );
         let dead = AssertSqlSafe(format!(
-            "select stream, count(*) from {schema}.dead_letter where resolved_at is null and {ours} group by stream"
+            "select stream, count(*) from {schema}.dead_letter where resolved_at is null and \
+             {ours} group by stream"
         ));
-        let dead = sqlx::query_as::<_, (String, i64)>(dead).bind(&*self.service).bind(&*self.environment);
+        let dead =
+            sqlx::query_as::<_, (String, i64)>(dead).bind(&*self.service).bind(&*self.environment);
         let dead = within(DEADLINE, dead.fetch_all(self.pool())).await?;
         // Each stream's newest walk, and its newest that ended.
         let walks = AssertSqlSafe(format!(
-            "select distinct on (stream) id, stream, reason, state, note, ended_at > now() - interval '10 minutes' as lately, \
-             blind_from, blind_until, rows_inserted, rows_changed, rows_deleted from {schema}.resync \
-             where ended_at is not null and {ours} order by stream, id desc"
+            "select distinct on (stream) id, stream, reason, state, note, ended_at > now() - \
+             interval '10 minutes' as lately, blind_from, blind_until, rows_inserted, \
+             rows_changed, rows_deleted from {schema}.resync where ended_at is not null and {ours} \
+             order by stream, id desc"
         ));
         let walks = self.walks(walks).await?;
-        let (failed, ended): (Vec<_>, Vec<_>) = walks.into_iter().partition(|walk| walk.state == "failed");
+        let (failed, ended): (Vec<_>, Vec<_>) =
+            walks.into_iter().partition(|walk| walk.state == "failed");
         let repairs = |walk: &WalkRow| walk.lately && walk.state == "completed";
-        // What was missed is known by who began the walk, or by the time from which the stream was blind.
+        // What was missed is known by who began the walk, or by the time from which the stream was
+        // blind.
         let unrepaired = AssertSqlSafe(format!(
             "select distinct on (stream) id, stream, reason, state, note, false as lately, \
-             blind_from, blind_until, rows_inserted, rows_changed, rows_deleted from {schema}.resync r \
-             where {ours} and (automatic or blind_from is not null) and state <> 'completed' and not exists \
-             (select from {schema}.resync c where c.stream = r.stream and c.id > r.id and c.state = 'completed') \
-             order by stream, id desc"
+             blind_from, blind_until, rows_inserted, rows_changed, rows_deleted from \
+             {schema}.resync r where {ours} and (automatic or blind_from is not null) and state <> \
+             'completed' and not exists (select from {schema}.resync c where c.stream = r.stream \
+             and c.id > r.id and c.state = 'completed') order by stream, id desc"
         ));
         let unrepaired = self.walks(unrepaired).await?;
         Ok(Facts {

@@ -1,5 +1,5 @@
-//! The dead man's heartbeat: pings a URL for as long as there is proof that the data moves. Whoever listens there
-//! tells people when it stops.
+//! The dead man's heartbeat: pings a URL for as long as there is proof that the data moves. Whoever
+//! listens there tells people when it stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::status::StreamReport;
 
 /// Why there is no proof of progress; `None` if there is. Pure.
 ///
-/// Every stream led here must have been answered by the source lately and be committing, or idle with nothing to
-/// commit; and no critical incident may be without somebody who has taken it on. A process that leads nothing has
-/// nothing to prove.
+/// Every stream led here must have been answered by the source lately and be committing, or idle
+/// with nothing to commit; and no critical incident may be without somebody who has taken it on. A
+/// process that leads nothing has nothing to prove.
 pub fn without_proof(
     now: DateTime<Utc>,
     streams: &[StreamReport],
@@ -47,8 +47,13 @@ pub fn without_proof(
             return Some(format!("stream {name} has no recent commit"));
         }
     }
-    let alone = |i: &&Incident| !i.is_resolved() && i.severity == Severity::Critical && i.acked(now).is_none();
-    incidents.iter().find(alone).map(|i| format!("a critical incident is open and not acknowledged: {}", i.key.code))
+    let alone = |i: &&Incident| {
+        !i.is_resolved() && i.severity == Severity::Critical && i.acked(now).is_none()
+    };
+    incidents
+        .iter()
+        .find(alone)
+        .map(|i| format!("a critical incident is open and not acknowledged: {}", i.key.code))
 }
 
 /// The client of the receiver.
@@ -61,9 +66,11 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// `None` where no receiver is configured. `idle` is how often an idle stream's position is committed.
+    /// `None` where no receiver is configured. `idle` is how often an idle stream's position is
+    /// committed.
     pub fn new(alert: &Alert, idle: Duration) -> Option<Self> {
-        let fresh = TimeDelta::from_std(alert.heartbeat_interval.max(idle * 3)).unwrap_or(TimeDelta::MAX);
+        let fresh =
+            TimeDelta::from_std(alert.heartbeat_interval.max(idle * 3)).unwrap_or(TimeDelta::MAX);
         let fresh = fresh.max(TimeDelta::seconds(30));
         (!alert.heartbeat_url.is_empty()).then(|| Self {
             http: client(),
@@ -81,10 +88,15 @@ impl Heartbeat {
         loop {
             tick.tick().await;
             let now = Utc::now();
-            let streams: Vec<StreamReport> = desk.board.streams().iter().map(crate::status::Stream::report).collect();
+            let streams: Vec<StreamReport> =
+                desk.board.streams().iter().map(crate::status::Stream::report).collect();
             let missing = without_proof(now, &streams, &desk.book().incidents, self.fresh);
             if missing.is_some() && missing != told {
-                tracing::warn!(channel = HEARTBEAT, "no heartbeat: {}", missing.as_deref().unwrap_or_default());
+                tracing::warn!(
+                    channel = HEARTBEAT,
+                    "no heartbeat: {}",
+                    missing.as_deref().unwrap_or_default()
+                );
             }
             told.clone_from(&missing);
             if missing.is_none() {
@@ -98,7 +110,10 @@ impl Heartbeat {
     pub async fn ping(&self) -> Sent {
         match self.http.get(self.url.now().expose()).send().await {
             Ok(answer) if answer.status().is_success() => Sent::Done(None),
-            Ok(answer) => Sent::Later { after: None, reason: format!("answered HTTP {}", answer.status().as_u16()) },
+            Ok(answer) => Sent::Later {
+                after: None,
+                reason: format!("answered HTTP {}", answer.status().as_u16()),
+            },
             Err(error) => unanswered(&error),
         }
     }

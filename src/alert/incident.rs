@@ -1,7 +1,8 @@
-//! The life of an incident: pending → open → acked → resolving → resolved. Pure: the time is passed in.
+//! The life of an incident: pending → open → acked → resolving → resolved. Pure: the time is passed
+//! in.
 //!
-//! Identity is (environment, service, stream, code), never an error's text. What is told of it is numbered by
-//! transition, so that each channel can say how far it has got.
+//! Identity is (environment, service, stream, code), never an error's text. What is told of it is
+//! numbered by transition, so that each channel can say how far it has got.
 
 use std::collections::BTreeMap;
 
@@ -183,7 +184,8 @@ pub struct Incident {
     /// Differs in what changes all the time: written down now and then.
     pub touched: bool,
     pub saved_at: Option<DateTime<Utc>>,
-    /// How often in a row it could not be written down though Postgres answers; when it is tried again.
+    /// How often in a row it could not be written down though Postgres answers; when it is tried
+    /// again.
     pub(super) refusals: u32,
     pub(super) write_after: Option<DateTime<Utc>>,
     pub(super) silenced: bool,
@@ -191,7 +193,12 @@ pub struct Incident {
 }
 
 impl Incident {
-    pub(super) fn open(now: DateTime<Utc>, cause: &Cause, since: DateTime<Utc>, repeat: TimeDelta) -> Self {
+    pub(super) fn open(
+        now: DateTime<Utc>,
+        cause: &Cause,
+        since: DateTime<Utc>,
+        repeat: TimeDelta,
+    ) -> Self {
         Self {
             id: None,
             tag: Uuid::new_v4(),

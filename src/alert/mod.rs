@@ -1,8 +1,10 @@
-//! Who must know: rules turn status into incidents, the watch keeps them, senders tell Slack and Sentry.
+//! Who must know: rules turn status into incidents, the watch keeps them, senders tell Slack and
+//! Sentry.
 //!
-//! Invariants: status is read, never waited on; nothing here is waited for by the data path; an incident is written
-//! down before it is told, while Postgres answers; identity is code and stream, never an error's text; nothing that is
-//! told holds a secret or a document's content. `rules`, `causes`, `incident` and `render` are pure.
+//! Invariants: status is read, never waited on; nothing here is waited for by the data path; an
+//! incident is written down before it is told, while Postgres answers; identity is code and stream,
+//! never an error's text; nothing that is told holds a secret or a document's content. `rules`,
+//! `causes`, `incident` and `render` are pure.
 
 mod book;
 mod causes;
@@ -81,13 +83,20 @@ impl Alerts {
             tasks.spawn(checkin::send(Arc::clone(sentry), Arc::clone(&desk), waiting));
             check_ins
         });
-        let watch =
-            watch::Watch::new(Arc::clone(&desk), store.clone(), checkpoints.clone(), check_ins, settings, holder);
+        let watch = watch::Watch::new(
+            Arc::clone(&desk),
+            store.clone(),
+            checkpoints.clone(),
+            check_ins,
+            settings,
+            holder,
+        );
         tasks.spawn(watch.run());
         for sender in senders {
             tasks.spawn(sender.run(Arc::clone(&desk), store.clone()));
         }
-        if let Some(heartbeat) = Heartbeat::new(&settings.alert, settings.checkpoint.idle_interval) {
+        if let Some(heartbeat) = Heartbeat::new(&settings.alert, settings.checkpoint.idle_interval)
+        {
             tasks.spawn(heartbeat.run(Arc::clone(&desk)));
         }
         Self { tasks, desk, store, sentry }
@@ -98,8 +107,8 @@ impl Alerts {
         Arc::clone(&self.desk)
     }
 
-    /// Waits, but not for long, until the watch has looked once and it is told if those before this process died: this
-    /// one may die as soon as it leads.
+    /// Waits, but not for long, until the watch has looked once and it is told if those before this
+    /// process died: this one may die as soon as it leads.
     pub async fn first_look(&self) {
         let _ = tokio::time::timeout(FIRST_LOOK_MAX, self.desk.told_of_crashes()).await;
     }
@@ -128,7 +137,8 @@ pub fn desk(settings: &Settings, senders: &[Sender], board: &Arc<Board>) -> Arc<
     let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
     let alert = &settings.alert;
     let pace = Pace { repeat: delta(alert.repeat_interval), hold: delta(alert.resolve_hold) };
-    let voice = Voice { service: settings.service.clone(), environment: settings.environment.clone() };
+    let voice =
+        Voice { service: settings.service.clone(), environment: settings.environment.clone() };
     let channels = senders.iter().map(Sender::channel).collect();
     Desk::new(voice, channels, pace, Arc::clone(board))
 }

@@ -1,6 +1,8 @@
-//! Incidents in Postgres, written: each by itself, so that one that cannot be stands before no other.
+//! Incidents in Postgres, written: each by itself, so that one that cannot be stands before no
+//! other.
 //!
-//! What the database says it has is what counts: a row that is gone, or older than what was written, is written anew.
+//! What the database says it has is what counts: a row that is gone, or older than what was
+//! written, is written anew.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,8 @@ use super::store::{DEADLINE, Store};
 use crate::error::Fault;
 use crate::postgres::within;
 
-/// The watch looks again after this time at most, whatever keeps an incident from being written down.
+/// The watch looks again after this time at most, whatever keeps an incident from being written
+/// down.
 const PASS_MAX: Duration = Duration::from_secs(10);
 
 /// What changes all the time is written down this often.
@@ -48,9 +51,9 @@ pub struct Held {
 }
 
 impl Store {
-    /// Writes an incident down, with what its channels have still to be told, if this process is the one that
-    /// watches. An incident that another process opened meanwhile for the same cause is taken over: its number and
-    /// its thread stand. `false`: another process watches.
+    /// Writes an incident down, with what its channels have still to be told, if this process is
+    /// the one that watches. An incident that another process opened meanwhile for the same cause
+    /// is taken over: its number and its thread stand. `false`: another process watches.
     ///
     /// # Errors
     /// Whatever Postgres answers.
@@ -63,7 +66,11 @@ impl Store {
         if anew {
             let code = incident.key.code.name();
             if let Some(id) = incident.id.take() {
-                tracing::warn!(incident = id, code, "the row of an incident is gone, it is written anew");
+                tracing::warn!(
+                    incident = id,
+                    code,
+                    "the row of an incident is gone, it is written anew"
+                );
             }
             written = match self.twin(incident, now).await? {
                 Some(known) => {
@@ -85,7 +92,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Leaves an incident that was kept in memory to the process that watches now: it goes on in the same thread.
+    /// Leaves an incident that was kept in memory to the process that watches now: it goes on in
+    /// the same thread.
     ///
     /// # Errors
     /// Whatever Postgres answers; also where that process has opened one for the same cause itself.
@@ -102,10 +110,10 @@ impl Store {
     /// Whatever Postgres answers.
     pub async fn held(&self, known: &[Uuid]) -> Result<Vec<Held>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select tag, resolved_at is null as open, coalesce((detail->>'revision')::integer, 0) as revision, \
-             (select coalesce(sum(version), 0) from {0}.outbox o where o.incident_id = i.id) as versions \
-             from {0}.incident i where service = $1 and environment = $2 \
-             and (resolved_at is null or tag = any($3))",
+            "select tag, resolved_at is null as open, coalesce((detail->>'revision')::integer, 0) \
+             as revision, (select coalesce(sum(version), 0) from {0}.outbox o where o.incident_id \
+             = i.id) as versions from {0}.incident i where service = $1 and environment = $2 and \
+             (resolved_at is null or tag = any($3))",
             self.schema
         ));
         let query = sqlx::query_as(sql).bind(&*self.service).bind(&*self.environment).bind(known);
@@ -113,46 +121,58 @@ impl Store {
     }
 
     /// An open incident of the same cause that another process wrote down.
-    async fn twin(&self, incident: &Incident, now: DateTime<Utc>) -> Result<Option<Incident>, Fault> {
+    async fn twin(
+        &self,
+        incident: &Incident,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Incident>, Fault> {
         if incident.is_resolved() {
             return Ok(None);
         }
-        let open = self.load(now, &[super::desk::BOT, super::desk::WEBHOOK, super::desk::SENTRY]).await?;
-        let twin = |known: &Incident| known.key == incident.key && !known.is_resolved() && known.tag != incident.tag;
+        let open =
+            self.load(now, &[super::desk::BOT, super::desk::WEBHOOK, super::desk::SENTRY]).await?;
+        let twin = |known: &Incident| {
+            known.key == incident.key && !known.is_resolved() && known.tag != incident.tag
+        };
         Ok(open.into_iter().find(twin))
     }
 
     /// Who has taken it on is not written here: that is the command's to say.
     async fn update(&self, incident: &Incident) -> Result<Written, Fault> {
         let sql = format!(
-            "with mine as (select $14 or exists (select from {0}.watch where nonce = $13) as mine), \
-             written as (update {0}.incident set environment = $2, service = $3, code = $4, stream = $5, \
-             severity = $6, state = $7, opened_at = $8, resolved_at = $9, count = $10, summary = $11, detail = $12 \
-             where tag = $1 and (select mine from mine) returning id) \
-             select mine, (select id from written) from mine",
+            "with mine as (select $14 or exists (select from {0}.watch where nonce = $13) as \
+             mine), written as (update {0}.incident set environment = $2, service = $3, code = $4, \
+             stream = $5, severity = $6, state = $7, opened_at = $8, resolved_at = $9, count = \
+             $10, summary = $11, detail = $12 where tag = $1 and (select mine from mine) returning \
+             id) select mine, (select id from written) from mine",
             self.schema
         );
         self.write(sql, incident, false).await
     }
 
-    /// Once, however often it is tried: an incident is known by its tag. Who has taken it on comes along, for a row
-    /// that is made anew.
+    /// Once, however often it is tried: an incident is known by its tag. Who has taken it on comes
+    /// along, for a row that is made anew.
     async fn insert(&self, incident: &Incident, handed_over: bool) -> Result<Written, Fault> {
         let sql = format!(
-            "with mine as (select $14 or exists (select from {0}.watch where nonce = $13) as mine), \
-             written as (insert into {0}.incident as i (tag, environment, service, code, stream, severity, state, \
-             opened_at, resolved_at, count, summary, detail, acked_by, acked_until) \
-             select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $15, $16 from mine where mine \
-             on conflict (tag) do update set severity = excluded.severity, state = excluded.state, \
-             resolved_at = excluded.resolved_at, count = excluded.count, summary = excluded.summary, \
-             detail = excluded.detail returning id) \
-             select mine, (select id from written) from mine",
+            "with mine as (select $14 or exists (select from {0}.watch where nonce = $13) as \
+             mine), written as (insert into {0}.incident as i (tag, environment, service, code, \
+             stream, severity, state, opened_at, resolved_at, count, summary, detail, acked_by, \
+             acked_until) select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $15, $16 from \
+             mine where mine on conflict (tag) do update set severity = excluded.severity, state = \
+             excluded.state, resolved_at = excluded.resolved_at, count = excluded.count, summary = \
+             excluded.summary, detail = excluded.detail returning id) select mine, (select id from \
+             written) from mine",
             self.schema
         );
         self.write(sql, incident, handed_over).await
     }
 
-    async fn write(&self, sql: String, incident: &Incident, handed_over: bool) -> Result<Written, Fault> {
+    async fn write(
+        &self,
+        sql: String,
+        incident: &Incident,
+        handed_over: bool,
+    ) -> Result<Written, Fault> {
         let state = match incident.state {
             State::Open => "open",
             State::Resolving => "resolving",
@@ -189,9 +209,10 @@ impl Store {
         let Some(id) = incident.id else { return Ok(()) };
         let sql = AssertSqlSafe(format!(
             "insert into {}.outbox as o (incident_id, channel, pending, told, version, state) \
-             select $1, * from unnest($2::text[], $3::boolean[], $4::integer[], $5::integer[], $6::jsonb[]) \
-             on conflict (incident_id, channel) do update set pending = excluded.pending, told = excluded.told, \
-             version = excluded.version, state = excluded.state where o.version <= excluded.version",
+             select $1, * from unnest($2::text[], $3::boolean[], $4::integer[], $5::integer[], \
+             $6::jsonb[]) on conflict (incident_id, channel) do update set pending = \
+             excluded.pending, told = excluded.told, version = excluded.version, state = \
+             excluded.state where o.version <= excluded.version",
             self.schema
         ));
         let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
@@ -204,12 +225,18 @@ impl Store {
             versions.push(number(delivery.version));
             states.push(Json(delivery));
         }
-        let query = sqlx::query(sql).bind(id).bind(names).bind(pending).bind(told).bind(versions).bind(states);
+        let query = sqlx::query(sql)
+            .bind(id)
+            .bind(names)
+            .bind(pending)
+            .bind(told)
+            .bind(versions)
+            .bind(states);
         within(DEADLINE, query.execute(self.pool())).await.map(drop)
     }
 
-    /// Notes how far the channels have got, at once after something was sent. `false`: it could not be written now; a
-    /// process that ends before it is sends the same a second time.
+    /// Notes how far the channels have got, at once after something was sent. `false`: it could not
+    /// be written now; a process that ends before it is sends the same a second time.
     pub async fn save_deliveries(&self, incident: &Incident) -> bool {
         let written = self.write_deliveries(incident).await;
         if let Err(fault) = &written {
@@ -220,12 +247,14 @@ impl Store {
 }
 
 impl Desk {
-    /// Writes down what has changed, each by itself. `false`: another process watches now. What could not be written
-    /// is tried again later and later, after the others, and is told from memory meanwhile.
+    /// Writes down what has changed, each by itself. `false`: another process watches now. What
+    /// could not be written is tried again later and later, after the others, and is told from
+    /// memory meanwhile.
     pub async fn save(&self, store: &Store, now: DateTime<Utc>) -> bool {
         let begun = Instant::now();
         let unsaved = |incident: &&Incident| incident.wants_saving(now);
-        let mut unsaved: Vec<Incident> = self.book().incidents.iter().filter(unsaved).cloned().collect();
+        let mut unsaved: Vec<Incident> =
+            self.book().incidents.iter().filter(unsaved).cloned().collect();
         unsaved.sort_by_key(|incident| incident.refusals);
         for before in unsaved {
             if begun.elapsed() > PASS_MAX {
@@ -238,7 +267,9 @@ impl Desk {
                 return false;
             }
             let mut book = self.book();
-            let Some(kept) = book.incidents.iter_mut().find(|kept| kept.tag == before.tag) else { continue };
+            let Some(kept) = book.incidents.iter_mut().find(|kept| kept.tag == before.tag) else {
+                continue;
+            };
             match saved {
                 Ok(_) => {
                     kept.adopt(&before, &incident);
@@ -254,12 +285,13 @@ impl Desk {
         true
     }
 
-    /// Marks what Postgres does not hold as it was written: it went back, or somebody took rows away. Returns
-    /// whether it holds open incidents that are not known here.
+    /// Marks what Postgres does not hold as it was written: it went back, or somebody took rows
+    /// away. Returns whether it holds open incidents that are not known here.
     pub fn check(&self, held: &[Held]) -> bool {
         let mut book = self.book();
         for incident in book.incidents.iter_mut().filter(|i| i.id.is_some() && !i.unsaved) {
-            let versions: i64 = incident.deliveries.values().map(|delivery| i64::from(delivery.version)).sum();
+            let versions: i64 =
+                incident.deliveries.values().map(|delivery| i64::from(delivery.version)).sum();
             let row = held.iter().find(|held| held.tag == incident.tag);
             incident.unsaved = match row {
                 Some(row) => {
@@ -288,7 +320,8 @@ impl Incident {
         (self.saved_at, self.refusals, self.write_after) = (Some(now), 0, None);
     }
 
-    /// It could not be written down: it is tried again later and later. Returns how often that was so.
+    /// It could not be written down: it is tried again later and later. Returns how often that was
+    /// so.
     fn refused(&mut self, now: DateTime<Utc>) -> u32 {
         self.refusals += 1;
         let wait = TimeDelta::seconds(1 << self.refusals.min(6));
@@ -296,8 +329,8 @@ impl Incident {
         self.refusals
     }
 
-    /// Whether it may be told while Postgres answers: it is written down before; but one that cannot be is told all
-    /// the same.
+    /// Whether it may be told while Postgres answers: it is written down before; but one that
+    /// cannot be is told all the same.
     pub const fn may_be_told(&self) -> bool {
         (self.id.is_some() && !self.unsaved) || self.refusals >= REFUSALS_MAX
     }
@@ -311,10 +344,12 @@ impl Incident {
         self.deliveries.extend(known.deliveries);
     }
 
-    /// What saving told: the number, and the thread of a twin that was there before. Changes made meanwhile stay unsaved.
+    /// What saving told: the number, and the thread of a twin that was there before. Changes made
+    /// meanwhile stay unsaved.
     fn adopt(&mut self, before: &Self, saved: &Self) {
-        self.unsaved =
-            self.detail != before.detail || self.state != before.state || self.deliveries != before.deliveries;
+        self.unsaved = self.detail != before.detail
+            || self.state != before.state
+            || self.deliveries != before.deliveries;
         self.touched = (self.count, &self.summary) != (before.count, &before.summary);
         (self.id, self.tag) = (saved.id, saved.tag);
         if saved.tag != before.tag {

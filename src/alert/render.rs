@@ -1,8 +1,9 @@
-//! What people read: an incident as Slack's blocks and as plain lines. Pure. No ids of documents, no secrets: only
-//! what the rules and the status say, which hold neither.
+//! What people read: an incident as Slack's blocks and as plain lines. Pure. No ids of documents,
+//! no secrets: only what the rules and the status say, which hold neither.
 //!
-//! Slack's markup is made here and nowhere else: every text put into it is escaped by itself, so that none forges a
-//! link, a mention or a line; and Slack is told to look for none in what is left.
+//! Slack's markup is made here and nowhere else: every text put into it is escaped by itself, so
+//! that none forges a link, a mention or a line; and Slack is told to look for none in what is
+//! left.
 
 use std::fmt::Write;
 
@@ -15,7 +16,8 @@ use super::rules;
 use crate::model::shown::shown;
 use crate::model::words::{FOREVER, length, thousands};
 
-/// Slack's limits, in characters: a header, a section, a context, and what a line of notification can show.
+/// Slack's limits, in characters: a header, a section, a context, and what a line of notification
+/// can show.
 const HEADER_MAX: usize = 150;
 const SECTION_MAX: usize = 3000;
 const CONTEXT_MAX: usize = 2000;
@@ -34,8 +36,12 @@ pub fn root(voice: &Voice, incident: &Incident, now: DateTime<Utc>) -> Value {
     let mark = mark(incident);
     let ended = if incident.is_resolved() { " – resolved" } else { "" };
     let header = cut(&shown(&format!("{mark} {title}{ended}")), HEADER_MAX);
-    let fallback = cut(&format!("{mark} [{}] {title}{ended}: {}", voice.environment, incident.summary), FALLBACK_MAX);
-    let body = if incident.is_resolved() { resolved_lines(incident) } else { open_lines(incident, now) };
+    let fallback = cut(
+        &format!("{mark} [{}] {title}{ended}: {}", voice.environment, incident.summary),
+        FALLBACK_MAX,
+    );
+    let body =
+        if incident.is_resolved() { resolved_lines(incident) } else { open_lines(incident, now) };
     json!({
         "text": escape(&fallback),
         "blocks": [
@@ -52,9 +58,15 @@ pub fn reply(voice: &Voice, incident: &Incident, skipped: u32, now: DateTime<Utc
     let mut text = said(incident, now, Form::Markup);
     if skipped > 0 {
         let updates = if skipped == 1 { "update" } else { "updates" };
-        let _ = write!(text, "\n_{skipped} earlier {updates} could not be delivered; this is the state now._");
+        let _ = write!(
+            text,
+            "\n_{skipped} earlier {updates} could not be delivered; this is the state now._"
+        );
     }
-    let loud = matches!(incident.detail.last, Transition::Worsened | Transition::Reminder | Transition::Reopened);
+    let loud = matches!(
+        incident.detail.last,
+        Transition::Worsened | Transition::Reminder | Transition::Reopened
+    );
     let plain = said(incident, now, Form::Plain).replace('\n', " ");
     let fallback = format!("{} {}: {plain}", mark(incident), title(incident));
     json!({
@@ -108,7 +120,8 @@ fn said(incident: &Incident, now: DateTime<Utc>, form: Form) -> String {
             None => "Acknowledged.".to_owned(),
         },
         Transition::Reminder => format!(
-            "Still open after {} and nobody is on it. {} `tidemark incident ack {} --by NAME --until TIME`",
+            "Still open after {} and nobody is on it. {} `tidemark incident ack {} --by NAME \
+             --until TIME`",
             length(now - incident.opened_at),
             form.text(incident.detail.action.as_deref().unwrap_or("Nothing to do but know.")),
             number(incident),
@@ -124,7 +137,11 @@ pub fn title(incident: &Incident) -> String {
         return title.clone();
     }
     let rule = rules::of(incident.key.code);
-    incident.key.stream.as_ref().map_or_else(|| rule.title.to_owned(), |stream| format!("{stream}: {}", rule.title))
+    incident
+        .key
+        .stream
+        .as_ref()
+        .map_or_else(|| rule.title.to_owned(), |stream| format!("{stream}: {}", rule.title))
 }
 
 const fn mark(incident: &Incident) -> &'static str {
@@ -138,13 +155,18 @@ const fn mark(incident: &Incident) -> &'static str {
 
 fn open_lines(incident: &Incident, now: DateTime<Utc>) -> String {
     let rule = rules::of(incident.key.code);
-    let mut lines = format!("*What* {}\n*Since* {}", escape(&incident.summary), time(incident.detail.since));
+    let mut lines =
+        format!("*What* {}\n*Since* {}", escape(&incident.summary), time(incident.detail.since));
     let _ = write!(lines, "\n*Data* {}", escape(rule.means));
     let _ = write!(lines, "\n*tidemark* {}", escape(&incident.detail.doing));
     if let Some(progress) = &incident.detail.progress {
         let _ = write!(lines, "\n{}", filling(progress, now));
     }
-    let you = incident.detail.action.as_deref().unwrap_or("Nothing to do: this ends by itself, and will say so here.");
+    let you = incident
+        .detail
+        .action
+        .as_deref()
+        .unwrap_or("Nothing to do: this ends by itself, and will say so here.");
     let _ = write!(lines, "\n*You* {}", escape(you));
     if let Some(ack) = incident.acked(now) {
         let form = Form::Markup;
@@ -172,10 +194,13 @@ fn ending(incident: &Incident, form: Form) -> String {
 
 fn gap_report(gap: &Gap, form: Form) -> String {
     let Gap { resync, rows_inserted, rows_changed, rows_deleted, .. } = gap;
-    let at = |at: Option<DateTime<Utc>>| at.map_or_else(|| "an unknown time".to_owned(), |at| form.time(at));
+    let at = |at: Option<DateTime<Utc>>| {
+        at.map_or_else(|| "an unknown time".to_owned(), |at| form.time(at))
+    };
     format!(
-        "Blind between {} and {}. Resync {resync} wrote what the table lacked: {} rows inserted, {} changed, {} deleted; \
-         changes made while it walked may be among them. Samples: `tidemark resync list`.",
+        "Blind between {} and {}. Resync {resync} wrote what the table lacked: {} rows inserted, \
+         {} changed, {} deleted; changes made while it walked may be among them. Samples: \
+         `tidemark resync list`.",
         at(gap.blind_from),
         at(gap.blind_until),
         thousands(rows_inserted.unsigned_abs()),
@@ -207,8 +232,11 @@ fn filling(progress: &Progress, now: DateTime<Utc>) -> String {
 }
 
 fn context(voice: &Voice, incident: &Incident, now: DateTime<Utc>) -> Value {
-    let times =
-        if incident.count == 1 { String::new() } else { format!(" · met {} times", thousands(incident.count)) };
+    let times = if incident.count == 1 {
+        String::new()
+    } else {
+        format!(" · met {} times", thousands(incident.count))
+    };
     let text = format!(
         "incident {} · {} · {} · {} · `{}`{times}",
         number(incident),
@@ -228,7 +256,11 @@ fn number(incident: &Incident) -> String {
 fn metadata(incident: &Incident, transition: u32) -> Value {
     json!({
         "event_type": "tidemark_incident",
-        "event_payload": { "incident": incident.tag, "transition": transition, "code": incident.key.code.name() },
+        "event_payload": {
+            "incident": incident.tag,
+            "transition": transition,
+            "code": incident.key.code.name(),
+        },
     })
 }
 

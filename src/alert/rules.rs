@@ -1,6 +1,8 @@
-//! The rules: from what is seen to what is wrong. Pure. One rule a code; docs/runbook.md has the same table.
+//! The rules: from what is seen to what is wrong. Pure. One rule a code; docs/runbook.md has the
+//! same table.
 //!
-//! Severity: *critical*, the table is or will soon be wrong or standing still; *warning*, look in working hours.
+//! Severity: *critical*, the table is or will soon be wrong or standing still; *warning*, look in
+//! working hours.
 
 use chrono::TimeDelta;
 
@@ -80,18 +82,31 @@ const ENDS: &[Code] = &[
 
 const KEEPS: &str = "The table keeps its last state; nothing is lost while the history lasts.";
 const TRIES: &str = "It keeps trying, slower and slower, and goes on by itself.";
-pub const PROBES: &str = "It has stopped writing, looks again at intervals, and goes on by itself once this is mended.";
+pub const PROBES: &str =
+    "It has stopped writing, looks again at intervals, and goes on by itself once this is mended.";
 
 use Lasts::{AtOnce, Escalated};
 use Scope::{End, Process, Stream};
 use Severity::{Critical, Warning};
 
-const fn rule(code: Code, severity: Severity, lasts: Lasts, scope: Scope, silenced_by: &'static [Code]) -> Rule {
+const fn rule(
+    code: Code,
+    severity: Severity,
+    lasts: Lasts,
+    scope: Scope,
+    silenced_by: &'static [Code],
+) -> Rule {
     Rule { code, severity, lasts, scope, silenced_by, title: "", means: "", doing: "", action: "" }
 }
 
 impl Rule {
-    const fn says(self, title: &'static str, means: &'static str, doing: &'static str, action: &'static str) -> Self {
+    const fn says(
+        self,
+        title: &'static str,
+        means: &'static str,
+        doing: &'static str,
+        action: &'static str,
+    ) -> Self {
         Self { title, means, doing, action, ..self }
     }
 }
@@ -102,7 +117,8 @@ pub const RULES: &[Rule] = &[
         "history lost",
         "Changes were missed: rows may be out of date until the repair is done.",
         "It repairs the table by a full walk of the collection and goes on following meanwhile.",
-        "Find out why history was lost, then ask for the repair: `tidemark resync STREAM --reason TEXT --execute`.",
+        "Find out why history was lost, then ask for the repair: `tidemark resync STREAM --reason \
+         TEXT --execute`.",
     ),
     rule(Code::HistoryExpiring, Warning, Escalated, Stream, STOPPED).says(
         "history is running out",
@@ -138,7 +154,8 @@ pub const RULES: &[Rule] = &[
         "the source is another one, or an older one",
         "The table is left as it was: nothing of another source is written into it.",
         PROBES,
-        "Point source.uri at the right cluster; if this one is meant: `tidemark source adopt STREAM --reason TEXT --execute`.",
+        "Point source.uri at the right cluster; if this one is meant: `tidemark source adopt \
+         STREAM --reason TEXT --execute`.",
     ),
     rule(Code::SourceSilent, Warning, AtOnce, Stream, STOPPED).says(
         "no change for longer than expected",
@@ -148,7 +165,8 @@ pub const RULES: &[Rule] = &[
     ),
     rule(Code::SourceLagging, Critical, Escalated, End, &[Code::SourceUnreachable]).says(
         "MongoDB confirms nothing",
-        "Changes are written at the source, but no majority of its members has them: the table falls behind.",
+        "Changes are written at the source, but no majority of its members has them: the table \
+         falls behind.",
         "It waits: what is not confirmed may still be rolled back, and is never written.",
         "Find out which members of the replica set do not replicate: `rs.status()`.",
     ),
@@ -156,7 +174,8 @@ pub const RULES: &[Rule] = &[
         "Postgres cannot be reached",
         KEEPS,
         TRIES,
-        "See the reason: check the Postgres server, the network, a pooler; after a failover, that target.url names the primary.",
+        "See the reason: check the Postgres server, the network, a pooler; after a failover, that \
+         target.url names the primary.",
     ),
     rule(Code::TargetFull, Critical, AtOnce, End, &[]).says(
         "Postgres has no disk space left",
@@ -168,7 +187,8 @@ pub const RULES: &[Rule] = &[
         "the table does not fit the configuration",
         KEEPS,
         PROBES,
-        "Run `tidemark migrate`, or alter the column named in the reason; `tidemark check` proves it.",
+        "Run `tidemark migrate`, or alter the column named in the reason; `tidemark check` proves \
+         it.",
     ),
     rule(Code::TargetUnauthorised, Critical, AtOnce, End, &[]).says(
         "Postgres refuses access",
@@ -180,7 +200,8 @@ pub const RULES: &[Rule] = &[
         "Postgres went back to an earlier state",
         "Nothing is lost: what Postgres had lost is applied again from the source.",
         "It has given up what it remembered and goes on from what Postgres says.",
-        "Find out why: a promoted standby that lagged, a crash, a restored backup. Other applications may have lost commits.",
+        "Find out why: a promoted standby that lagged, a crash, a restored backup. Other \
+         applications may have lost commits.",
     ),
     rule(Code::TargetSlow, Warning, Escalated, Stream, STOPPED).says(
         "the table is slow to write to",
@@ -199,7 +220,8 @@ pub const RULES: &[Rule] = &[
         "too many events cannot be stored",
         KEEPS,
         PROBES,
-        "Mend the mapping, the table or the data; or set them aside: `tidemark dead-letter accept STREAM`.",
+        "Mend the mapping, the table or the data; or set them aside: `tidemark dead-letter accept \
+         STREAM`.",
     ),
     rule(Code::FieldDrift, Warning, AtOnce, Stream, &[]).says(
         "fields differ from the configuration",
@@ -211,13 +233,15 @@ pub const RULES: &[Rule] = &[
         "a resync waits for a person",
         "Nothing was deleted. Rows that the source does not have are still in the table.",
         "It goes on following and holds the sweep.",
-        "Look at the source, then `tidemark resync approve ID --execute` or `tidemark resync cancel ID --execute`.",
+        "Look at the source, then `tidemark resync approve ID --execute` or `tidemark resync \
+         cancel ID --execute`.",
     ),
     rule(Code::ResyncOverBudget, Critical, AtOnce, Stream, ENDS).says(
         "a resync is not done in time",
         "Part of the table is not repaired yet.",
         "It goes on following.",
-        "Find out why it is slow, then `tidemark resync approve ID --execute` or `tidemark resync cancel ID --execute`.",
+        "Find out why it is slow, then `tidemark resync approve ID --execute` or `tidemark resync \
+         cancel ID --execute`.",
     ),
     rule(Code::ResyncFailed, Warning, Escalated, Stream, STOPPED).says(
         "a resync does not get on",
@@ -265,9 +289,17 @@ mod tests {
     fn every_code_has_one_rule_in_order_and_none_silences_itself() {
         assert_eq!(RULES.iter().map(|rule| rule.code).collect::<Vec<_>>(), Code::ALL);
         for rule in RULES {
-            assert!(!rule.title.is_empty() && !rule.means.is_empty() && !rule.doing.is_empty(), "{}", rule.code);
+            assert!(
+                !rule.title.is_empty() && !rule.means.is_empty() && !rule.doing.is_empty(),
+                "{}",
+                rule.code
+            );
             for deeper in rule.silenced_by {
-                assert!(!of(*deeper).silenced_by.contains(&rule.code), "{} and {deeper} silence each other", rule.code);
+                assert!(
+                    !of(*deeper).silenced_by.contains(&rule.code),
+                    "{} and {deeper} silence each other",
+                    rule.code
+                );
             }
         }
     }

@@ -1,5 +1,6 @@
-//! Sentry: an event when an incident opens and when it worsens, check-ins of long jobs, and panics. Envelopes are
-//! built with Sentry's own types and sent by our own client with deadlines; nothing here is waited for by the data.
+//! Sentry: an event when an incident opens and when it worsens, check-ins of long jobs, and panics.
+//! Envelopes are built with Sentry's own types and sent by our own client with deadlines; nothing
+//! here is waited for by the data.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,7 +33,8 @@ impl Sentry {
     /// `None` where no DSN is configured.
     pub fn new(settings: &Settings, server_name: &str) -> Option<Self> {
         let dsn = Some(settings.alert.sentry_dsn.clone()).filter(|dsn| !dsn.is_empty())?;
-        let voice = Voice { service: settings.service.clone(), environment: settings.environment.clone() };
+        let voice =
+            Voice { service: settings.service.clone(), environment: settings.environment.clone() };
         Some(Self { http: client(), dsn, voice, server_name: server_name.to_owned() })
     }
 
@@ -76,10 +78,15 @@ impl Sentry {
         event.fingerprint = self.fingerprint(&[code, &stream]);
         event.breadcrumbs = Values { values: telemetry::crumbs().iter().map(breadcrumb).collect() };
         let tags = [("code", code), ("stream", &stream), ("severity", incident.severity.name())];
-        event.tags.extend(tags.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), v.to_owned())));
-        event
-            .tags
-            .insert("incident".to_owned(), incident.id.map_or_else(|| incident.tag.to_string(), |id| id.to_string()));
+        event.tags.extend(
+            tags.into_iter()
+                .filter(|(_, v)| !v.is_empty())
+                .map(|(k, v)| (k.to_owned(), v.to_owned())),
+        );
+        event.tags.insert(
+            "incident".to_owned(),
+            incident.id.map_or_else(|| incident.tag.to_string(), |id| id.to_string()),
+        );
         let context = json!({
             "tag": incident.tag,
             "opened_at": incident.opened_at,
@@ -110,9 +117,13 @@ impl Sentry {
         event
     }
 
-    fn fingerprint(&self, rest: &[&str]) -> std::borrow::Cow<'static, [std::borrow::Cow<'static, str>]> {
-        let all =
-            [self.voice.service.as_str(), self.voice.environment.as_str()].into_iter().chain(rest.iter().copied());
+    fn fingerprint(
+        &self,
+        rest: &[&str],
+    ) -> std::borrow::Cow<'static, [std::borrow::Cow<'static, str>]> {
+        let all = [self.voice.service.as_str(), self.voice.environment.as_str()]
+            .into_iter()
+            .chain(rest.iter().copied());
         all.map(|part| part.to_owned().into()).collect::<Vec<_>>().into()
     }
 
@@ -141,7 +152,9 @@ fn classify(status: StatusCode, after: Option<Duration>) -> Sent {
     let said = format!("answered HTTP {}", status.as_u16());
     match status {
         _ if status.is_success() => Sent::Done(None),
-        StatusCode::TOO_MANY_REQUESTS => Sent::Later { after: after.or(Some(Duration::from_secs(60))), reason: said },
+        StatusCode::TOO_MANY_REQUESTS => {
+            Sent::Later { after: after.or(Some(Duration::from_secs(60))), reason: said }
+        }
         StatusCode::PAYLOAD_TOO_LARGE | StatusCode::BAD_REQUEST => Sent::Malformed(said),
         _ if status.is_client_error() => Sent::Refused(format!("{said}: check alert.sentry.dsn")),
         _ => Sent::Later { after, reason: said },

@@ -1,5 +1,5 @@
-//! Slack: what is sent there and what it answers. The bot has one thread an incident; the webhook only sends.
-//! <https://docs.slack.dev/reference/methods/chat.postMessage> lists the errors.
+//! Slack: what is sent there and what it answers. The bot has one thread an incident; the webhook
+//! only sends. <https://docs.slack.dev/reference/methods/chat.postMessage> lists the errors.
 
 use std::time::Duration;
 
@@ -57,23 +57,29 @@ impl Bot {
         let (method, mut message, extra) = match call {
             Call::Post { body, thread, id } => {
                 let place = thread.as_ref().map_or(self.channel.as_str(), |(channel, _)| channel);
-                let mut extra =
-                    json!({ "channel": place, "client_msg_id": id, "unfurl_links": false, "parse": "none" });
+                let mut extra = json!({
+                    "channel": place, "client_msg_id": id, "unfurl_links": false, "parse": "none",
+                });
                 if let (Some((_, ts)), Some(fields)) = (thread, extra.as_object_mut()) {
                     fields.insert("thread_ts".to_owned(), json!(ts));
                 }
                 ("chat.postMessage", body.clone(), extra)
             }
-            Call::Update { body, message: (channel, ts) } => {
-                ("chat.update", body.clone(), json!({ "channel": channel, "ts": ts, "parse": "none" }))
-            }
+            Call::Update { body, message: (channel, ts) } => (
+                "chat.update",
+                body.clone(),
+                json!({ "channel": channel, "ts": ts, "parse": "none" }),
+            ),
         };
         if let (Some(message), Value::Object(extra)) = (message.as_object_mut(), extra) {
             message.extend(extra);
         }
         match self.ask(method, &message).await {
-            // The channel as Slack names it, which an edit needs; what was configured, where it does not say.
-            Sent::Done(Some((channel, ts))) if channel.is_empty() => Sent::Done(Some((self.channel.clone(), ts))),
+            // The channel as Slack names it, which an edit needs; what was configured, where it
+            // does not say.
+            Sent::Done(Some((channel, ts))) if channel.is_empty() => {
+                Sent::Done(Some((self.channel.clone(), ts)))
+            }
             sent => sent,
         }
     }
@@ -115,7 +121,8 @@ pub struct Webhook {
 impl Webhook {
     /// `None` where no webhook is configured.
     pub fn new(alert: &Alert) -> Option<Self> {
-        (!alert.slack_webhook_url.is_empty()).then(|| Self { http: client(), url: alert.slack_webhook_url.clone() })
+        (!alert.slack_webhook_url.is_empty())
+            .then(|| Self { http: client(), url: alert.slack_webhook_url.clone() })
     }
 
     pub async fn send(&self, body: &Value) -> Sent {
@@ -128,7 +135,11 @@ impl Webhook {
         // A webhook answers "ok" or a word in plain text.
         let word = read_up_to(answer, ANSWER_MAX).await.ok().flatten().unwrap_or_default();
         let ok = status.is_success();
-        classify(status, after, &json!({ "ok": ok, "error": String::from_utf8_lossy(&word).trim() }))
+        classify(
+            status,
+            after,
+            &json!({ "ok": ok, "error": String::from_utf8_lossy(&word).trim() }),
+        )
     }
 }
 
@@ -183,8 +194,12 @@ const MALFORMED: &[&str] = &[
 fn classify(status: StatusCode, after: Option<Duration>, body: &Value) -> Sent {
     let error = body.get("error").and_then(Value::as_str).unwrap_or_default();
     let error = &shown(&error.chars().take(WORD_MAX).collect::<String>());
-    if status == StatusCode::TOO_MANY_REQUESTS || error == "ratelimited" || error == "rate_limited" {
-        return Sent::Later { after: after.or(Some(Duration::from_secs(30))), reason: "too many requests".to_owned() };
+    if status == StatusCode::TOO_MANY_REQUESTS || error == "ratelimited" || error == "rate_limited"
+    {
+        return Sent::Later {
+            after: after.or(Some(Duration::from_secs(30))),
+            reason: "too many requests".to_owned(),
+        };
     }
     if let Some((word, what)) = REFUSALS.iter().find(|(word, _)| word == error) {
         return Sent::Refused(format!("{what} ({word})"));
@@ -202,8 +217,11 @@ fn classify(status: StatusCode, after: Option<Duration>, body: &Value) -> Sent {
     if status.is_client_error() {
         return Sent::Refused(format!("answered HTTP {}", status.as_u16()));
     }
-    let reason =
-        if error.is_empty() { format!("answered HTTP {}", status.as_u16()) } else { format!("answered {error}") };
+    let reason = if error.is_empty() {
+        format!("answered HTTP {}", status.as_u16())
+    } else {
+        format!("answered {error}")
+    };
     Sent::Later { after, reason }
 }
 
@@ -213,20 +231,36 @@ mod tests {
 
     #[test]
     fn every_answer_has_its_meaning() {
-        let of = |status: u16, body: Value| classify(StatusCode::from_u16(status).unwrap(), None, &body);
+        let of =
+            |status: u16, body: Value| classify(StatusCode::from_u16(status).unwrap(), None, &body);
         let done = of(200, json!({ "ok": true, "channel": "C1", "ts": "1.2" }));
         assert_eq!(done, Sent::Done(Some(("C1".into(), "1.2".into()))));
         for (word, _) in REFUSALS {
-            assert!(matches!(of(200, json!({ "ok": false, "error": word })), Sent::Refused(_)), "{word}");
+            assert!(
+                matches!(of(200, json!({ "ok": false, "error": word })), Sent::Refused(_)),
+                "{word}"
+            );
         }
         for word in GONE {
             assert_eq!(of(200, json!({ "ok": false, "error": word })), Sent::Gone, "{word}");
         }
         for word in MALFORMED {
-            assert!(matches!(of(200, json!({ "ok": false, "error": word })), Sent::Malformed(_)), "{word}");
+            assert!(
+                matches!(of(200, json!({ "ok": false, "error": word })), Sent::Malformed(_)),
+                "{word}"
+            );
         }
-        for word in ["internal_error", "fatal_error", "service_unavailable", "request_timeout", "never heard of"] {
-            assert!(matches!(of(200, json!({ "ok": false, "error": word })), Sent::Later { .. }), "{word}");
+        for word in [
+            "internal_error",
+            "fatal_error",
+            "service_unavailable",
+            "request_timeout",
+            "never heard of",
+        ] {
+            assert!(
+                matches!(of(200, json!({ "ok": false, "error": word })), Sent::Later { .. }),
+                "{word}"
+            );
         }
         assert!(matches!(of(429, Value::Null), Sent::Later { after: Some(_), .. }));
         assert!(matches!(of(500, Value::Null), Sent::Later { after: None, .. }));

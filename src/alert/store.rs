@@ -48,8 +48,8 @@ struct Row {
     detail: Json<Detail>,
 }
 
-const COLUMNS: &str = "id, tag, code, stream, severity, state, opened_at, resolved_at, count, acked_by, acked_until, \
-     summary, detail";
+const COLUMNS: &str = "id, tag, code, stream, severity, state, opened_at, resolved_at, count, \
+                       acked_by, acked_until, summary, detail";
 
 impl Row {
     /// `None` for an incident of a newer release.
@@ -67,7 +67,18 @@ impl Row {
         let count = u64::try_from(self.count).unwrap_or(1);
         let times = (self.opened_at, self.resolved_at);
         let detail = self.detail.0;
-        Some(Incident::stored(self.id, self.tag, key, severity, state, times, count, ack, self.summary, detail))
+        Some(Incident::stored(
+            self.id,
+            self.tag,
+            key,
+            severity,
+            state,
+            times,
+            count,
+            ack,
+            self.summary,
+            detail,
+        ))
     }
 }
 
@@ -90,17 +101,18 @@ impl Store {
         self.nonce
     }
 
-    /// Becomes or stays the one that watches, unless another is that is not known to be dead. On the database's clock.
+    /// Becomes or stays the one that watches, unless another is that is not known to be dead. On
+    /// the database's clock.
     ///
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn hold(&self, holder: &str, length: Duration, dead: &[Uuid]) -> Result<bool, Fault> {
         let sql = AssertSqlSafe(format!(
-            "insert into {0}.watch as w (service, environment, holder, nonce, expires_at) \
-             values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) \
-             on conflict (service, environment) do update set holder = excluded.holder, nonce = excluded.nonce, \
-             expires_at = excluded.expires_at where w.nonce = excluded.nonce or w.expires_at < clock_timestamp() or w.nonce = any($6) \
-             returning true",
+            "insert into {0}.watch as w (service, environment, holder, nonce, expires_at) values \
+             ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) on conflict (service, \
+             environment) do update set holder = excluded.holder, nonce = excluded.nonce, \
+             expires_at = excluded.expires_at where w.nonce = excluded.nonce or w.expires_at < \
+             clock_timestamp() or w.nonce = any($6) returning true",
             self.schema
         ));
         let query = sqlx::query_scalar::<_, bool>(sql)
@@ -116,18 +128,26 @@ impl Store {
     /// Lets another watch at once.
     pub async fn leave(&self) {
         let sql = AssertSqlSafe(format!("delete from {}.watch where nonce = $1", self.schema));
-        let _ = within(Duration::from_secs(1), sqlx::query(sql).bind(self.nonce).execute(&self.pool)).await;
+        let _ =
+            within(Duration::from_secs(1), sqlx::query(sql).bind(self.nonce).execute(&self.pool))
+                .await;
     }
 
-    /// Incidents that are open, may be opened again, or have still to be told; with how far each channel has got.
+    /// Incidents that are open, may be opened again, or have still to be told; with how far each
+    /// channel has got.
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn load(&self, now: DateTime<Utc>, channels: &[&'static str]) -> Result<Vec<Incident>, Fault> {
+    pub async fn load(
+        &self,
+        now: DateTime<Utc>,
+        channels: &[&'static str],
+    ) -> Result<Vec<Incident>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select {COLUMNS} from {0}.incident i where service = $1 and environment = $2 and (resolved_at is null \
-             or resolved_at > $3 or (resolved_at > $4 and exists (select from {0}.outbox o where o.incident_id = i.id \
-             and o.pending and o.channel = any($5)))) order by id",
+            "select {COLUMNS} from {0}.incident i where service = $1 and environment = $2 and \
+             (resolved_at is null or resolved_at > $3 or (resolved_at > $4 and exists (select from \
+             {0}.outbox o where o.incident_id = i.id and o.pending and o.channel = any($5)))) \
+             order by id",
             self.schema
         ));
         let names: Vec<&str> = channels.to_vec();
@@ -145,14 +165,19 @@ impl Store {
             incident.ack = incident.ack.take().filter(|ack| ack.until == told);
         }
         let sql = AssertSqlSafe(format!(
-            "select incident_id, channel, told, version, state from {}.outbox where incident_id = any($1)",
+            "select incident_id, channel, told, version, state from {}.outbox where incident_id = \
+             any($1)",
             self.schema
         ));
         let ids: Vec<i64> = incidents.iter().filter_map(|incident| incident.id).collect();
         let query = sqlx::query_as::<_, (i64, String, i32, i32, Json<Delivery>)>(sql).bind(ids);
-        for (id, channel, told, version, Json(state)) in within(DEADLINE, query.fetch_all(&self.pool)).await? {
+        for (id, channel, told, version, Json(state)) in
+            within(DEADLINE, query.fetch_all(&self.pool)).await?
+        {
             let known = channels.iter().find(|name| **name == channel);
-            if let Some((incident, channel)) = incidents.iter_mut().find(|i| i.id == Some(id)).zip(known) {
+            if let Some((incident, channel)) =
+                incidents.iter_mut().find(|i| i.id == Some(id)).zip(known)
+            {
                 let (told, version) = (told.unsigned_abs(), version.unsigned_abs());
                 incident.deliveries.insert(channel, Delivery { told, version, ..state });
             }
@@ -170,7 +195,8 @@ impl Store {
              order by resolved_at desc nulls first, id desc limit $3",
             self.schema
         ));
-        let query = sqlx::query_as::<_, Row>(sql).bind(&*self.service).bind(&*self.environment).bind(limit);
+        let query =
+            sqlx::query_as::<_, Row>(sql).bind(&*self.service).bind(&*self.environment).bind(limit);
         let rows = within(DEADLINE, query.fetch_all(&self.pool)).await?;
         Ok(rows.into_iter().filter_map(Row::incident).collect())
     }
@@ -184,7 +210,8 @@ impl Store {
             "select {COLUMNS} from {}.incident where id = $1 and service = $2 and environment = $3",
             self.schema
         ));
-        let query = sqlx::query_as::<_, Row>(sql).bind(id).bind(&*self.service).bind(&*self.environment);
+        let query =
+            sqlx::query_as::<_, Row>(sql).bind(id).bind(&*self.service).bind(&*self.environment);
         let row = within(DEADLINE, query.fetch_optional(&self.pool)).await?;
         Ok(row.and_then(Row::incident))
     }
@@ -195,29 +222,30 @@ impl Store {
     /// Whatever Postgres answers.
     pub async fn acks(&self) -> Result<Vec<(i64, Ack)>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select id, acked_by, acked_until from {}.incident where service = $1 and environment = $2 \
-             and resolved_at is null and acked_by is not null and acked_until > now()",
+            "select id, acked_by, acked_until from {}.incident where service = $1 and environment \
+             = $2 and resolved_at is null and acked_by is not null and acked_until > now()",
             self.schema
         ));
-        let query =
-            sqlx::query_as::<_, (i64, String, DateTime<Utc>)>(sql).bind(&*self.service).bind(&*self.environment);
+        let query = sqlx::query_as::<_, (i64, String, DateTime<Utc>)>(sql)
+            .bind(&*self.service)
+            .bind(&*self.environment);
         let rows = within(DEADLINE, query.fetch_all(&self.pool)).await?;
         Ok(rows.into_iter().map(|(id, by, until)| (id, Ack { by, until })).collect())
     }
 
-    /// Somebody takes an open incident on; recorded with who and when. `false` if there is no such open incident.
+    /// Somebody takes an open incident on; recorded with who and when. `false` if there is no such
+    /// open incident.
     ///
     /// # Errors
     /// Whatever Postgres answers; then nothing was changed.
     pub async fn acknowledge(&self, id: i64, ack: &Ack, actor: &str) -> Result<bool, Fault> {
         let sql = AssertSqlSafe(format!(
             "with acked as (update {0}.incident set acked_by = $2, acked_until = $3 where id = $1 \
-                 and service = $5 and environment = $6 and resolved_at is null returning stream, code) \
-             insert into {0}.command (verb, stream, arguments, actor, reason, done_at, outcome, result, service, \
-                 environment) \
-             select 'incident ack', coalesce(stream, ''), \
-                 jsonb_build_object('incident', $1::bigint, 'by', $2::text, 'until', $3::timestamptz), $4, \
-                 code, now(), 'done', 'acknowledged', $5, $6 from acked returning id",
+             and service = $5 and environment = $6 and resolved_at is null returning stream, code) \
+             insert into {0}.command (verb, stream, arguments, actor, reason, done_at, outcome, \
+             result, service, environment) select 'incident ack', coalesce(stream, ''), \
+             jsonb_build_object('incident', $1::bigint, 'by', $2::text, 'until', $3::timestamptz), \
+             $4, code, now(), 'done', 'acknowledged', $5, $6 from acked returning id",
             self.schema
         ));
         let query = sqlx::query_scalar::<_, i64>(sql)
@@ -230,13 +258,15 @@ impl Store {
         Ok(within(DEADLINE, query.fetch_optional(&self.pool)).await?.is_some())
     }
 
-    /// Under which login, and from where, an incident was taken on; `None` where it was not, or before that was kept.
+    /// Under which login, and from where, an incident was taken on; `None` where it was not, or
+    /// before that was kept.
     ///
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn acked_as(&self, id: i64) -> Result<Option<(String, Option<String>)>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select acked_user, host(acked_address) from {}.incident where id = $1 and acked_user is not null",
+            "select acked_user, host(acked_address) from {}.incident where id = $1 and acked_user \
+             is not null",
             self.schema
         ));
         within(DEADLINE, sqlx::query_as(sql).bind(id).fetch_optional(&self.pool)).await

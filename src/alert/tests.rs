@@ -37,7 +37,11 @@ fn stream(now: DateTime<Utc>) -> StreamReport {
         last_event_at: Some(now),
         history_window_seconds: Some(86_400.0),
         headroom_seconds: Some(86_000.0),
-        ..StreamReport::new("recommendation", "revalidation.recommendation", "public.recommendation")
+        ..StreamReport::new(
+            "recommendation",
+            "revalidation.recommendation",
+            "public.recommendation",
+        )
     }
 }
 
@@ -127,17 +131,31 @@ fn wrong(code: Code, now: DateTime<Utc>) -> Observed {
         Code::ResyncHeld | Code::ResyncOverBudget => {
             let held = (Some(code.name().to_owned()), Some("it would delete 900 rows".to_owned()));
             let asked = "requested".to_owned();
-            report.resync = Some(ResyncReport { held_code: held.0, note: held.1, reason: asked, ..walk("held") });
+            report.resync = Some(ResyncReport {
+                held_code: held.0,
+                note: held.1,
+                reason: asked,
+                ..walk("held")
+            });
         }
         Code::ResyncFailed => report.failing = vec![failing("walk")],
         Code::DivergenceFound => {
-            report.compared = Some(ComparedReport { at: start(), documents: 9, missing: 1, extra: 0, different: 2 });
+            report.compared = Some(ComparedReport {
+                at: start(),
+                documents: 9,
+                missing: 1,
+                extra: 0,
+                different: 2,
+            });
         }
         Code::CrashLoop => seen.facts.as_mut().unwrap().crashes = 3,
-        Code::Stalled => (report.last_poll_at, report.last_commit_at) = (Some(long_ago), Some(long_ago)),
+        Code::Stalled => {
+            (report.last_poll_at, report.last_commit_at) = (Some(long_ago), Some(long_ago))
+        }
         Code::ChannelFailing => {
             let reason = "no answer within 10s".to_owned();
-            seen.channels = vec![ChannelTrouble { name: "slack", since: start(), refused: false, reason }];
+            seen.channels =
+                vec![ChannelTrouble { name: "slack", since: start(), refused: false, reason }];
         }
         _ => {
             report.phase = "halted".into();
@@ -176,8 +194,16 @@ fn every_code_opens_in_its_time_with_its_severity_and_resolves_when_its_cause_st
         }
         look(&mut book, after(330), &observed(stream(after(330))));
         let incident = &book.incidents[0];
-        assert_eq!((incident.state, incident.resolved_at), (State::Resolved, Some(after(330))), "{code}");
-        assert_eq!((incident.detail.last, incident.detail.revision), (Transition::Resolved, 2), "{code}");
+        assert_eq!(
+            (incident.state, incident.resolved_at),
+            (State::Resolved, Some(after(330))),
+            "{code}"
+        );
+        assert_eq!(
+            (incident.detail.last, incident.detail.revision),
+            (Transition::Resolved, 2),
+            "{code}"
+        );
     }
 }
 
@@ -221,13 +247,22 @@ fn a_cause_that_returns_within_half_an_hour_goes_on_in_the_same_thread_and_later
     let tag = book.incidents[0].tag;
     look(&mut book, after(600), &bad(after(600)));
     let again = &book.incidents[0];
-    assert_eq!((again.tag, again.state, again.count, again.resolved_at), (tag, State::Open, 2, None));
+    assert_eq!(
+        (again.tag, again.state, again.count, again.resolved_at),
+        (tag, State::Open, 2, None)
+    );
     assert_eq!(again.detail.last, Transition::Reopened);
     for second in [601, 640] {
         look(&mut book, after(second), &good(after(second)));
     }
     look(&mut book, after(640 + 1900), &bad(after(640 + 1900)));
-    assert_eq!(book.incidents.iter().filter(|incident| incident.tag != tag && !incident.is_resolved()).count(), 1);
+    assert_eq!(
+        book.incidents
+            .iter()
+            .filter(|incident| incident.tag != tag && !incident.is_resolved())
+            .count(),
+        1
+    );
     // A flicker that does not outlast the hold is no end.
     let mut book = Book::new(PACE);
     for second in 0..100 {
@@ -253,10 +288,13 @@ fn a_resync_too_quick_to_be_seen_is_told_with_what_it_repaired_once() {
 
 #[test]
 fn only_a_completed_resync_ends_what_it_was_to_repair() {
-    for (reason, code) in [("history_lost", Code::HistoryLost), ("collection_recreated", Code::SourceDropped)] {
+    for (reason, code) in
+        [("history_lost", Code::HistoryLost), ("collection_recreated", Code::SourceDropped)]
+    {
         let mut book = Book::new(PACE);
         let mut running = observed(stream(start()));
-        running.streams[0].report.resync = Some(ResyncReport { reason: reason.into(), ..walk("running") });
+        running.streams[0].report.resync =
+            Some(ResyncReport { reason: reason.into(), ..walk("running") });
         look(&mut book, start(), &running);
         for (from, state) in [(1, "cancelled"), (100, "failed"), (200, "running")] {
             let mut seen = observed(stream(after(from)));
@@ -266,7 +304,10 @@ fn only_a_completed_resync_ends_what_it_was_to_repair() {
                 look(&mut book, after(second), &seen);
             }
             let incident = &book.incidents[0];
-            assert_eq!((book.incidents.len(), incident.key.code, incident.state), (1, code, State::Open));
+            assert_eq!(
+                (book.incidents.len(), incident.key.code, incident.state),
+                (1, code, State::Open)
+            );
             assert_eq!(incident.detail.action.is_some(), state != "running", "{state}");
             assert!(incident.detail.gap.is_none(), "{state}: nothing is repaired");
         }
@@ -276,7 +317,10 @@ fn only_a_completed_resync_ends_what_it_was_to_repair() {
         for second in 300..340 {
             look(&mut book, after(second), &seen);
         }
-        assert_eq!((book.incidents[0].state, &book.incidents[0].detail.gap), (State::Resolved, &Some(gap())));
+        assert_eq!(
+            (book.incidents[0].state, &book.incidents[0].detail.gap),
+            (State::Resolved, &Some(gap()))
+        );
     }
 }
 
@@ -284,7 +328,8 @@ fn only_a_completed_resync_ends_what_it_was_to_repair() {
 fn what_a_person_asked_for_opens_nothing_but_holds_open_what_made_them_ask() {
     let mut book = Book::new(PACE);
     let mut asked = observed(stream(start()));
-    asked.streams[0].report.resync = Some(ResyncReport { reason: "requested".into(), ..walk("running") });
+    asked.streams[0].report.resync =
+        Some(ResyncReport { reason: "requested".into(), ..walk("running") });
     look(&mut book, start(), &asked);
     assert!(book.incidents.is_empty());
     look(&mut book, start(), &wrong(Code::HistoryLost, start()));
@@ -317,7 +362,9 @@ fn what_cannot_be_seen_stays_as_it_is() {
     look(&mut book, start(), &elsewhere);
     elsewhere.streams[0] = Seen { report: stream(start()), fresh: false, unled_since: None };
     look(&mut book, after(200), &elsewhere);
-    assert!(book.incidents.iter().any(|i| i.key.code == Code::SourceDropped && i.state == State::Open));
+    assert!(
+        book.incidents.iter().any(|i| i.key.code == Code::SourceDropped && i.state == State::Open)
+    );
 }
 
 #[test]
@@ -345,12 +392,17 @@ fn reminders_keep_their_schedule_until_somebody_is_on_it_and_go_on_when_that_end
 fn the_worst_it_has_been_is_told_once() {
     let mut book = Book::new(PACE);
     let mut revisions = Vec::new();
-    for (second, left) in [(0, 30_000.0), (200, 30_000.0), (201, 20_000.0), (202, 30_000.0), (203, 20_000.0)] {
+    for (second, left) in
+        [(0, 30_000.0), (200, 30_000.0), (201, 20_000.0), (202, 30_000.0), (203, 20_000.0)]
+    {
         let mut seen = observed(stream(after(second)));
         seen.streams[0].report.headroom_seconds = Some(left);
         look(&mut book, after(second), &seen);
         revisions.push(book.incidents.first().map(|i| (i.severity, i.detail.revision)));
     }
     let (warning, critical) = (Severity::Warning, Severity::Critical);
-    assert_eq!(revisions[1..], [Some((warning, 1)), Some((critical, 2)), Some((warning, 2)), Some((critical, 2))]);
+    assert_eq!(
+        revisions[1..],
+        [Some((warning, 1)), Some((critical, 2)), Some((warning, 2)), Some((critical, 2))]
+    );
 }

@@ -1,4 +1,5 @@
-//! A test incident, open and resolve, through one channel: proves the whole way without an incident.
+//! A test incident, open and resolve, through one channel: proves the whole way without an
+//! incident.
 
 use chrono::{TimeDelta, Utc};
 
@@ -41,7 +42,8 @@ impl Sender {
         let root = render::root(voice, &incident, now);
         match (self, place) {
             (Self::Bot(_), Some(place)) => {
-                let reply = Notice::Reply(render::reply(voice, &incident, 0, now), place.clone(), 2);
+                let reply =
+                    Notice::Reply(render::reply(voice, &incident, 0, now), place.clone(), 2);
                 let replied = self.send(&incident, &reply).await;
                 if !matches!(replied, Sent::Done(_)) {
                     return replied;

@@ -1,5 +1,6 @@
-//! The watch: once a second, looks at the status, applies the rules, keeps the book, and writes it down. One process
-//! of a service watches at a time; while Postgres is away, the one that watched last goes on from memory.
+//! The watch: once a second, looks at the status, applies the rules, keeps the book, and writes it
+//! down. One process of a service watches at a time; while Postgres is away, the one that watched
+//! last goes on from memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +52,8 @@ pub struct Watch {
     length: Duration,
     role: Role,
     held_at: Option<DateTime<Utc>>,
-    /// Until then nothing new is opened: the process that watched before may still hand over what it opened.
+    /// Until then nothing new is opened: the process that watched before may still hand over what
+    /// it opened.
     quiet_until: Option<DateTime<Utc>>,
 }
 
@@ -65,9 +67,11 @@ impl Watch {
         holder: &str,
     ) -> Self {
         let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
-        let within =
-            |stream: &crate::settings::Stream| Some((stream.name.clone(), delta(stream.expect_changes_within?)));
-        let changes_within: BTreeMap<String, TimeDelta> = settings.streams.iter().filter_map(within).collect();
+        let within = |stream: &crate::settings::Stream| {
+            Some((stream.name.clone(), delta(stream.expect_changes_within?)))
+        };
+        let changes_within: BTreeMap<String, TimeDelta> =
+            settings.streams.iter().filter_map(within).collect();
         Self {
             desk,
             store,
@@ -128,7 +132,9 @@ impl Watch {
         let mut causes = observed.causes(now);
         if self.quiet_until.is_some_and(|until| now < until) {
             let book = self.desk.book();
-            causes.retain(|cause| book.incidents.iter().any(|i| i.key == cause.key && !i.is_resolved()));
+            causes.retain(|cause| {
+                book.incidents.iter().any(|i| i.key == cause.key && !i.is_resolved())
+            });
         }
         self.desk.book().step(now, &causes, |key| observed.is_blind_to(key));
         self.desk.address();
@@ -157,28 +163,40 @@ impl Watch {
         Ok(())
     }
 
-    /// A process whose Postgres was away needs a moment to find out that it is back, and that another watches.
+    /// A process whose Postgres was away needs a moment to find out that it is back, and that
+    /// another watches.
     fn quiet(&self) -> TimeDelta {
         TimeDelta::from_std(self.length).unwrap_or(QUIET_MIN).max(QUIET_MIN)
     }
 
-    /// Goes on from what is written down, and from what this process kept in memory while it did not know who watches.
+    /// Goes on from what is written down, and from what this process kept in memory while it did
+    /// not know who watches.
     async fn take_over(&self, now: DateTime<Utc>) -> Result<(), Fault> {
         let mut loaded = self.store.load(now, &self.desk.channels).await?;
         let mut book = self.desk.book();
-        let remembered = if self.role == Role::Unknown { std::mem::take(&mut book.incidents) } else { Vec::new() };
+        let remembered = if self.role == Role::Unknown {
+            std::mem::take(&mut book.incidents)
+        } else {
+            Vec::new()
+        };
         // What was opened from memory finds its twin when it is saved.
-        loaded.retain(|l| !remembered.iter().any(|r| r.key == l.key && !r.is_resolved() && !l.is_resolved()));
+        loaded.retain(|l| {
+            !remembered.iter().any(|r| r.key == l.key && !r.is_resolved() && !l.is_resolved())
+        });
         loaded.extend(remembered);
         book.incidents = loaded;
-        tracing::info!(open = book.incidents.iter().filter(|i| !i.is_resolved()).count(), "watching for incidents");
+        tracing::info!(
+            open = book.incidents.iter().filter(|i| !i.is_resolved()).count(),
+            "watching for incidents"
+        );
         Ok(())
     }
 
-    /// Takes in what a process has left that watched from memory until just now; and has written anew what Postgres
-    /// has lost.
+    /// Takes in what a process has left that watched from memory until just now; and has written
+    /// anew what Postgres has lost.
     async fn take_in(&self, now: DateTime<Utc>) -> Result<(), Fault> {
-        let known: Vec<_> = self.desk.book().incidents.iter().map(|incident| incident.tag).collect();
+        let known: Vec<_> =
+            self.desk.book().incidents.iter().map(|incident| incident.tag).collect();
         if self.desk.check(&self.store.held(&known).await?) {
             let mut left = self.store.load(now, &self.desk.channels).await?;
             left.retain(|incident| !known.contains(&incident.tag));
@@ -190,17 +208,22 @@ impl Watch {
     /// Another process watches now: what only this one's memory holds is left to it.
     async fn hand_over(&self) {
         self.desk.speak(false);
-        let remembered: Vec<_> = self.desk.book().incidents.iter().filter(|i| i.id.is_none()).cloned().collect();
+        let remembered: Vec<_> =
+            self.desk.book().incidents.iter().filter(|i| i.id.is_none()).cloned().collect();
         for incident in remembered {
             if let Err(fault) = self.store.hand_over(&incident).await {
-                tracing::warn!(code = incident.key.code.name(), "incident not handed over: {fault}");
+                tracing::warn!(
+                    code = incident.key.code.name(),
+                    "incident not handed over: {fault}"
+                );
             }
         }
     }
 
     async fn ask(&mut self) -> Result<Known, Fault> {
         let asked = async {
-            let (leases, facts) = (self.checkpoints.leases().await?, self.store.facts(&self.me).await?);
+            let (leases, facts) =
+                (self.checkpoints.leases().await?, self.store.facts(&self.me).await?);
             Ok(Known { leases, facts, acks: self.store.acks().await? })
         };
         let known = asked.await;
@@ -223,11 +246,14 @@ impl Watch {
         let mut streams: Vec<Seen> = Vec::new();
         for stream in self.desk.board.streams() {
             let own = stream.report();
-            let held = known.and_then(|known| known.leases.iter().find(|held| held.stream == own.name));
+            let held =
+                known.and_then(|known| known.leases.iter().find(|held| held.stream == own.name));
             streams.push(seen(own, held, known.is_some()));
         }
         // Another process of this service may lead streams that this one is not configured for.
-        for held in known.iter().flat_map(|known| &known.leases).filter(|held| held.live && held.bound) {
+        for held in
+            known.iter().flat_map(|known| &known.leases).filter(|held| held.live && held.bound)
+        {
             if !streams.iter().any(|seen| seen.report.name == held.stream)
                 && let Some(report) = told(held)
             {
@@ -243,7 +269,8 @@ impl Watch {
     }
 }
 
-/// What is known of a stream: from here if it is led here, else from what its leader last wrote down.
+/// What is known of a stream: from here if it is led here, else from what its leader last wrote
+/// down.
 fn seen(own: StreamReport, held: Option<&Held>, answers: bool) -> Seen {
     if own.leader {
         return Seen { report: own, fresh: true, unled_since: None };
@@ -258,7 +285,11 @@ fn seen(own: StreamReport, held: Option<&Held>, answers: bool) -> Seen {
     match told {
         Some(report) => Seen { report, fresh: true, unled_since },
         // What nobody leads is not known to be well.
-        None => Seen { fresh: !own.failing.is_empty() || own.halt_code.is_some(), report: own, unled_since },
+        None => Seen {
+            fresh: !own.failing.is_empty() || own.halt_code.is_some(),
+            report: own,
+            unled_since,
+        },
     }
 }
 

@@ -1,4 +1,5 @@
-//! Column arrays for `unnest`, read out of encoded rows straight into the message that goes on the wire.
+//! Column arrays for `unnest`, read out of encoded rows straight into the message that goes on the
+//! wire.
 
 use std::ops::Range;
 
@@ -14,7 +15,8 @@ use crate::model::value::ColumnType;
 /// (element oid, array oid) of a column's type; `pg_type.dat` in Postgres's source.
 const fn oids(kind: ColumnType) -> (u32, u32) {
     match kind {
-        // Arrays cannot be elements of an array: they travel as array literals and are cast in the statement.
+        // Arrays cannot be elements of an array: they travel as array literals and are cast in the
+        // statement.
         ColumnType::Text | ColumnType::TextArray => (25, 1009),
         ColumnType::Boolean => (16, 1000),
         ColumnType::Integer => (23, 1007),
@@ -50,7 +52,12 @@ impl<'r> Columns<'r> {
     }
 
     pub fn next(&mut self, kind: ColumnType) -> ColumnArray<'r> {
-        let column = ColumnArray { rows: self.rows, range: self.range.clone(), kind, places: self.places.clone() };
+        let column = ColumnArray {
+            rows: self.rows,
+            range: self.range.clone(),
+            kind,
+            places: self.places.clone(),
+        };
         for (place, index) in self.places.iter_mut().zip(self.range.clone()) {
             field(self.rows.tuple(index).unwrap_or_default(), place);
         }
@@ -84,7 +91,8 @@ impl Encode<'_, Postgres> for ColumnArray<'_> {
             match field(self.rows.tuple(index).unwrap_or_default(), &mut place) {
                 None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
                 Some(value) if self.kind == ColumnType::TextArray => {
-                    let literal = array_literal(value).ok_or("a text[] that was not encoded as one")?;
+                    let literal =
+                        array_literal(value).ok_or("a text[] that was not encoded as one")?;
                     out.extend_from_slice(&i32::try_from(literal.len())?.to_be_bytes());
                     out.extend_from_slice(&literal);
                 }

@@ -1,4 +1,5 @@
-//! Rows by binary COPY: the road that costs Postgres least, open only to rows that are not in the table yet.
+//! Rows by binary COPY: the road that costs Postgres least, open only to rows that are not in the
+//! table yet.
 
 use std::ops::Range;
 
@@ -35,9 +36,9 @@ impl Scribe<'_> {
         about_rows(self.target.deadline(), call).await
     }
 
-    /// Copies the rows of all chunks that come, into one COPY: to begin and end one costs Postgres something, and for each
-    /// it takes fresh buffers. Returns how many rows, and what is left to be written down of the chunks: one piece of
-    /// work without rows.
+    /// Copies the rows of all chunks that come, into one COPY: to begin and end one costs Postgres
+    /// something, and for each it takes fresh buffers. Returns how many rows, and what is left to
+    /// be written down of the chunks: one piece of work without rows.
     pub(super) async fn pour(
         &self,
         connection: &mut PgConnection,

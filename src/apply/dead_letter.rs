@@ -55,7 +55,8 @@ impl DeadLetter {
             Kind::Deletes => {
                 let id = work.deletes.ids.get(*index).cloned().unwrap_or_default();
                 // A replace that gave the document another _id asks for the end of its row, too.
-                let asks = |event: &usize| work.origins.operation(*event) == Operation::Delete.name();
+                let asks =
+                    |event: &usize| work.origins.operation(*event) == Operation::Delete.name();
                 let event = work.deletes.origins.get(*index).copied().flatten().filter(asks);
                 Self {
                     event: event.map_or_else(|| key_of(&id), |event| work.origins.bytes(event)),
@@ -209,7 +210,8 @@ mod tests {
 
     #[test]
     fn the_window_forgets_and_the_smaller_limit_yields_to_the_larger() {
-        let mut window = RateWindow::new(Record { dead_letter_fraction_max: 0.001, dead_letter_count_min: 50 });
+        let mut window =
+            RateWindow::new(Record { dead_letter_fraction_max: 0.001, dead_letter_count_min: 50 });
         assert_eq!(window.allowance(), 50);
         window.add(100, &tally("a", 30), 0);
         assert_eq!(window.allowance(), 20);
@@ -224,7 +226,8 @@ mod tests {
             window.add(0, &Tally::default(), 0);
         }
         assert_eq!(window.recent.len(), 1, "a silent stream leaves nothing behind");
-        let wide = RateWindow::new(Record { dead_letter_fraction_max: 0.01, dead_letter_count_min: 0 });
+        let wide =
+            RateWindow::new(Record { dead_letter_fraction_max: 0.01, dead_letter_count_min: 0 });
         assert_eq!(wide.allowance(), 100);
     }
 

@@ -28,11 +28,16 @@ impl DriftKind {
 
     /// Why a value does not fit.
     pub const fn of_unfit(value: Value<'_>, column: ColumnType) -> Self {
-        let number = matches!(value.kind, kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128);
+        let number =
+            matches!(value.kind, kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128);
         let takes = match column {
-            ColumnType::Integer | ColumnType::Bigint | ColumnType::Double | ColumnType::Numeric => number,
+            ColumnType::Integer | ColumnType::Bigint | ColumnType::Double | ColumnType::Numeric => {
+                number
+            }
             ColumnType::Date | ColumnType::Timestamptz => matches!(value.kind, kind::DATE),
-            ColumnType::Text | ColumnType::Boolean | ColumnType::Jsonb | ColumnType::TextArray => false,
+            ColumnType::Text | ColumnType::Boolean | ColumnType::Jsonb | ColumnType::TextArray => {
+                false
+            }
         };
         if takes { Self::Value } else { Self::Type }
     }
@@ -46,8 +51,8 @@ pub struct Presence {
     pub absent: u64,
 }
 
-/// So many fields of one document are looked for where they were not expected: one that keeps data in its
-/// keys has a hundred thousand.
+/// So many fields of one document are looked for where they were not expected: one that keeps data
+/// in its keys has a hundred thousand.
 const SEARCHES_MAX: u32 = 1_000;
 
 /// What mapping noticed.
@@ -58,7 +63,8 @@ pub struct Drift {
     pub fields: HashMap<(usize, DriftKind), u64>,
     /// By column.
     pub presence: Vec<Presence>,
-    /// Top-level fields that no column reads, with how many documents have them; at most [`NAMES_MAX`].
+    /// Top-level fields that no column reads, with how many documents have them; at most
+    /// [`NAMES_MAX`].
     pub unmapped: Vec<(Box<str>, u64)>,
     /// Documents with fields for which there was no place among them.
     pub crowded: u64,
@@ -142,8 +148,8 @@ impl Drift {
     }
 }
 
-/// Keys that are data (a person's number, an address) are not repeated anywhere: only what reads like a field's name,
-/// and that only once many documents have it (`status::drift`).
+/// Keys that are data (a person's number, an address) are not repeated anywhere: only what reads
+/// like a field's name, and that only once many documents have it (`status::drift`).
 fn is_a_name(key: &[u8]) -> bool {
     let letter = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
     (1..=64).contains(&key.len())

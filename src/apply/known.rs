@@ -1,5 +1,5 @@
-//! Which documents the table has as they are, told by what tidemark wrote: a hash costs Postgres a fraction of a
-//! document, and a document that is known need not be encoded.
+//! Which documents the table has as they are, told by what tidemark wrote: a hash costs Postgres a
+//! fraction of a document, and a document that is known need not be encoded.
 
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgArguments, PgConnection};
@@ -15,8 +15,8 @@ pub struct Known {
     target: Target,
     statements: Statements,
     connection: Option<PgConnection>,
-    /// The table sorts ids as the walk does, so that documents found in a row are one stretch of its index. Found out
-    /// on the way: Postgres sorts ids as text, under the column's collation.
+    /// The table sorts ids as the walk does, so that documents found in a row are one stretch of
+    /// its index. Found out on the way: Postgres sorts ids as text, under the column's collation.
     in_order: bool,
 }
 
@@ -31,10 +31,11 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// Whether it is these documents and no others. Two sets of documents with one count and one exclusive or of hashes
-    /// are taken for the same, as two documents with one hash are.
+    /// Whether it is these documents and no others. Two sets of documents with one count and one
+    /// exclusive or of hashes are taken for the same, as two documents with one hash are.
     pub fn is(&self, hashes: &[i64]) -> bool {
-        usize::try_from(self.rows) == Ok(hashes.len()) && self.hashes == hashes.iter().fold(0, |all, hash| all ^ hash)
+        usize::try_from(self.rows) == Ok(hashes.len())
+            && self.hashes == hashes.iter().fold(0, |all, hash| all ^ hash)
     }
 }
 
@@ -55,8 +56,8 @@ impl Known {
         Ok(())
     }
 
-    /// What the table has after a row, as far as so many rows go; `None` if nothing, or if it sorts otherwise than the
-    /// source.
+    /// What the table has after a row, as far as so many rows go; `None` if nothing, or if it sorts
+    /// otherwise than the source.
     ///
     /// # Errors
     /// Whatever Postgres answers, classified.
@@ -74,12 +75,14 @@ impl Known {
         Ok(first.zip(last).map(|(first, last)| Stretch { first, last, rows, hashes }))
     }
 
-    /// The places, in ascending order, of those that no row has with its hash. Begun again after an error.
+    /// The places, in ascending order, of those that no row has with its hash. Begun again after an
+    /// error.
     ///
     /// # Errors
     /// Whatever Postgres answers, classified.
     pub async fn unknown(&mut self, documents: &[Suspect<'_>]) -> Result<Vec<usize>, Fault> {
-        let (Some((_, first, _)), Some((_, last, _))) = (documents.first(), documents.last()) else {
+        let (Some((_, first, _)), Some((_, last, _))) = (documents.first(), documents.last())
+        else {
             return Ok(Vec::new());
         };
         let mut connection = self.connect().await?;
@@ -87,7 +90,8 @@ impl Known {
         if self.in_order {
             // Rows among them that the source has no more are looked through, too.
             let limit = i64::try_from(2 * documents.len()).unwrap_or(i64::MAX);
-            let query = ask(&self.statements.unknown_between, &suspects).bind(first).bind(last).bind(limit);
+            let query =
+                ask(&self.statements.unknown_between, &suspects).bind(first).bind(last).bind(limit);
             suspects = self.answer(&mut connection, query, &suspects).await?;
         }
         let suspected = suspects.len();
@@ -128,7 +132,11 @@ impl Known {
     }
 }
 
-fn ask<'q>(sql: &str, suspects: &[Suspect<'q>]) -> QueryScalar<'q, sqlx::Postgres, Vec<i64>, PgArguments> {
-    let (ids, hashes): (Vec<&str>, Vec<i64>) = suspects.iter().map(|(_, id, hash)| (*id, *hash)).unzip();
+fn ask<'q>(
+    sql: &str,
+    suspects: &[Suspect<'q>],
+) -> QueryScalar<'q, sqlx::Postgres, Vec<i64>, PgArguments> {
+    let (ids, hashes): (Vec<&str>, Vec<i64>) =
+        suspects.iter().map(|(_, id, hash)| (*id, *hash)).unzip();
     sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).bind(ids).bind(hashes)
 }

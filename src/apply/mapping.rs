@@ -8,7 +8,9 @@ use super::shape::{Field, Shape, Shapes};
 use crate::failpoint;
 use crate::model::bson::{Doc, Value, kind};
 use crate::model::position::ClusterTime;
-use crate::model::value::{Bound, ColumnType, Encoded, Fit, Unwritable, encode_column, encode_value, find};
+use crate::model::value::{
+    Bound, ColumnType, Encoded, Fit, Unwritable, encode_column, encode_value, find,
+};
 use crate::settings::{Column, RowLimits};
 
 /// How documents of one stream become rows.
@@ -37,7 +39,8 @@ impl Mapping {
                 heads.len() - 1
             })
         };
-        let slots = columns.iter().map(|column| column.paths.iter().map(&mut slot).collect()).collect();
+        let slots =
+            columns.iter().map(|column| column.paths.iter().map(&mut slot).collect()).collect();
         Self { columns: columns.to_vec(), heads, slots, seed: seed(columns), limits }
     }
 
@@ -45,8 +48,9 @@ impl Mapping {
         &self.columns
     }
 
-    /// What `_hash` holds of the row this document becomes. Two documents with one hash become one row; what becomes one
-    /// row may have two hashes (fields in another order, another mapping before).
+    /// What `_hash` holds of the row this document becomes. Two documents with one hash become one
+    /// row; what becomes one row may have two hashes (fields in another order, another mapping
+    /// before).
     pub fn hash(&self, document: &[u8]) -> i64 {
         XxHash3_64::oneshot_with_seed(self.seed, document).cast_signed()
     }
@@ -112,7 +116,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Counts, by column, in `found`: documents that have a value for it, and values that do not fit its type.
+    /// Counts, by column, in `found`: documents that have a value for it, and values that do not
+    /// fit its type.
     ///
     /// # Errors
     /// The document is not BSON, or has more fields than it may.
@@ -137,7 +142,8 @@ impl Mapping {
         Bound { fields: self.limits.fields_max, end: start.saturating_add(self.limits.bytes_max) }
     }
 
-    /// Counted as they are read, so that what has too many is given up before anything is made of it.
+    /// Counted as they are read, so that what has too many is given up before anything is made of
+    /// it.
     fn fields_of<'d>(&self, document: Doc<'d>) -> Result<Vec<Field<'d>>, Unwritable> {
         // As many as take one allocation.
         let mut fields = Vec::with_capacity(32);
@@ -151,13 +157,21 @@ impl Mapping {
     }
 
     /// The first of the column's paths that the document has.
-    fn value<'a>(&self, index: usize, column: &Column, shape: &Shape, fields: &[Field<'a>]) -> Option<Value<'a>> {
+    fn value<'a>(
+        &self,
+        index: usize,
+        column: &Column,
+        shape: &Shape,
+        fields: &[Field<'a>],
+    ) -> Option<Value<'a>> {
         let slots = self.slots.get(index)?;
         column.paths.iter().zip(slots).find_map(|(path, &slot)| {
             let (_, head) = *fields.get((*shape.heads.get(slot)?)?)?;
             match path.get(1..) {
                 None | Some([]) => Some(head),
-                Some(rest) => find(head.as_document().filter(|_| head.kind == kind::DOCUMENT)?, rest),
+                Some(rest) => {
+                    find(head.as_document().filter(|_| head.kind == kind::DOCUMENT)?, rest)
+                }
             }
         })
     }
@@ -183,7 +197,10 @@ fn encode_doc(
 fn seed(columns: &[Column]) -> u64 {
     let mut text = Vec::new();
     for column in columns {
-        for part in [&column.name, column.kind.sql()].into_iter().chain(column.paths.iter().flatten().map(|p| &**p)) {
+        for part in [&column.name, column.kind.sql()]
+            .into_iter()
+            .chain(column.paths.iter().flatten().map(|p| &**p))
+        {
             text.extend_from_slice(part.as_bytes());
             text.push(0);
         }
@@ -197,7 +214,12 @@ fn seed(columns: &[Column]) -> u64 {
 /// The first byte of a binary `jsonb`.
 const JSONB_VERSION: u8 = 1;
 
-/// The types of a tuple's fields after the id: the columns', then `doc`, `_hash` and `_cluster_time`.
+/// The types of a tuple's fields after the id: the columns', then `doc`, `_hash` and
+/// `_cluster_time`.
 pub(super) fn field_types(columns: &[Column]) -> impl Iterator<Item = ColumnType> {
-    columns.iter().map(|column| column.kind).chain([ColumnType::Jsonb, ColumnType::Bigint, ColumnType::Bigint])
+    columns.iter().map(|column| column.kind).chain([
+        ColumnType::Jsonb,
+        ColumnType::Bigint,
+        ColumnType::Bigint,
+    ])
 }

@@ -1,8 +1,8 @@
 //! Step 3, write: one transaction in this order: fence, rows, dead letters, position.
 //!
-//! Invariants: nothing is written without the fence; the position commits with its rows or not at all; a row is
-//! written only if it changes and only if its cluster time is not older; one bad row, or delete,
-//! never stops the rest.
+//! Invariants: nothing is written without the fence; the position commits with its rows or not at
+//! all; a row is written only if it changes and only if its cluster time is not older; one bad row,
+//! or delete, never stops the rest.
 
 mod bind;
 mod copy;

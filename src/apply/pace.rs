@@ -154,7 +154,10 @@ mod tests {
         pace.timed_out(2_000);
         pace.met_a_slow_row();
         assert_eq!(pace.rows_max(), None, "the row explains it");
-        assert_eq!([pace.stands_alone(), pace.stands_alone(), pace.stands_alone()], [false, false, true]);
+        assert_eq!(
+            [pace.stands_alone(), pace.stands_alone(), pace.stands_alone()],
+            [false, false, true]
+        );
         pace.committed();
         assert!(!pace.stands_alone() && pace.is_patient());
     }

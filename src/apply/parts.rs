@@ -51,15 +51,32 @@ pub(super) struct Halving<'a> {
 }
 
 impl<'a> Halving<'a> {
-    pub const fn new(scribe: &'a Scribe<'a>, work: &'a Work, pace: &'a mut Pace, allowance: u64) -> Self {
-        Self { scribe, work, pace, allowance, refused: Vec::new(), rows_passed: false, deletes_passed: false }
+    pub const fn new(
+        scribe: &'a Scribe<'a>,
+        work: &'a Work,
+        pace: &'a mut Pace,
+        allowance: u64,
+    ) -> Self {
+        Self {
+            scribe,
+            work,
+            pace,
+            allowance,
+            refused: Vec::new(),
+            rows_passed: false,
+            deletes_passed: false,
+        }
     }
 
     /// Stores and deletes what can be; returns what cannot.
     ///
     /// # Errors
     /// Refused, if it is not single rows that are; failed, whatever they are.
-    pub async fn run(mut self, connection: &mut PgConnection, done: &mut Applied) -> Result<Vec<Refused>, Trouble> {
+    pub async fn run(
+        mut self,
+        connection: &mut PgConnection,
+        done: &mut Applied,
+    ) -> Result<Vec<Refused>, Trouble> {
         self.halve(connection, Kind::Rows, self.work.rows.len(), done).await?;
         self.halve(connection, Kind::Deletes, self.work.deletes.ids.len(), done).await?;
         if !self.is_settled() {
@@ -101,7 +118,11 @@ impl<'a> Halving<'a> {
 
     /// What was refused may have wanted what came after it: a row that refers to another one of the
     /// same batch.
-    async fn try_again(&mut self, connection: &mut PgConnection, done: &mut Applied) -> Result<(), Trouble> {
+    async fn try_again(
+        &mut self,
+        connection: &mut PgConnection,
+        done: &mut Applied,
+    ) -> Result<(), Trouble> {
         loop {
             let before = self.refused.len();
             for mut refused in std::mem::take(&mut self.refused) {
@@ -163,12 +184,18 @@ impl<'a> Halving<'a> {
     }
 
     fn alone(&self, kind: Kind, whose: Whose) -> usize {
-        self.refused.iter().filter(|refused| refused.kind == kind && refused.refusal.whose == whose).count()
+        self.refused
+            .iter()
+            .filter(|refused| refused.kind == kind && refused.refusal.whose == whose)
+            .count()
     }
 
     /// A row ran out of time alone while another passed: their number is not what was slow.
     fn explain_time(&mut self, kind: Kind) {
-        if self.has_passed(kind) && self.pace.rows_max() == Some(1) && self.alone(kind, Whose::Time) > 0 {
+        if self.has_passed(kind)
+            && self.pace.rows_max() == Some(1)
+            && self.alone(kind, Whose::Time) > 0
+        {
             self.pace.met_a_slow_row();
         }
     }
@@ -186,7 +213,8 @@ impl<'a> Halving<'a> {
     /// Refuses the whole where it cannot be told from what is refused that it is the rows'.
     fn judge(&mut self) -> Result<(), Trouble> {
         let unproved = |whose| {
-            let found = self.refused.iter().find(|r| r.refusal.whose == whose && !self.has_passed(r.kind));
+            let found =
+                self.refused.iter().find(|r| r.refusal.whose == whose && !self.has_passed(r.kind));
             found.map(|refused| Trouble::Refused(refused.refusal.clone()))
         };
         if let Some(trouble) = unproved(Whose::Table) {

@@ -1,5 +1,5 @@
-//! Every statement of a stream's data path, executed over no row at all and rolled back: `prepare` asks neither for
-//! the rights to run it nor for what only execution refuses.
+//! Every statement of a stream's data path, executed over no row at all and rolled back: `prepare`
+//! asks neither for the rights to run it nor for what only execution refuses.
 
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::{Arguments, AssertSqlSafe, Connection};

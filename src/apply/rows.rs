@@ -1,7 +1,9 @@
-//! Rows as they go on the wire: binary tuples in one buffer, encoded once for both roads into the table.
+//! Rows as they go on the wire: binary tuples in one buffer, encoded once for both roads into the
+//! table.
 //!
-//! A tuple is what COPY takes: a 16-bit field count, then each field with its 32-bit length (-1 = NULL), in the
-//! order id, columns, doc, `_hash`, `_cluster_time`. For `unnest` the same bytes are read out column by column.
+//! A tuple is what COPY takes: a 16-bit field count, then each field with its 32-bit length (-1 =
+//! NULL), in the order id, columns, doc, `_hash`, `_cluster_time`. For `unnest` the same bytes are
+//! read out column by column.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,12 +70,21 @@ impl Rows {
         self.bytes.get(self.places.get(index)?.tuple.clone())
     }
 
-    /// The tuples of these rows in pieces that lie in one, of at most `size` bytes unless a single tuple is larger.
+    /// The tuples of these rows in pieces that lie in one, of at most `size` bytes unless a single
+    /// tuple is larger.
     pub(super) fn pieces(&self, rows: Range<usize>, size: usize) -> impl Iterator<Item = &[u8]> {
-        let mut tuples = self.places.get(rows).unwrap_or_default().iter().map(|row| row.tuple.clone()).peekable();
+        let mut tuples = self
+            .places
+            .get(rows)
+            .unwrap_or_default()
+            .iter()
+            .map(|row| row.tuple.clone())
+            .peekable();
         std::iter::from_fn(move || {
             let mut piece = tuples.next()?;
-            while let Some(next) = tuples.next_if(|next| next.start == piece.end && next.end - piece.start <= size) {
+            while let Some(next) =
+                tuples.next_if(|next| next.start == piece.end && next.end - piece.start <= size)
+            {
                 piece.end = next.end;
             }
             self.bytes.get(piece)
@@ -96,8 +107,8 @@ impl Rows {
     }
 }
 
-/// Buffers of rows that were written, used again: a fresh one of megabytes is copied as it grows, and the kernel clears
-/// each of its pages.
+/// Buffers of rows that were written, used again: a fresh one of megabytes is copied as it grows,
+/// and the kernel clears each of its pages.
 #[derive(Debug, Clone, Default)]
 pub struct Spares(Arc<Mutex<Vec<Rows>>>);
 
@@ -114,7 +125,8 @@ impl Spares {
 
     pub fn give(&self, mut rows: Rows) {
         let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spares.len() < Self::NUMBER_MAX && (1..=Self::BYTES_MAX).contains(&rows.bytes.capacity()) {
+        if spares.len() < Self::NUMBER_MAX && (1..=Self::BYTES_MAX).contains(&rows.bytes.capacity())
+        {
             rows.truncate(0);
             spares.push(rows);
         }
@@ -137,7 +149,8 @@ impl RowEncoder<'_> {
         self.start
     }
 
-    /// Appends one field; `encode` returns whether it wrote a value (else NULL, and its bytes are dropped).
+    /// Appends one field; `encode` returns whether it wrote a value (else NULL, and its bytes are
+    /// dropped).
     pub fn field<T>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> (bool, T)) -> T {
         let out = &mut self.rows.bytes;
         let at = out.len();
@@ -212,11 +225,14 @@ mod tests {
     fn pieces_are_the_tuples_one_after_the_other_and_no_longer_than_asked() {
         let mut rows = rows(&["a", "bb", "ccc", "dddd", "a tuple longer than a piece"]);
         rows.without(|id| id == "bb");
-        let tuples: Vec<u8> = (0..rows.len()).flat_map(|n| rows.tuple(n).unwrap().to_vec()).collect();
+        let tuples: Vec<u8> =
+            (0..rows.len()).flat_map(|n| rows.tuple(n).unwrap().to_vec()).collect();
         for size in 0..80 {
             let pieces: Vec<&[u8]> = rows.pieces(0..rows.len(), size).collect();
             assert_eq!(pieces.concat(), tuples, "pieces of {size}");
-            assert!(pieces.iter().all(|piece| piece.len() <= size.max(rows.tuple(3).unwrap().len())));
+            assert!(
+                pieces.iter().all(|piece| piece.len() <= size.max(rows.tuple(3).unwrap().len()))
+            );
         }
         let ends: Vec<usize> = rows.pieces(0..4, 1_000).map(<[u8]>::len).collect();
         assert_eq!(ends.len(), 2, "what was left out lies between two pieces");

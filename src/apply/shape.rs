@@ -1,5 +1,6 @@
-//! What documents with the same fields in the same order have in common, found out once: a collection has few shapes,
-//! and what a shape tells is half of what encoding a document would cost.
+//! What documents with the same fields in the same order have in common, found out once: a
+//! collection has few shapes, and what a shape tells is half of what encoding a document would
+//! cost.
 
 use std::sync::Arc;
 
@@ -29,7 +30,11 @@ impl Shape {
         let is_at = |head: &str, key: &[u8]| head.as_bytes() == key;
         let place = |head| fields.iter().rposition(|(key, _)| is_at(head, key));
         let is_mapped = |key: &[u8]| key == b"_id" || heads.iter().any(|head| is_at(head, key));
-        let unmapped = fields.iter().enumerate().filter(|(_, (key, _))| !is_mapped(key)).map(|(place, _)| place);
+        let unmapped = fields
+            .iter()
+            .enumerate()
+            .filter(|(_, (key, _))| !is_mapped(key))
+            .map(|(place, _)| place);
         Self {
             seed,
             keys: if is_shared { keys_of(fields).collect() } else { Vec::new() },
@@ -41,7 +46,8 @@ impl Shape {
 
     fn is_of(&self, seed: u64, fields: &[Field<'_>]) -> bool {
         let mut rest = self.keys.as_slice();
-        let has = |(key, _): &Field<'_>| match rest.strip_prefix(*key).and_then(<[u8]>::split_first) {
+        let has = |(key, _): &Field<'_>| match rest.strip_prefix(*key).and_then(<[u8]>::split_first)
+        {
             Some((0, after)) => {
                 rest = after;
                 true
@@ -110,7 +116,15 @@ mod tests {
         let mut shapes = Shapes::default();
         let ab = shapes.of(1, &[], &fields(&["a", "b"]));
         assert!(Arc::ptr_eq(&ab, &shapes.of(1, &[], &fields(&["a", "b"]))));
-        let others = [&["b", "a"][..], &["a"], &["a", "b", "c"], &["ab"], &["a", "b\0"], &["", "a", "b"], &[]];
+        let others = [
+            &["b", "a"][..],
+            &["a"],
+            &["a", "b", "c"],
+            &["ab"],
+            &["a", "b\0"],
+            &["", "a", "b"],
+            &[],
+        ];
         for other in others {
             assert!(!Arc::ptr_eq(&ab, &shapes.of(1, &[], &fields(other))), "{other:?}");
         }
@@ -138,7 +152,10 @@ mod tests {
         }
         assert!(Arc::ptr_eq(&first, &shapes.of(1, &[], &fields(&names[..1]))));
         let _ = shapes.of(1, &[], &fields(&names[..=Shapes::NUMBER_MAX]));
-        assert!(!Arc::ptr_eq(&first, &shapes.of(1, &[], &fields(&names[..1]))), "the oldest made room");
+        assert!(
+            !Arc::ptr_eq(&first, &shapes.of(1, &[], &fields(&names[..1]))),
+            "the oldest made room"
+        );
         assert_eq!(shapes.known.len(), Shapes::NUMBER_MAX);
     }
 }

@@ -1,4 +1,5 @@
-//! Every SQL statement of one stream's data path, made from its configuration; `check` prepares each of them.
+//! Every SQL statement of one stream's data path, made from its configuration; `check` prepares
+//! each of them.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -18,10 +19,11 @@ pub struct Statements {
     pub repair: Arc<str>,
     /// The same for a partitioned table.
     pub repair_partitioned: Arc<str>,
-    /// Of the rows after an id, up to a limit: the first id and the last, how many, the exclusive or of their hashes.
+    /// Of the rows after an id, up to a limit: the first id and the last, how many, the exclusive
+    /// or of their hashes.
     pub stretch: Arc<str>,
-    /// Of the ids and hashes given, the places (counted from one) of those that no row has so, as far as the rows between
-    /// two ids tell, and no more of them than are asked for.
+    /// Of the ids and hashes given, the places (counted from one) of those that no row has so, as
+    /// far as the rows between two ids tell, and no more of them than are asked for.
     pub unknown_between: Arc<str>,
     /// The same by a look into the index for each.
     pub unknown: Arc<str>,
@@ -41,14 +43,16 @@ impl Statements {
         let sql = table.sql();
         let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
         let upsert = Upsert::new(&sql, columns, &names);
-        // A stamp that is none, or of no time at all, would keep every later change out: a repair mends it.
+        // A stamp that is none, or of no time at all, would keep every later change out: a repair
+        // mends it.
         let astray = format!(
             "t._cluster_time is null or t._cluster_time > excluded._cluster_time + {}",
             ClusterTime::default().ahead_max().to_sql()
         );
         let repair = upsert.on(&format!("{NOT_NEWER} and {} or {astray}", upsert.differs));
-        // A row of a partitioned table has no system columns to return (0A000, as of PostgreSQL 18): that it was not
-        // there is looked up in the table as it was before the statement, at the cost of a look into the index.
+        // A row of a partitioned table has no system columns to return (0A000, as of PostgreSQL
+        // 18): that it was not there is looked up in the table as it was before the statement, at
+        // the cost of a look into the index.
         let was_not_there = format!("(select true from {sql} as b where b.id = t.id) is null");
         let told_apart = |fresh: &str| {
             format!(
@@ -61,17 +65,19 @@ impl Statements {
             repair: told_apart("t.xmax = 0").into(),
             repair_partitioned: told_apart(&was_not_there).into(),
             upsert: upsert.on(&format!("{NOT_NEWER} and {}", upsert.differs)).into(),
-            // Here and below the limit keeps the planner to the index, whatever it thinks of the table's size.
+            // Here and below the limit keeps the planner to the index, whatever it thinks of the
+            // table's size.
             stretch: format!(
-                "select (array_agg(t.id))[1], (array_agg(t.id))[count(*)::int], count(*), coalesce(bit_xor(t._hash), 0) from \
-                 (select t.id, t._hash from {sql} as t where t.id > $1 order by t.id limit $2) as t"
+                "select (array_agg(t.id))[1], (array_agg(t.id))[count(*)::int], count(*), \
+                 coalesce(bit_xor(t._hash), 0) from (select t.id, t._hash from {sql} as t where \
+                 t.id > $1 order by t.id limit $2) as t"
             )
             .into(),
             unknown_between: format!(
-                "select coalesce(array_agg(u.place), '{{}}') \
-                 from unnest($1::text[], $2::bigint[]) with ordinality as u (id, hash, place) left join \
-                 (select t.id, t._hash from {sql} as t where t.id between $3 and $4 order by t.id limit $5) as t \
-                 on t.id = u.id where t._hash is distinct from u.hash"
+                "select coalesce(array_agg(u.place), '{{}}') from unnest($1::text[], $2::bigint[]) \
+                 with ordinality as u (id, hash, place) left join (select t.id, t._hash from {sql} \
+                 as t where t.id between $3 and $4 order by t.id limit $5) as t on t.id = u.id \
+                 where t._hash is distinct from u.hash"
             )
             .into(),
             unknown: format!(
@@ -82,18 +88,23 @@ impl Statements {
             .into(),
             compare: compare(&sql, columns, &names).into(),
             delete: format!(
-                "with deleted as (delete from {sql} as t \
-                 using unnest($1::text[], $2::bigint[]) as d (id, cluster_time) \
-                 where t.id = d.id and (t._cluster_time <= d.cluster_time) is not false returning t.id) \
-                 select count(*), coalesce((array_agg(id))[1:5], '{{}}') from deleted"
+                "with deleted as (delete from {sql} as t using unnest($1::text[], $2::bigint[]) as \
+                 d (id, cluster_time) where t.id = d.id and (t._cluster_time <= d.cluster_time) is \
+                 not false returning t.id) select count(*), coalesce((array_agg(id))[1:5], '{{}}') \
+                 from deleted"
             )
             .into(),
             older: format!(
-                "select t.id from {sql} as t where t.id = any($1) and (t._cluster_time < $2) is not false"
+                "select t.id from {sql} as t where t.id = any($1) and (t._cluster_time < $2) is \
+                 not false"
             )
             .into(),
-            copy: format!("copy {sql} (id, {}doc, _hash, _cluster_time) from stdin (format binary)", list(&names, ""))
-                .into(),
+            copy: format!(
+                "copy {sql} (id, {}doc, _hash, _cluster_time) from stdin (format \
+                 binary)",
+                list(&names, "")
+            )
+            .into(),
             any: format!("select exists (select from {sql})").into(),
             table: sql.into(),
         }
@@ -124,7 +135,8 @@ fn list(names: &[String], prefix: &str) -> String {
     })
 }
 
-/// The rows of the parameters as a table `u`, and its columns' values as they are compared and stored.
+/// The rows of the parameters as a table `u`, and its columns' values as they are compared and
+/// stored.
 struct Given {
     from: String,
     values: String,
@@ -148,8 +160,8 @@ fn given(columns: &[Column]) -> Given {
     Given { from, values }
 }
 
-/// The guard: nothing older replaces what is newer. A row that carries no time, of a table that was adopted, is older
-/// than any.
+/// The guard: nothing older replaces what is newer. A row that carries no time, of a table that was
+/// adopted, is older than any.
 const NOT_NEWER: &str = "(t._cluster_time <= excluded._cluster_time) is not false";
 
 /// An upsert but for the condition under which a row that is there is written.
@@ -166,12 +178,13 @@ impl Upsert {
             let _ = write!(out, "{name} = excluded.{name}, ");
             out
         });
-        let (columns, before, after) = (list(names, ""), list(names, "t."), list(names, "excluded."));
+        let (columns, before, after) =
+            (list(names, ""), list(names, "t."), list(names, "excluded."));
         let write = format!(
-            "insert into {sql} as t (id, {columns}doc, _hash, _cluster_time, _applied_at) \
-             select u.id, {values}u.doc, u.hash, u.cluster_time, now() from {from} \
-             on conflict (id) do update set {assignments}doc = excluded.doc, _hash = excluded._hash, \
-             _cluster_time = excluded._cluster_time, _applied_at = excluded._applied_at"
+            "insert into {sql} as t (id, {columns}doc, _hash, _cluster_time, _applied_at) select \
+             u.id, {values}u.doc, u.hash, u.cluster_time, now() from {from} on conflict (id) do \
+             update set {assignments}doc = excluded.doc, _hash = excluded._hash, _cluster_time = \
+             excluded._cluster_time, _applied_at = excluded._applied_at"
         );
         let differs = format!("({before}t.doc) is distinct from ({after}excluded.doc)");
         Self { write, differs }
@@ -201,7 +214,12 @@ mod tests {
         let none = Statements::new(&table, &[]);
         assert!(none.upsert.contains("(t.doc) is distinct from (excluded.doc)"));
         assert!(none.copy.contains("(id, doc, _hash, _cluster_time)"));
-        let column = Column { name: "a\"b".into(), paths: vec![], kind: ColumnType::TextArray, required: false };
+        let column = Column {
+            name: "a\"b".into(),
+            paths: vec![],
+            kind: ColumnType::TextArray,
+            required: false,
+        };
         let hostile = Statements::new(&table, &[column]);
         assert!(hostile.upsert.contains("u.c0::text[]"));
         assert!(hostile.upsert.contains("\"a\"\"b\" = excluded.\"a\"\"b\""));

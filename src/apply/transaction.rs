@@ -1,4 +1,5 @@
-//! The one transaction, and what it may carry. Every write of tidemark to a followed table goes through here.
+//! The one transaction, and what it may carry. Every write of tidemark to a followed table goes
+//! through here.
 
 use std::ops::Range;
 
@@ -74,7 +75,9 @@ impl Origins {
     pub(super) fn bytes(&self, index: usize) -> Vec<u8> {
         match self {
             Self::None => Vec::new(),
-            Self::Events(events) => events.get(index).map(|event| event.bytes().to_vec()).unwrap_or_default(),
+            Self::Events(events) => {
+                events.get(index).map(|event| event.bytes().to_vec()).unwrap_or_default()
+            }
             Self::Documents(replies) => {
                 let mut items = replies.iter().flat_map(crate::source::Reply::items);
                 items.nth(index).map(<[u8]>::to_vec).unwrap_or_default()
@@ -85,7 +88,9 @@ impl Origins {
     pub(super) fn operation(&self, index: usize) -> &'static str {
         match self {
             Self::Events(events) => {
-                let event = events.get(index).and_then(|e| crate::model::event::Event::parse(e.bytes()).ok());
+                let event = events
+                    .get(index)
+                    .and_then(|e| crate::model::event::Event::parse(e.bytes()).ok());
                 event.map_or("unreadable", |event| event.operation.name())
             }
             Self::None | Self::Documents(_) => "snapshot",
@@ -133,7 +138,8 @@ pub(super) const COPY_MIN: usize = 100;
 /// How rows are sent. A road that Postgres refuses something on gives way to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Road {
-    /// Fresh rows by COPY, which costs Postgres less but stops at a row that is there already; the rest by upsert.
+    /// Fresh rows by COPY, which costs Postgres less but stops at a row that is there already; the
+    /// rest by upsert.
     Copy,
     /// All rows by one upsert, all deletes by one statement.
     Whole,
@@ -185,7 +191,8 @@ impl Scribe<'_> {
         let stored = rows - refused.iter().filter(|refused| refused.kind == Kind::Rows).count();
         let unchanged = crate::status::count(stored).saturating_sub(done.rows_changed);
         done.rows_unchanged = work.known + unchanged;
-        let letters: Vec<DeadLetter> = refused.iter().map(|refused| DeadLetter::of_refused(work, refused)).collect();
+        let letters: Vec<DeadLetter> =
+            refused.iter().map(|refused| DeadLetter::of_refused(work, refused)).collect();
         self.conclude(connection, fence, work, &letters, &mut done).await?;
         Ok(done)
     }
@@ -279,13 +286,23 @@ impl Scribe<'_> {
     }
 
     /// Without an answer that matters.
-    pub(super) async fn plain(&self, connection: &mut PgConnection, sql: &'static str) -> Result<(), Trouble> {
+    pub(super) async fn plain(
+        &self,
+        connection: &mut PgConnection,
+        sql: &'static str,
+    ) -> Result<(), Trouble> {
         about_rows(self.target.deadline(), sqlx::raw_sql(sql).execute(connection)).await.map(drop)
     }
 
-    /// A row that would not change is not stamped anew, and one that could not be written not at all: an open resync has
-    /// to be told that their documents are there, or its sweep would take them for gone.
-    async fn keep(&self, connection: &mut PgConnection, work: &Work, beside: Beside) -> Result<(), Fault> {
+    /// A row that would not change is not stamped anew, and one that could not be written not at
+    /// all: an open resync has to be told that their documents are there, or its sweep would take
+    /// them for gone.
+    async fn keep(
+        &self,
+        connection: &mut PgConnection,
+        work: &Work,
+        beside: Beside,
+    ) -> Result<(), Fault> {
         let rows = (0..work.rows.len()).filter_map(|index| work.rows.id(index));
         let dead = work.dead.iter().filter_map(|letter| letter.document_id.as_deref());
         let ids: Vec<&str> = rows.chain(dead).collect();
@@ -293,30 +310,44 @@ impl Scribe<'_> {
             return Ok(());
         }
         let sql = format!(
-            "insert into {}.resync_kept (resync_id, id) select $3, older.id from ({}) as older on conflict do nothing",
+            "insert into {}.resync_kept (resync_id, id) select $3, older.id from ({}) as older on \
+             conflict do nothing",
             self.state_schema, self.statements.older
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(ids).bind(beside.start.to_sql()).bind(beside.resync);
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(ids)
+            .bind(beside.start.to_sql())
+            .bind(beside.resync);
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 
-    async fn resolve(&self, connection: &mut PgConnection, letter: Option<i64>) -> Result<(), Fault> {
+    async fn resolve(
+        &self,
+        connection: &mut PgConnection,
+        letter: Option<i64>,
+    ) -> Result<(), Fault> {
         let Some(letter) = letter else { return Ok(()) };
         let sql = format!(
-            "update {}.dead_letter set resolved_at = now(), resolution = 'retried' where id = $1 and resolved_at is null",
+            "update {}.dead_letter set resolved_at = now(), resolution = 'retried' where id = $1 \
+             and resolved_at is null",
             self.state_schema
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(letter);
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 
-    async fn set_aside(&self, connection: &mut PgConnection, dead: &[&DeadLetter]) -> Result<(), Fault> {
+    async fn set_aside(
+        &self,
+        connection: &mut PgConnection,
+        dead: &[&DeadLetter],
+    ) -> Result<(), Fault> {
         if dead.is_empty() {
             return Ok(());
         }
         let sql = format!(
-            "insert into {}.dead_letter (stream, document_id, operation, event, code, error, cluster_time) \
-             select $1, d.* from unnest($2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::bigint[]) as d",
+            "insert into {}.dead_letter (stream, document_id, operation, event, code, error, \
+             cluster_time) select $1, d.* from unnest($2::text[], $3::text[], $4::bytea[], \
+             $5::text[], $6::text[], $7::bigint[]) as d",
             self.state_schema
         );
         let query = sqlx::query(AssertSqlSafe(sql))
@@ -335,7 +366,11 @@ impl Scribe<'_> {
 ///
 /// # Errors
 /// Only a bug: the encoding of an argument failed.
-pub fn row_arguments(rows: &Rows, range: Range<usize>, columns: &[Column]) -> Result<PgArguments, Fault> {
+pub fn row_arguments(
+    rows: &Rows,
+    range: Range<usize>,
+    columns: &[Column],
+) -> Result<PgArguments, Fault> {
     let mut arguments = PgArguments::default();
     let mut read = Columns::new(rows, range);
     for kind in [ColumnType::Text].into_iter().chain(field_types(columns)) {

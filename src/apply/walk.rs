@@ -17,7 +17,13 @@ pub struct Walk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Documents were read up to this place. What was seen is kept unless it is a first snapshot.
-    Chunk { class: i32, after: Option<Vec<u8>>, documents_read: u64, seen: Option<Seen>, then: Then },
+    Chunk {
+        class: i32,
+        after: Option<Vec<u8>>,
+        documents_read: u64,
+        seen: Option<Seen>,
+        then: Then,
+    },
     /// Rows the walk did not see were deleted.
     Swept,
     /// Nothing more is done until a person says so.
@@ -26,7 +32,8 @@ pub enum Step {
     Completed,
 }
 
-/// What a walk saw in one chunk: ids, and stretches of the table that held its documents and nothing else.
+/// What a walk saw in one chunk: ids, and stretches of the table that held its documents and
+/// nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
     pub ids: Vec<String>,
@@ -70,8 +77,9 @@ impl Walk {
         self.may_be_lost() && !self.is_repair()
     }
 
-    /// A chunk after which more is to come need not wait for the disk: should Postgres lose it in a crash, the walk's
-    /// place is lost with it and the chunk is walked again. What comes after it waits for everything before.
+    /// A chunk after which more is to come need not wait for the disk: should Postgres lose it in a
+    /// crash, the walk's place is lost with it and the chunk is walked again. What comes after it
+    /// waits for everything before.
     pub(super) const fn may_be_lost(&self) -> bool {
         matches!(self.step, Step::Chunk { then: Then::MoreChunks, .. })
     }
@@ -89,7 +97,8 @@ impl Scribe<'_> {
                 if let Some(seen) = seen.as_ref().filter(|seen| !seen.is_empty()) {
                     self.note_seen(connection, walk.id, seen).await?;
                 }
-                // Rows of a first snapshot are all new; only a repair keeps what it has seen, and tells them apart.
+                // Rows of a first snapshot are all new; only a repair keeps what it has seen, and
+                // tells them apart.
                 let inserted = if seen.is_none() { done.rows_changed } else { done.rows_inserted };
                 let (after, documents_read) = (after.as_deref(), *documents_read);
                 let chunk = Chunk { class: *class, after, documents_read, inserted };
@@ -102,13 +111,28 @@ impl Scribe<'_> {
             }
             Step::Completed => self.completed(connection, walk.id).await?,
         };
-        if updated == 1 { Ok(()) } else { Err(Fault::bug(format!("walk {} is not under way any more", walk.id))) }
+        if updated == 1 {
+            Ok(())
+        } else {
+            Err(Fault::bug(format!("walk {} is not under way any more", walk.id)))
+        }
     }
 
-    async fn note_seen(&self, connection: &mut PgConnection, id: i64, seen: &Seen) -> Result<(), Fault> {
+    async fn note_seen(
+        &self,
+        connection: &mut PgConnection,
+        id: i64,
+        seen: &Seen,
+    ) -> Result<(), Fault> {
         let schema = self.state_schema;
-        let sql = format!("insert into {schema}.resync_seen (resync_id, ids, lows, highs) values ($1, $2, $3, $4)");
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(&seen.ids).bind(&seen.lows).bind(&seen.highs);
+        let sql = format!(
+            "insert into {schema}.resync_seen (resync_id, ids, lows, highs) values ($1, $2, $3, $4)"
+        );
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(id)
+            .bind(&seen.ids)
+            .bind(&seen.lows)
+            .bind(&seen.highs);
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 
@@ -121,10 +145,11 @@ impl Scribe<'_> {
         done: &Applied,
     ) -> Result<u64, Fault> {
         let sql = format!(
-            "update {}.resync set walk_class = $2, walk_after = $3, documents_read = $4, state = $5, \
-             rows_upserted = rows_upserted + $6 + $7, rows_inserted = rows_inserted + $6, \
-             rows_changed = rows_changed + $7, sample_ids = (sample_ids || $8)[1:20], updated_at = now(), \
-             ended_at = case when $5 = 'completed' then clock_timestamp() end where id = $1 and state = 'running'",
+            "update {}.resync set walk_class = $2, walk_after = $3, documents_read = $4, state = \
+             $5, rows_upserted = rows_upserted + $6 + $7, rows_inserted = rows_inserted + $6, \
+             rows_changed = rows_changed + $7, sample_ids = (sample_ids || $8)[1:20], updated_at = \
+             now(), ended_at = case when $5 = 'completed' then clock_timestamp() end where id = $1 \
+             and state = 'running'",
             self.state_schema
         );
         let query = sqlx::query(AssertSqlSafe(sql))
@@ -139,10 +164,15 @@ impl Scribe<'_> {
         Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
     }
 
-    async fn swept(&self, connection: &mut PgConnection, id: i64, done: &Applied) -> Result<u64, Fault> {
+    async fn swept(
+        &self,
+        connection: &mut PgConnection,
+        id: i64,
+        done: &Applied,
+    ) -> Result<u64, Fault> {
         let sql = format!(
-            "update {}.resync set rows_deleted = rows_deleted + $2, sample_ids = (sample_ids || $3)[1:20], \
-             updated_at = now() where id = $1 and state = 'sweeping'",
+            "update {}.resync set rows_deleted = rows_deleted + $2, sample_ids = (sample_ids || \
+             $3)[1:20], updated_at = now() where id = $1 and state = 'sweeping'",
             self.state_schema
         );
         let query = sqlx::query(AssertSqlSafe(sql))
@@ -161,24 +191,25 @@ impl Scribe<'_> {
         rows: Option<i64>,
     ) -> Result<u64, Fault> {
         let sql = format!(
-            "update {}.resync set state = 'held', held_code = $2, note = $3, rows_to_delete = $4, updated_at = now() \
-             where id = $1 and state in ('running', 'sweeping')",
+            "update {}.resync set state = 'held', held_code = $2, note = $3, rows_to_delete = $4, \
+             updated_at = now() where id = $1 and state in ('running', 'sweeping')",
             self.state_schema
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(code.name()).bind(note).bind(rows);
+        let query =
+            sqlx::query(AssertSqlSafe(sql)).bind(id).bind(code.name()).bind(note).bind(rows);
         Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
     }
 
     /// The end and the gap report are one statement.
     async fn completed(&self, connection: &mut PgConnection, id: i64) -> Result<u64, Fault> {
         let sql = format!(
-            "with ended as (update {0}.resync set state = 'completed', ended_at = clock_timestamp(), updated_at = now() \
-                 where id = $1 and state = 'sweeping' returning *), \
-             forgotten as (delete from {0}.resync_seen where resync_id = $1), \
-             forgotten_too as (delete from {0}.resync_kept where resync_id = $1) \
-             insert into {0}.gap_report (resync_id, stream, blind_from, blind_until, rows_inserted, rows_changed, \
-                 rows_deleted, sample_ids) \
-             select id, stream, blind_from, blind_until, rows_inserted, rows_changed, rows_deleted, sample_ids from ended",
+            "with ended as (update {0}.resync set state = 'completed', ended_at = \
+             clock_timestamp(), updated_at = now() where id = $1 and state = 'sweeping' returning \
+             *), forgotten as (delete from {0}.resync_seen where resync_id = $1), forgotten_too as \
+             (delete from {0}.resync_kept where resync_id = $1) insert into {0}.gap_report \
+             (resync_id, stream, blind_from, blind_until, rows_inserted, rows_changed, \
+             rows_deleted, sample_ids) select id, stream, blind_from, blind_until, rows_inserted, \
+             rows_changed, rows_deleted, sample_ids from ended",
             self.state_schema
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(id);

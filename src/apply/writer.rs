@@ -1,4 +1,5 @@
-//! The writer of one stream: owns its connection, retries nothing, knows after a lost reply whether it landed.
+//! The writer of one stream: owns its connection, retries nothing, knows after a lost reply whether
+//! it landed.
 
 use std::time::{Duration, Instant};
 
@@ -72,7 +73,8 @@ impl Writer {
         }
     }
 
-    /// What is in memory was read when the database was at this revision: nothing is written on another.
+    /// What is in memory was read when the database was at this revision: nothing is written on
+    /// another.
     #[must_use]
     pub const fn at(mut self, revision: i64) -> Self {
         self.made = Some(revision);
@@ -90,11 +92,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits a piece of work, once. After a transient error, call again with the same work: it is first found out
-    /// whether the lost commit landed.
+    /// Commits a piece of work, once. After a transient error, call again with the same work: it is
+    /// first found out whether the lost commit landed.
     ///
     /// # Errors
-    /// Fenced; rewound; transient; a rate of dead letters that is no accident; whatever Postgres refuses, classified.
+    /// Fenced; rewound; transient; a rate of dead letters that is no accident; whatever Postgres
+    /// refuses, classified.
     pub async fn apply(&mut self, work: &Work) -> Result<Applied, Fault> {
         let done = match self.resolve().await? {
             Some(done) => done,
@@ -104,12 +107,17 @@ impl Writer {
         Ok(done)
     }
 
-    /// Commits chunks of a first snapshot as they come, in one transaction, until no more come. Nothing is kept to try
-    /// again with: after an error, [`Writer::settle`], and go on from where the database says the walk is.
+    /// Commits chunks of a first snapshot as they come, in one transaction, until no more come.
+    /// Nothing is kept to try again with: after an error, [`Writer::settle`], and go on from where
+    /// the database says the walk is.
     ///
     /// # Errors
     /// Refused, if a row is, or is in the table already; failed as [`Writer::apply`].
-    pub async fn pour(&mut self, chunks: mpsc::Receiver<Work>, spares: &Spares) -> Result<Applied, Trouble> {
+    pub async fn pour(
+        &mut self,
+        chunks: mpsc::Receiver<Work>,
+        spares: &Spares,
+    ) -> Result<Applied, Trouble> {
         let done = self.transact(Load::Chunks(chunks, spares)).await?;
         self.landed(&done);
         Ok(done)
@@ -194,14 +202,21 @@ impl Writer {
         result
     }
 
-    async fn write(&mut self, connection: &mut PgConnection, load: Load<'_>) -> Result<Applied, Trouble> {
+    async fn write(
+        &mut self,
+        connection: &mut PgConnection,
+        load: Load<'_>,
+    ) -> Result<Applied, Trouble> {
         let deadline = self.target.deadline();
-        let mut transaction: Transaction<'_, _> = within(deadline, connection.begin_with(load.begin())).await?;
+        let mut transaction: Transaction<'_, _> =
+            within(deadline, connection.begin_with(load.begin())).await?;
         failpoint::hit("apply.begun");
-        let fence = Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
+        let fence =
+            Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
         self.knows(fence.revision())?;
         if self.partitioned.is_none() && load.is_repair() {
-            self.partitioned = Some(is_partitioned(&mut transaction, &self.target, &self.statements.table).await?);
+            self.partitioned =
+                Some(is_partitioned(&mut transaction, &self.target, &self.statements.table).await?);
         }
         let scribe = Scribe {
             target: &self.target,
@@ -255,7 +270,11 @@ impl Writer {
 
     /// More dead letters than an accident brings: only as many as a person lets pass, which are
     /// used up with them.
-    async fn keep_the_rate(&self, connection: &mut PgConnection, done: &mut Applied) -> Result<(), Fault> {
+    async fn keep_the_rate(
+        &self,
+        connection: &mut PgConnection,
+        done: &mut Applied,
+    ) -> Result<(), Fault> {
         let beyond = done.set_aside.total().saturating_sub(self.rate.allowance());
         if beyond > 0 {
             let stream = self.lease.stream();
@@ -268,9 +287,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Postgres may go back: to a standby that had not heard of the last commits, or to what was flushed before a
-    /// crash. What is in memory is then ahead of it, and must not be written on top. Ahead of us it is only by a
-    /// commit that was given up; that, too, is taken up from what the database says.
+    /// Postgres may go back: to a standby that had not heard of the last commits, or to what was
+    /// flushed before a crash. What is in memory is then ahead of it, and must not be written on
+    /// top. Ahead of us it is only by a commit that was given up; that, too, is taken up from what
+    /// the database says.
     fn knows(&self, stored: i64) -> Result<(), Fault> {
         match self.made {
             Some(made) if made != stored => Err(Fault::rewound(stored, made)),
@@ -278,19 +298,22 @@ impl Writer {
         }
     }
 
-    /// What this writer's last connection left behind, if its wire was cut in silence, must not stand in the way.
+    /// What this writer's last connection left behind, if its wire was cut in silence, must not
+    /// stand in the way.
     async fn connect(&self) -> Result<PgConnection, Fault> {
         let mut connection = self.target.connect().await?;
         self.target.end_abandoned(&mut connection).await;
         Ok(connection)
     }
 
-    /// Finds out whether a commit in doubt landed: its row lock is waited for, then the revision tells.
+    /// Finds out whether a commit in doubt landed: its row lock is waited for, then the revision
+    /// tells.
     async fn resolve(&mut self) -> Result<Option<Applied>, Fault> {
         let Some((revision, done)) = self.in_doubt.clone() else { return Ok(None) };
         let mut connection = self.connect().await?;
         let mut transaction = within(self.target.deadline(), connection.begin()).await?;
-        let fence = Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
+        let fence =
+            Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
         let stored = fence.revision();
         within(self.target.deadline(), transaction.rollback()).await?;
         let landed = stored == revision + 1;
@@ -330,7 +353,11 @@ impl Load<'_> {
     }
 }
 
-async fn is_partitioned(connection: &mut PgConnection, target: &Target, table: &str) -> Result<bool, Fault> {
+async fn is_partitioned(
+    connection: &mut PgConnection,
+    target: &Target,
+    table: &str,
+) -> Result<bool, Fault> {
     let sql = "select relkind = 'p' from pg_class where oid = $1::regclass";
     let query = sqlx::query_scalar(sql).bind(table);
     within(target.deadline(), query.fetch_one(connection)).await

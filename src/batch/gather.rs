@@ -90,7 +90,8 @@ impl Gather {
         self.queue.len() >= limits.events || self.bytes >= limits.bytes
     }
 
-    /// Takes what fits within the limits, at least one event if there is any. With nothing queued: the idle position.
+    /// Takes what fits within the limits, at least one event if there is any. With nothing queued:
+    /// the idle position.
     ///
     /// # Errors
     /// The last event taken has no readable token, so no position could follow it.
@@ -107,11 +108,16 @@ impl Gather {
             events.extend(self.queue.pop_front());
         }
         self.bytes = self.bytes.saturating_sub(bytes);
-        let position = if self.queue.is_empty() { self.tail.clone() } else { position_after(&events, &self.tail)? };
+        let position = if self.queue.is_empty() {
+            self.tail.clone()
+        } else {
+            position_after(&events, &self.tail)?
+        };
         Ok(Taken { events, position })
     }
 
-    /// Gives back the end of what was taken, keeping `keep` events; the position moves back with it.
+    /// Gives back the end of what was taken, keeping `keep` events; the position moves back with
+    /// it.
     ///
     /// # Errors
     /// As [`Gather::take`].
@@ -124,7 +130,8 @@ impl Gather {
     }
 }
 
-/// The position after the last event; `fallback` serves a run without events and a token that hides its time.
+/// The position after the last event; `fallback` serves a run without events and a token that hides
+/// its time.
 fn position_after(events: &[EventRef], fallback: &Position) -> Result<Position, Malformed> {
     match events.last() {
         Some(last) => {
@@ -142,7 +149,8 @@ fn last_token(reply: &Reply) -> Result<Option<ResumeToken>, Malformed> {
     }
 }
 
-/// Milliseconds since 1970 at which an event was written, by the server's wall clock where the event tells it.
+/// Milliseconds since 1970 at which an event was written, by the server's wall clock where the
+/// event tells it.
 pub(super) fn written_at_millis(wall: Option<i64>, time: ClusterTime) -> i64 {
     wall.unwrap_or_else(|| i64::from(time.seconds()) * 1000)
 }

@@ -1,4 +1,5 @@
-//! From events to changes of rows: the last change of each key, and which documents must be looked up.
+//! From events to changes of rows: the last change of each key, and which documents must be looked
+//! up.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -43,7 +44,8 @@ pub struct Broken {
 pub struct Plan<'a> {
     pub changes: Vec<Change<'a>>,
     pub broken: Vec<Broken>,
-    /// Events by operation, in the order of [`Operation::ROWS`]; broken ones included where they tell.
+    /// Events by operation, in the order of [`Operation::ROWS`]; broken ones included where they
+    /// tell.
     pub received: [u64; 4],
     /// The event that changes no row and so ends the run, and its operation as the server names it.
     pub stop: Option<(usize, Operation, String)>,

@@ -61,18 +61,21 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
-    pub async fn begin_attempt(&self, lease: &Lease, run: Uuid, road: Road, place: Mark) -> Result<Before, Fault> {
+    pub async fn begin_attempt(
+        &self,
+        lease: &Lease,
+        run: Uuid,
+        road: Road,
+        place: Mark,
+    ) -> Result<Before, Fault> {
         let sql = AssertSqlSafe(format!(
-            "insert into {0}.attempt as a (stream, road, place, run) select $1, $2, $3, $4 \
-             where exists (select from {0}.checkpoint \
-                 where stream = $1 and epoch = $5 and nonce = $6) \
-             on conflict (stream, road) do update set \
-             deaths = case when a.place = excluded.place then a.deaths else 0 end \
-                 + coalesce((a.run <> excluded.run)::int, 0), \
-             hand = case when a.place = excluded.place then a.hand end, \
-             hand_deaths = case when a.place = excluded.place and a.hand is not null \
-                 then a.hand_deaths + coalesce((a.run <> excluded.run)::int, 0) else 0 end, \
-             place = excluded.place, run = excluded.run \
+            "insert into {0}.attempt as a (stream, road, place, run) select $1, $2, $3, $4 where \
+             exists (select from {0}.checkpoint where stream = $1 and epoch = $5 and nonce = $6) \
+             on conflict (stream, road) do update set deaths = case when a.place = excluded.place \
+             then a.deaths else 0 end + coalesce((a.run <> excluded.run)::int, 0), hand = case \
+             when a.place = excluded.place then a.hand end, hand_deaths = case when a.place = \
+             excluded.place and a.hand is not null then a.hand_deaths + coalesce((a.run <> \
+             excluded.run)::int, 0) else 0 end, place = excluded.place, run = excluded.run \
              returning deaths, hand, hand_size, hand_deaths",
             self.schema()
         ));
@@ -103,12 +106,10 @@ impl Checkpoints {
         size: usize,
     ) -> Result<i32, Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {0}.attempt set hand_deaths = case \
-             when place = $3 and hand = $4 and hand_size = $5 then hand_deaths else 0 end, place = $3, hand = $4, hand_size = $5 \
-             where stream = $1 and road = $2 \
-             and exists (select from {0}.checkpoint \
-                 where stream = $1 and epoch = $6 and nonce = $7) \
-             returning hand_deaths",
+            "update {0}.attempt set hand_deaths = case when place = $3 and hand = $4 and hand_size \
+             = $5 then hand_deaths else 0 end, place = $3, hand = $4, hand_size = $5 where stream \
+             = $1 and road = $2 and exists (select from {0}.checkpoint where stream = $1 and epoch \
+             = $6 and nonce = $7) returning hand_deaths",
             self.schema()
         ));
         let query = sqlx::query_scalar::<_, i32>(sql)
@@ -128,8 +129,10 @@ impl Checkpoints {
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn ended_well(&self, stream: &str, run: Uuid) -> Result<(), Fault> {
-        let sql =
-            AssertSqlSafe(format!("update {}.attempt set run = null where stream = $1 and run = $2", self.schema()));
+        let sql = AssertSqlSafe(format!(
+            "update {}.attempt set run = null where stream = $1 and run = $2",
+            self.schema()
+        ));
         let query = sqlx::query(sql).bind(stream).bind(run);
         within(std::time::Duration::from_secs(1), query.execute(&self.pool)).await.map(drop)
     }

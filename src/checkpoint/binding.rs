@@ -71,8 +71,10 @@ impl Checkpoints {
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn binding(&self, stream: &str) -> Result<Option<Binding>, Fault> {
-        let sql = AssertSqlSafe(format!("select * from {}.stream where stream = $1", self.schema()));
-        within(self.target.deadline(), sqlx::query_as(sql).bind(stream).fetch_optional(&self.pool)).await
+        let sql =
+            AssertSqlSafe(format!("select * from {}.stream where stream = $1", self.schema()));
+        within(self.target.deadline(), sqlx::query_as(sql).bind(stream).fetch_optional(&self.pool))
+            .await
     }
 
     /// The followed table as it is now.
@@ -82,9 +84,9 @@ impl Checkpoints {
     pub async fn table_now(&self, table: &Table, witness: Option<&str>) -> Result<TableNow, Fault> {
         let name = table.sql();
         let sql = AssertSqlSafe(format!(
-            "select $1::regclass::oid::bigint as oid, \
-             (select coalesce(t._cluster_time, 0) from {name} as t where t.id = $2) as witness_time, \
-             exists (select from {name}) as holds_rows"
+            "select $1::regclass::oid::bigint as oid, (select coalesce(t._cluster_time, 0) from \
+             {name} as t where t.id = $2) as witness_time, exists (select from {name}) as \
+             holds_rows"
         ));
         let query = sqlx::query_as(sql).bind(&name).bind(witness);
         within(self.target.deadline(), query.fetch_one(&self.pool)).await
@@ -115,16 +117,16 @@ impl Checkpoints {
     ) -> Result<(), Fault> {
         let (schema, table) = (self.schema(), bound.table.sql());
         let sql = AssertSqlSafe(format!(
-            "insert into {schema}.stream as s (stream, service, environment, cluster, collection_uuid, begun_time, \
-                 table_schema, table_name, table_oid, witness_id, witness_time) \
-             select $1, $2, $3, $4, $5, $6, $7, $8, $9::regclass::oid::bigint, w.id, w.time \
-             from (select 1) as one left join \
-                 (select t.id, coalesce(t._cluster_time, 0) as time from {table} as t order by t.id limit 1) as w on true \
-             on conflict (stream) do update set service = excluded.service, environment = excluded.environment, \
-                 cluster = excluded.cluster, collection_uuid = excluded.collection_uuid, \
-                 begun_time = coalesce(excluded.begun_time, s.begun_time), table_schema = excluded.table_schema, \
-                 table_name = excluded.table_name, table_oid = excluded.table_oid, \
-                 witness_id = excluded.witness_id, witness_time = excluded.witness_time"
+            "insert into {schema}.stream as s (stream, service, environment, cluster, \
+             collection_uuid, begun_time, table_schema, table_name, table_oid, witness_id, \
+             witness_time) select $1, $2, $3, $4, $5, $6, $7, $8, $9::regclass::oid::bigint, w.id, \
+             w.time from (select 1) as one left join (select t.id, coalesce(t._cluster_time, 0) as \
+             time from {table} as t order by t.id limit 1) as w on true on conflict (stream) do \
+             update set service = excluded.service, environment = excluded.environment, cluster = \
+             excluded.cluster, collection_uuid = excluded.collection_uuid, begun_time = \
+             coalesce(excluded.begun_time, s.begun_time), table_schema = excluded.table_schema, \
+             table_name = excluded.table_name, table_oid = excluded.table_oid, witness_id = \
+             excluded.witness_id, witness_time = excluded.witness_time"
         ));
         let owner = self.target.owner();
         let query = sqlx::query(sql)
@@ -147,13 +149,16 @@ impl Checkpoints {
         stream: &str,
         position: &Position,
     ) -> Result<(), Fault> {
-        let sql = AssertSqlSafe(format!("update {}.stream set begun_time = $2 where stream = $1", self.schema()));
+        let sql = AssertSqlSafe(format!(
+            "update {}.stream set begun_time = $2 where stream = $1",
+            self.schema()
+        ));
         let query = sqlx::query(sql).bind(stream).bind(position.cluster_time.to_sql());
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 
-    /// Of rows that name a stream: those that are no other service's or environment's. Takes the owner as two
-    /// parameters from the `first` on.
+    /// Of rows that name a stream: those that are no other service's or environment's. Takes the
+    /// owner as two parameters from the `first` on.
     pub(super) fn not_anothers(&self, stream: &str, first: usize) -> String {
         format!(
             "not exists (select from {}.stream as whose where whose.stream = {stream} \
@@ -178,19 +183,24 @@ impl Checkpoints {
     ///
     /// # Errors
     /// One of them belongs to another; or whatever Postgres answers.
-    pub async fn refuse_strangers(&self, connection: &mut PgConnection, streams: &[&str]) -> Result<(), Fault> {
+    pub async fn refuse_strangers(
+        &self,
+        connection: &mut PgConnection,
+        streams: &[&str],
+    ) -> Result<(), Fault> {
         let (schema, owner) = (self.schema(), self.target.owner());
         let deadline = self.target.deadline();
-        let exists =
-            sqlx::query_scalar::<_, bool>("select to_regclass($1) is not null").bind(format!("{schema}.stream"));
+        let exists = sqlx::query_scalar::<_, bool>("select to_regclass($1) is not null")
+            .bind(format!("{schema}.stream"));
         if !within(deadline, exists.fetch_one(&mut *connection)).await? {
             return Ok(());
         }
         let sql = AssertSqlSafe(format!(
-            "select s.stream, s.service, s.environment from {schema}.stream as s where s.stream = any($1) \
-             and (s.service, s.environment) is distinct from ($2, $3) and not exists (select from {schema}.command as c \
-                 where c.stream = s.stream and c.verb = $4 and c.done_at is null \
-                 and c.arguments ->> 'service' = $2 and c.arguments ->> 'environment' = $3) order by s.stream limit 1"
+            "select s.stream, s.service, s.environment from {schema}.stream as s where s.stream = \
+             any($1) and (s.service, s.environment) is distinct from ($2, $3) and not exists \
+             (select from {schema}.command as c where c.stream = s.stream and c.verb = $4 and \
+             c.done_at is null and c.arguments ->> 'service' = $2 and c.arguments ->> \
+             'environment' = $3) order by s.stream limit 1"
         ));
         let query = sqlx::query_as::<_, (String, String, String)>(sql)
             .bind(streams)
@@ -202,8 +212,9 @@ impl Checkpoints {
             Some((stream, service, environment)) => {
                 let bound = Owner { service, environment };
                 let message = format!("stream {stream} belongs to {bound}, and this is {owner}");
-                let hint = "point target.url or target.state_schema at this environment's own tables; if these are to \
-                            change hands: `tidemark source adopt STREAM --reason TEXT --execute`";
+                let hint = "point target.url or target.state_schema at this environment's own \
+                            tables; if these are to change hands: `tidemark source adopt STREAM \
+                            --reason TEXT --execute`";
                 Err(Fault::new(Class::Halt, Code::SourceForeign, message, hint))
             }
         }
@@ -218,15 +229,20 @@ impl Checkpoints {
         self.refuse_strangers(&mut connection, &[stream]).await
     }
 
-    /// Refuses a table that a stream of another service or environment is bound to: nothing is added to it.
+    /// Refuses a table that a stream of another service or environment is bound to: nothing is
+    /// added to it.
     ///
     /// # Errors
     /// It is such a one; or whatever Postgres answers.
-    pub async fn refuse_table(&self, connection: &mut PgConnection, table: &Table) -> Result<(), Fault> {
+    pub async fn refuse_table(
+        &self,
+        connection: &mut PgConnection,
+        table: &Table,
+    ) -> Result<(), Fault> {
         let owner = self.target.owner();
         let sql = AssertSqlSafe(format!(
-            "select s.stream, s.service, s.environment from {}.stream as s \
-             where s.table_oid = to_regclass($1)::oid::bigint and (s.service, s.environment) is distinct from ($2, $3) \
+            "select s.stream, s.service, s.environment from {}.stream as s where s.table_oid = \
+             to_regclass($1)::oid::bigint and (s.service, s.environment) is distinct from ($2, $3) \
              order by s.stream limit 1",
             self.schema()
         ));
@@ -238,10 +254,12 @@ impl Checkpoints {
             None => Ok(()),
             Some((stream, service, environment)) => {
                 let bound = Owner { service, environment };
-                let message =
-                    format!("table {table} is followed into by stream {stream} of {bound}, and this is {owner}");
-                let hint = "name another table in [[stream]]; if that stream is over, delete its row from the table \
-                            `stream` of the state schema";
+                let message = format!(
+                    "table {table} is followed into by stream {stream} of {bound}, and this is \
+                     {owner}"
+                );
+                let hint = "name another table in [[stream]]; if that stream is over, delete its \
+                            row from the table `stream` of the state schema";
                 Err(Fault::new(Class::Halt, Code::SourceForeign, message, hint))
             }
         }
@@ -263,7 +281,11 @@ impl Fence<'_> {
         touched: &Touched<'_>,
     ) -> Result<(), Fault> {
         let moves = !touched.written.is_empty() || !touched.deleted.is_empty();
-        let sql = if moves { self.looking_and_moving(touched.table) } else { self.looking(touched.table) };
+        let sql = if moves {
+            self.looking_and_moving(touched.table)
+        } else {
+            self.looking(touched.table)
+        };
         let query = sqlx::query_as::<_, (bool, bool)>(AssertSqlSafe(sql));
         let mut query = self.bind(query, position);
         if moves {
@@ -272,7 +294,8 @@ impl Fence<'_> {
         let advanced = within(target.deadline(), query.fetch_optional(&mut *connection)).await?;
         let (stands, witnessed) = advanced.ok_or_else(|| Fault::fenced(self.lease.stream()))?;
         if !stands {
-            let message = "rows that tidemark wrote are gone from the table, or older than they were";
+            let message =
+                "rows that tidemark wrote are gone from the table, or older than they were";
             let hint = "find out who empties or restores the table";
             return Err(Fault::new(Class::HistoryLost, Code::HistoryLost, message, hint));
         }
@@ -284,9 +307,10 @@ impl Fence<'_> {
         let (advance, schema) = (self.advancing(), &self.schema);
         format!(
             "with moved as ({advance} returning 1) select s.witness_id is null or exists \
-                 (select from {table} as t where t.id = s.witness_id \
-                     and coalesce(t._cluster_time, 0) >= s.witness_time), \
-                 s.witness_id is not null from moved left join {schema}.stream as s on s.stream = $1"
+             (select from {table} as t where t.id = s.witness_id \
+             and coalesce(t._cluster_time, 0) >= s.witness_time), \
+             s.witness_id is not null from moved left join {schema}.stream as s on s.stream = \
+             $1"
         )
     }
 
@@ -295,26 +319,28 @@ impl Fence<'_> {
     fn looking_and_moving(&self, table: &str) -> String {
         let (advance, schema) = (self.advancing(), &self.schema);
         format!(
-            "with moved as ({advance} returning 1), \
-             noted as (update {schema}.stream as s set (witness_id, witness_time) = \
-                 (select t.id, coalesce(t._cluster_time, 0) from {table} as t \
-                     where t.id = any(array_append($7::text[], s.witness_id)) order by 2 desc limit 1) \
-             from {schema}.stream as b where s.stream = $1 and b.stream = s.stream \
-             returning b.witness_id is null or b.witness_id = any($8) or exists \
-                 (select from {table} as t where t.id = b.witness_id \
-                     and coalesce(t._cluster_time, 0) >= b.witness_time) as stands, \
-                 s.witness_id is not null as witnessed) \
-             select coalesce(noted.stands, true), coalesce(noted.witnessed, false) \
-             from moved left join noted on true"
+            "with moved as ({advance} returning 1), noted as (update {schema}.stream as s set \
+             (witness_id, witness_time) = (select t.id, coalesce(t._cluster_time, 0) from {table} \
+             as t where t.id = any(array_append($7::text[], s.witness_id)) order by 2 desc limit \
+             1) from {schema}.stream as b where s.stream = $1 and b.stream = s.stream returning \
+             b.witness_id is null or b.witness_id = any($8) or exists (select from {table} as t \
+             where t.id = b.witness_id and coalesce(t._cluster_time, 0) >= b.witness_time) as \
+             stands, s.witness_id is not null as witnessed) select coalesce(noted.stands, true), \
+             coalesce(noted.witnessed, false) from moved left join noted on true"
         )
     }
 
     /// Any row that is there.
-    async fn find_witness(&self, connection: &mut PgConnection, target: &Target, table: &str) -> Result<(), Fault> {
+    async fn find_witness(
+        &self,
+        connection: &mut PgConnection,
+        target: &Target,
+        table: &str,
+    ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.stream set witness_id = t.id, witness_time = t.time from \
-                 (select id, coalesce(_cluster_time, 0) as time from {table} order by id limit 1) as t \
-             where stream = $1",
+            "update {}.stream set witness_id = t.id, witness_time = t.time from (select id, \
+             coalesce(_cluster_time, 0) as time from {table} order by id limit 1) as t where \
+             stream = $1",
             self.schema
         ));
         let query = sqlx::query(sql).bind(self.lease.stream());

@@ -21,7 +21,8 @@ pub struct Command {
     pub arguments: serde_json::Value,
     /// Who says they ask.
     pub actor: String,
-    /// Who Postgres says asked, and from where: `None` of requests from before that was kept, or through a socket.
+    /// Who Postgres says asked, and from where: `None` of requests from before that was kept, or
+    /// through a socket.
     pub db_user: Option<String>,
     pub db_address: Option<String>,
     pub reason: String,
@@ -69,8 +70,8 @@ impl Outcome {
     }
 }
 
-pub(super) const COLUMNS: &str = "id, verb, stream, arguments, actor, db_user, host(db_address) as db_address, reason, at, done_at, \
-     outcome, result, attempts";
+pub(super) const COLUMNS: &str = "id, verb, stream, arguments, actor, db_user, host(db_address) as \
+                                  db_address, reason, at, done_at, outcome, result, attempts";
 
 /// Of requests that have not ended: those whose turn it is.
 pub(super) const DUE: &str = "done_at is null and next_try_at <= clock_timestamp()";
@@ -94,7 +95,8 @@ impl Checkpoints {
             self.schema()
         ));
         let owner = self.target.owner();
-        let query = sqlx::query_as(sql).bind(verb).bind(stream).bind(arguments).bind(actor).bind(reason);
+        let query =
+            sqlx::query_as(sql).bind(verb).bind(stream).bind(arguments).bind(actor).bind(reason);
         let query = query.bind(&owner.service).bind(&owner.environment);
         let mut connection = within(self.target.deadline(), self.pool.acquire()).await?;
         if verb != ADOPT {
@@ -105,33 +107,40 @@ impl Checkpoints {
         Ok(id)
     }
 
-    /// The oldest request of a stream whose turn it is; its try is counted. Should the process end by it, it is next
-    /// tried after `pause`.
+    /// The oldest request of a stream whose turn it is; its try is counted. Should the process end
+    /// by it, it is next tried after `pause`.
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn take_command(&self, lease: &Lease, pause: Duration) -> Result<Option<Command>, Fault> {
+    pub async fn take_command(
+        &self,
+        lease: &Lease,
+        pause: Duration,
+    ) -> Result<Option<Command>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {0}.command set attempts = attempts + 1, \
-             next_try_at = clock_timestamp() + make_interval(secs => $4) \
-             where id = (select id from {0}.command where stream = $1 and {DUE} order by id limit 1) \
-             and exists (select from {0}.lease where stream = $1 and epoch = $2 and nonce = $3) \
-             returning {COLUMNS}",
+            "update {0}.command set attempts = attempts + 1, next_try_at = clock_timestamp() + \
+             make_interval(secs => $4) where id = (select id from {0}.command where stream = $1 \
+             and {DUE} order by id limit 1) and exists (select from {0}.lease where stream = $1 \
+             and epoch = $2 and nonce = $3) returning {COLUMNS}",
             self.schema()
         ));
-        let query =
-            sqlx::query_as(sql).bind(lease.stream()).bind(lease.epoch()).bind(lease.nonce()).bind(pause.as_secs_f64());
+        let query = sqlx::query_as(sql)
+            .bind(lease.stream())
+            .bind(lease.epoch())
+            .bind(lease.nonce())
+            .bind(pause.as_secs_f64());
         within(self.target.deadline(), query.fetch_optional(&self.pool)).await
     }
 
-    /// A request could not be obeyed yet: it is tried again after `delay`, and others have their turn.
+    /// A request could not be obeyed yet: it is tried again after `delay`, and others have their
+    /// turn.
     ///
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn put_off_command(&self, id: i64, delay: Duration, why: &str) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.command set next_try_at = clock_timestamp() + make_interval(secs => $2), result = $3 \
-             where id = $1 and done_at is null",
+            "update {}.command set next_try_at = clock_timestamp() + make_interval(secs => $2), \
+             result = $3 where id = $1 and done_at is null",
             self.schema()
         ));
         let query = sqlx::query(sql).bind(id).bind(delay.as_secs_f64()).bind(why);
@@ -143,21 +152,32 @@ impl Checkpoints {
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn command(&self, id: i64) -> Result<Option<Command>, Fault> {
-        let sql = AssertSqlSafe(format!("select {COLUMNS} from {}.command where id = $1", self.schema()));
-        within(self.target.deadline(), sqlx::query_as(sql).bind(id).fetch_optional(&self.pool)).await
+        let sql =
+            AssertSqlSafe(format!("select {COLUMNS} from {}.command where id = $1", self.schema()));
+        within(self.target.deadline(), sqlx::query_as(sql).bind(id).fetch_optional(&self.pool))
+            .await
     }
 
-    /// The request that began or approved a walk at this moment: what obeys a request and marks it as done is one
-    /// transaction, and so one moment.
+    /// The request that began or approved a walk at this moment: what obeys a request and marks it
+    /// as done is one transaction, and so one moment.
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn asked_at(&self, stream: &str, at: DateTime<Utc>) -> Result<Option<Command>, Fault> {
+    pub async fn asked_at(
+        &self,
+        stream: &str,
+        at: DateTime<Utc>,
+    ) -> Result<Option<Command>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select {COLUMNS} from {}.command where stream = $1 and done_at = $2 and outcome = 'done' order by id limit 1",
+            "select {COLUMNS} from {}.command where stream = $1 and done_at = $2 and outcome = \
+             'done' order by id limit 1",
             self.schema()
         ));
-        within(self.target.deadline(), sqlx::query_as(sql).bind(stream).bind(at).fetch_optional(&self.pool)).await
+        within(
+            self.target.deadline(),
+            sqlx::query_as(sql).bind(stream).bind(at).fetch_optional(&self.pool),
+        )
+        .await
     }
 
     /// Marks a request as ended, in the transaction that obeyed it.
@@ -169,7 +189,8 @@ impl Checkpoints {
         result: &str,
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.command set done_at = now(), outcome = $2, result = $3 where id = $1 and done_at is null",
+            "update {}.command set done_at = now(), outcome = $2, result = $3 where id = $1 and \
+             done_at is null",
             self.schema()
         ));
         let query = sqlx::query(sql).bind(id).bind(outcome.name()).bind(result);

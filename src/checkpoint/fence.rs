@@ -12,7 +12,8 @@ use crate::postgres::{Target, within};
 /// An advance with its parameters, and those that follow.
 pub(super) type Query<'q, T> = QueryAs<'q, Postgres, T, PgArguments>;
 
-/// Exists only inside the transaction that locked the checkpoint row under the lease's epoch and nonce.
+/// Exists only inside the transaction that locked the checkpoint row under the lease's epoch and
+/// nonce.
 #[derive(Debug)]
 pub struct Fence<'l> {
     pub(super) lease: &'l Lease,
@@ -21,8 +22,8 @@ pub struct Fence<'l> {
 }
 
 impl<'l> Fence<'l> {
-    /// Locks the stream's checkpoint row until the transaction ends. A grant waits for that lock, so nothing of an
-    /// older epoch commits after a newer one was granted.
+    /// Locks the stream's checkpoint row until the transaction ends. A grant waits for that lock,
+    /// so nothing of an older epoch commits after a newer one was granted.
     ///
     /// # Errors
     /// Fenced if the row carries another epoch or nonce.
@@ -33,7 +34,8 @@ impl<'l> Fence<'l> {
         lease: &'l Lease,
     ) -> Result<Self, Fault> {
         let sql = format!(
-            "select revision from {}.checkpoint where stream = $1 and epoch = $2 and nonce = $3 for update",
+            "select revision from {}.checkpoint where stream = $1 and epoch = $2 and nonce = $3 \
+             for update",
             checkpoints.schema()
         );
         let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql))
@@ -69,14 +71,18 @@ impl<'l> Fence<'l> {
     /// The statement that advances, with six parameters.
     pub(super) fn advancing(&self) -> String {
         format!(
-            "update {}.checkpoint set resume_token = coalesce($4, resume_token), token = coalesce($5, token), \
-             cluster_time = coalesce($6, cluster_time), revision = revision + 1, updated_at = now() \
-             where stream = $1 and epoch = $2 and nonce = $3",
+            "update {}.checkpoint set resume_token = coalesce($4, resume_token), token = \
+             coalesce($5, token), cluster_time = coalesce($6, cluster_time), revision = revision + \
+             1, updated_at = now() where stream = $1 and epoch = $2 and nonce = $3",
             self.schema
         )
     }
 
-    pub(super) fn bind<'q, T>(&self, query: Query<'q, T>, position: Option<&Position>) -> Query<'q, T> {
+    pub(super) fn bind<'q, T>(
+        &self,
+        query: Query<'q, T>,
+        position: Option<&Position>,
+    ) -> Query<'q, T> {
         query
             .bind(self.lease.stream().to_owned())
             .bind(self.lease.epoch())

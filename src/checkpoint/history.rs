@@ -1,5 +1,5 @@
-//! Retired positions: kept, so that whoever wonders later can see what was moved, when and why; how long is
-//! `retention.checkpoint_history`.
+//! Retired positions: kept, so that whoever wonders later can see what was moved, when and why; how
+//! long is `retention.checkpoint_history`.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -46,11 +46,12 @@ impl Checkpoints {
     ) -> Result<(), Fault> {
         let schema = self.schema();
         let sql = AssertSqlSafe(format!(
-            "insert into {schema}.checkpoint_history (stream, source, options, resume_token, token, cluster_time, epoch, why, \
-                 cluster, collection_uuid) \
-             select c.stream, source, options, resume_token, token, cluster_time, epoch, $2, s.cluster, s.collection_uuid \
+            "insert into {schema}.checkpoint_history (stream, source, options, resume_token, \
+             token, cluster_time, epoch, why, cluster, collection_uuid) select c.stream, source, \
+             options, resume_token, token, cluster_time, epoch, $2, s.cluster, s.collection_uuid \
              from {schema}.checkpoint as c left join {schema}.stream as s on s.stream = c.stream \
-             where c.stream = $1 and (resume_token is not null or token is not null or cluster_time is not null)"
+             where c.stream = $1 and (resume_token is not null or token is not null or \
+             cluster_time is not null)"
         ));
         let query = sqlx::query(sql).bind(stream).bind(why);
         within(self.target.deadline(), query.execute(connection)).await.map(drop)
@@ -62,9 +63,9 @@ impl Checkpoints {
     /// Whatever Postgres answers.
     pub async fn retired(&self, stream: &str) -> Result<Vec<Retired>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select id, source, options, resume_token, token, cluster_time, why, retired_at, cluster, \
-             collection_uuid \
-             from {}.checkpoint_history where stream = $1 order by id desc limit 1000",
+            "select id, source, options, resume_token, token, cluster_time, why, retired_at, \
+             cluster, collection_uuid from {}.checkpoint_history where stream = $1 order by id \
+             desc limit 1000",
             self.schema()
         ));
         within(self.target.deadline(), sqlx::query_as(sql).bind(stream).fetch_all(&self.pool)).await

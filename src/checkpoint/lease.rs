@@ -42,7 +42,8 @@ pub struct Held {
     pub expires_at: DateTime<Utc>,
     /// On the database's clock.
     pub live: bool,
-    /// The stream is known to be this service's and environment's: one led for the first time is nobody's yet.
+    /// The stream is known to be this service's and environment's: one led for the first time is
+    /// nobody's yet.
     pub bound: bool,
     pub report: Option<serde_json::Value>,
 }
@@ -59,7 +60,8 @@ pub enum Renewed {
 
 impl Checkpoints {
     /// Takes a stream whose lease has run out or was given back; `None` while another holds it.
-    /// Raising the epoch waits for whatever transaction of the old holder is still open, unless its client is silent.
+    /// Raising the epoch waits for whatever transaction of the old holder is still open, unless its
+    /// client is silent.
     ///
     /// # Errors
     /// It is another service's or environment's; whatever Postgres answers; a lock not had within
@@ -78,26 +80,34 @@ impl Checkpoints {
         self.target.end_abandoned(&mut connection).await;
         let mut transaction = within(deadline, connection.begin()).await?;
         self.refuse_strangers(&mut transaction, &[stream]).await?;
-        let insert = AssertSqlSafe(format!("insert into {schema}.lease (stream) values ($1) on conflict do nothing"));
+        let insert = AssertSqlSafe(format!(
+            "insert into {schema}.lease (stream) values ($1) on conflict do nothing"
+        ));
         within(deadline, sqlx::query(insert).bind(stream).execute(&mut *transaction)).await?;
         let grant = AssertSqlSafe(format!(
-            "update {schema}.lease as l set holder = $2, nonce = $3, granted_at = clock_timestamp(), \
-             epoch = greatest(l.epoch, coalesce((select epoch from {schema}.checkpoint c where c.stream = l.stream), 0)) + 1, \
-             expires_at = clock_timestamp() + make_interval(secs => $4) \
-             where stream = $1 and expires_at <= clock_timestamp() returning epoch"
+            "update {schema}.lease as l set holder = $2, nonce = $3, granted_at = \
+             clock_timestamp(), epoch = greatest(l.epoch, coalesce((select epoch from \
+             {schema}.checkpoint c where c.stream = l.stream), 0)) + 1, expires_at = \
+             clock_timestamp() + make_interval(secs => $4) where stream = $1 and expires_at <= \
+             clock_timestamp() returning epoch"
         ));
-        let grant =
-            sqlx::query_scalar::<_, i64>(grant).bind(stream).bind(holder).bind(nonce).bind(duration.as_secs_f64());
+        let grant = sqlx::query_scalar::<_, i64>(grant)
+            .bind(stream)
+            .bind(holder)
+            .bind(nonce)
+            .bind(duration.as_secs_f64());
         let Some(epoch) = within(deadline, grant.fetch_optional(&mut *transaction)).await? else {
             within(deadline, transaction.rollback()).await?;
             connection.give_back();
             return Ok(None);
         };
         let raise = AssertSqlSafe(format!(
-            "insert into {schema}.checkpoint (stream, source, options, epoch, nonce) values ($1, $2, $3, $4, $5) \
-             on conflict (stream) do update set epoch = excluded.epoch, nonce = excluded.nonce"
+            "insert into {schema}.checkpoint (stream, source, options, epoch, nonce) values ($1, \
+             $2, $3, $4, $5) on conflict (stream) do update set epoch = excluded.epoch, nonce = \
+             excluded.nonce"
         ));
-        let raise = sqlx::query(raise).bind(stream).bind(source).bind(options).bind(epoch).bind(nonce);
+        let raise =
+            sqlx::query(raise).bind(stream).bind(source).bind(options).bind(epoch).bind(nonce);
         within(deadline, raise.execute(&mut *transaction)).await?;
         within(deadline, transaction.commit()).await?;
         connection.give_back();
@@ -108,12 +118,17 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn renew(&self, lease: &Lease, duration: Duration, report: &serde_json::Value) -> Result<Renewed, Fault> {
+    pub async fn renew(
+        &self,
+        lease: &Lease,
+        duration: Duration,
+        report: &serde_json::Value,
+    ) -> Result<Renewed, Fault> {
         let schema = self.schema();
         let sql = AssertSqlSafe(format!(
-            "update {schema}.lease set expires_at = clock_timestamp() + make_interval(secs => $4), report = $5 \
-             where stream = $1 and epoch = $2 and nonce = $3 \
-             returning exists (select from {schema}.command where stream = $1 and {DUE})"
+            "update {schema}.lease set expires_at = clock_timestamp() + make_interval(secs => $4), \
+             report = $5 where stream = $1 and epoch = $2 and nonce = $3 returning exists (select \
+             from {schema}.command where stream = $1 and {DUE})"
         ));
         let query = sqlx::query_scalar::<_, bool>(sql)
             .bind(&lease.stream)
@@ -129,7 +144,8 @@ impl Checkpoints {
         })
     }
 
-    /// Gives a lease back, so that another may take the stream at once, and leaves it a last report.
+    /// Gives a lease back, so that another may take the stream at once, and leaves it a last
+    /// report.
     ///
     /// # Errors
     /// Whatever Postgres answers.
@@ -139,19 +155,22 @@ impl Checkpoints {
              where stream = $1 and epoch = $2 and nonce = $3",
             self.schema()
         ));
-        let query = sqlx::query(sql).bind(&lease.stream).bind(lease.epoch).bind(lease.nonce).bind(report);
+        let query =
+            sqlx::query(sql).bind(&lease.stream).bind(lease.epoch).bind(lease.nonce).bind(report);
         within(Duration::from_secs(3), query.execute(&self.pool)).await.map(drop)
     }
 
-    /// Who holds what of this service's and environment's streams, and of those that are nobody's yet.
+    /// Who holds what of this service's and environment's streams, and of those that are nobody's
+    /// yet.
     ///
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn leases(&self) -> Result<Vec<Held>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select l.stream, holder, epoch, greatest(expires_at, 'epoch'::timestamptz) as expires_at, \
-             expires_at > clock_timestamp() as live, s.stream is not null as bound, report \
-             from {0}.lease as l left join {0}.stream as s on s.stream = l.stream where {1} order by l.stream",
+            "select l.stream, holder, epoch, greatest(expires_at, 'epoch'::timestamptz) as \
+             expires_at, expires_at > clock_timestamp() as live, s.stream is not null as bound, \
+             report from {0}.lease as l left join {0}.stream as s on s.stream = l.stream where {1} \
+             order by l.stream",
             self.schema(),
             self.not_anothers("l.stream", 1)
         ));
@@ -164,10 +183,16 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn note_phase(&self, lease: &Lease, phase: &str, halt: Option<(&str, &str)>) -> Result<(), Fault> {
+    pub async fn note_phase(
+        &self,
+        lease: &Lease,
+        phase: &str,
+        halt: Option<(&str, &str)>,
+    ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.checkpoint set phase_since = case when phase = $4 then phase_since else now() end, phase = $4, \
-             halt_code = $5, halt_reason = $6 where stream = $1 and epoch = $2 and nonce = $3",
+            "update {}.checkpoint set phase_since = case when phase = $4 then phase_since else \
+             now() end, phase = $4, halt_code = $5, halt_reason = $6 where stream = $1 and epoch = \
+             $2 and nonce = $3",
             self.schema()
         ));
         let query = sqlx::query(sql)

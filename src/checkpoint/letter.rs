@@ -27,7 +27,8 @@ pub struct Letter {
     pub resolution: Option<String>,
 }
 
-const COLUMNS: &str = "id, stream, document_id, operation, event, code, error, at, resolved_at, resolution";
+const COLUMNS: &str =
+    "id, stream, document_id, operation, event, code, error, at, resolved_at, resolution";
 
 /// Which dead letters are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,24 +51,37 @@ impl Checkpoints {
     pub async fn letters(&self, which: &Letters) -> Result<Vec<Letter>, Fault> {
         let (condition, number, stream) = match which {
             Letters::One(id) => ("id = $1", *id, ""),
-            Letters::Open { stream, limit } => {
-                ("stream = $2 and resolved_at is null order by id limit $1", *limit, stream.as_str())
+            Letters::Open { stream, limit } => (
+                "stream = $2 and resolved_at is null order by id limit $1",
+                *limit,
+                stream.as_str(),
+            ),
+            Letters::Latest { limit } => {
+                ("$2 = '' order by resolved_at is not null, id desc limit $1", *limit, "")
             }
-            Letters::Latest { limit } => ("$2 = '' order by resolved_at is not null, id desc limit $1", *limit, ""),
         };
         // Each form names both parameters, so that one statement's shape does for all.
         let (schema, ours) = (self.schema(), self.not_anothers("d.stream", 3));
         let sql = format!(
-            "select {COLUMNS} from {schema}.dead_letter as d where {ours} and $2::text is not null and {condition}"
+            "select {COLUMNS} from {schema}.dead_letter as d where {ours} and $2::text is not null \
+             and {condition}"
         );
         let owner = self.target.owner();
-        let query =
-            sqlx::query_as(AssertSqlSafe(sql)).bind(number).bind(stream).bind(&owner.service).bind(&owner.environment);
+        let query = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(number)
+            .bind(stream)
+            .bind(&owner.service)
+            .bind(&owner.environment);
         within(self.target.deadline(), query.fetch_all(&self.pool)).await
     }
 
     /// Gives letters up for good, in the caller's transaction. They stay in the table.
-    pub(super) async fn discard(&self, connection: &mut PgConnection, stream: &str, ids: &[i64]) -> Result<u64, Fault> {
+    pub(super) async fn discard(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        ids: &[i64],
+    ) -> Result<u64, Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.dead_letter set resolved_at = now(), resolution = 'discarded' \
              where stream = $1 and id = any($2) and resolved_at is null",
@@ -82,7 +96,11 @@ impl Checkpoints {
     ///
     /// # Errors
     /// Whatever Postgres answers.
-    pub async fn letters_accepted(&self, executor: impl PgExecutor<'_>, stream: &str) -> Result<u64, Fault> {
+    pub async fn letters_accepted(
+        &self,
+        executor: impl PgExecutor<'_>,
+        stream: &str,
+    ) -> Result<u64, Fault> {
         let schema = self.schema();
         let sql = format!("select letters_accepted from {schema}.checkpoint where stream = $1");
         let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).bind(stream);

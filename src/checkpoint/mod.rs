@@ -1,7 +1,7 @@
 //! Step 4, remember: the position, the lease, the fence.
 //!
-//! Invariants: the position advances only inside a fenced transaction ([`Fence::advance`]); an [`Lease`] comes only
-//! from a grant; epochs only rise; all times are the database's.
+//! Invariants: the position advances only inside a fenced transaction ([`Fence::advance`]); an
+//! [`Lease`] comes only from a grant; epochs only rise; all times are the database's.
 
 mod attempt;
 mod binding;

@@ -84,26 +84,38 @@ impl Checkpoints {
         Ok((outcome, result))
     }
 
-    async fn cancel(&self, connection: &mut PgConnection, stream: &str, id: i64, why: &str) -> Result<bool, Fault> {
+    async fn cancel(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        id: i64,
+        why: &str,
+    ) -> Result<bool, Fault> {
         let schema = self.schema();
         let sql = AssertSqlSafe(format!(
-            "with ended as (update {schema}.resync set state = 'cancelled', ended_at = now(), note = $3 \
-                 where id = $2 and stream = $1 and state in ('running', 'sweeping', 'held') \
-                 and reason <> 'first_snapshot' returning id), \
-             forgotten as (delete from {schema}.resync_seen where resync_id in (select id from ended)), \
-             forgotten_too as (delete from {schema}.resync_kept where resync_id in (select id from ended)) \
-             select count(*) > 0 from ended"
+            "with ended as (update {schema}.resync set state = 'cancelled', ended_at = now(), note \
+             = $3 where id = $2 and stream = $1 and state in ('running', 'sweeping', 'held') and \
+             reason <> 'first_snapshot' returning id), forgotten as (delete from \
+             {schema}.resync_seen where resync_id in (select id from ended)), forgotten_too as \
+             (delete from {schema}.resync_kept where resync_id in (select id from ended)) select \
+             count(*) > 0 from ended"
         ));
         let query = sqlx::query_scalar(sql).bind(stream).bind(id).bind(why);
         within(self.target.deadline(), query.fetch_one(connection)).await
     }
 
-    async fn approve(&self, connection: &mut PgConnection, stream: &str, id: i64) -> Result<bool, Fault> {
+    async fn approve(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        id: i64,
+    ) -> Result<bool, Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.resync set state = case held_code when 'resync_held' then 'sweeping' else 'running' end, \
-             approved_at = case held_code when 'resync_held' then now() end, \
-             rows_approved = case held_code when 'resync_held' then rows_to_delete end, held_code = null, note = null, \
-             deadline_at = null where id = $2 and stream = $1 and state = 'held'",
+            "update {}.resync set state = case held_code when 'resync_held' then 'sweeping' else \
+             'running' end, approved_at = case held_code when 'resync_held' then now() end, \
+             rows_approved = case held_code when 'resync_held' then rows_to_delete end, held_code \
+             = null, note = null, deadline_at = null where id = $2 and stream = $1 and state = \
+             'held'",
             self.schema()
         ));
         let query = sqlx::query(sql).bind(stream).bind(id);
@@ -112,5 +124,9 @@ impl Checkpoints {
 }
 
 fn said(done: bool, yes: &str, no: &str) -> (Outcome, String) {
-    if done { (Outcome::Done, yes.to_owned()) } else { (Outcome::Refused, format!("refused: {no}")) }
+    if done {
+        (Outcome::Done, yes.to_owned())
+    } else {
+        (Outcome::Refused, format!("refused: {no}"))
+    }
 }

@@ -1,5 +1,6 @@
-//! What is over, forgotten: a few rows in a statement, of this service and environment alone. What is not over (a
-//! letter not resolved, an open incident, a request that waits, a position in use) is no part of any statement here.
+//! What is over, forgotten: a few rows in a statement, of this service and environment alone. What
+//! is not over (a letter not resolved, an open incident, a request that waits, a position in use)
+//! is no part of any statement here.
 
 use std::time::Duration;
 
@@ -30,8 +31,14 @@ pub enum Over {
 
 impl Over {
     /// In an order in which none is held by another.
-    pub const ALL: [Self; 6] =
-        [Self::DeadLetter, Self::Incident, Self::GapReport, Self::Resync, Self::CheckpointHistory, Self::Command];
+    pub const ALL: [Self; 6] = [
+        Self::DeadLetter,
+        Self::Incident,
+        Self::GapReport,
+        Self::Resync,
+        Self::CheckpointHistory,
+        Self::Command,
+    ];
 
     pub const fn table(self) -> &'static str {
         match self {
@@ -63,23 +70,27 @@ impl Over {
             Self::Incident => format!(
                 "t.resolved_at < $1 and t.service = $2 and t.environment = $3 \
                  and (t.resolved_at < now() - interval '7 days' or not exists \
-                     (select from {schema}.outbox as o where o.incident_id = t.id and o.pending))"
+                 (select from {schema}.outbox as o where o.incident_id = t.id and o.pending))"
             ),
             Self::GapReport => format!("t.at < $1 and {ours}"),
-            // The last one tells how the table came to be as it is, and one that nothing has repaired since is told of
-            // still. Those of a day count towards `resync.automatic_per_day_max`.
+            // The last one tells how the table came to be as it is, and one that nothing has
+            // repaired since is told of still. Those of a day count towards
+            // `resync.automatic_per_day_max`.
             Self::Resync => format!(
-                "t.ended_at < $1 and t.ended_at < now() - interval '1 day' and {ours} \
-                 and exists (select from {schema}.resync as later \
-                     where later.stream = t.stream and later.id > t.id and later.state = 'completed') \
-                 and not exists (select from {schema}.gap_report as g where g.resync_id = t.id)"
+                "t.ended_at < $1 and t.ended_at < now() - interval '1 day' and {ours} and exists \
+                 (select from {schema}.resync as later where later.stream = t.stream and later.id \
+                 > t.id and later.state = 'completed') and not exists (select from \
+                 {schema}.gap_report as g where g.resync_id = t.id)"
             ),
             Self::CheckpointHistory => format!(
-                "t.retired_at < $1 and {ours} and exists (select from {schema}.checkpoint_history as later \
-                     where later.stream = t.stream and later.id > t.id)"
+                "t.retired_at < $1 and {ours} and exists (select from {schema}.checkpoint_history \
+                 as later where later.stream = t.stream and later.id > t.id)"
             ),
             Self::Command => {
-                format!("t.done_at < $1 and (t.service = $2 and t.environment = $3 or t.service is null and {ours})")
+                format!(
+                    "t.done_at < $1 and (t.service = $2 and t.environment = $3 or t.service is \
+                     null and {ours})"
+                )
             }
         }
     }
@@ -92,7 +103,8 @@ impl Checkpoints {
     /// Whatever Postgres answers.
     pub async fn count_over(&self, over: Over, before: DateTime<Utc>) -> Result<u64, Fault> {
         let (schema, table) = (self.schema(), over.table());
-        let sql = format!("select count(*) from {schema}.{table} as t where {}", over.condition(schema));
+        let sql =
+            format!("select count(*) from {schema}.{table} as t where {}", over.condition(schema));
         self.number(sql, before).await
     }
 
@@ -103,9 +115,9 @@ impl Checkpoints {
     pub async fn forget(&self, over: Over, before: DateTime<Utc>) -> Result<u64, Fault> {
         let (schema, table, key) = (self.schema(), over.table(), over.key());
         let sql = format!(
-            "with over as (select t.{key} as key from {schema}.{table} as t where {} order by t.{key} limit {STEP_ROWS}), \
-             gone as (delete from {schema}.{table} as t using over where t.{key} = over.key returning 1) \
-             select count(*) from gone",
+            "with over as (select t.{key} as key from {schema}.{table} as t where {} order by \
+             t.{key} limit {STEP_ROWS}), gone as (delete from {schema}.{table} as t using over \
+             where t.{key} = over.key returning 1) select count(*) from gone",
             over.condition(schema)
         );
         self.number(sql, before).await
@@ -118,10 +130,10 @@ impl Checkpoints {
     pub async fn forget_samples(&self, before: DateTime<Utc>) -> Result<(), Fault> {
         let schema = self.schema();
         let sql = format!(
-            "with gone as (update {schema}.resync as t set sample_ids = '{{}}' where t.ended_at < $1 \
-             and t.sample_ids <> '{{}}' and exists (select from {schema}.stream as s \
-                 where s.stream = t.stream and s.service = $2 and s.environment = $3) returning 1) \
-             select count(*) from gone"
+            "with gone as (update {schema}.resync as t set sample_ids = '{{}}' where t.ended_at < \
+             $1 and t.sample_ids <> '{{}}' and exists (select from {schema}.stream as s where \
+             s.stream = t.stream and s.service = $2 and s.environment = $3) returning 1) select \
+             count(*) from gone"
         );
         self.number(sql, before).await.map(drop)
     }
@@ -130,20 +142,20 @@ impl Checkpoints {
         let owner = self.target.owner();
         let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql));
         let query = query.bind(before).bind(&owner.service).bind(&owner.environment);
-        Ok(u64::try_from(within(self.target.deadline(), query.fetch_one(&self.pool)).await?).unwrap_or_default())
+        Ok(u64::try_from(within(self.target.deadline(), query.fetch_one(&self.pool)).await?)
+            .unwrap_or_default())
     }
 
-    /// The oldest request to forget whose turn it is; its try is counted. Should the process end by it, it is next
-    /// tried after `pause`.
+    /// The oldest request to forget whose turn it is; its try is counted. Should the process end by
+    /// it, it is next tried after `pause`.
     ///
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn take_purge(&self, pause: Duration) -> Result<Option<Command>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {0}.command set attempts = attempts + 1, \
-             next_try_at = clock_timestamp() + make_interval(secs => $4) \
-             where id = (select id from {0}.command where stream = '' and verb = $1 and service = $2 \
-                 and environment = $3 and {DUE} order by id limit 1) \
+            "update {0}.command set attempts = attempts + 1, next_try_at = clock_timestamp() + \
+             make_interval(secs => $4) where id = (select id from {0}.command where stream = '' \
+             and verb = $1 and service = $2 and environment = $3 and {DUE} order by id limit 1) \
              returning {COLUMNS}",
             self.schema()
         ));

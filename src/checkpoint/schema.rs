@@ -1,5 +1,5 @@
-//! tidemark's own tables as a whole: which migrations they have had, whether this release may work on
-//! them, and how they are made.
+//! tidemark's own tables as a whole: which migrations they have had, whether this release may work
+//! on them, and how they are made.
 //!
 //! Looked at before anything is run: a user who may create nothing works on tables that are there.
 
@@ -50,7 +50,10 @@ impl Standing {
             0 => String::new(),
             number => format!(", and {number} migration(s) of a newer one, which it can work with"),
         };
-        format!("format {} is asked for, this release knows {FORMAT_VERSION}{newer}", self.format_min)
+        format!(
+            "format {} is asked for, this release knows {FORMAT_VERSION}{newer}",
+            self.format_min
+        )
     }
 
     /// # Errors
@@ -60,7 +63,8 @@ impl Standing {
             return Ok(());
         }
         let message = format!(
-            "this release is too old for the tables in schema {schema}: they ask for format {}, and it knows {FORMAT_VERSION}",
+            "this release is too old for the tables in schema {schema}: they ask for format {}, \
+             and it knows {FORMAT_VERSION}",
             self.format_min
         );
         Err(mismatch(message, "run the release that migrated them, or a later one"))
@@ -74,27 +78,36 @@ impl Checkpoints {
     /// Looks; changes nothing.
     ///
     /// # Errors
-    /// This release is too old for the tables, they are of another one's making, or whatever Postgres answers.
+    /// This release is too old for the tables, they are of another one's making, or whatever
+    /// Postgres answers.
     pub async fn standing(&self, connection: &mut PgConnection) -> Result<Standing, Fault> {
         let deadline = self.target.deadline();
-        // By the catalogue, which everybody may read: a schema that may not be used is no schema that is not there.
+        // By the catalogue, which everybody may read: a schema that may not be used is no schema
+        // that is not there.
         let there = sqlx::query_as::<_, (bool, bool, bool)>(
-            "select count(distinct n.oid) > 0, count(*) filter (where c.relname = '_sqlx_migrations') > 0, \
-             count(*) filter (where c.relname = 'release') > 0 \
-             from pg_namespace as n left join pg_class as c on c.relnamespace = n.oid and c.relkind = 'r' \
-             where n.nspname = $1",
+            "select count(distinct n.oid) > 0, count(*) filter (where c.relname = \
+             '_sqlx_migrations') > 0, count(*) filter (where c.relname = 'release') > 0 from \
+             pg_namespace as n left join pg_class as c on c.relnamespace = n.oid and c.relkind = \
+             'r' where n.nspname = $1",
         )
         .bind(self.plain_schema.as_ref());
-        let (schema_exists, migrated, floored) = within(deadline, there.fetch_one(&mut *connection)).await?;
+        let (schema_exists, migrated, floored) =
+            within(deadline, there.fetch_one(&mut *connection)).await?;
         let mut applied: Vec<Applied> = Vec::new();
         if migrated {
-            let sql = format!("select version, checksum, success from {}._sqlx_migrations", self.schema());
+            let sql = format!(
+                "select version, checksum, success from {}._sqlx_migrations",
+                self.schema()
+            );
             let query = sqlx::query_as(AssertSqlSafe(sql));
             applied = within(deadline, query.fetch_all(&mut *connection)).await?;
         }
         let mut format_min = 1;
         if floored {
-            let sql = AssertSqlSafe(format!("select coalesce(max(format_min), 1) from {}.release", self.schema()));
+            let sql = AssertSqlSafe(format!(
+                "select coalesce(max(format_min), 1) from {}.release",
+                self.schema()
+            ));
             let query = sqlx::query_scalar::<_, i32>(sql);
             format_min = within(deadline, query.fetch_one(&mut *connection)).await?;
         }
@@ -110,8 +123,13 @@ impl Checkpoints {
         for (version, checksum, success) in applied {
             let known = MIGRATIONS.iter().find(|known| known.version == *version);
             if !success || known.is_some_and(|known| *known.checksum != **checksum) {
-                let message = format!("migration {version} in schema {schema} is not this release's, or was cut off");
-                return Err(mismatch(message, "give this release a state_schema of its own, or restore this one"));
+                let message = format!(
+                    "migration {version} in schema {schema} is not this release's, or was cut off"
+                );
+                return Err(mismatch(
+                    message,
+                    "give this release a state_schema of its own, or restore this one",
+                ));
             }
         }
         let had: BTreeSet<i64> = applied.iter().map(|(version, ..)| *version).collect();
@@ -119,11 +137,13 @@ impl Checkpoints {
         Ok((known.difference(&had).copied().collect(), had.difference(&known).copied().collect()))
     }
 
-    /// Creates or upgrades tidemark's own tables, if anything is missing. Returns how many migrations were run. The
-    /// connection is not to be used for anything else: names without a schema are in the state schema from now on.
+    /// Creates or upgrades tidemark's own tables, if anything is missing. Returns how many
+    /// migrations were run. The connection is not to be used for anything else: names without a
+    /// schema are in the state schema from now on.
     ///
     /// # Errors
-    /// As [`Checkpoints::standing`]; a lock was not had in time, and by whom it is held; whatever Postgres refuses.
+    /// As [`Checkpoints::standing`]; a lock was not had in time, and by whom it is held; whatever
+    /// Postgres refuses.
     pub async fn migrate(&self, connection: &mut PgConnection) -> Result<usize, Fault> {
         let standing = self.standing(connection).await?;
         if standing.missing.is_empty() {
@@ -152,7 +172,8 @@ impl Checkpoints {
 
     async fn locked_out(&self, connection: &mut PgConnection) -> Fault {
         let tables = "select c.oid from pg_catalog.pg_class as c \
-                      join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where n.nspname = $1";
+                      join pg_catalog.pg_namespace as n on n.oid = c.relnamespace where n.nspname \
+                      = $1";
         let shown = format!("schema {}", self.plain_schema);
         held(connection, &self.target, &shown, tables, &self.plain_schema).await
     }
@@ -182,7 +203,12 @@ mod tests {
 
     #[test]
     fn a_release_works_on_what_was_added_since_and_not_below_the_floor() {
-        let newer = |format_min| Standing { schema_exists: true, missing: vec![], newer: vec![99], format_min };
+        let newer = |format_min| Standing {
+            schema_exists: true,
+            missing: vec![],
+            newer: vec![99],
+            format_min,
+        };
         assert!(newer(FORMAT_VERSION).allows("s").is_ok());
         assert!(newer(FORMAT_VERSION).format().contains("1 migration(s) of a newer one"));
         let refused = newer(FORMAT_VERSION + 1).allows("s").unwrap_err();
@@ -193,7 +219,9 @@ mod tests {
     fn the_tables_are_those_that_the_migrations_make() {
         let tables = own_tables();
         assert!(
-            ["checkpoint", "command", "incident", "release"].iter().all(|name| tables.contains(name)),
+            ["checkpoint", "command", "incident", "release"]
+                .iter()
+                .all(|name| tables.contains(name)),
             "{tables:?}"
         );
     }

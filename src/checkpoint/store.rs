@@ -11,8 +11,8 @@ use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
 use crate::postgres::{Pool, Target, within};
 
-/// The format of tidemark's own tables that this release knows. A row of a newer one is refused, and so are tables
-/// whose floor is above it.
+/// The format of tidemark's own tables that this release knows. A row of a newer one is refused,
+/// and so are tables whose floor is above it.
 pub const FORMAT_VERSION: i32 = 1;
 
 /// tidemark's own tables, in their schema.
@@ -71,13 +71,21 @@ impl Stored {
             };
         };
         if self.source != source {
-            return Start::Lost(Reason::PositionForeign, format!("the stored position belongs to {}", self.source));
+            return Start::Lost(
+                Reason::PositionForeign,
+                format!("the stored position belongs to {}", self.source),
+            );
         }
         if self.options != options {
-            return lost(Reason::OptionsChanged, "the stored position was made under other stream options");
+            return lost(
+                Reason::OptionsChanged,
+                "the stored position was made under other stream options",
+            );
         }
         match (ResumeToken::new(bytes), self.cluster_time) {
-            (Ok(token), Some(time)) => Start::Resume(Position { token, cluster_time: ClusterTime::from_sql(time) }),
+            (Ok(token), Some(time)) => {
+                Start::Resume(Position { token, cluster_time: ClusterTime::from_sql(time) })
+            }
             (Ok(_), None) => lost(Reason::PositionEmpty, "the stored position has no cluster time"),
             (Err(_), _) => lost(Reason::PositionUnreadable, "the stored resume token is not BSON"),
         }
@@ -104,7 +112,8 @@ impl Checkpoints {
     /// # Errors
     /// The table cannot be read.
     pub async fn load(&self, stream: &str) -> Result<Option<Stored>, Fault> {
-        let sql = AssertSqlSafe(format!("select * from {}.checkpoint where stream = $1", self.schema));
+        let sql =
+            AssertSqlSafe(format!("select * from {}.checkpoint where stream = $1", self.schema));
         let query = sqlx::query_as(sql).bind(stream);
         within(self.target.deadline(), query.fetch_optional(&self.pool)).await
     }
@@ -114,7 +123,8 @@ impl Checkpoints {
     /// # Errors
     /// The table cannot be read.
     pub async fn all(&self) -> Result<Vec<Stored>, Fault> {
-        let sql = AssertSqlSafe(format!("select * from {}.checkpoint order by stream", self.schema));
+        let sql =
+            AssertSqlSafe(format!("select * from {}.checkpoint order by stream", self.schema));
         within(self.target.deadline(), sqlx::query_as(sql).fetch_all(&self.pool)).await
     }
 }
@@ -154,7 +164,10 @@ mod tests {
             Start::Lost(reason, _) => Some(reason),
             _ => None,
         };
-        assert_eq!(lost(|r| r.resume_token = Some(b"garbage".to_vec())), Some(Reason::PositionUnreadable));
+        assert_eq!(
+            lost(|r| r.resume_token = Some(b"garbage".to_vec())),
+            Some(Reason::PositionUnreadable)
+        );
         assert_eq!(lost(|r| r.resume_token = None), Some(Reason::PositionEmpty));
         assert!(matches!(start(|r| (r.resume_token, r.revision) = (None, 0)), Start::New));
         assert_eq!(lost(|r| r.cluster_time = None), Some(Reason::PositionEmpty));

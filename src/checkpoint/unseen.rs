@@ -1,5 +1,5 @@
-//! The rows that a walk did not see: outside its stretches of the table, not among its ids, and not met by the live
-//! stream meanwhile.
+//! The rows that a walk did not see: outside its stretches of the table, not among its ids, and not
+//! met by the live stream meanwhile.
 
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::QueryScalar;
@@ -11,8 +11,9 @@ use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
 use crate::postgres::within;
 
-/// The rows a walk left over: what lies outside its stretches, is not among the ids that it or the live stream met, and
-/// is older than its start, or stamped with no time that the source can have told.
+/// The rows a walk left over: what lies outside its stretches, is not among the ids that it or the
+/// live stream met, and is older than its start, or stamped with no time that the source can have
+/// told.
 ///
 /// A row that came into a stretch after it was found is newer than the walk's start.
 #[derive(Debug)]
@@ -42,14 +43,15 @@ impl Checkpoints {
         now: ClusterTime,
     ) -> Result<Unseen, Fault> {
         let (schema, table) = (self.schema(), table.sql());
-        // The empty part lends its collation: stretches are put in the order of the table's own ids.
+        // The empty part lends its collation: stretches are put in the order of the table's own
+        // ids.
         let gaps = AssertSqlSafe(format!(
-            "with stretch (low, high) as materialized (select t.id, t.id from {table} as t where false union all \
-                 select s.low, s.high from {schema}.resync_seen as r, unnest(r.lows, r.highs) as s (low, high) \
-                 where r.resync_id = $1), \
-             gap (above, below) as (select max(high) over (order by low), lead(low) over (order by low) from stretch \
-                 union all select null, min(low) from stretch) \
-             select above, below from gap where above is null or below is null or above < below"
+            "with stretch (low, high) as materialized (select t.id, t.id from {table} as t where \
+             false union all select s.low, s.high from {schema}.resync_seen as r, unnest(r.lows, \
+             r.highs) as s (low, high) where r.resync_id = $1), gap (above, below) as (select \
+             max(high) over (order by low), lead(low) over (order by low) from stretch union all \
+             select null, min(low) from stretch) select above, below from gap where above is null \
+             or below is null or above < below"
         ));
         let query = sqlx::query_as::<_, (Option<String>, Option<String>)>(gaps).bind(resync);
         let (mut above, mut below, mut lowest, mut highest) = (Vec::new(), Vec::new(), None, None);
@@ -68,9 +70,9 @@ impl Checkpoints {
         let old = "((t._cluster_time < $1) is not false or t._cluster_time > $3)";
         let candidates = if edges.is_some() {
             format!(
-                "select {row} from unnest($4::text[], $5::text[]) as gap (above, below), lateral (select {row} \
-                     from {table} as t where t.id > gap.above and t.id < gap.below and {old}) as t \
-                 union all select {row} from {table} as t where t.id < $6 and {old} \
+                "select {row} from unnest($4::text[], $5::text[]) as gap (above, below), lateral \
+                 (select {row} from {table} as t where t.id > gap.above and t.id < gap.below and \
+                 {old}) as t union all select {row} from {table} as t where t.id < $6 and {old} \
                  union all select {row} from {table} as t where t.id > $7 and {old}"
             )
         } else {
@@ -79,7 +81,8 @@ impl Checkpoints {
         let from = format!(
             "from ({candidates}) as c where not exists (select from (select unnest(ids) as id \
              from {schema}.resync_seen where resync_id = $2) as s where s.id = c.id) \
-             and not exists (select from {schema}.resync_kept as k where k.resync_id = $2 and k.id = c.id)"
+             and not exists (select from {schema}.resync_kept as k where k.resync_id = $2 and k.id \
+             = c.id)"
         );
         let (older_than, newer_than) = (start.to_sql(), now.ahead_max().to_sql());
         Ok(Unseen { resync, older_than, newer_than, from, above, below, edges })
@@ -87,8 +90,8 @@ impl Checkpoints {
 }
 
 impl Unseen {
-    /// Settings of the session that asks: a table just filled has no statistics, and without them the planner takes the
-    /// few rows between stretches for a third of the table.
+    /// Settings of the session that asks: a table just filled has no statistics, and without them
+    /// the planner takes the few rows between stretches for a third of the table.
     pub const fn planning(&self) -> &'static str {
         match self.edges {
             Some(_) => "set max_parallel_workers_per_gather = 0; set enable_seqscan = off",
@@ -113,7 +116,9 @@ impl Unseen {
     ) -> QueryScalar<'q, Postgres, T, PgArguments> {
         let query = query.bind(self.older_than).bind(self.resync).bind(self.newer_than);
         match &self.edges {
-            Some((lowest, highest)) => query.bind(&self.above).bind(&self.below).bind(lowest).bind(highest),
+            Some((lowest, highest)) => {
+                query.bind(&self.above).bind(&self.below).bind(lowest).bind(highest)
+            }
             None => query,
         }
     }

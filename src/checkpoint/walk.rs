@@ -1,4 +1,5 @@
-//! The row of a walk: what a snapshot or a resync continues after a kill, and how it begins and is looked at.
+//! The row of a walk: what a snapshot or a resync continues after a kill, and how it begins and is
+//! looked at.
 
 use std::time::Duration;
 
@@ -56,10 +57,12 @@ pub struct WalkRow {
 }
 
 /// The columns of [`WalkRow`].
-const COLUMNS: &str = "id, stream, reason, state, walk_class, walk_after, documents_read, documents_estimated, \
-     rows_inserted, rows_changed, rows_deleted, rows_to_delete, start_time, blind_from, blind_until, sample_ids, \
-     held_code, note, approved_at, rows_approved, deadline_at, started_at, ended_at, collection_uuid, \
-     extract(epoch from deadline_at - clock_timestamp())::float8 as seconds_left";
+const COLUMNS: &str = "id, stream, reason, state, walk_class, walk_after, documents_read, \
+                       documents_estimated, rows_inserted, rows_changed, rows_deleted, \
+                       rows_to_delete, start_time, blind_from, blind_until, sample_ids, held_code, \
+                       note, approved_at, rows_approved, deadline_at, started_at, ended_at, \
+                       collection_uuid, extract(epoch from deadline_at - \
+                       clock_timestamp())::float8 as seconds_left";
 
 /// States of a walk that has not ended.
 const OPEN: &str = "state in ('running', 'sweeping', 'held')";
@@ -113,8 +116,12 @@ impl Checkpoints {
     /// # Errors
     /// Whatever Postgres answers.
     pub async fn open_walk(&self, stream: &str) -> Result<Option<WalkRow>, Fault> {
-        let sql = AssertSqlSafe(format!("select {COLUMNS} from {}.resync where stream = $1 and {OPEN}", self.schema()));
-        within(self.target.deadline(), sqlx::query_as(sql).bind(stream).fetch_optional(&self.pool)).await
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {}.resync where stream = $1 and {OPEN}",
+            self.schema()
+        ));
+        within(self.target.deadline(), sqlx::query_as(sql).bind(stream).fetch_optional(&self.pool))
+            .await
     }
 
     /// The latest walks, newest first.
@@ -123,9 +130,14 @@ impl Checkpoints {
     /// Whatever Postgres answers.
     pub async fn walks(&self, limit: i64) -> Result<Vec<WalkRow>, Fault> {
         let (schema, ours) = (self.schema(), self.not_anothers("r.stream", 2));
-        let sql = format!("select {COLUMNS} from {schema}.resync as r where {ours} order by id desc limit $1");
+        let sql = format!(
+            "select {COLUMNS} from {schema}.resync as r where {ours} order by id desc limit $1"
+        );
         let owner = self.target.owner();
-        let query = sqlx::query_as(AssertSqlSafe(sql)).bind(limit).bind(&owner.service).bind(&owner.environment);
+        let query = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(limit)
+            .bind(&owner.service)
+            .bind(&owner.environment);
         within(self.target.deadline(), query.fetch_all(&self.pool)).await
     }
 
@@ -135,11 +147,12 @@ impl Checkpoints {
     /// Whatever Postgres answers.
     pub async fn gap_report(&self, resync: i64) -> Result<Option<GapReport>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select resync_id, stream, blind_from, blind_until, rows_inserted, rows_changed, rows_deleted, sample_ids \
-             from {}.gap_report where resync_id = $1",
+            "select resync_id, stream, blind_from, blind_until, rows_inserted, rows_changed, \
+             rows_deleted, sample_ids from {}.gap_report where resync_id = $1",
             self.schema()
         ));
-        within(self.target.deadline(), sqlx::query_as(sql).bind(resync).fetch_optional(&self.pool)).await
+        within(self.target.deadline(), sqlx::query_as(sql).bind(resync).fetch_optional(&self.pool))
+            .await
     }
 
     /// How many resyncs that count were begun in the last 24 hours.
@@ -148,14 +161,17 @@ impl Checkpoints {
     /// Whatever Postgres answers.
     pub async fn automatic_today(&self, stream: &str) -> Result<u64, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select count(*) from {}.resync where stream = $1 and automatic and started_at > now() - interval '24 hours'",
+            "select count(*) from {}.resync where stream = $1 and automatic and started_at > now() \
+             - interval '24 hours'",
             self.schema()
         ));
         let query = sqlx::query_scalar::<_, i64>(sql).bind(stream);
-        Ok(u64::try_from(within(self.target.deadline(), query.fetch_one(&self.pool)).await?).unwrap_or_default())
+        Ok(u64::try_from(within(self.target.deadline(), query.fetch_one(&self.pool)).await?)
+            .unwrap_or_default())
     }
 
-    /// Begins a walk, in a transaction of its own. See [`Checkpoints::begin_walk_in`]. Returns the revision it made.
+    /// Begins a walk, in a transaction of its own. See [`Checkpoints::begin_walk_in`]. Returns the
+    /// revision it made.
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
@@ -169,8 +185,9 @@ impl Checkpoints {
         Ok(fence.revision() + 1)
     }
 
-    /// The walk's row, the position it starts from and the archive of the one before are one transaction. A walk still
-    /// open ends as failed: what it had repaired is carried over to the new one's report.
+    /// The walk's row, the position it starts from and the archive of the one before are one
+    /// transaction. A walk still open ends as failed: what it had repaired is carried over to the
+    /// new one's report.
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
@@ -186,17 +203,18 @@ impl Checkpoints {
         }
         let schema = self.schema();
         let insert = AssertSqlSafe(format!(
-            "with before as (update {schema}.resync set state = 'failed', ended_at = now(), note = $3 \
-                 where stream = $1 and {OPEN} returning *), \
-             forgotten as (delete from {schema}.resync_seen where resync_id in (select id from before)), \
-             forgotten_too as (delete from {schema}.resync_kept where resync_id in (select id from before)) \
-             insert into {schema}.resync (stream, reason, state, automatic, start_time, blind_from, blind_until, \
-                 documents_estimated, deadline_at, rows_inserted, rows_changed, rows_deleted, rows_upserted, sample_ids, \
-                 collection_uuid) \
-             select $1, $2, 'running', $4, $5, least(before.blind_from, $6), to_timestamp($7), $8, \
-                 now() + make_interval(secs => $9), coalesce(before.rows_inserted, 0), coalesce(before.rows_changed, 0), \
-                 coalesce(before.rows_deleted, 0), coalesce(before.rows_upserted, 0), coalesce(before.sample_ids, '{{}}'), $10 \
-             from (select 1) as one left join before on true"
+            "with before as (update {schema}.resync set state = 'failed', ended_at = now(), note = \
+             $3 where stream = $1 and {OPEN} returning *), forgotten as (delete from \
+             {schema}.resync_seen where resync_id in (select id from before)), forgotten_too as \
+             (delete from {schema}.resync_kept where resync_id in (select id from before)) insert \
+             into {schema}.resync (stream, reason, state, automatic, start_time, blind_from, \
+             blind_until, documents_estimated, deadline_at, rows_inserted, rows_changed, \
+             rows_deleted, rows_upserted, sample_ids, collection_uuid) select $1, $2, 'running', \
+             $4, $5, least(before.blind_from, $6), to_timestamp($7), $8, now() + \
+             make_interval(secs => $9), coalesce(before.rows_inserted, 0), \
+             coalesce(before.rows_changed, 0), coalesce(before.rows_deleted, 0), \
+             coalesce(before.rows_upserted, 0), coalesce(before.sample_ids, '{{}}'), $10 from \
+             (select 1) as one left join before on true"
         ));
         let reason = beginning.reason;
         let query = sqlx::query(insert)
@@ -212,8 +230,9 @@ impl Checkpoints {
             .bind(beginning.bound.collection_uuid);
         within(self.target.deadline(), query.execute(&mut *connection)).await?;
         self.bind_in(connection, lease.stream(), &beginning.bound, beginning.position).await?;
-        let belongs =
-            AssertSqlSafe(format!("update {schema}.checkpoint set source = $2, options = $3 where stream = $1 and $4"));
+        let belongs = AssertSqlSafe(format!(
+            "update {schema}.checkpoint set source = $2, options = $3 where stream = $1 and $4"
+        ));
         let query = sqlx::query(belongs)
             .bind(lease.stream())
             .bind(beginning.source)

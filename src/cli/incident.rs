@@ -38,7 +38,12 @@ enum IncidentVerb {
         #[arg(long, value_name = "NAME")]
         by: String,
         /// Until when: a time (2026-11-22T18:00:00Z) or a length (4h), within seven days
-        #[arg(long, value_name = "TIME", value_parser = ops::incident::until, required_unless_present = "forever")]
+        #[arg(
+            long,
+            value_name = "TIME",
+            value_parser = ops::incident::until,
+            required_unless_present = "forever"
+        )]
         until: Option<DateTime<Utc>>,
         /// Until it is over, however long that is: nobody is reminded of it
         #[arg(long, conflicts_with = "until")]
@@ -76,7 +81,9 @@ pub(super) async fn incident(settings: &Settings, args: IncidentArgs) -> u8 {
 async fn obey(store: &Store, verb: IncidentVerb) -> Result<(), Fault> {
     match verb {
         IncidentVerb::List { json: true } => print_json(&ops::incident::list(store).await?),
-        IncidentVerb::List { json: false } => print(&tables::incidents(&ops::incident::list(store).await?)),
+        IncidentVerb::List { json: false } => {
+            print(&tables::incidents(&ops::incident::list(store).await?))
+        }
         IncidentVerb::Show { id, json } => {
             let shown = ops::incident::show(store, id).await?;
             if json { print_json(&shown) } else { print(&tables::fields(&shown)) }

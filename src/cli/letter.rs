@@ -116,7 +116,8 @@ async fn about(settings: &Settings, verb: &str, which: &Which) -> Result<u8, Fau
         return Ok(only_shown());
     }
     let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
-    let asked = ask(&checkpoints, verb, &stream, &serde_json::json!({ "ids": ids }), &which.reason).await?;
+    let asked =
+        ask(&checkpoints, verb, &stream, &serde_json::json!({ "ids": ids }), &which.reason).await?;
     let code = answer(&asked, which.act.json);
     let refused = asked.result.is_some_and(|result| result.contains("still refused"));
     Ok(if refused { exit::FAILED } else { code })

@@ -116,7 +116,15 @@ pub(super) async fn resync(settings: &Settings, args: ResyncArgs) -> u8 {
         Some(ResyncVerb::List { json }) => list(settings, json).await,
         Some(ResyncVerb::Cancel(one)) => about(settings, "resync_cancel", &one).await,
         Some(ResyncVerb::Approve(one)) => about(settings, "resync_approve", &one).await,
-        None => begin(settings, &args.stream.unwrap_or_default(), &args.reason.unwrap_or_default(), &args.act).await,
+        None => {
+            begin(
+                settings,
+                &args.stream.unwrap_or_default(),
+                &args.reason.unwrap_or_default(),
+                &args.act,
+            )
+            .await
+        }
     };
     done.unwrap_or_else(|fault| failed(&fault))
 }
@@ -143,10 +151,16 @@ async fn about(settings: &Settings, verb: &str, one: &OneWalk) -> Result<u8, Fau
     let (_, checkpoints) = ends(settings)?;
     let walk = walks::open(&checkpoints, one.id).await?;
     if !one.act.execute {
-        show(one.act.json, [walks::Listed { walk, gap: None, asked: None, approved: None }].as_slice(), tables::walks);
+        show(
+            one.act.json,
+            [walks::Listed { walk, gap: None, asked: None, approved: None }].as_slice(),
+            tables::walks,
+        );
         return Ok(only_shown());
     }
-    let asked = ask(&checkpoints, verb, &walk.stream, &serde_json::json!({ "id": one.id }), &one.reason).await?;
+    let asked =
+        ask(&checkpoints, verb, &walk.stream, &serde_json::json!({ "id": one.id }), &one.reason)
+            .await?;
     Ok(answer(&asked, one.act.json))
 }
 
@@ -154,7 +168,9 @@ pub(super) async fn checkpoint(settings: &Settings, args: CheckpointArgs) -> u8 
     let done = match args.verb {
         CheckpointVerb::Show { stream, json } => show_checkpoint(settings, &stream, json).await,
         CheckpointVerb::History { stream, json } => history(settings, &stream, json).await,
-        CheckpointVerb::Rewind { stream, to, reason, act } => rewind(settings, &stream, &to, &reason, &act).await,
+        CheckpointVerb::Rewind { stream, to, reason, act } => {
+            rewind(settings, &stream, &to, &reason, &act).await
+        }
     };
     done.unwrap_or_else(|fault| failed(&fault))
 }
@@ -174,7 +190,13 @@ async fn history(settings: &Settings, stream: &str, json: bool) -> Result<u8, Fa
     Ok(0)
 }
 
-async fn rewind(settings: &Settings, stream: &str, to: &str, reason: &str, act: &Act) -> Result<u8, Fault> {
+async fn rewind(
+    settings: &Settings,
+    stream: &str,
+    to: &str,
+    reason: &str,
+    act: &Act,
+) -> Result<u8, Fault> {
     let (_, checkpoints) = ends(settings)?;
     let rewind = ops::checkpoint::rewind(settings, &checkpoints, stream, to).await?;
     if !act.execute {
@@ -217,7 +239,11 @@ pub(super) async fn compare(settings: &Settings, args: &CompareArgs) -> u8 {
 }
 
 /// A report, for a script or for a person.
-pub(super) fn show<T: Serialize + ?Sized>(json: bool, report: &T, table: impl FnOnce(&T) -> String) {
+pub(super) fn show<T: Serialize + ?Sized>(
+    json: bool,
+    report: &T,
+    table: impl FnOnce(&T) -> String,
+) {
     if json {
         print_json(report);
     } else {

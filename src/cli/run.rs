@@ -60,7 +60,9 @@ async fn follow(settings: Settings, stop: CancellationToken) -> u8 {
     let listener = match TcpListener::bind(listen) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!("status.listen {listen} cannot be listened on: {error}; name a free port");
+            tracing::error!(
+                "status.listen {listen} cannot be listened on: {error}; name a free port"
+            );
             return exit::CONFIGURATION;
         }
     };

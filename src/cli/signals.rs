@@ -1,4 +1,5 @@
-//! Signals, heard on a thread of their own: from the first instant, and whatever the rest of the process waits for.
+//! Signals, heard on a thread of their own: from the first instant, and whatever the rest of the
+//! process waits for.
 
 use std::io;
 use std::time::Duration;
@@ -25,8 +26,8 @@ struct Signals {
     hang_up: Signal,
 }
 
-/// From its return on SIGTERM and SIGINT cancel the token, the second of them ends the process at once, and the process
-/// ends in time whatever hangs. SIGHUP ends nothing.
+/// From its return on SIGTERM and SIGINT cancel the token, the second of them ends the process at
+/// once, and the process ends in time whatever hangs. SIGHUP ends nothing.
 ///
 /// # Errors
 /// The handlers cannot be installed.
@@ -67,7 +68,8 @@ impl Signals {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hang_up.recv() => {
-                    tracing::info!("SIGHUP ends nothing, and the configuration is read at the start only: restart to take it");
+                    tracing::info!("SIGHUP ends nothing, and the configuration is read at the \
+                                    start only: restart to take it");
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! Reports as tables for people. Whatever is not of tidemark's own making passes [`shown`]: a test holds it.
+//! Reports as tables for people. Whatever is not of tidemark's own making passes [`shown`]: a test
+//! holds it.
 
 use std::fmt::Write;
 
@@ -18,7 +19,12 @@ use crate::status::{IncidentReport, Report};
 
 /// The report for people.
 pub fn status(report: &Report) -> String {
-    let mut out = format!("{} {}: {}\n", shown(&report.service), shown(&report.environment), report.verdict.name());
+    let mut out = format!(
+        "{} {}: {}\n",
+        shown(&report.service),
+        shown(&report.environment),
+        report.verdict.name()
+    );
     if let Some(action) = &report.action {
         let _ = writeln!(out, "to do: {}", shown(action));
     }
@@ -28,9 +34,13 @@ pub fn status(report: &Report) -> String {
         "STREAM", "PHASE", "LAG", "HEADROOM", "EVENTS", "ROWS"
     );
     for stream in &report.streams {
-        let headroom = stream.headroom_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h", s / 3600.0));
-        let position =
-            stream.position.as_ref().map_or_else(|| "none".to_owned(), |position| shown(&position.cluster_time));
+        let headroom = stream
+            .headroom_seconds
+            .map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h", s / 3600.0));
+        let position = stream
+            .position
+            .as_ref()
+            .map_or_else(|| "none".to_owned(), |position| shown(&position.cluster_time));
         let _ = writeln!(
             out,
             "{:<20} {:<13} {:>8} {headroom:>10} {:>12} {:>12}  {position}",
@@ -76,17 +86,23 @@ pub fn preview(preview: &Preview) -> String {
         limit => format!("at most {limit} documents a second"),
     };
     let mut out = format!(
-        "resync of stream {}: {} → {}\n  reads        about {documents} documents, {rate}\n  \
-         compares     with {rows} rows, writes what differs; the table stays readable\n  deletes      rows the source \
-         does not have; more than {deletes_without_asking} ask first\n  position     {}\n",
+        "resync of stream {}: {} → {}\n  reads        about {documents} documents, \
+         {rate}\n  compares     with {rows} rows, writes what differs; \
+         the table stays readable\n  deletes      rows the source does not have; \
+         more than {deletes_without_asking} ask first\n  position     {}\n",
         shown(&preview.stream),
         shown(&preview.source),
         shown(&preview.table),
         shown(&preview.position),
     );
     if let Some(open) = &preview.open {
-        let what = if preview.halted { "this one would take its place" } else { "this one would be refused" };
-        let _ = writeln!(out, "  under way    resync {} is {}: {what}", open.id, shown(&open.state));
+        let what = if preview.halted {
+            "this one would take its place"
+        } else {
+            "this one would be refused"
+        };
+        let _ =
+            writeln!(out, "  under way    resync {} is {}: {what}", open.id, shown(&open.state));
     }
     out
 }
@@ -133,13 +149,13 @@ pub fn walks(listed: &[Listed]) -> String {
 
 pub fn checkpoint(stored: &Shown) -> String {
     let none = || "none".to_owned();
-    let time = stored
-        .cluster_time
-        .as_ref()
-        .map_or_else(none, |at| format!("{}, increment {}", shown(at), stored.increment.unwrap_or_default()));
+    let time = stored.cluster_time.as_ref().map_or_else(none, |at| {
+        format!("{}, increment {}", shown(at), stored.increment.unwrap_or_default())
+    });
     format!(
-        "stream       {}\nsource       {}\noptions      {}\ntoken        {}\ncluster time {time}\nusable       {}\n\
-         epoch        {}\nrevision     {}\nphase        {}{}\nupdated      {}\n",
+        "stream       {}\nsource       {}\noptions      {}\ntoken        {}\n\
+         cluster time {time}\nusable       {}\nepoch        {}\nrevision     {}\n\
+         phase        {}{}\nupdated      {}\n",
         shown(&stored.stream),
         shown(&stored.source),
         shown(&stored.options),
@@ -156,8 +172,10 @@ pub fn checkpoint(stored: &Shown) -> String {
 pub fn retired(list: &[Retired]) -> String {
     let mut out = format!("{:>5} {:<20} {:<20} WHY\n", "ID", "CLUSTER TIME", "RETIRED");
     for retired in list {
-        let time =
-            retired.at().map_or_else(|| "none".to_owned(), |at| at.at().format("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let time = retired.at().map_or_else(
+            || "none".to_owned(),
+            |at| at.at().format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        );
         let at = retired.retired_at.format("%Y-%m-%dT%H:%M:%SZ");
         let _ = writeln!(out, "{:>5} {time:<20} {at:<20} {}", retired.id, shown(&retired.why));
     }
@@ -166,7 +184,8 @@ pub fn retired(list: &[Retired]) -> String {
 
 pub fn rewind(rewind: &Rewind) -> String {
     format!(
-        "rewind of stream {}: {}\n  to           {} ({})\n  back         {:.0} s; what follows is applied again, which is harmless\n",
+        "rewind of stream {}: {}\n  to           {} ({})\n  back         {:.0} s; what follows is \
+         applied again, which is harmless\n",
         shown(&rewind.stream),
         shown(&rewind.meant),
         shown(&rewind.cluster_time),
@@ -178,11 +197,16 @@ pub fn rewind(rewind: &Rewind) -> String {
 pub fn adoption(adoption: &Adoption) -> String {
     let ends = |ends: &Ends| {
         let told = |id: &Option<String>| id.as_deref().map_or_else(|| "not told".to_owned(), shown);
-        format!("{}, replica set {}, collection {}", shown(&ends.owner), told(&ends.cluster), told(&ends.collection))
+        format!(
+            "{}, replica set {}, collection {}",
+            shown(&ends.owner),
+            told(&ends.cluster),
+            told(&ends.collection)
+        )
     };
     format!(
-        "adoption of {} by stream {}, about {} documents\n  bound to     {}\n  here         {}\n  the stored position \
-         is retired, and the table is repaired from this source by a resync\n",
+        "adoption of {} by stream {}, about {} documents\n  bound to     {}\n  here         {}\n  \
+         the stored position is retired, and the table is repaired from this source by a resync\n",
         shown(&adoption.source),
         shown(&adoption.stream),
         adoption.documents,
@@ -194,14 +218,17 @@ pub fn adoption(adoption: &Adoption) -> String {
 pub fn compared(compared: &Compared) -> String {
     let Compared { documents, rows, missing, extra, different, .. } = compared;
     let mut out = format!(
-        "stream {}: {documents} documents compared with {rows} rows in {:.1} s\n  missing    {missing}\n  extra      {}\n  different  {different}\n",
+        "stream {}: {documents} documents compared with {rows} rows in {:.1} s\n  missing    \
+         {missing}\n  extra      {}\n  different  {different}\n",
         shown(&compared.stream),
         compared.seconds,
         extra.map_or_else(|| "not looked for in a sample".to_owned(), |extra| extra.to_string()),
     );
-    for (kind, ids) in
-        [("missing", &compared.missing_ids), ("extra", &compared.extra_ids), ("different", &compared.different_ids)]
-    {
+    for (kind, ids) in [
+        ("missing", &compared.missing_ids),
+        ("extra", &compared.extra_ids),
+        ("different", &compared.different_ids),
+    ] {
         if !ids.is_empty() {
             let ids: Vec<String> = ids.iter().map(|id| shown(id)).collect();
             let _ = writeln!(out, "  {kind}, for example: {}", ids.join(" "));
@@ -223,12 +250,16 @@ pub fn incidents(list: &[IncidentReport]) -> String {
     );
     for incident in list {
         let IncidentReport { id, count, .. } = incident;
-        let (state, severity, code) = (shown(&incident.state), shown(&incident.severity), shown(&incident.code));
+        let (state, severity, code) =
+            (shown(&incident.state), shown(&incident.severity), shown(&incident.code));
         let stream = shown(incident.stream.as_deref().unwrap_or("-"));
         let opened = incident.opened_at.format("%Y-%m-%dT%H:%M:%SZ");
         let owner = shown(incident.acked_by.as_deref().unwrap_or("-"));
-        let _ =
-            writeln!(out, "{id:>5} {state:<9} {severity:<9} {code:<22} {stream:<16} {opened:<20} {count:>6}  {owner}");
+        let _ = writeln!(
+            out,
+            "{id:>5} {state:<9} {severity:<9} {code:<22} {stream:<16} {opened:<20} {count:>6}  \
+             {owner}"
+        );
         let _ = writeln!(out, "{:>5} {}", "", shown(&incident.summary));
         if let Some(action) = incident.action.as_ref().filter(|_| incident.resolved_at.is_none()) {
             let _ = writeln!(out, "{:>5} → {}", "", shown(action));
@@ -247,17 +278,25 @@ pub fn letters(list: &[Letter]) -> String {
         let document = shown(document_id.as_deref().unwrap_or("?"));
         let at = at.format("%Y-%m-%dT%H:%M:%SZ");
         let resolution = shown(resolution.as_deref().unwrap_or("-"));
-        let _ = writeln!(out, "{id:>6} {stream:<16} {operation:<10} {document:<26} {at:<20} {resolution:<10} {error}");
+        let _ = writeln!(
+            out,
+            "{id:>6} {stream:<16} {operation:<10} {document:<26} {at:<20} {resolution:<10} {error}"
+        );
     }
     out
 }
 
 pub fn findings(findings: &[Finding]) -> String {
     let mut out = String::new();
-    let width = findings.iter().map(|finding| shown(&finding.what).chars().count()).max().unwrap_or_default();
+    let width = findings
+        .iter()
+        .map(|finding| shown(&finding.what).chars().count())
+        .max()
+        .unwrap_or_default();
     for finding in findings {
         let mark = if finding.ok { "ok    " } else { "FAILED" };
-        let _ = writeln!(out, "{mark} {:<width$}  {}", shown(&finding.what), shown(&finding.detail));
+        let _ =
+            writeln!(out, "{mark} {:<width$}  {}", shown(&finding.what), shown(&finding.detail));
         if !finding.remedy.is_empty() {
             let _ = writeln!(out, "       {:<width$}  → {}", "", shown(&finding.remedy));
         }
@@ -289,13 +328,18 @@ pub fn asked(asked: &Asked) -> String {
     let command = asked.command;
     match (&asked.outcome, &asked.result) {
         (Some(_), Some(result)) => format!("command {command}: {}\n", shown(result)),
-        (_, Some(why)) => format!("command {command} is not obeyed yet, and is tried again: {}\n", shown(why)),
+        (_, Some(why)) => {
+            format!("command {command} is not obeyed yet, and is tried again: {}\n", shown(why))
+        }
         (_, None) if asked.stream.is_empty() => {
             format!("command {command} is recorded; it is obeyed as soon as a daemon runs\n")
         }
         (_, None) => {
             let stream = shown(&asked.stream);
-            format!("command {command} is recorded; it is obeyed as soon as a daemon leads stream {stream}\n")
+            format!(
+                "command {command} is recorded; it is obeyed as soon as a daemon leads stream \
+                 {stream}\n"
+            )
         }
     }
 }

@@ -53,19 +53,25 @@ fn walk(text: &str) -> WalkRow {
 /// A report with this text in every field that holds one.
 fn report(text: &str) -> Report {
     let incident = json!({
-        "id": 1, "code": text, "stream": text, "severity": text, "state": text, "opened_at": at(), "resolved_at": null,
-        "count": 1, "acked_by": text, "acked_until": at(), "summary": text, "doing": text, "action": text,
+        "id": 1, "code": text, "stream": text, "severity": text, "state": text,
+        "opened_at": at(), "resolved_at": null,
+        "count": 1, "acked_by": text, "acked_until": at(),
+        "summary": text, "doing": text, "action": text,
     });
     let drift = |likely: Option<&str>| {
-        json!({ "field": text, "column": likely.map(|_| "column"), "kind": text, "documents": 1, "first_seen_at": at(),
+        json!({ "field": text, "column": likely.map(|_| "column"), "kind": text,
+            "documents": 1, "first_seen_at": at(),
                 "last_seen_at": at(), "likely_new_name": likely })
     };
     let resync = json!({
-        "id": 1, "reason": text, "state": text, "documents_read": 1, "rows_upserted": 1, "rows_deleted": 1,
-        "rows_to_delete": 1, "documents_estimated": 1, "held_code": text, "note": text, "started_at": at(),
+        "id": 1, "reason": text, "state": text,
+        "documents_read": 1, "rows_upserted": 1, "rows_deleted": 1,
+        "rows_to_delete": 1, "documents_estimated": 1, "held_code": text, "note": text,
+        "started_at": at(),
         "eta_at": null, "deadline_at": null,
     });
-    let mut stream = serde_json::to_value(crate::status::StreamReport::new(text, text, text)).unwrap();
+    let mut stream =
+        serde_json::to_value(crate::status::StreamReport::new(text, text, text)).unwrap();
     let fields = json!({
         "phase": text, "halt_code": text, "reason": text, "holder": text, "resync": resync,
         "position": { "resume_token": text, "cluster_time": text, "increment": 1 },
@@ -74,8 +80,10 @@ fn report(text: &str) -> Report {
     });
     stream.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     serde_json::from_value(json!({
-        "service": text, "version": text, "environment": text, "verdict": "critical", "action": text,
-        "streams": [stream], "incidents": [incident], "channels": [{ "name": text, "pending": 1, "failing": text }],
+        "service": text, "version": text, "environment": text,
+        "verdict": "critical", "action": text,
+        "streams": [stream], "incidents": [incident],
+        "channels": [{ "name": text, "pending": 1, "failing": text }],
     }))
     .unwrap()
 }
@@ -157,7 +165,12 @@ fn of_streams(text: &str) -> Vec<String> {
 }
 
 fn listed(text: &str) -> Listed {
-    Listed { walk: walk(text), gap: None, asked: Some(command(text)), approved: Some(command(text)) }
+    Listed {
+        walk: walk(text),
+        gap: None,
+        asked: Some(command(text)),
+        approved: Some(command(text)),
+    }
 }
 
 fn command(text: &str) -> Command {
@@ -191,7 +204,8 @@ fn of_people(text: &str) -> Vec<String> {
         outcome,
         result,
     };
-    let nested: Value = json!({ text: text, "list": [text, { text: text }], "object": { text: { text: text } } });
+    let nested: Value =
+        json!({ text: text, "list": [text, { text: text }], "object": { text: { text: text } } });
     vec![
         tables::letters(&[Letter {
             id: 1,
@@ -205,7 +219,13 @@ fn of_people(text: &str) -> Vec<String> {
             resolved_at: Some(at()),
             resolution: Some(t()),
         }]),
-        tables::findings(&[Finding { what: t(), ok: false, detail: t(), remedy: format!("do {text}"), down: false }]),
+        tables::findings(&[Finding {
+            what: t(),
+            ok: false,
+            detail: t(),
+            remedy: format!("do {text}"),
+            down: false,
+        }]),
         tables::tried(&[Tried { channel: "slack", ok: false, detail: t() }]),
         tables::asked(&asked(Some(t()), Some(t()))),
         tables::asked(&asked(None, Some(t()))),
@@ -216,17 +236,22 @@ fn of_people(text: &str) -> Vec<String> {
 }
 
 fn texts() -> impl Strategy<Value = String> {
-    let hostile = "\u{1b}\u{9b}\u{7f}\r\n\t\u{8}\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\u{85}\u{e0041}";
+    let hostile =
+        "\u{1b}\u{9b}\u{7f}\r\n\t\u{8}\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\u{85}\u{e0041}";
     let hostile = prop::sample::select(hostile.chars().collect::<Vec<char>>());
-    prop::collection::vec(prop_oneof![hostile, any::<char>()], 0..40).prop_map(|chars| chars.into_iter().collect())
+    prop::collection::vec(prop_oneof![hostile, any::<char>()], 0..40)
+        .prop_map(|chars| chars.into_iter().collect())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
-    fn no_printer_lets_through_what_a_terminal_obeys_nor_a_line_that_is_not_its_own(text in texts()) {
+    fn no_printer_lets_through_what_a_terminal_obeys_nor_a_line_that_is_not_its_own(
+        text in texts(),
+    ) {
         for (hostile, plain) in printed(&text).iter().zip(printed("x")) {
-            let obeyed: Vec<char> = hostile.chars().filter(|c| *c != '\n' && is_obeyed(*c)).collect();
+            let is_hostile = |c: &char| *c != '\n' && is_obeyed(*c);
+            let obeyed: Vec<char> = hostile.chars().filter(is_hostile).collect();
             prop_assert!(obeyed.is_empty(), "{obeyed:?} in {hostile}");
             prop_assert_eq!(hostile.lines().count(), plain.lines().count(), "{}", hostile);
         }

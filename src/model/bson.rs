@@ -1,8 +1,9 @@
 //! A reader over raw BSON bytes: elements are found, not decoded.
 //!
-//! It exists beside the `bson` crate because the hot path must see every byte a server can send, invalid
-//! UTF-8 included, without building a tree and without failing a whole document for one string in it.
-//! Never allocates; never trusts a length. Source of the layout: <https://bsonspec.org/spec.html>.
+//! It exists beside the `bson` crate because the hot path must see every byte a server can send,
+//! invalid UTF-8 included, without building a tree and without failing a whole document for one
+//! string in it. Never allocates; never trusts a length. Source of the layout:
+//! <https://bsonspec.org/spec.html>.
 
 /// The bytes are not BSON: a length runs past its end, or a type byte is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +50,8 @@ impl<'a> Doc<'a> {
     /// # Errors
     /// The bytes are not one whole document.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let length = read_length(bytes).ok_or(Malformed("document shorter than its length field"))?;
+        let length =
+            read_length(bytes).ok_or(Malformed("document shorter than its length field"))?;
         if length != bytes.len() || length < 5 || bytes.last() != Some(&0) {
             return Err(Malformed("document length does not match its bytes"));
         }
@@ -60,7 +62,8 @@ impl<'a> Doc<'a> {
         self.0
     }
 
-    /// Keys (without their terminator, perhaps not UTF-8) and values, in order. Ends after the first error.
+    /// Keys (without their terminator, perhaps not UTF-8) and values, in order. Ends after the
+    /// first error.
     pub fn elements(&self) -> Elements<'a> {
         Elements { rest: self.0.get(4..).unwrap_or_default() }
     }
@@ -116,7 +119,9 @@ fn split_element(kind: u8, rest: &[u8]) -> Result<Split<'_>, Malformed> {
 
 fn value_length(kind: u8, bytes: &[u8]) -> Result<usize, Malformed> {
     let prefixed = |extra: usize| {
-        read_length(bytes).and_then(|n| n.checked_add(extra)).ok_or(Malformed("value without its length"))
+        read_length(bytes)
+            .and_then(|n| n.checked_add(extra))
+            .ok_or(Malformed("value without its length"))
     };
     Ok(match kind {
         kind::NULL | kind::UNDEFINED | kind::MIN_KEY | kind::MAX_KEY => 0,
@@ -150,10 +155,13 @@ fn read_length(bytes: &[u8]) -> Option<usize> {
 
 impl<'a> Value<'a> {
     pub fn as_document(&self) -> Option<Doc<'a>> {
-        matches!(self.kind, kind::DOCUMENT | kind::ARRAY).then(|| Doc::new(self.bytes).ok()).flatten()
+        matches!(self.kind, kind::DOCUMENT | kind::ARRAY)
+            .then(|| Doc::new(self.bytes).ok())
+            .flatten()
     }
 
-    /// The content of a string, symbol or code value, without its length and terminator; perhaps not UTF-8.
+    /// The content of a string, symbol or code value, without its length and terminator; perhaps
+    /// not UTF-8.
     pub fn as_text(&self) -> Option<&'a [u8]> {
         if !matches!(self.kind, kind::STRING | kind::SYMBOL | kind::CODE) {
             return None;
@@ -167,7 +175,9 @@ impl<'a> Value<'a> {
     }
 
     pub fn as_i32(&self) -> Option<i32> {
-        (self.kind == kind::INT32).then(|| self.bytes.try_into().ok().map(i32::from_le_bytes)).flatten()
+        (self.kind == kind::INT32)
+            .then(|| self.bytes.try_into().ok().map(i32::from_le_bytes))
+            .flatten()
     }
 
     pub fn as_i64(&self) -> Option<i64> {

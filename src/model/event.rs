@@ -70,7 +70,8 @@ pub struct Event<'a> {
     pub was: Option<Value<'a>>,
     /// The document after the change, where the event carries it.
     pub document: Option<Doc<'a>>,
-    /// The server's wall clock when the event was written, in milliseconds since 1970; from MongoDB 6.0 on.
+    /// The server's wall clock when the event was written, in milliseconds since 1970; from MongoDB
+    /// 6.0 on.
     pub wall_time_millis: Option<i64>,
 }
 
@@ -78,7 +79,8 @@ impl<'a> Event<'a> {
     /// # Errors
     /// The bytes are malformed, or a field every event has is missing.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let (mut token, mut name, mut time, mut key, mut document, mut wall) = (None, None, None, None, None, None);
+        let (mut token, mut name, mut time, mut key, mut document, mut wall) =
+            (None, None, None, None, None, None);
         for element in Doc::new(bytes)?.elements() {
             let (field, value) = element?;
             match field {

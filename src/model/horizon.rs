@@ -14,8 +14,13 @@ pub struct Horizon {
 }
 
 impl Horizon {
-    /// Puts together what the server told (the oldest entry of its log) and what configuration says.
-    pub fn new(now: ClusterTime, oldest: Option<ClusterTime>, configured: Option<Duration>) -> Self {
+    /// Puts together what the server told (the oldest entry of its log) and what configuration
+    /// says.
+    pub fn new(
+        now: ClusterTime,
+        oldest: Option<ClusterTime>,
+        configured: Option<Duration>,
+    ) -> Self {
         let read = oldest.map(|oldest| now.seconds_since(oldest).max(0.0));
         Self { now, window_seconds: read.or_else(|| configured.map(|d| d.as_secs_f64())) }
     }

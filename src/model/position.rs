@@ -8,7 +8,8 @@ use twox_hash::XxHash3_64;
 
 use super::bson::{Builder, Doc, Malformed};
 
-/// MongoDB's cluster time, `seconds << 32 | increment`; also the unit of `_cluster_time` in followed tables.
+/// MongoDB's cluster time, `seconds << 32 | increment`; also the unit of `_cluster_time` in
+/// followed tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ClusterTime(u64);
 
@@ -24,7 +25,8 @@ impl ClusterTime {
         self.0
     }
 
-    /// For a `bigint` column. Order is kept until 2038-01-19; past it, as MongoDB's own timestamps, the sign bit is in use.
+    /// For a `bigint` column. Order is kept until 2038-01-19; past it, as MongoDB's own timestamps,
+    /// the sign bit is in use.
     pub const fn to_sql(self) -> i64 {
         self.0.cast_signed()
     }
@@ -65,7 +67,8 @@ impl fmt::Display for ClusterTime {
     }
 }
 
-/// A resume token as the server gave it: a BSON document, usually `{_data: "82…"}`. Opaque but for its time.
+/// A resume token as the server gave it: a BSON document, usually `{_data: "82…"}`. Opaque but for
+/// its time.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ResumeToken(Arc<[u8]>);
 
@@ -89,18 +92,20 @@ impl ResumeToken {
         &self.0
     }
 
-    /// The token whole: its `_data`, as hex. An event's holds the `_id` of its document, so this is for the database
-    /// and for who asks for the position itself; all else shows [`brief`].
+    /// The token whole: its `_data`, as hex. An event's holds the `_id` of its document, so this is
+    /// for the database and for who asks for the position itself; all else shows [`brief`].
     pub fn text(&self) -> String {
         let data = Doc::new(&self.0).ok().and_then(|doc| doc.get("_data").ok().flatten());
         match data {
-            Some(value) => value.as_str().map_or_else(|| hex(value.bytes.get(5..).unwrap_or_default()), str::to_owned),
+            Some(value) => value
+                .as_str()
+                .map_or_else(|| hex(value.bytes.get(5..).unwrap_or_default()), str::to_owned),
             None => hex(&self.0),
         }
     }
 
-    /// The cluster time in the token: after a type byte (`82` MongoDB, `01` DocumentDB), 8 bytes big-endian.
-    /// `None` for a token of another making: its age is unknown.
+    /// The cluster time in the token: after a type byte (`82` MongoDB, `01` DocumentDB), 8 bytes
+    /// big-endian. `None` for a token of another making: its age is unknown.
     pub fn cluster_time(&self) -> Option<ClusterTime> {
         time_of(&self.text())
     }
@@ -123,8 +128,8 @@ fn time_of(token: &str) -> Option<ClusterTime> {
     Some(ClusterTime(u64::from_be_bytes(packed.try_into().ok()?)))
 }
 
-/// A token's text as it is shown: `826B068BD500000001…#3f9a`, its making and time and a hash of the whole. The hash
-/// tells two tokens apart and is too short to find the `_id` by.
+/// A token's text as it is shown: `826B068BD500000001…#3f9a`, its making and time and a hash of the
+/// whole. The hash tells two tokens apart and is too short to find the `_id` by.
 pub fn brief(token: &str) -> String {
     let time = time_of(token).and_then(|_| token.get(..TIME_END)).unwrap_or_default();
     format!("{time}…#{:04x}", XxHash3_64::oneshot(token.as_bytes()) & 0xffff)
@@ -191,13 +196,22 @@ mod tests {
 
     #[test]
     fn a_token_is_shown_by_its_time_and_a_hash_and_never_by_the_id_it_holds() {
-        let one = token("826B068BD5000000012B042C0100296E5A1004C0463C5F6964003C31323334353637000004");
-        let two = token("826B068BD5000000012B042C0100296E5A1004C0463C5F6964003C37363534333231000004");
+        let one =
+            token("826B068BD5000000012B042C0100296E5A1004C0463C5F6964003C31323334353637000004");
+        let two =
+            token("826B068BD5000000012B042C0100296E5A1004C0463C5F6964003C37363534333231000004");
         let (shown, other) = (brief(&one.text()), brief(&two.text()));
-        assert!(shown.starts_with("826B068BD500000001…#") && shown.chars().count() == 24, "{shown}");
+        assert!(
+            shown.starts_with("826B068BD500000001…#") && shown.chars().count() == 24,
+            "{shown}"
+        );
         assert_ne!(shown, other);
         assert_eq!(format!("{one:?}"), format!("ResumeToken({shown})"));
-        assert_eq!(brief("1234567").chars().count(), 6, "of another making nothing is known to be a time");
+        assert_eq!(
+            brief("1234567").chars().count(),
+            6,
+            "of another making nothing is known to be a time"
+        );
         assert_eq!(brief("82€€€€€€€€€").chars().count(), 6);
     }
 

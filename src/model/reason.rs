@@ -69,7 +69,10 @@ impl Reason {
 
     /// Whether nobody asked for it.
     pub const fn is_automatic(self) -> bool {
-        !matches!(self, Self::FirstSnapshot | Self::Requested | Self::Divergence | Self::SourceAdopted)
+        !matches!(
+            self,
+            Self::FirstSnapshot | Self::Requested | Self::Divergence | Self::SourceAdopted
+        )
     }
 
     /// Whether it counts towards `resync.automatic_per_day_max`. A collection that is made anew

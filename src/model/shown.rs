@@ -1,5 +1,6 @@
-//! Text that others wrote (ids, names of fields, words of a server, reasons, actors), made fit to be shown: what a
-//! terminal or a reader's eye would obey instead of showing becomes a visible escape such as `\u{202e}`.
+//! Text that others wrote (ids, names of fields, words of a server, reasons, actors), made fit to
+//! be shown: what a terminal or a reader's eye would obey instead of showing becomes a visible
+//! escape such as `\u{202e}`.
 
 use std::fmt::Write;
 
@@ -32,7 +33,8 @@ pub fn shown_lines(text: &str) -> String {
     text.split('\n').map(shown_whole).collect::<Vec<_>>().join("\n")
 }
 
-/// JSON that says the same and holds nothing of the kind: JSON itself escapes only the first 32 characters.
+/// JSON that says the same and holds nothing of the kind: JSON itself escapes only the first 32
+/// characters.
 pub fn shown_json(json: &str) -> String {
     json.chars().fold(String::with_capacity(json.len()), |mut out, c| {
         if c != '\n' && is_obeyed(c) {
@@ -54,15 +56,16 @@ fn push(out: &mut String, c: char) {
     }
 }
 
-/// Whether a character does something other than show itself: controls (C0, C1, DEL), ends of lines, directions,
-/// characters without width, fillers, selectors, tags.
+/// Whether a character does something other than show itself: controls (C0, C1, DEL), ends of
+/// lines, directions, characters without width, fillers, selectors, tags.
 pub fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
                 | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
                 | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
         )
 }
@@ -75,7 +78,10 @@ mod tests {
     #[test]
     fn what_a_terminal_obeys_is_shown_and_nothing_else_is_changed() {
         assert_eq!(shown("Zoë 李 🔴 a\\b"), "Zoë 李 🔴 a\\b");
-        assert_eq!(shown("\u{1b}[2Ja\nb\u{202e}c\u{9b}d\u{7f}"), r"\u{1b}[2Ja\u{a}b\u{202e}c\u{9b}d\u{7f}");
+        assert_eq!(
+            shown("\u{1b}[2Ja\nb\u{202e}c\u{9b}d\u{7f}"),
+            r"\u{1b}[2Ja\u{a}b\u{202e}c\u{9b}d\u{7f}"
+        );
         assert_eq!(shown(&"x".repeat(2_000)).chars().count(), SHOWN_MAX + 1);
         assert_eq!(shown_lines("a\u{200b}\nb\r\n"), "a\\u{200b}\nb\\u{d}\n");
     }

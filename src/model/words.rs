@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn lengths_and_numbers_read_well() {
-        let said = [0, 59, 60, 3599, 3600, 86_399, 90_000].map(|seconds| length(TimeDelta::seconds(seconds)));
+        let said = [0, 59, 60, 3599, 3600, 86_399, 90_000]
+            .map(|seconds| length(TimeDelta::seconds(seconds)));
         assert_eq!(said, ["0 s", "59 s", "1 min", "59 min", "1 h 0 min", "23 h 59 min", "1 d 1 h"]);
         assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }

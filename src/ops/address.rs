@@ -16,7 +16,9 @@ pub fn describe(settings: &Settings) -> String {
     let who = match (listen.ip().is_loopback(), settings.status.token.is_empty()) {
         (_, false) => "asks for the token",
         (true, true) => "this machine only",
-        (false, true) => "beyond loopback, and asks for no token: whoever reaches it reads what is followed",
+        (false, true) => {
+            "beyond loopback, and asks for no token: whoever reaches it reads what is followed"
+        }
     };
     format!("{listen}, {who}")
 }

@@ -21,15 +21,19 @@ impl Tried {
         let (ok, detail) = match sent {
             Sent::Done(_) => (true, done.to_owned()),
             Sent::Gone => (false, "the message was gone before it could be changed".to_owned()),
-            Sent::Later { reason, .. } | Sent::Refused(reason) | Sent::Malformed(reason) => (false, reason),
+            Sent::Later { reason, .. } | Sent::Refused(reason) | Sent::Malformed(reason) => {
+                (false, reason)
+            }
         };
         Self { channel, ok, detail }
     }
 }
 
-/// Sends one test incident, open and resolve, through every configured channel. Empty where none is configured.
+/// Sends one test incident, open and resolve, through every configured channel. Empty where none is
+/// configured.
 pub async fn test(settings: &Settings) -> Vec<Tried> {
-    let voice = Voice { service: settings.service.clone(), environment: settings.environment.clone() };
+    let voice =
+        Voice { service: settings.service.clone(), environment: settings.environment.clone() };
     let sentry = Sentry::new(settings, "alert test").map(Arc::new);
     let mut tried = Vec::new();
     for sender in senders(settings, sentry.as_ref()) {
@@ -42,7 +46,8 @@ pub async fn test(settings: &Settings) -> Vec<Tried> {
     tried
 }
 
-/// Asks Slack whether the bot may speak and where; sends nothing. `None` where no bot is configured.
+/// Asks Slack whether the bot may speak and where; sends nothing. `None` where no bot is
+/// configured.
 ///
 /// # Errors
 /// The token is refused, the channel is not there, or Slack does not answer.
@@ -57,13 +62,23 @@ pub async fn ask_slack(settings: &Settings) -> Option<Result<String, Fault>> {
         )
     };
     Some(match bot.test_token().await {
-        Sent::Refused(why) | Sent::Malformed(why) => Err(fault(Class::Halt, format!("slack: {why}"))),
+        Sent::Refused(why) | Sent::Malformed(why) => Err(fault(
+            Class::Halt,
+            format!(
+                "slack: \
+                 {why}"
+            ),
+        )),
         Sent::Later { reason, .. } => Err(fault(Class::Transient, format!("slack: {reason}"))),
         Sent::Gone | Sent::Done(_) => match bot.test_channel().await {
             Sent::Done(_) => Ok("the token is good and the channel is there".to_owned()),
-            Sent::Refused(why) if why.contains("channel") => Err(fault(Class::Halt, format!("slack: {why}"))),
+            Sent::Refused(why) if why.contains("channel") => {
+                Err(fault(Class::Halt, format!("slack: {why}")))
+            }
             // Looking a channel up wants a scope that posting does not.
-            _ => Ok("the token is good; the channel cannot be looked up: `tidemark alert test` proves it".to_owned()),
+            _ => Ok("the token is good; the channel cannot be looked up: `tidemark alert test` \
+                     proves it"
+                .to_owned()),
         },
     })
 }

@@ -1,4 +1,5 @@
-//! Proves both ends without changing anything: what `run` needs is asked for here, in the same words.
+//! Proves both ends without changing anything: what `run` needs is asked for here, in the same
+//! words.
 
 mod rights;
 mod source;
@@ -27,7 +28,13 @@ pub struct Finding {
 
 impl Finding {
     fn ok(what: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { what: what.into(), ok: true, detail: detail.into(), remedy: String::new(), down: false }
+        Self {
+            what: what.into(),
+            ok: true,
+            detail: detail.into(),
+            remedy: String::new(),
+            down: false,
+        }
     }
 
     fn failed(what: impl Into<String>, fault: &Fault) -> Self {
@@ -54,7 +61,10 @@ pub async fn check(settings: &Settings, role: Option<&str>) -> Vec<Finding> {
     findings.extend(target::target(settings, role).await);
     findings.extend(alerts(settings).await);
     let remedy = if address::is_open(settings) { address::REMEDY } else { "" };
-    findings.push(Finding { remedy: remedy.to_owned(), ..Finding::ok("status address", address::describe(settings)) });
+    findings.push(Finding {
+        remedy: remedy.to_owned(),
+        ..Finding::ok("status address", address::describe(settings))
+    });
     findings
 }
 
@@ -74,7 +84,8 @@ async fn alerts(settings: &Settings) -> Vec<Finding> {
         findings.push(Finding::ok(*what, "configured; `tidemark alert test` sends through it"));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok("alert channels", "none configured: nobody is told of an incident"));
+        findings
+            .push(Finding::ok("alert channels", "none configured: nobody is told of an incident"));
     }
     findings
 }

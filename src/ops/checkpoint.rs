@@ -30,12 +30,21 @@ pub struct Shown {
 
 fn none(name: &str) -> Fault {
     let message = format!("no checkpoint is stored for stream {name}");
-    Fault::new(Class::Halt, Code::HistoryLost, message, "`tidemark run` makes one when it first leads the stream")
+    Fault::new(
+        Class::Halt,
+        Code::HistoryLost,
+        message,
+        "`tidemark run` makes one when it first leads the stream",
+    )
 }
 
 /// # Errors
 /// There is no such stream or no row of it; whatever Postgres answers.
-pub async fn show(settings: &Settings, checkpoints: &Checkpoints, name: &str) -> Result<Shown, Fault> {
+pub async fn show(
+    settings: &Settings,
+    checkpoints: &Checkpoints,
+    name: &str,
+) -> Result<Shown, Fault> {
     let config = own_stream(settings, checkpoints, name).await?;
     let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
     let source = format!("{}.{}", settings.source.database, config.collection);
@@ -82,7 +91,12 @@ pub struct Rewind {
 ///
 /// # Errors
 /// It is none of these, or cannot be reached; whatever either end answers.
-pub async fn rewind(settings: &Settings, checkpoints: &Checkpoints, name: &str, to: &str) -> Result<Rewind, Fault> {
+pub async fn rewind(
+    settings: &Settings,
+    checkpoints: &Checkpoints,
+    name: &str,
+    to: &str,
+) -> Result<Rewind, Fault> {
     let config = own_stream(settings, checkpoints, name).await?;
     let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
     let source = format!("{}.{}", settings.source.database, config.collection);
@@ -124,10 +138,17 @@ async fn archived(
 ) -> Result<Position, Fault> {
     let hint = "`tidemark checkpoint history` lists them with their ids";
     let refused = |why: String| Fault::new(Class::Halt, Code::HistoryLost, why, hint);
-    let found = checkpoints.retired(name).await?.into_iter().find(|old| old.id == id && old.source == source);
+    let found = checkpoints
+        .retired(name)
+        .await?
+        .into_iter()
+        .find(|old| old.id == id && old.source == source);
     if let Some(retired) = &found {
         if retired.options != options {
-            return Err(refused(format!("retired position {id} was made under other options ({})", retired.options)));
+            return Err(refused(format!(
+                "retired position {id} was made under other options ({})",
+                retired.options
+            )));
         }
         let bound = checkpoints.binding(name).await?;
         let bound = bound.map_or((None, None), |bound| (bound.cluster, bound.collection_uuid));
@@ -135,7 +156,9 @@ async fn archived(
             return Err(refused(format!("retired position {id} was made on another cluster")));
         }
         if bound.1.zip(retired.collection_uuid).is_some_and(|(now, then)| now != then) {
-            return Err(refused(format!("retired position {id} was made on another collection of that name")));
+            return Err(refused(format!(
+                "retired position {id} was made on another collection of that name"
+            )));
         }
     }
     let position = found.and_then(|retired| {
@@ -147,15 +170,16 @@ async fn archived(
 
 fn of_token(text: &str) -> Result<Position, Fault> {
     let bad = |message: String| {
-        let hint =
-            "give --to the id of a retired position, a time such as 2026-11-22T10:14:50Z, or a resume token in hex";
+        let hint = "give --to the id of a retired position, a time such as 2026-11-22T10:14:50Z, \
+                    or a resume token in hex";
         Fault::new(Class::Halt, Code::HistoryLost, message, hint)
     };
     if text.is_empty() || !text.chars().all(|c| c.is_ascii_hexdigit()) {
         return Err(bad("--to is no id, no time and no token".to_owned()));
     }
     let token = ResumeToken::of_text(text);
-    let time = token.cluster_time().ok_or_else(|| bad("the token does not tell its time".to_owned()))?;
+    let time =
+        token.cluster_time().ok_or_else(|| bad("the token does not tell its time".to_owned()))?;
     Ok(Position { token, cluster_time: time })
 }
 
@@ -163,7 +187,8 @@ fn of_token(text: &str) -> Result<Position, Fault> {
 fn refuse_forward(stored: &Stored, position: &Position) -> Result<f64, Fault> {
     let present = stored.cluster_time.map_or(position.cluster_time, ClusterTime::from_sql);
     if position.cluster_time > present {
-        let message = "that position is further on than the present one: what lies between would be skipped";
+        let message =
+            "that position is further on than the present one: what lies between would be skipped";
         let hint = "to go on from now, ask for a resync: it repairs the table, too";
         return Err(Fault::new(Class::Halt, Code::HistoryLost, message, hint));
     }

@@ -1,7 +1,8 @@
 //! Source and table side by side: what is missing, extra or different. Changes nothing.
 //!
-//! The stream may be followed meanwhile. What differs at first sight is looked at again and again, each time once the
-//! stream has passed the time of a look at the source, so that only what stays different is reported (`settle`).
+//! The stream may be followed meanwhile. What differs at first sight is looked at again and again,
+//! each time once the stream has passed the time of a look at the source, so that only what stays
+//! different is reported (`settle`).
 
 mod settle;
 
@@ -122,8 +123,10 @@ pub async fn compare(
 
 impl Comparison<'_> {
     async fn all(&mut self, started: ClusterTime) -> Result<(), Fault> {
-        let temporary = "create temp table tidemark_seen (id text) on commit preserve rows; set statement_timeout = 0";
-        within(self.target.deadline(), sqlx::raw_sql(temporary).execute(&mut self.connection)).await?;
+        let temporary = "create temp table tidemark_seen (id text) on commit preserve rows; set \
+                         statement_timeout = 0";
+        within(self.target.deadline(), sqlx::raw_sql(temporary).execute(&mut self.connection))
+            .await?;
         let reading = Reading {
             collection: self.config.collection.clone(),
             documents_max: self.settings.resync.chunk_documents,
@@ -150,7 +153,8 @@ impl Comparison<'_> {
         }
         let count = AssertSqlSafe(format!("select count(*) from {}", self.table.sql()));
         let rows = sqlx::query_scalar::<_, i64>(count).fetch_one(&mut self.connection).await;
-        self.found.rows = u64::try_from(within(self.target.deadline(), async { rows }).await?).unwrap_or_default();
+        self.found.rows = u64::try_from(within(self.target.deadline(), async { rows }).await?)
+            .unwrap_or_default();
         Ok(())
     }
 
@@ -194,7 +198,8 @@ impl Comparison<'_> {
         while let Some(range) = ranges.pop() {
             let arguments = row_arguments(rows, range.clone(), &self.config.columns)?;
             let sql = AssertSqlSafe(self.statements.compare.to_string());
-            let query = sqlx::query_as_with::<_, (String, bool), _>(sql, arguments).fetch_all(&mut self.connection);
+            let query = sqlx::query_as_with::<_, (String, bool), _>(sql, arguments)
+                .fetch_all(&mut self.connection);
             match about_rows(self.target.deadline(), query).await {
                 Ok(differing) => all.extend(differing),
                 // A row Postgres cannot hold is a dead letter of the daemon's, and no difference.
@@ -210,8 +215,14 @@ impl Comparison<'_> {
         Ok(all)
     }
 
-    fn suspect<'d>(&mut self, rows: &Rows, differing: Vec<(String, bool)>, raw: impl Fn(usize) -> Option<&'d [u8]>) {
-        let by_id: HashMap<&str, usize> = (0..rows.len()).filter_map(|n| Some((rows.id(n)?, n))).collect();
+    fn suspect<'d>(
+        &mut self,
+        rows: &Rows,
+        differing: Vec<(String, bool)>,
+        raw: impl Fn(usize) -> Option<&'d [u8]>,
+    ) {
+        let by_id: HashMap<&str, usize> =
+            (0..rows.len()).filter_map(|n| Some((rows.id(n)?, n))).collect();
         for (id, missing) in differing {
             let kind = if missing { Kind::Missing } else { Kind::Different };
             let document = by_id.get(id.as_str()).and_then(|&row| raw(rows.origin(row)?));

@@ -1,4 +1,5 @@
-//! Whether both ends' connection strings can be used: judged as `run` would, without asking anybody.
+//! Whether both ends' connection strings can be used: judged as `run` would, without asking
+//! anybody.
 
 use crate::error::Fault;
 use crate::settings::{Problem, Problems, Secret, Settings};
@@ -19,6 +20,7 @@ pub async fn judge(settings: &Settings) -> Result<(), Problems> {
 /// The faults begin with the key, since they are read elsewhere, too.
 fn problem(key: &str, value: &Secret, fault: &Fault) -> Problem {
     let what = fault.message.strip_prefix(key).unwrap_or(&fault.message).trim_start();
-    let message = if fault.hint.is_empty() { what.to_owned() } else { format!("{what}; {}", fault.hint) };
+    let message =
+        if fault.hint.is_empty() { what.to_owned() } else { format!("{what}; {}", fault.hint) };
     Problem { key: key.to_owned(), layer: value.place().to_owned(), message }
 }

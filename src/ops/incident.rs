@@ -34,23 +34,37 @@ pub async fn show(store: &Store, id: i64) -> Result<serde_json::Value, Fault> {
             fields.insert("acked_address".to_owned(), address.into());
         }
         fields.insert("tag".to_owned(), incident.tag.to_string().into());
-        fields.insert("detail".to_owned(), serde_json::to_value(&incident.detail).unwrap_or_default());
+        fields.insert(
+            "detail".to_owned(),
+            serde_json::to_value(&incident.detail).unwrap_or_default(),
+        );
     }
     Ok(shown)
 }
 
-/// Takes an incident on: no reminders until the time is over; until it is resolved, where there is none.
+/// Takes an incident on: no reminders until the time is over; until it is resolved, where there is
+/// none.
 ///
 /// # Errors
 /// There is no such open incident, or Postgres cannot be asked.
-pub async fn acknowledge(store: &Store, id: i64, by: &str, until: Option<DateTime<Utc>>) -> Result<Ack, Fault> {
+pub async fn acknowledge(
+    store: &Store,
+    id: i64,
+    by: &str,
+    until: Option<DateTime<Utc>>,
+) -> Result<Ack, Fault> {
     let ack = Ack { by: by.to_owned(), until: until.unwrap_or(FOREVER) };
     if store.acknowledge(id, &ack, &actor()).await? { Ok(ack) } else { Err(missing(id)) }
 }
 
 fn missing(id: i64) -> Fault {
     let hint = "`tidemark incident list` shows them";
-    Fault::new(Class::Halt, Code::Stalled, format!("there is no such incident, or it is over: {id}"), hint)
+    Fault::new(
+        Class::Halt,
+        Code::Stalled,
+        format!("there is no such incident, or it is over: {id}"),
+        hint,
+    )
 }
 
 /// Whoever is on it is asked again after this time at the latest.
@@ -71,11 +85,15 @@ fn ends(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
             .ok()
             .and_then(|length| now.checked_add_signed(TimeDelta::from_std(length).ok()?)),
     };
-    let to_come = at.filter(|at| *at > now).ok_or("it is no time to come (2026-11-22T18:00:00Z) and no length (4h)")?;
+    let to_come = at
+        .filter(|at| *at > now)
+        .ok_or("it is no time to come (2026-11-22T18:00:00Z) and no length (4h)")?;
     if to_come <= now + TimeDelta::days(ACK_DAYS_MAX) {
         Ok(to_come)
     } else {
-        Err(format!("it is more than {ACK_DAYS_MAX} days away: name a nearer time, or give --forever"))
+        Err(format!(
+            "it is more than {ACK_DAYS_MAX} days away: name a nearer time, or give --forever"
+        ))
     }
 }
 

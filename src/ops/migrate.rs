@@ -1,5 +1,5 @@
-//! Creates or upgrades tidemark's own tables; creates or widens the followed ones, each in a step of
-//! its own: one table's trouble keeps no other from being made.
+//! Creates or upgrades tidemark's own tables; creates or widens the followed ones, each in a step
+//! of its own: one table's trouble keeps no other from being made.
 
 use std::time::Duration;
 
@@ -51,7 +51,10 @@ pub async fn migrate(settings: &Settings, target: &Target, checkpoints: &Checkpo
             match made.await {
                 Err(fault) if fault.class == Class::Transient && tries < TRIES => {
                     tracing::warn!(tries, "will be tried again: {fault}");
-                    tokio::time::sleep(retry::delay(settings.retry, tries, 1.0).min(Duration::from_secs(5))).await;
+                    tokio::time::sleep(
+                        retry::delay(settings.retry, tries, 1.0).min(Duration::from_secs(5)),
+                    )
+                    .await;
                     continue;
                 }
                 Err(fault) => migrated.failed.push(fault),
@@ -66,8 +69,8 @@ pub async fn migrate(settings: &Settings, target: &Target, checkpoints: &Checkpo
 /// tidemark's own tables alone, under a lock that other processes wait for. Returns what was done.
 ///
 /// # Errors
-/// Something is missing and a stream is another service's or environment's; this release is too old for the tables;
-/// whatever Postgres refuses, classified.
+/// Something is missing and a stream is another service's or environment's; this release is too old
+/// for the tables; whatever Postgres refuses, classified.
 pub async fn own_tables(
     settings: &Settings,
     target: &Target,
@@ -107,8 +110,11 @@ pub async fn look(target: &Target, checkpoints: &Checkpoints) -> Result<(), Faul
     if standing.missing.is_empty() {
         return Ok(());
     }
-    let message =
-        format!("tidemark's own tables are not there yet, or not as this release wants them: {}", standing.lacks());
-    let hint = "run `tidemark migrate` as their owner (migrate.automatic is false); it goes on by itself then";
+    let message = format!(
+        "tidemark's own tables are not there yet, or not as this release wants them: {}",
+        standing.lacks()
+    );
+    let hint = "run `tidemark migrate` as their owner (migrate.automatic is false); it goes on by \
+                itself then";
     Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, hint))
 }

@@ -27,10 +27,16 @@ pub struct Forgotten {
 ///
 /// # Errors
 /// Postgres cannot be asked.
-pub async fn preview(checkpoints: &Checkpoints, before: DateTime<Utc>) -> Result<Vec<Forgotten>, Fault> {
+pub async fn preview(
+    checkpoints: &Checkpoints,
+    before: DateTime<Utc>,
+) -> Result<Vec<Forgotten>, Fault> {
     let mut found = Vec::new();
     for over in Over::ALL {
-        found.push(Forgotten { table: over.table(), rows: checkpoints.count_over(over, before).await? });
+        found.push(Forgotten {
+            table: over.table(),
+            rows: checkpoints.count_over(over, before).await?,
+        });
     }
     Ok(found)
 }
@@ -47,7 +53,9 @@ pub fn arguments(before: DateTime<Utc>) -> serde_json::Value {
 pub async fn obey(checkpoints: &Checkpoints, retry: Retry) -> Result<bool, Fault> {
     let Some(command) = checkpoints.take_purge(retry.delay_max).await? else { return Ok(false) };
     let Some(before) = before_of(&command) else {
-        checkpoints.end_purge(command.id, Outcome::Refused, "refused: the request names no time").await?;
+        checkpoints
+            .end_purge(command.id, Outcome::Refused, "refused: the request names no time")
+            .await?;
         return Ok(true);
     };
     match purge(checkpoints, |_| Some(before)).await {
@@ -60,7 +68,9 @@ pub async fn obey(checkpoints: &Checkpoints, retry: Retry) -> Result<bool, Fault
             let why = format!("failed after {} of {TRIES_MAX} tries: {fault}", command.attempts);
             checkpoints.put_off_command(command.id, retry.delay_max, &why).await?;
         }
-        Err(fault) => checkpoints.end_purge(command.id, Outcome::Failed, &fault.to_string()).await?,
+        Err(fault) => {
+            checkpoints.end_purge(command.id, Outcome::Failed, &fault.to_string()).await?
+        }
     }
     Ok(true)
 }
@@ -74,7 +84,10 @@ fn before_of(command: &Command) -> Option<DateTime<Utc>> {
 ///
 /// # Errors
 /// Whatever Postgres answers; what was forgotten by then stays so.
-pub async fn expire(checkpoints: &Checkpoints, retention: Retention) -> Result<Vec<Forgotten>, Fault> {
+pub async fn expire(
+    checkpoints: &Checkpoints,
+    retention: Retention,
+) -> Result<Vec<Forgotten>, Fault> {
     let now = Utc::now();
     let kept = move |over| match over {
         Over::DeadLetter => retention.dead_letter_resolved,
@@ -112,12 +125,20 @@ async fn purge(
 
 /// `2,500 rows of dead_letter, 1 of incident`; the tables with nothing to forget are left out.
 pub fn said(forgotten: &[Forgotten]) -> String {
-    let some: Vec<String> =
-        forgotten.iter().filter(|of| of.rows > 0).map(|of| format!("{} of {}", of.rows, of.table)).collect();
-    if some.is_empty() { "nothing was old enough".to_owned() } else { format!("forgotten: {}", some.join(", ")) }
+    let some: Vec<String> = forgotten
+        .iter()
+        .filter(|of| of.rows > 0)
+        .map(|of| format!("{} of {}", of.rows, of.table))
+        .collect();
+    if some.is_empty() {
+        "nothing was old enough".to_owned()
+    } else {
+        format!("forgotten: {}", some.join(", "))
+    }
 }
 
-/// Since before when what is forgotten has been over: a time gone by, or a length of time before now.
+/// Since before when what is forgotten has been over: a time gone by, or a length of time before
+/// now.
 ///
 /// # Errors
 /// It is neither.
@@ -129,5 +150,6 @@ pub fn before(text: &str) -> Result<DateTime<Utc>, &'static str> {
             .ok()
             .and_then(|length| now.checked_sub_signed(TimeDelta::from_std(length).ok()?)),
     };
-    at.filter(|at| *at <= now).ok_or("it is no time gone by (2026-11-22T18:00:00Z) and no length (90d)")
+    at.filter(|at| *at <= now)
+        .ok_or("it is no time gone by (2026-11-22T18:00:00Z) and no length (90d)")
 }

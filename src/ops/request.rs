@@ -1,4 +1,5 @@
-//! Asks something of a running daemon through the `command` table, and waits a moment for the answer.
+//! Asks something of a running daemon through the `command` table, and waits a moment for the
+//! answer.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,8 @@ pub struct Asked {
     /// The same as Postgres knows; the address is `None` through a socket.
     pub db_user: Option<String>,
     pub db_address: Option<String>,
-    /// How it ended, `done`, `refused` or `failed`; `None` if it has not yet: it is obeyed when a daemon leads the
-    /// stream.
+    /// How it ended, `done`, `refused` or `failed`; `None` if it has not yet: it is obeyed when a
+    /// daemon leads the stream.
     pub outcome: Option<String>,
     /// What the daemon did; why it did not; or, before it has ended, why it could not yet.
     pub result: Option<String>,
@@ -59,7 +60,11 @@ pub async fn ask(
         outcome: None,
         result: None,
     };
-    let led = checkpoints.leases().await?.iter().any(|held| held.live && (stream.is_empty() || held.stream == stream));
+    let led = checkpoints
+        .leases()
+        .await?
+        .iter()
+        .any(|held| held.live && (stream.is_empty() || held.stream == stream));
     let begun = Instant::now();
     while led && begun.elapsed() < PATIENCE {
         (asked.outcome, asked.result) = if let Some(command) = checkpoints.command(command).await? {
@@ -78,7 +83,9 @@ pub async fn ask(
 
 /// Who asks: the login name and the host, as the environment tells.
 pub fn actor() -> String {
-    let user = ["TIDEMARK_ACTOR", "SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let user = ["TIDEMARK_ACTOR", "SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok());
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     format!("{}@{}", user.as_deref().unwrap_or("unknown"), host.trim())
 }

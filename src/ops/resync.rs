@@ -25,7 +25,8 @@ pub struct Preview {
     pub documents_per_second_max: u64,
     /// A resync under way already.
     pub open: Option<WalkRow>,
-    /// The stream is halted: this resync would take the place of one under way, which would end as failed.
+    /// The stream is halted: this resync would take the place of one under way, which would end as
+    /// failed.
     pub halted: bool,
 }
 
@@ -82,7 +83,9 @@ pub async fn preview(
     let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };
     let mut connection = target.connect().await?;
     let count = AssertSqlSafe(format!("select count(*) from {}", table.sql()));
-    let rows = within(target.deadline(), sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection)).await?;
+    let rows =
+        within(target.deadline(), sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection))
+            .await?;
     close(connection).await;
     let rows = u64::try_from(rows).unwrap_or_default();
     let options = FeedOptions::of(stream, settings).fingerprint();
@@ -145,6 +148,11 @@ pub async fn open(checkpoints: &Checkpoints, id: i64) -> Result<WalkRow, Fault> 
     let open = walks.into_iter().find(|walk| walk.id == id && walk.ended_at.is_none());
     open.ok_or_else(|| {
         let hint = "`tidemark resync list` shows them";
-        Fault::new(Class::Halt, Code::ResyncFailed, format!("there is no resync {id} under way"), hint)
+        Fault::new(
+            Class::Halt,
+            Code::ResyncFailed,
+            format!("there is no resync {id} under way"),
+            hint,
+        )
     })
 }

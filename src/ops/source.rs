@@ -48,7 +48,12 @@ pub async fn adopt(
     let namespace = source.namespace(&config.collection).to_string();
     if !matches!(found, Found::Collection(_)) {
         let message = format!("there is no collection {namespace} at {}", source.shown());
-        return Err(Fault::new(Class::Halt, Code::SourceDropped, message, "correct source.uri or source.database"));
+        return Err(Fault::new(
+            Class::Halt,
+            Code::SourceDropped,
+            message,
+            "correct source.uri or source.database",
+        ));
     }
     let bound = checkpoints.binding(name).await?;
     let owner = target.owner();
@@ -66,6 +71,8 @@ pub async fn adopt(
             collection: found.uuid().map(|uuid| uuid.to_string()),
         },
         documents: source.estimate(&config.collection).await?,
-        arguments: serde_json::json!({ "service": owner.service, "environment": owner.environment }),
+        arguments: serde_json::json!({
+            "service": owner.service, "environment": owner.environment,
+        }),
     })
 }

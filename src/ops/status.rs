@@ -12,13 +12,22 @@ use crate::status::{PositionReport, Report, StreamReport, Verdict, judge};
 /// The report of `GET /status`, as the database knows it.
 ///
 /// # Errors
-/// Postgres cannot be asked, or has no tables of tidemark; a stream is another service's or environment's.
-pub async fn status(settings: &Settings, checkpoints: &Checkpoints, store: &Store) -> Result<Report, Fault> {
+/// Postgres cannot be asked, or has no tables of tidemark; a stream is another service's or
+/// environment's.
+pub async fn status(
+    settings: &Settings,
+    checkpoints: &Checkpoints,
+    store: &Store,
+) -> Result<Report, Fault> {
     let now = Utc::now();
     let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
     checkpoints.refuse_anothers(&names).await?;
     let latest = store.latest(100).await?;
-    let incidents = latest.iter().filter(|i| !i.is_resolved()).map(|i| alert::report(i, now)).collect::<Vec<_>>();
+    let incidents = latest
+        .iter()
+        .filter(|i| !i.is_resolved())
+        .map(|i| alert::report(i, now))
+        .collect::<Vec<_>>();
     let (stored, held) = (checkpoints.all().await?, checkpoints.leases().await?);
     let streams: Vec<StreamReport> = settings
         .streams
@@ -50,8 +59,15 @@ pub async fn status(settings: &Settings, checkpoints: &Checkpoints, store: &Stor
 }
 
 /// What the holder last reported, put right by what the tables say now.
-fn stream(name: &str, source: String, table: String, row: Option<&Stored>, held: Option<&Held>) -> StreamReport {
-    let told: Option<StreamReport> = held.and_then(|held| serde_json::from_value(held.report.clone()?).ok());
+fn stream(
+    name: &str,
+    source: String,
+    table: String,
+    row: Option<&Stored>,
+    held: Option<&Held>,
+) -> StreamReport {
+    let told: Option<StreamReport> =
+        held.and_then(|held| serde_json::from_value(held.report.clone()?).ok());
     let mut report = told.unwrap_or_else(|| StreamReport::new(name, &source, &table));
     (report.source, report.table) = (source, table);
     report.leader = held.is_some_and(|held| held.live);

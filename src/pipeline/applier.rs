@@ -24,7 +24,13 @@ use crate::retry::Backoff;
 use crate::status::{Committed, FieldsSeen};
 
 /// Follows until told to stop or stopped by trouble.
-pub async fn run(context: &Context, lease: &Lease, signals: &Signals, mut started: Started, cares: Cares) -> Outcome {
+pub async fn run(
+    context: &Context,
+    lease: &Lease,
+    signals: &Signals,
+    mut started: Started,
+    cares: Cares,
+) -> Outcome {
     let mut applier = Applier::new(context, lease, signals, &started, cares.walk);
     if let Some(care) = cares.live {
         started.feed = None;
@@ -62,12 +68,13 @@ struct Applier<'a> {
     reached: watch::Sender<ClusterTime>,
     /// When a position was made durable last: chunks of a walk are none.
     positioned_at: Instant,
-    /// The database knows the phase: noted with the first commit, when the stream has proved to be in it.
+    /// The database knows the phase: noted with the first commit, when the stream has proved to be
+    /// in it.
     phase_noted: bool,
     /// What was written last was a chunk: now a batch has the turn, if there is one.
     batch_has_the_turn: bool,
-    /// Chunks of a first snapshot may go into one transaction: their rate is not limited, it has not
-    /// failed, and no process has died of it.
+    /// Chunks of a first snapshot may go into one transaction: their rate is not limited, it has
+    /// not failed, and no process has died of it.
     pours: bool,
 }
 
@@ -113,12 +120,14 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// The loop. Priorities, highest first: an idle position that is due (it would age while a walk always has another
-    /// chunk), the lease, the signal to stop, then batches and chunks in turn. Batches keep the position fresh however
-    /// long the walk takes; chunks end the walk however busy the stream is.
+    /// The loop. Priorities, highest first: an idle position that is due (it would age while a walk
+    /// always has another chunk), the lease, the signal to stop, then batches and chunks in turn.
+    /// Batches keep the position fresh however long the walk takes; chunks end the walk however
+    /// busy the stream is.
     async fn follow(&mut self, mut batches: Batches) -> Result<(), Fault> {
         let idle_interval = self.context.settings.checkpoint.idle_interval;
-        // What keeps it from connecting is met again, and waited out, when there is something to write.
+        // What keeps it from connecting is met again, and waited out, when there is something to
+        // write.
         let _ = self.writer.open().await;
         loop {
             if self.batch_has_the_turn
@@ -128,7 +137,10 @@ impl<'a> Applier<'a> {
                 continue;
             }
             let idle_due = self.positioned_at + idle_interval;
-            if self.idle.is_some() && idle_due <= Instant::now() && !self.signals.lost.is_cancelled() {
+            if self.idle.is_some()
+                && idle_due <= Instant::now()
+                && !self.signals.lost.is_cancelled()
+            {
                 self.commit_idle().await?;
                 continue;
             }
@@ -220,18 +232,23 @@ impl<'a> Applier<'a> {
     async fn commit_idle(&mut self) -> Result<(), Fault> {
         let work = Work { position: self.idle.take(), ..Work::default() };
         self.apply(&work).await?;
-        self.context.status.committed(&Committed { position: work.position.as_ref(), ..Committed::default() });
+        self.context
+            .status
+            .committed(&Committed { position: work.position.as_ref(), ..Committed::default() });
         Ok(())
     }
 
-    /// What was begun is finished already; the last idle position is made durable. Where the target is away just then
-    /// nothing is lost: what comes after the stored position is read again.
+    /// What was begun is finished already; the last idle position is made durable. Where the target
+    /// is away just then nothing is lost: what comes after the stored position is read again.
     async fn drain(&mut self) -> Result<(), Fault> {
         let Some(position) = self.idle.take() else { return Ok(()) };
         let work = Work { position: Some(position), ..Work::default() };
         match self.writer.apply(&work).await {
             Err(fault) if fault.class.may_retry() => {
-                tracing::info!(stream = self.lease.stream(), "idle position not committed: {fault}");
+                tracing::info!(
+                    stream = self.lease.stream(),
+                    "idle position not committed: {fault}"
+                );
                 Ok(())
             }
             applied => applied.map(drop),
@@ -261,8 +278,12 @@ impl<'a> Applier<'a> {
             self.context.status.commit_failed(&fault);
             tokio::select! {
                 biased;
-                () = self.signals.end(), if fault.class.may_retry() => return Err(self.gave_up(fault)),
-                waited = wait_or_give_up(self.context, "apply", &mut backoff, fault.clone()) => waited?,
+                () = self.signals.end(), if fault.class.may_retry() => {
+                    return Err(self.gave_up(fault));
+                }
+                waited = wait_or_give_up(self.context, "apply", &mut backoff, fault.clone()) => {
+                    waited?;
+                }
             }
         }
     }
@@ -274,7 +295,8 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// Told to stop while the target is away: nothing more can be committed here, and nothing is lost by it.
+    /// Told to stop while the target is away: nothing more can be committed here, and nothing is
+    /// lost by it.
     fn gave_up(&self, fault: Fault) -> Fault {
         if self.signals.lost.is_cancelled() {
             Fault::fenced(self.lease.stream())
@@ -321,8 +343,16 @@ impl<'a> Applier<'a> {
         }
         self.context.status.drifted(&FieldsSeen {
             documents: drift.documents,
-            differ: drift.fields.iter().map(|((column, kind), number)| (*column, kind.name(), *number)).collect(),
-            presence: drift.presence.iter().map(|presence| (presence.seen, presence.absent)).collect(),
+            differ: drift
+                .fields
+                .iter()
+                .map(|((column, kind), number)| (*column, kind.name(), *number))
+                .collect(),
+            presence: drift
+                .presence
+                .iter()
+                .map(|presence| (presence.seen, presence.absent))
+                .collect(),
             unmapped: &drift.unmapped,
             crowded: drift.crowded,
             replaced: drift.replaced,

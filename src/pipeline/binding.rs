@@ -23,7 +23,11 @@ pub struct Here {
 impl Here {
     /// What a position that begins now is bound to.
     pub fn bound<'a>(&'a self, context: &'a Context) -> Bound<'a> {
-        Bound { cluster: self.cluster.as_deref(), collection_uuid: self.found.uuid(), table: &context.table }
+        Bound {
+            cluster: self.cluster.as_deref(),
+            collection_uuid: self.found.uuid(),
+            table: &context.table,
+        }
     }
 }
 
@@ -51,7 +55,11 @@ pub enum Verdict {
 ///
 /// # Errors
 /// The source is sharded; or whatever either end answers.
-pub async fn look(context: &Context, stored: &Stored, binding: Option<&Binding>) -> Result<Here, Fault> {
+pub async fn look(
+    context: &Context,
+    stored: &Stored,
+    binding: Option<&Binding>,
+) -> Result<Here, Fault> {
     context.source.facts().await?;
     let witness = binding.and_then(|binding| binding.witness_id.as_deref());
     let entry = match provable(context, stored, binding) {
@@ -89,7 +97,13 @@ fn entry_of(token: &ResumeToken, begun_time: Option<i64>) -> Option<ClusterTime>
 
 /// What is found, judged against what a stream is bound to. `dropped` if the stream itself told
 /// that its collection was dropped or renamed; `walks` if a walk that ends in a sweep is open.
-pub fn judge(binding: Option<&Binding>, here: &Here, table: &Table, dropped: bool, walks: bool) -> Verdict {
+pub fn judge(
+    binding: Option<&Binding>,
+    here: &Here,
+    table: &Table,
+    dropped: bool,
+    walks: bool,
+) -> Verdict {
     match here.found {
         Found::View => return Verdict::Unfollowable("a view"),
         Found::TimeSeries => return Verdict::Unfollowable("a time-series collection"),
@@ -105,16 +119,20 @@ pub fn judge(binding: Option<&Binding>, here: &Here, table: &Table, dropped: boo
     if let Some(why) = foreign(bound, here) {
         return Verdict::Foreign(why);
     }
-    if here.found == Found::Nothing && (bound.collection_uuid.is_some() || here.table.holds_rows || walks) {
+    if here.found == Found::Nothing
+        && (bound.collection_uuid.is_some() || here.table.holds_rows || walks)
+    {
         return Verdict::Dropped;
     }
     if differs(bound.collection_uuid.as_ref(), here.found.uuid().as_ref()) {
         let same_cluster = here.cluster.is_some() && here.cluster == bound.cluster;
         return if same_cluster || dropped {
-            Verdict::Recreated("another collection goes by the name of the one the position was made on")
+            Verdict::Recreated(
+                "another collection goes by the name of the one the position was made on",
+            )
         } else {
-            let why = "another collection goes by that name, and nothing tells that it is the same cluster (the user of \
-                       source.uri may not read local.system.replset)";
+            let why = "another collection goes by that name, and nothing tells that it is the same \
+                       cluster (the user of source.uri may not read local.system.replset)";
             Verdict::Foreign(why.to_owned())
         };
     }
@@ -129,7 +147,8 @@ pub fn foreign(bound: &Binding, here: &Here) -> Option<String> {
         return Some(format!("the position was made on replica set {was}, and this is {is}"));
     }
     (here.entry == Some(Entry::Gone)).then(|| {
-        "the source was taken back to an earlier moment: its oplog reaches back past the position and has no entry at it"
+        "the source was taken back to an earlier moment: its oplog reaches back past the position \
+         and has no entry at it"
             .to_owned()
     })
 }
@@ -144,7 +163,9 @@ fn of_table(bound: &Binding, here: &Here, table: &Table) -> Verdict {
     let renamed = (&bound.table_schema, &bound.table_name) != (&table.schema, &table.name);
     if now.oid == bound.table_oid {
         if !stands {
-            return Verdict::TableReplaced("rows that tidemark wrote are gone from the table, or older than they were");
+            return Verdict::TableReplaced(
+                "rows that tidemark wrote are gone from the table, or older than they were",
+            );
         }
         let more = here.cluster != bound.cluster || here.found.uuid() != bound.collection_uuid;
         return if more || renamed { Verdict::Known } else { Verdict::Same };
@@ -169,7 +190,8 @@ pub fn halt_on(context: &Context, verdict: &Verdict) -> Result<(), Fault> {
             Class::Halt,
             Code::SourceDropped,
             format!("{namespace} does not exist, though the table holds what it had"),
-            "the table is untouched; once the collection is there again, the stream goes on by itself with a resync",
+            "the table is untouched; once the collection is there again, the stream goes on by \
+             itself with a resync",
         )),
         Verdict::Unfollowable(what) => Err(Fault::new(
             Class::Halt,
@@ -177,15 +199,17 @@ pub fn halt_on(context: &Context, verdict: &Verdict) -> Result<(), Fault> {
             format!("{namespace} is {what}, which has no change stream"),
             "follow the collection it is made of",
         )),
-        Verdict::Same | Verdict::Known | Verdict::Recreated(_) | Verdict::TableFresh | Verdict::TableReplaced(_) => {
-            Ok(())
-        }
+        Verdict::Same
+        | Verdict::Known
+        | Verdict::Recreated(_)
+        | Verdict::TableFresh
+        | Verdict::TableReplaced(_) => Ok(()),
     }
 }
 
 fn foreign_fault(why: &str) -> Fault {
-    let hint = "point source.uri at the right cluster; if this one is meant: `tidemark source adopt STREAM --reason TEXT \
-                --execute`";
+    let hint = "point source.uri at the right cluster; if this one is meant: `tidemark source \
+                adopt STREAM --reason TEXT --execute`";
     Fault::new(Class::Halt, Code::SourceForeign, why, hint)
 }
 
@@ -193,11 +217,21 @@ fn foreign_fault(why: &str) -> Fault {
 ///
 /// # Errors
 /// Fenced, or whatever Postgres answers.
-pub async fn remember(context: &Context, lease: &Lease, here: &Here, bound: Option<&Binding>) -> Result<(), Fault> {
+pub async fn remember(
+    context: &Context,
+    lease: &Lease,
+    here: &Here,
+    bound: Option<&Binding>,
+) -> Result<(), Fault> {
     // What is not told any more stays as it was known.
-    let cluster = here.cluster.as_deref().or_else(|| bound.and_then(|bound| bound.cluster.as_deref()));
-    let collection_uuid = here.found.uuid().or_else(|| bound.and_then(|bound| bound.collection_uuid));
-    context.checkpoints.bind(lease, &Bound { cluster, collection_uuid, table: &context.table }).await
+    let cluster =
+        here.cluster.as_deref().or_else(|| bound.and_then(|bound| bound.cluster.as_deref()));
+    let collection_uuid =
+        here.found.uuid().or_else(|| bound.and_then(|bound| bound.collection_uuid));
+    context
+        .checkpoints
+        .bind(lease, &Bound { cluster, collection_uuid, table: &context.table })
+        .await
 }
 
 /// Whether the source is still the one it was, asked before its stream is opened anew after this
@@ -214,7 +248,8 @@ pub async fn still_the_same(context: &Context, after: &ResumeToken) -> Result<()
         None => None,
     };
     let cluster = context.source.cluster().await?;
-    let table = TableNow { oid: bound.table_oid, witness_time: bound.witness_time, holds_rows: true };
+    let table =
+        TableNow { oid: bound.table_oid, witness_time: bound.witness_time, holds_rows: true };
     let here = Here { cluster, found: Found::Collection(bound.collection_uuid), table, entry };
     foreign(&bound, &here).map_or(Ok(()), |why| Err(foreign_fault(&why)))
 }
@@ -245,8 +280,12 @@ mod tests {
             witness_time: Some(5),
         };
         let table_now = TableNow { oid: 7, witness_time: Some(5), holds_rows: true };
-        let mut here =
-            Here { cluster: Some("a".into()), found: Found::Collection(Some(ONE)), table: table_now, entry: None };
+        let mut here = Here {
+            cluster: Some("a".into()),
+            found: Found::Collection(Some(ONE)),
+            table: table_now,
+            entry: None,
+        };
         change(&mut bound, &mut here);
         judge(Some(&bound), &here, &table("doctor"), false, false)
     }
@@ -257,12 +296,18 @@ mod tests {
         assert_eq!(judged(|_, here| here.entry = Some(Entry::There)), Verdict::Same);
         assert!(matches!(judged(|_, here| here.cluster = Some("b".into())), Verdict::Foreign(_)));
         assert!(matches!(judged(|_, here| here.entry = Some(Entry::Gone)), Verdict::Foreign(_)));
-        assert!(matches!(judged(|_, here| here.found = Found::Collection(Some(TWO))), Verdict::Recreated(_)));
+        assert!(matches!(
+            judged(|_, here| here.found = Found::Collection(Some(TWO))),
+            Verdict::Recreated(_)
+        ));
         let unknown = |bound: &mut Binding, here: &mut Here| {
             bound.cluster = None;
             here.found = Found::Collection(Some(TWO));
         };
-        assert!(matches!(judged(unknown), Verdict::Foreign(_)), "nothing tells that it is the same cluster");
+        assert!(
+            matches!(judged(unknown), Verdict::Foreign(_)),
+            "nothing tells that it is the same cluster"
+        );
         assert_eq!(judged(|_, here| here.found = Found::Nothing), Verdict::Dropped);
         assert_eq!(judged(|_, here| here.found = Found::View), Verdict::Unfollowable("a view"));
         assert_eq!(judged(|bound, _| bound.cluster = None), Verdict::Known);
@@ -271,11 +316,22 @@ mod tests {
 
     #[test]
     fn a_table_is_told_from_another_and_from_what_it_was() {
-        let replaced = |change: fn(&mut Here)| matches!(judged(|_, here| change(here)), Verdict::TableReplaced(_));
+        let replaced = |change: fn(&mut Here)| {
+            matches!(judged(|_, here| change(here)), Verdict::TableReplaced(_))
+        };
         assert!(replaced(|here| here.table.witness_time = None), "emptied");
-        assert!(replaced(|here| here.table.witness_time = Some(4)), "restored from an older backup");
-        assert!(replaced(|here| (here.table.oid, here.table.witness_time) = (8, None)), "dropped and made again");
-        assert!(replaced(|here| here.table.oid = 8), "made anew, as far as the witness tells with all its rows");
+        assert!(
+            replaced(|here| here.table.witness_time = Some(4)),
+            "restored from an older backup"
+        );
+        assert!(
+            replaced(|here| (here.table.oid, here.table.witness_time) = (8, None)),
+            "dropped and made again"
+        );
+        assert!(
+            replaced(|here| here.table.oid = 8),
+            "made anew, as far as the witness tells with all its rows"
+        );
         let emptied = |bound: &mut Binding, here: &mut Here| {
             bound.table_name = "old".into();
             here.table = TableNow { oid: 8, witness_time: None, holds_rows: false };

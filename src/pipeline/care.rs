@@ -76,11 +76,14 @@ impl Cares {
         walk: Option<&WalkRow>,
     ) -> Result<Self, Fault> {
         let mut backoff = Backoff::new(context.settings.retry);
-        let at = |road, place: Vec<u8>| async move { Care::at(context, lease, run, road, &place).await };
+        let at =
+            |road, place: Vec<u8>| async move { Care::at(context, lease, run, road, &place).await };
         loop {
             let attempt = async {
                 let live = at(Road::Live, position.token.bytes().to_vec()).await?;
-                let place = |walk: &WalkRow| walk_place(walk.id, walk.walk_class, walk.walk_after.as_deref());
+                let place = |walk: &WalkRow| {
+                    walk_place(walk.id, walk.walk_class, walk.walk_after.as_deref())
+                };
                 let walk = match walk.map(place) {
                     Some(place) => at(Road::Walk, place).await?,
                     None => None,
@@ -105,7 +108,13 @@ impl Care {
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
-    async fn at(context: &Context, lease: &Lease, run: Uuid, road: Road, place: &[u8]) -> Result<Option<Self>, Fault> {
+    async fn at(
+        context: &Context,
+        lease: &Lease,
+        run: Uuid,
+        road: Road,
+        place: &[u8],
+    ) -> Result<Option<Self>, Fault> {
         let before = context.checkpoints.begin_attempt(lease, run, road, Mark::of(place)).await?;
         if before.deaths < DEATHS_MIN {
             return Ok(None);
@@ -149,7 +158,8 @@ impl Care {
             return Ok(InHand { _turn: None, is_doomed: false });
         };
         let (place, first) = (Mark::of(place), Mark::of(first));
-        let taken = self.context.checkpoints.take_in_hand(&self.lease, self.road, place, first, size);
+        let taken =
+            self.context.checkpoints.take_in_hand(&self.lease, self.road, place, first, size);
         let is_doomed = taken.await? >= DEATHS_ALONE && size == 1;
         self.singly = self.singly.saturating_sub(size);
         self.left = self.left.saturating_sub(size);
@@ -158,7 +168,12 @@ impl Care {
 }
 
 /// What is set aside of a thing that processes died of: its key.
-pub(super) fn letter(id: Option<String>, operation: &'static str, key: Vec<u8>, at: Option<ClusterTime>) -> DeadLetter {
+pub(super) fn letter(
+    id: Option<String>,
+    operation: &'static str,
+    key: Vec<u8>,
+    at: Option<ClusterTime>,
+) -> DeadLetter {
     let error = "processes died while they worked on just this document; it was not read again";
     DeadLetter {
         document_id: id,

@@ -34,7 +34,8 @@ pub(super) struct Read {
     pub awaited: Arc<AtomicBool>,
     /// Of the walk.
     pub id: i64,
-    /// Processes have died: one find, and what it found is written down before anything is made of it.
+    /// Processes have died: one find, and what it found is written down before anything is made of
+    /// it.
     pub care: Option<Care>,
 }
 
@@ -82,7 +83,8 @@ impl Read {
             }
             let hashes = self.known.is_some().then(|| fetched.hashes(&self.context.mapping));
             let stretch = leg.stretch.map(|(stretch, _)| stretch);
-            let stretch = stretch.filter(|stretch| hashes.as_ref().is_some_and(|hashes| stretch.is(hashes)));
+            let stretch =
+                stretch.filter(|stretch| hashes.as_ref().is_some_and(|hashes| stretch.is(hashes)));
             let to_write = if self.is_mostly_known(&chunk) { 0 } else { fetched.count() };
             let more = begun.elapsed() < CHUNK_TIME && self.may_grow(&chunk, &fetched, to_write);
             finds.go_on_from(&fetched.place);
@@ -103,7 +105,11 @@ impl Read {
     }
 
     /// Writes down what was found, where that is called for.
-    async fn take_in_hand(&mut self, chunk: &Chunk, fetched: &Fetched) -> Result<Option<InHand>, Fault> {
+    async fn take_in_hand(
+        &mut self,
+        chunk: &Chunk,
+        fetched: &Fetched,
+    ) -> Result<Option<InHand>, Fault> {
         let Some(care) = self.care.as_mut().filter(|_| fetched.number > 0) else { return Ok(None) };
         let place = walk_place(self.id, chunk.place.class(), chunk.place.after());
         let first = fetched.first_key();
@@ -116,7 +122,8 @@ impl Read {
         }
     }
 
-    /// The time rows carry. What was read goes by the position the live stream goes on from in any case.
+    /// The time rows carry. What was read goes by the position the live stream goes on from in any
+    /// case.
     fn stamp(&self, fetched: &Fetched) -> ClusterTime {
         fetched.read_at.max(self.start)
     }
@@ -151,7 +158,8 @@ impl Read {
         self.known.is_some() && chunk.known * 2 >= chunk.documents
     }
 
-    /// What the table has after a place, and where that ends, if the source can be asked for just that.
+    /// What the table has after a place, and where that ends, if the source can be asked for just
+    /// that.
     async fn stretch(&mut self, place: &Place) -> Result<Option<(Stretch, Place)>, Fault> {
         let Some(known) = &mut self.known else { return Ok(None) };
         let Some(row) = place.row() else { return Ok(None) };
@@ -171,13 +179,19 @@ impl Read {
     }
 
     /// Encodes what the table does not have as it is; the rest has been seen.
-    async fn take_unknown(&mut self, chunk: &mut Chunk, fetched: Fetched, hashes: &[i64]) -> Result<(), Fault> {
+    async fn take_unknown(
+        &mut self,
+        chunk: &mut Chunk,
+        fetched: Fetched,
+        hashes: &[i64],
+    ) -> Result<(), Fault> {
         let (mapping, at) = (&self.context.mapping, self.stamp(&fetched));
         let Some(known) = &mut self.known else { return Ok(()) };
         let ids = fetched.ids();
         let asked = ids.iter().zip(hashes).enumerate();
-        let asked: Vec<Suspect<'_>> =
-            asked.filter_map(|(place, (id, hash))| Some((place, id.as_deref().ok()?, *hash))).collect();
+        let asked: Vec<Suspect<'_>> = asked
+            .filter_map(|(place, (id, hash))| Some((place, id.as_deref().ok()?, *hash)))
+            .collect();
         let mut backoff = Backoff::new(self.context.settings.retry);
         let due = loop {
             match known.unknown(&asked).await {
@@ -189,8 +203,8 @@ impl Read {
         Ok(())
     }
 
-    /// Whether more may be read into the chunk. What is to be written does not keep a writer waiting that has nothing
-    /// else to do.
+    /// Whether more may be read into the chunk. What is to be written does not keep a writer
+    /// waiting that has nothing else to do.
     fn may_grow(&self, chunk: &Chunk, fetched: &Fetched, to_write: u64) -> bool {
         let resync = &self.context.settings.resync;
         let finds = if self.awaited.load(Ordering::Relaxed) { 1 } else { self.finds };
@@ -198,7 +212,8 @@ impl Read {
         self.care.is_none()
             && resync.documents_per_second_max == 0
             && !fetched.place.is_end()
-            && chunk.documents - chunk.known + to_write < crate::status::count(resync.chunk_documents) * finds
+            && chunk.documents - chunk.known + to_write
+                < crate::status::count(resync.chunk_documents) * finds
             && chunk.size() + at_once * fetched.bytes < self.reading.bytes_max
     }
 }
@@ -244,7 +259,8 @@ where
         Ok(Some((leg, task.await.unwrap_or_else(|_| Err(bug()))?)))
     }
 
-    /// Gives up what was begun elsewhere: the walk has come to this place, not to where it was to end.
+    /// Gives up what was begun elsewhere: the walk has come to this place, not to where it was to
+    /// end.
     fn go_on_from(&mut self, place: &Place) {
         if self.under_way.front().is_some_and(|(leg, _)| leg.from != *place) {
             self.under_way.clear();
@@ -295,7 +311,11 @@ mod tests {
         assert_eq!(finds.end(), Some(&place(20)));
         assert_eq!(finds.next().await.unwrap().unwrap().1, place(0));
         finds.go_on_from(&place(10));
-        assert_eq!(finds.next().await.unwrap().unwrap().1, place(10), "it ended where the next had begun");
+        assert_eq!(
+            finds.next().await.unwrap().unwrap().1,
+            place(10),
+            "it ended where the next had begun"
+        );
         finds.begin(leg(20, 30));
         finds.begin(leg(30, 40));
         finds.next().await.unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! How a stream without a usable position gets a new one: first the position, then the walk, so that nothing falls
-//! between the two.
+//! How a stream without a usable position gets a new one: first the position, then the walk, so
+//! that nothing falls between the two.
 
 use chrono::{DateTime, Utc};
 
@@ -13,11 +13,16 @@ use crate::model::reason::Reason;
 use crate::source::Feed;
 
 /// A stream never followed before.
-pub async fn first_snapshot(context: &Context, lease: &Lease, here: &Here) -> Result<Started, Fault> {
+pub async fn first_snapshot(
+    context: &Context,
+    lease: &Lease,
+    here: &Here,
+) -> Result<Started, Fault> {
     begin(context, lease, here, Reason::FirstSnapshot, "first snapshot", None).await
 }
 
-/// A stream whose position is unusable: a resync, if it is allowed without a person; else the stream halts.
+/// A stream whose position is unusable: a resync, if it is allowed without a person; else the
+/// stream halts.
 pub async fn heal(
     context: &Context,
     lease: &Lease,
@@ -29,20 +34,31 @@ pub async fn heal(
     let settings = &context.settings.resync;
     let stream = &context.config.name;
     let halt = |message: String| {
-        let hint = "look into why; then `tidemark resync STREAM --reason TEXT --execute` repairs this stream";
-        let code = if reason == Reason::CollectionRecreated { Code::SourceDropped } else { Code::HistoryLost };
+        let hint = "look into why; then `tidemark resync STREAM --reason TEXT --execute` repairs \
+                    this stream";
+        let code = if reason == Reason::CollectionRecreated {
+            Code::SourceDropped
+        } else {
+            Code::HistoryLost
+        };
         Err(Fault::new(Class::Halt, code, message, hint))
     };
     if !settings.automatic {
         return halt(format!("{why}; resync.automatic is off"));
     }
-    let today = if reason.is_counted() { context.checkpoints.automatic_today(stream).await? } else { 0 };
+    let today =
+        if reason.is_counted() { context.checkpoints.automatic_today(stream).await? } else { 0 };
     if reason.is_counted() && today >= settings.automatic_per_day_max {
         return halt(format!(
-            "{why}; {today} automatic resyncs in 24 hours are all that resync.automatic_per_day_max allows"
+            "{why}; {today} automatic resyncs in 24 hours are all that \
+             resync.automatic_per_day_max allows"
         ));
     }
-    tracing::error!(stream, reason = reason.name(), "position unusable, the stream is healed by a resync: {why}");
+    tracing::error!(
+        stream,
+        reason = reason.name(),
+        "position unusable, the stream is healed by a resync: {why}"
+    );
     begin(context, lease, here, reason, why, blind_from(stored)).await
 }
 
@@ -80,20 +96,28 @@ async fn begin(
 /// How many replies a first token is waited for, where the server gives none with an empty reply.
 const REPLIES_MAX: usize = 60;
 
-/// A position the source gives now, and the feed that goes on from it. Where the server gives no token with an empty
-/// reply, that of a heartbeat is waited for.
+/// A position the source gives now, and the feed that goes on from it. Where the server gives no
+/// token with an empty reply, that of a heartbeat is waited for.
 pub(super) async fn position_now(context: &Context) -> Result<(Position, Feed), Fault> {
     let options = context.feed_options();
     let mut feed = context.source.open(&options, None).await?;
     for _ in 0..if options.heartbeat.is_some() { REPLIES_MAX } else { 1 } {
         let reply = feed.next().await?;
         if let Some(token) = reply.token.clone() {
-            return Ok((Position::of(token, reply.operation_time.unwrap_or(ClusterTime::default())), feed));
+            return Ok((
+                Position::of(token, reply.operation_time.unwrap_or(ClusterTime::default())),
+                feed,
+            ));
         }
     }
-    let hint =
-        "the server sends no post-batch resume token: set source.heartbeat_collection, so that idle streams move";
-    Err(Fault::new(Class::Halt, Code::SourceMisconfigured, "the source gave no first position", hint))
+    let hint = "the server sends no post-batch resume token: set source.heartbeat_collection, so \
+                that idle streams move";
+    Err(Fault::new(
+        Class::Halt,
+        Code::SourceMisconfigured,
+        "the source gave no first position",
+        hint,
+    ))
 }
 
 /// The last that is known of the stream: its position's time, else when its row was last written.

@@ -1,4 +1,5 @@
-//! What a stream does beside following: a walk, the sweep after it, or waiting for a person's word about one of them.
+//! What a stream does beside following: a walk, the sweep after it, or waiting for a person's word
+//! about one of them.
 
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ enum Kind {
     Held,
 }
 
-/// Whom to tell what is left unwritten while a walk is open, in whatever state it is; a first snapshot sweeps nothing.
+/// Whom to tell what is left unwritten while a walk is open, in whatever state it is; a first
+/// snapshot sweeps nothing.
 pub fn beside(walk: &WalkRow) -> Option<Beside> {
     let beside = Beside { resync: walk.id, start: walk.start_time() };
     (!walk.is_snapshot()).then_some(beside)
@@ -104,20 +106,31 @@ impl Job {
             Kind::Walk(walker) => tokio::select! {
                 biased;
                 () = over_budget => Ok(self.give_pause(id)),
-                ready = walker.next() => ready.map(|r| Piece { work: r.work, documents: r.documents, drift: r.drift }),
+                ready = walker.next() => ready.map(|r| Piece {
+                    work: r.work,
+                    documents: r.documents,
+                    drift: r.drift,
+                }),
             },
             Kind::Sweep(sweeper) => tokio::select! {
                 biased;
                 () = over_budget => Ok(self.give_pause(id)),
-                work = sweeper.next() => work.map(|work| Piece { work, documents: 0, drift: Drift::default() }),
+                work = sweeper.next() => work.map(|work| Piece {
+                    work,
+                    documents: 0,
+                    drift: Drift::default(),
+                }),
             },
         }
     }
 
-    /// A resync that lasts longer than it may stops where it is: the stream goes on, the table stays readable.
+    /// A resync that lasts longer than it may stops where it is: the stream goes on, the table
+    /// stays readable.
     fn give_pause(&self, id: i64) -> Piece {
-        let note =
-            format!("not completed within resync.duration_max = {:?}", self.context.settings.resync.duration_max);
+        let note = format!(
+            "not completed within resync.duration_max = {:?}",
+            self.context.settings.resync.duration_max
+        );
         let step = Step::Held { code: Code::ResyncOverBudget, note, rows_to_delete: None };
         let work = Work { walk: Some(Walk { id, step }), ..Work::default() };
         Piece { work, documents: 0, drift: Drift::default() }
@@ -156,7 +169,8 @@ impl Job {
                 match then {
                     Then::MoreChunks => Done::More,
                     Then::Sweep => {
-                        self.row.documents_read = i64::try_from(*documents_read).unwrap_or(i64::MAX);
+                        self.row.documents_read =
+                            i64::try_from(*documents_read).unwrap_or(i64::MAX);
                         status.walk_state("sweeping");
                         let connection = match std::mem::replace(&mut self.work, Kind::Held) {
                             Kind::Walk(walker) => walker.into_connection(),
@@ -205,7 +219,9 @@ impl Job {
                 "gap report"
             ),
             Ok(None) => {}
-            Err(fault) => tracing::warn!(stream = %self.context.config.name, "gap report not read: {fault}"),
+            Err(fault) => {
+                tracing::warn!(stream = %self.context.config.name, "gap report not read: {fault}")
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Dead letters tried again: not the event as it was, but its document as it is now, so that nothing goes back in time.
+//! Dead letters tried again: not the event as it was, but its document as it is now, so that
+//! nothing goes back in time.
 
 use super::Context;
 use super::job::beside;
@@ -10,12 +11,17 @@ use crate::model::event::{Event, Operation};
 use crate::model::value::{Unwritable, encode_id};
 use crate::postgres::Trouble;
 
-/// Writes what can be written now, each letter in a transaction of its own that also marks it as resolved. Says how
-/// many were, and why the first that was not.
+/// Writes what can be written now, each letter in a transaction of its own that also marks it as
+/// resolved. Says how many were, and why the first that was not.
 ///
 /// # Errors
 /// Fenced, or whatever either end answers; what was resolved by then stays resolved.
-pub async fn retry(context: &Context, lease: &Lease, stored: &Stored, letters: &[Letter]) -> Result<String, Fault> {
+pub async fn retry(
+    context: &Context,
+    lease: &Lease,
+    stored: &Stored,
+    letters: &[Letter],
+) -> Result<String, Fault> {
     let walk = context.checkpoints.open_walk(lease.stream()).await?;
     let beside = walk.as_ref().and_then(beside);
     let mut writer = Writer::new(
@@ -70,13 +76,14 @@ async fn work(context: &Context, letter: &Letter) -> Result<Result<Work, String>
     let before = context.source.now().await?;
     let mut work = Work { resolves: Some(letter.id), ..Work::default() };
     let (mut rows, mut drift) = (Rows::default(), Drift::default());
-    let mut documents = context.source.lookup(&context.config.collection, &[raw_id], before).await?;
+    let mut documents =
+        context.source.lookup(&context.config.collection, &[raw_id], before).await?;
     while let Some(reply) = documents.next().await? {
         let at = documents.read_at.unwrap_or(before).max(before);
         for bytes in reply.items().filter(|bytes| is_of(&id, bytes)) {
-            let encoded = Doc::new(bytes)
-                .map_err(Unwritable::from)
-                .and_then(|document| context.mapping.encode(&id, document, at, 0, &mut rows, &mut drift));
+            let encoded = Doc::new(bytes).map_err(Unwritable::from).and_then(|document| {
+                context.mapping.encode(&id, document, at, 0, &mut rows, &mut drift)
+            });
             if let Err(error) = encoded {
                 return Ok(Err(error.to_string()));
             }
@@ -106,7 +113,9 @@ fn document_id(letter: &Letter) -> Result<Value<'_>, Malformed> {
     }
     match Event::parse(&letter.event) {
         Ok(event) => event.id.ok_or(missing),
-        Err(_) if letter.operation == Operation::Delete.name() => Doc::new(&letter.event)?.get("_id")?.ok_or(missing),
+        Err(_) if letter.operation == Operation::Delete.name() => {
+            Doc::new(&letter.event)?.get("_id")?.ok_or(missing)
+        }
         Err(error) => Err(error),
     }
 }

@@ -1,8 +1,8 @@
 //! Joins the steps for one stream: read → gather → write → remember, and the walk between batches.
 //!
-//! Three tasks with bounded hand-overs: the reader talks to the source, the preparer gathers, looks up and encodes,
-//! the applier (the owner of the stream's state) writes. While one batch is written the next is prepared and the one
-//! after it read. Nothing here waits for status, alerts or logs.
+//! Three tasks with bounded hand-overs: the reader talks to the source, the preparer gathers, looks
+//! up and encodes, the applier (the owner of the stream's state) writes. While one batch is written
+//! the next is prepared and the one after it read. Nothing here waits for status, alerts or logs.
 
 mod applier;
 mod binding;
@@ -82,7 +82,9 @@ impl Outcome {
             Class::Fenced => Self::Fenced,
             Class::Rewound => Self::Rewound(fault),
             Class::HistoryLost => Self::Lost(fault),
-            Class::Transient | Class::Unknown | Class::Record | Class::Halt | Class::Bug => Self::Halted(fault),
+            Class::Transient | Class::Unknown | Class::Record | Class::Halt | Class::Bug => {
+                Self::Halted(fault)
+            }
         }
     }
 }
@@ -124,7 +126,8 @@ impl Context {
         self.feed_options().fingerprint()
     }
 
-    /// Waits out a failure; no longer than until Postgres gives a session again, if it was that it gave none.
+    /// Waits out a failure; no longer than until Postgres gives a session again, if it was that it
+    /// gave none.
     pub async fn wait(&self, delay: Duration, fault: &Fault) {
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
@@ -137,14 +140,21 @@ impl Context {
     }
 }
 
-/// Follows one stream under one lease until told to stop or stopped by trouble. The ladder when a position is refused:
-/// the reader asks once more; then the stream is healed by a resync, if that is allowed; else it halts.
+/// Follows one stream under one lease until told to stop or stopped by trouble. The ladder when a
+/// position is refused: the reader asks once more; then the stream is healed by a resync, if that
+/// is allowed; else it halts.
 ///
 /// `halted` is why the pipeline before this one stopped.
-pub async fn run(context: &Context, lease: &Lease, signals: &Signals, halted: Option<&Fault>) -> Outcome {
+pub async fn run(
+    context: &Context,
+    lease: &Lease,
+    signals: &Signals,
+    halted: Option<&Fault>,
+) -> Outcome {
     let run = Uuid::new_v4();
     let outcome = follow(context, lease, signals, halted, run).await;
-    // A bug is no good order: it may be a document that it is about. That it cannot be said costs nothing but care.
+    // A bug is no good order: it may be a document that it is about. That it cannot be said costs
+    // nothing but care.
     let in_good_order = match &outcome {
         Outcome::Fenced => false,
         Outcome::Halted(fault) => fault.class != Class::Bug,
@@ -156,7 +166,13 @@ pub async fn run(context: &Context, lease: &Lease, signals: &Signals, halted: Op
     outcome
 }
 
-async fn follow(context: &Context, lease: &Lease, signals: &Signals, halted: Option<&Fault>, run: Uuid) -> Outcome {
+async fn follow(
+    context: &Context,
+    lease: &Lease,
+    signals: &Signals,
+    halted: Option<&Fault>,
+    run: Uuid,
+) -> Outcome {
     let mut trouble = halted.cloned();
     loop {
         context.status.taken_up();
@@ -191,8 +207,8 @@ async fn follow(context: &Context, lease: &Lease, signals: &Signals, halted: Opt
     }
 }
 
-/// Runs what computes for `items`. For many of them another thread takes over this one's sockets and timers meanwhile:
-/// the writer would wait milliseconds for answers that have come.
+/// Runs what computes for `items`. For many of them another thread takes over this one's sockets
+/// and timers meanwhile: the writer would wait milliseconds for answers that have come.
 fn compute<T>(items: usize, work: impl FnOnce() -> T) -> T {
     const FEW: usize = 100;
     if items <= FEW { work() } else { tokio::task::block_in_place(work) }

@@ -63,20 +63,25 @@ impl Phase {
     /// The next phase; `None` if this cannot happen in this phase.
     pub const fn next(self, happened: Happened) -> Option<Self> {
         let next = match (self, happened) {
-            (_, Happened::LeaseLost) | (Self::Draining | Self::Halted | Self::Resuming, Happened::Stopped) => {
-                Self::Standby
+            (_, Happened::LeaseLost)
+            | (Self::Draining | Self::Halted | Self::Resuming, Happened::Stopped) => Self::Standby,
+            (Self::Standby, Happened::LeaseGranted) | (Self::Halted, Happened::ProbeDue) => {
+                Self::Resuming
             }
-            (Self::Standby, Happened::LeaseGranted) | (Self::Halted, Happened::ProbeDue) => Self::Resuming,
-            (Self::Resuming, Happened::Resumed) | (Self::Snapshotting | Self::Resyncing, Happened::WalkCompleted) => {
-                Self::Streaming
-            }
+            (Self::Resuming, Happened::Resumed)
+            | (Self::Snapshotting | Self::Resyncing, Happened::WalkCompleted) => Self::Streaming,
             (Self::Resuming, Happened::SnapshotUnderWay) => Self::Snapshotting,
             (Self::Resuming, Happened::ResyncUnderWay) => Self::Resyncing,
-            (Self::Resuming | Self::Snapshotting | Self::Resyncing | Self::Streaming, Happened::ToldToStop) => {
-                Self::Draining
-            }
             (
-                Self::Resuming | Self::Snapshotting | Self::Resyncing | Self::Streaming | Self::Draining,
+                Self::Resuming | Self::Snapshotting | Self::Resyncing | Self::Streaming,
+                Happened::ToldToStop,
+            ) => Self::Draining,
+            (
+                Self::Resuming
+                | Self::Snapshotting
+                | Self::Resyncing
+                | Self::Streaming
+                | Self::Draining,
                 Happened::PersonNeeded,
             ) => Self::Halted,
             _ => return None,
@@ -112,9 +117,12 @@ mod tests {
         for phase in Phase::ALL {
             assert_eq!(phase.next(Happened::LeaseLost), Some(Phase::Standby));
         }
-        for happened in
-            [Happened::Resumed, Happened::SnapshotUnderWay, Happened::ResyncUnderWay, Happened::WalkCompleted]
-        {
+        for happened in [
+            Happened::Resumed,
+            Happened::SnapshotUnderWay,
+            Happened::ResyncUnderWay,
+            Happened::WalkCompleted,
+        ] {
             assert_eq!(Phase::Standby.next(happened), None);
             assert_eq!(Phase::Halted.next(happened), None);
         }

@@ -22,7 +22,8 @@ use crate::source::Reply;
 #[derive(Debug, Default)]
 pub struct Prepared {
     pub work: Work,
-    /// The position before this batch: what the applier must have committed, or hold as idle, when it comes.
+    /// The position before this batch: what the applier must have committed, or hold as idle, when
+    /// it comes.
     pub follows: Option<ResumeToken>,
     pub received: [u64; 4],
     /// Updates whose document is gone: their delete follows.
@@ -36,7 +37,8 @@ pub struct Prepared {
 
 type Replies = mpsc::Receiver<Result<Reply, Fault>>;
 
-/// Prepares batches until the replies end or the receiver goes away. An error is the last thing sent.
+/// Prepares batches until the replies end or the receiver goes away. An error is the last thing
+/// sent.
 pub async fn prepare(
     context: Context,
     position: Position,
@@ -53,7 +55,11 @@ pub async fn prepare(
 }
 
 /// One reply's events as a batch, or the first of them if they are too large together.
-pub async fn prepare_one(context: &Context, after: Position, reply: Reply) -> Result<Prepared, Fault> {
+pub async fn prepare_one(
+    context: &Context,
+    after: Position,
+    reply: Reply,
+) -> Result<Prepared, Fault> {
     let (_, replies) = mpsc::channel(1);
     let mut preparer = Preparer::new(context.clone(), after, replies);
     preparer.push(reply);
@@ -87,7 +93,10 @@ impl Preparer {
     }
 
     /// The next batch, or the error after the last; `None` once nobody reads or writes any more.
-    async fn next(&mut self, batches: &mpsc::Sender<Result<Prepared, Fault>>) -> Option<Result<Prepared, Fault>> {
+    async fn next(
+        &mut self,
+        batches: &mpsc::Sender<Result<Prepared, Fault>>,
+    ) -> Option<Result<Prepared, Fault>> {
         if self.gather.is_empty() {
             if let Some(fault) = self.ended.take() {
                 return Some(Err(fault));
@@ -102,7 +111,8 @@ impl Preparer {
         Some(sealed)
     }
 
-    /// Each batch says which one it follows, so that the applier would notice one that went missing.
+    /// Each batch says which one it follows, so that the applier would notice one that went
+    /// missing.
     fn chain(&mut self, mut prepared: Prepared) -> Prepared {
         prepared.follows = Some(self.last.clone());
         if let Some(position) = &prepared.work.position {
@@ -137,12 +147,17 @@ impl Preparer {
 
     fn push(&mut self, reply: Reply) {
         if let Err(error) = self.gather.push(reply) {
-            self.ended =
-                Some(Fault::new(Class::Halt, Code::SourceMisconfigured, format!("mongodb's events: {error}"), ""));
+            self.ended = Some(Fault::new(
+                Class::Halt,
+                Code::SourceMisconfigured,
+                format!("mongodb's events: {error}"),
+                "",
+            ));
         }
     }
 
-    /// Turns what is gathered into a batch, halving it for as long as its documents are too large together.
+    /// Turns what is gathered into a batch, halving it for as long as its documents are too large
+    /// together.
     async fn seal(&mut self) -> Result<Prepared, Fault> {
         let limits = Limits { events: self.events_now, ..self.limits };
         let mut taken = self.gather.take(limits).map_err(unreadable)?;
@@ -184,7 +199,14 @@ impl Preparer {
                 work.deletes.push_event(change.id.clone(), change.cluster_time, change.event);
             } else if let Some(document) = change.document {
                 let at = change.cluster_time;
-                let letter = self.encode_one(change, document, at, events, &mut work.rows, &mut prepared.drift);
+                let letter = self.encode_one(
+                    change,
+                    document,
+                    at,
+                    events,
+                    &mut work.rows,
+                    &mut prepared.drift,
+                );
                 work.dead.extend(letter);
             }
         }
@@ -201,8 +223,8 @@ impl Preparer {
         }));
     }
 
-    /// One row, as the document was at a time; or, if the document is not BSON or too large, a dead letter
-    /// with the whole event.
+    /// One row, as the document was at a time; or, if the document is not BSON or too large, a dead
+    /// letter with the whole event.
     fn encode_one(
         &self,
         change: &Change<'_>,
@@ -212,7 +234,8 @@ impl Preparer {
         rows: &mut Rows,
         drift: &mut Drift,
     ) -> Option<DeadLetter> {
-        let encoded = self.context.mapping.encode(&change.id, document, at, change.event, rows, drift);
+        let encoded =
+            self.context.mapping.encode(&change.id, document, at, change.event, rows, drift);
         encoded.err().map(|error| DeadLetter {
             document_id: Some(change.id.clone()),
             operation: change.operation.name(),
@@ -223,9 +246,15 @@ impl Preparer {
         })
     }
 
-    /// Reads and encodes the documents that events did not bring, once for all keys, as they are after the batch. False
-    /// if the rows outgrew the limit and the batch holds more than one event.
-    async fn look_up(&self, plan: &Plan<'_>, events: &[EventRef], prepared: &mut Prepared) -> Result<bool, Fault> {
+    /// Reads and encodes the documents that events did not bring, once for all keys, as they are
+    /// after the batch. False if the rows outgrew the limit and the batch holds more than one
+    /// event.
+    async fn look_up(
+        &self,
+        plan: &Plan<'_>,
+        events: &[EventRef],
+        prepared: &mut Prepared,
+    ) -> Result<bool, Fault> {
         let wanted: Vec<_> = plan.changes.iter().filter(|change| change.needs_lookup()).collect();
         if wanted.is_empty() {
             return Ok(true);
@@ -233,12 +262,14 @@ impl Preparer {
         let kept = prepared.work.rows.len();
         let mut backoff = Backoff::new(self.context.settings.retry);
         loop {
-            let mut found = Found { rows: std::mem::take(&mut prepared.work.rows), ..Found::default() };
+            let mut found =
+                Found { rows: std::mem::take(&mut prepared.work.rows), ..Found::default() };
             let read = self.read_documents(plan, &wanted, events, &mut found).await;
             prepared.work.rows = found.rows;
             match read {
                 Ok(fits) => {
-                    prepared.gone = crate::status::count(wanted.len().saturating_sub(found.documents));
+                    prepared.gone =
+                        crate::status::count(wanted.len().saturating_sub(found.documents));
                     prepared.drift.add(found.drift);
                     prepared.work.dead.extend(found.dead);
                     if backoff.is_failing() {
@@ -254,7 +285,8 @@ impl Preparer {
         }
     }
 
-    /// Reply by reply, so that no more than the limit and one reply are held; false if the limit was passed.
+    /// Reply by reply, so that no more than the limit and one reply are held; false if the limit
+    /// was passed.
     async fn read_documents(
         &self,
         plan: &Plan<'_>,
@@ -265,9 +297,11 @@ impl Preparer {
         let ids: Vec<_> = wanted.iter().map(|change| change.raw_id).collect();
         let by_id: ById<'_> = wanted.iter().map(|change| (change.id.as_bytes(), *change)).collect();
         let after = plan.last_event.unwrap_or_default();
-        let mut documents = self.context.source.lookup(&self.context.config.collection, &ids, after).await?;
+        let mut documents =
+            self.context.source.lookup(&self.context.config.collection, &ids, after).await?;
         while let Some(reply) = documents.next().await? {
-            // A row carries the time its document was read at, not its event's: events in between are older than it.
+            // A row carries the time its document was read at, not its event's: events in between
+            // are older than it.
             let at = documents.read_at.unwrap_or(after).max(after);
             compute(reply.len(), || self.encode_found(&reply, at, &by_id, events, found));
             if found.rows.size() > 2 * self.limits.bytes && events.len() > 1 {
@@ -277,7 +311,14 @@ impl Preparer {
         Ok(true)
     }
 
-    fn encode_found(&self, reply: &Reply, at: ClusterTime, wanted: &ById<'_>, events: &[EventRef], found: &mut Found) {
+    fn encode_found(
+        &self,
+        reply: &Reply,
+        at: ClusterTime,
+        wanted: &ById<'_>,
+        events: &[EventRef],
+        found: &mut Found,
+    ) {
         let mut id = Vec::with_capacity(24);
         for bytes in reply.items() {
             id.clear();
@@ -288,7 +329,14 @@ impl Preparer {
             let change = wanted.get(id.as_slice()).filter(|_| known);
             if let Some((document, change)) = document.zip(change) {
                 found.documents += 1;
-                let letter = self.encode_one(change, document, at, events, &mut found.rows, &mut found.drift);
+                let letter = self.encode_one(
+                    change,
+                    document,
+                    at,
+                    events,
+                    &mut found.rows,
+                    &mut found.drift,
+                );
                 found.dead.extend(letter);
             }
         }
@@ -307,7 +355,8 @@ impl Preparer {
                 Class::Halt,
                 Code::SourceDropped,
                 format!("{namespace} was dropped or renamed ({name} event)"),
-                "the table is untouched; once the collection is there again, the stream goes on by itself with a resync",
+                "the table is untouched; once the collection is there again, the stream goes on by \
+                 itself with a resync",
             ),
         }
     }
@@ -341,5 +390,10 @@ fn finish(taken: Taken, mut prepared: Prepared) -> Prepared {
 }
 
 fn unreadable(error: crate::model::bson::Malformed) -> Fault {
-    Fault::new(Class::Halt, Code::SourceMisconfigured, format!("an event without a readable token: {error}"), "")
+    Fault::new(
+        Class::Halt,
+        Code::SourceMisconfigured,
+        format!("an event without a readable token: {error}"),
+        "",
+    )
 }

@@ -10,7 +10,8 @@ use crate::retry::Backoff;
 use crate::source::{Feed, FeedOptions, Reply};
 use crate::status::Answer;
 
-/// Reads until the receiver goes away or an error needs more than patience. The error is the last thing sent.
+/// Reads until the receiver goes away or an error needs more than patience. The error is the last
+/// thing sent.
 pub async fn read(
     context: Context,
     position: Position,
@@ -43,7 +44,8 @@ struct Reader {
     /// Everything up to here has been handed on.
     after: ResumeToken,
     feed: Option<Feed>,
-    /// The server refused the token once; a refusal at open can be transient, so it is asked a second time.
+    /// The server refused the token once; a refusal at open can be transient, so it is asked a
+    /// second time.
     refused_once: bool,
     /// The source has been asked who it is since its stream was last read.
     asked: bool,
@@ -74,7 +76,10 @@ impl Reader {
                 },
                 Class::HistoryLost if !self.refused_once => {
                     self.refused_once = true;
-                    tracing::warn!(stream = %self.context.config.name, "position refused, asking once more: {fault}");
+                    tracing::warn!(
+                        stream = %self.context.config.name,
+                        "position refused, asking once more: {fault}"
+                    );
                     continue;
                 }
                 _ => fault,
@@ -99,21 +104,26 @@ impl Reader {
         feed.next().await
     }
 
-    /// An event over 16 MB cannot be sent whole: it is read without its documents, which are looked up later.
+    /// An event over 16 MB cannot be sent whole: it is read without its documents, which are looked
+    /// up later.
     async fn around(&mut self) -> Result<Reply, Fault> {
         let options = FeedOptions { keys_only: true, batch_size: 1, ..self.options.clone() };
         let mut feed = self.context.source.open(&options, Some(&self.after)).await?;
         loop {
             let reply = feed.next().await?;
             if !reply.is_empty() {
-                tracing::info!(stream = %self.context.config.name, "event over 16 MB fetched by its key");
+                tracing::info!(
+                    stream = %self.context.config.name,
+                    "event over 16 MB fetched by its key"
+                );
                 return Ok(reply);
             }
         }
     }
 
     fn took(&mut self, reply: &Reply) {
-        let moved = !reply.is_empty() || reply.token.as_ref().is_some_and(|token| *token != self.after);
+        let moved =
+            !reply.is_empty() || reply.token.as_ref().is_some_and(|token| *token != self.after);
         let answer = match (std::mem::take(&mut self.just_opened), moved) {
             (_, true) => Answer::Moved,
             (true, false) => Answer::Opened,
@@ -126,7 +136,8 @@ impl Reader {
             }
             self.backoff.reset();
         }
-        // A server may answer an empty reply or two before it finds that the history after the token is gone.
+        // A server may answer an empty reply or two before it finds that the history after the
+        // token is gone.
         if answer == Answer::Moved {
             self.refused_once = false;
         }

@@ -1,5 +1,5 @@
-//! The search for what a walk left over, and the last line of defence before it is deleted: the source is asked for
-//! those very ids.
+//! The search for what a walk left over, and the last line of defence before it is deleted: the
+//! source is asked for those very ids.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -57,7 +57,12 @@ pub struct Search {
 }
 
 impl Search {
-    pub fn new(context: &Context, walk: &WalkRow, reached: Reached, found: mpsc::Sender<Result<Part, Fault>>) -> Self {
+    pub fn new(
+        context: &Context,
+        walk: &WalkRow,
+        reached: Reached,
+        found: mpsc::Sender<Result<Part, Fault>>,
+    ) -> Self {
         Self {
             context: context.clone(),
             id: walk.id,
@@ -81,8 +86,8 @@ impl Search {
         }
     }
 
-    /// Counts, asks the caps, then the source, and sends what it does not have. Begun again after an error: what is
-    /// deleted by then is not found again.
+    /// Counts, asks the caps, then the source, and sends what it does not have. Begun again after
+    /// an error: what is deleted by then is not found again.
     async fn attempt(&self, connection: Option<PgConnection>) -> Result<(), Fault> {
         let context = &self.context;
         let mut connection = match connection {
@@ -90,20 +95,35 @@ impl Search {
             None => context.target.connect().await?,
         };
         let patience = context.settings.resync.duration_max;
-        let set =
-            format!("set statement_timeout = {}; set idle_in_transaction_session_timeout = 0", patience.as_millis());
-        within(context.target.deadline(), sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut connection)).await?;
+        let set = format!(
+            "set statement_timeout = {}; set idle_in_transaction_session_timeout = 0",
+            patience.as_millis()
+        );
+        within(
+            context.target.deadline(),
+            sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut connection),
+        )
+        .await?;
         let now = context.source.now().await?;
-        let unseen = context.checkpoints.unseen(&mut connection, &context.table, self.id, self.start, now).await?;
-        within(context.target.deadline(), sqlx::raw_sql(unseen.planning()).execute(&mut connection)).await?;
+        let unseen = context
+            .checkpoints
+            .unseen(&mut connection, &context.table, self.id, self.start, now)
+            .await?;
+        within(
+            context.target.deadline(),
+            sqlx::raw_sql(unseen.planning()).execute(&mut connection),
+        )
+        .await?;
         let mut found = self.count(&mut connection, &unseen, patience).await?;
         if found.unseen > 0 {
             self.catch_up().await?;
             found = self.count(&mut connection, &unseen, patience).await?;
         }
         let resync = &context.settings.resync;
-        let limits =
-            Limits { delete_fraction_max: resync.delete_fraction_max, delete_count_min: resync.delete_count_min };
+        let limits = Limits {
+            delete_fraction_max: resync.delete_fraction_max,
+            delete_count_min: resync.delete_count_min,
+        };
         if let Verdict::Hold(why) = judge(found, limits, self.approved) {
             let _ = self.found.send(Ok(Part::TooMany(why, found.unseen))).await;
             return Ok(());
@@ -126,12 +146,14 @@ impl Search {
         Ok(())
     }
 
-    /// What was deleted while the walk went on, and the live stream has still to delete, is neither missed nor a reason
-    /// to ask a person. Not waited for without end: whatever is deleted, the source is asked for it.
+    /// What was deleted while the walk went on, and the live stream has still to delete, is neither
+    /// missed nor a reason to ask a person. Not waited for without end: whatever is deleted, the
+    /// source is asked for it.
     async fn catch_up(&self) -> Result<(), Fault> {
         let until = self.context.source.now().await?;
         let mut reached = self.reached.clone();
-        let _ = tokio::time::timeout(CATCH_UP_MAX, reached.wait_for(|reached| *reached >= until)).await;
+        let _ =
+            tokio::time::timeout(CATCH_UP_MAX, reached.wait_for(|reached| *reached >= until)).await;
         Ok(())
     }
 
@@ -145,7 +167,9 @@ impl Search {
         let unseen = number(within(patience, unseen.count().fetch_one(&mut *connection)).await?);
         let rows = if unseen > 0 {
             let count = AssertSqlSafe(format!("select count(*) from {}", self.context.table.sql()));
-            number(within(patience, sqlx::query_scalar::<_, i64>(count).fetch_one(connection)).await?)
+            number(
+                within(patience, sqlx::query_scalar::<_, i64>(count).fetch_one(connection)).await?,
+            )
         } else {
             0
         };
@@ -158,13 +182,19 @@ impl Search {
         let gone = self.gone(part).await?;
         if gone.len() < all {
             let (stream, left) = (&self.context.config.name, all - gone.len());
-            tracing::warn!(%stream, resync = self.id, left, "rows the walk did not see are left: the source has them");
+            tracing::warn!(
+                %stream,
+                resync = self.id,
+                left,
+                "rows the walk did not see are left: the source has them"
+            );
         }
         Ok(self.found.send(Ok(Part::Gone(gone))).await.is_ok())
     }
 
-    /// Those of the rows whose document the source, asked now, does not have. A row is left whose id cannot be asked for,
-    /// and nothing is gone from a collection that is not there, or is another than was walked.
+    /// Those of the rows whose document the source, asked now, does not have. A row is left whose
+    /// id cannot be asked for, and nothing is gone from a collection that is not there, or is
+    /// another than was walked.
     async fn gone(&self, part: Vec<Leftover>) -> Result<Vec<Leftover>, Fault> {
         let Context { source, config, namespace, .. } = &self.context;
         let ids: Vec<Option<Vec<u8>>> = part.iter().map(|(id, _)| decode_id(id)).collect();
@@ -183,11 +213,13 @@ impl Search {
         };
         if !is_walked {
             let message = format!("{namespace} was dropped or renamed after it was walked");
-            let hint = "nothing is deleted for it; once the collection is there again, a resync repairs the table";
+            let hint = "nothing is deleted for it; once the collection is there again, a resync \
+                        repairs the table";
             return Err(Fault::new(Class::Halt, Code::SourceDropped, message, hint));
         }
         let is_gone = |id: &str, decoded: &Option<Vec<u8>>| {
-            decoded.as_deref().is_some_and(|decoded| value(decoded).is_some()) && !living.contains(id)
+            decoded.as_deref().is_some_and(|decoded| value(decoded).is_some())
+                && !living.contains(id)
         };
         let rows = part.into_iter().zip(&ids);
         Ok(rows.filter(|((id, _), decoded)| is_gone(id, decoded)).map(|(row, _)| row).collect())

@@ -25,9 +25,13 @@ pub struct Started {
     pub phase: Phase,
 }
 
-/// Takes up the stream, trying again for as long as the trouble is the world's. `trouble` is what ended the pipeline
-/// before, if it is the position or the collection that is at fault.
-pub async fn start(context: &Context, lease: &Lease, trouble: Option<&Fault>) -> Result<Started, Fault> {
+/// Takes up the stream, trying again for as long as the trouble is the world's. `trouble` is what
+/// ended the pipeline before, if it is the position or the collection that is at fault.
+pub async fn start(
+    context: &Context,
+    lease: &Lease,
+    trouble: Option<&Fault>,
+) -> Result<Started, Fault> {
     context.enter(Phase::Resuming);
     let mut backoff = Backoff::new(context.settings.retry);
     loop {
@@ -41,14 +45,23 @@ pub async fn start(context: &Context, lease: &Lease, trouble: Option<&Fault>) ->
     }
 }
 
-async fn attempt(context: &Context, lease: &Lease, trouble: Option<&Fault>) -> Result<Started, Fault> {
+async fn attempt(
+    context: &Context,
+    lease: &Lease,
+    trouble: Option<&Fault>,
+) -> Result<Started, Fault> {
     check_schema(context).await?;
     let stored = context.checkpoints.load(&context.config.name).await?;
     let stored = stored.ok_or_else(|| Fault::bug("a lease without a checkpoint row"))?;
     let start = stored.start(&context.namespace.to_string(), &context.fingerprint());
     if let Start::Refused(version) = start {
         let message = format!("the checkpoint was written by a newer release (format {version})");
-        return Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, "run that release, or a later one"));
+        return Err(Fault::new(
+            Class::Halt,
+            Code::TargetSchemaMismatch,
+            message,
+            "run that release, or a later one",
+        ));
     }
     let lost = trouble.filter(|fault| fault.class == Class::HistoryLost);
     let dropped = trouble.filter(|fault| fault.code == Code::SourceDropped);
@@ -59,7 +72,8 @@ async fn attempt(context: &Context, lease: &Lease, trouble: Option<&Fault>) -> R
     let here = look(context, &stored, binding.as_ref()).await?;
     let verdict = judge(binding.as_ref(), &here, &context.table, told, walks);
     halt_on(context, &verdict)?;
-    let heal = async |reason, why: &str| heal::heal(context, lease, &stored, &here, reason, why).await;
+    let heal =
+        async |reason, why: &str| heal::heal(context, lease, &stored, &here, reason, why).await;
     let position = match start {
         Start::Resume(position) => position,
         Start::New | Start::Refused(_) if !here.table.holds_rows => {
@@ -85,9 +99,17 @@ async fn attempt(context: &Context, lease: &Lease, trouble: Option<&Fault>) -> R
     }
     let walked = walk.as_ref().and_then(|walk| walk.collection_uuid).zip(here.found.uuid());
     if walked.is_some_and(|(walked, found)| walked != found) {
-        return heal(Reason::CollectionRecreated, "the collection that was walked is another one now").await;
+        return heal(
+            Reason::CollectionRecreated,
+            "the collection that was walked is another one now",
+        )
+        .await;
     }
-    if binding.is_none() && walk.is_none() && !here.table.holds_rows && holds_documents(context).await? {
+    if binding.is_none()
+        && walk.is_none()
+        && !here.table.holds_rows
+        && holds_documents(context).await?
+    {
         // The first release did not bind its positions.
         return heal(Reason::TableReplaced, "the table is empty, and the collection is not").await;
     }
@@ -118,9 +140,9 @@ pub(super) async fn taken_up(
     Ok(Started { position, revision, feed, walk, phase })
 }
 
-/// What the stream needs of the database is there: tables of a format this release knows, and its own table, which is
-/// made or widened once a process if that is allowed; somebody may change it later. Every statement is prepared
-/// against the live schema before the first event.
+/// What the stream needs of the database is there: tables of a format this release knows, and its
+/// own table, which is made or widened once a process if that is allowed; somebody may change it
+/// later. Every statement is prepared against the live schema before the first event.
 async fn check_schema(context: &Context) -> Result<(), Fault> {
     let (target, table, columns) = (&context.target, &context.table, &context.config.columns);
     let mut connection = target.connect().await?;

@@ -1,5 +1,5 @@
-//! The sweep after a walk: finds the rows the walk did not see, asks the source for them once more, and hands on what it
-//! does not have to be deleted, part by part.
+//! The sweep after a walk: finds the rows the walk did not see, asks the source for them once more,
+//! and hands on what it does not have to be deleted, part by part.
 
 use std::collections::HashSet;
 
@@ -15,20 +15,27 @@ use crate::checkpoint::WalkRow;
 use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
 
-/// A sweep under way. The rows are looked for on a connection of its own, while the live stream goes on.
+/// A sweep under way. The rows are looked for on a connection of its own, while the live stream
+/// goes on.
 pub struct Sweeper {
     context: Context,
     walk: WalkRow,
     reached: Reached,
     found: mpsc::Receiver<Result<Part, Fault>>,
     task: JoinSet<()>,
-    /// Keys the live stream met since the search began: whatever was found of them is not so any more.
+    /// Keys the live stream met since the search began: whatever was found of them is not so any
+    /// more.
     touched: HashSet<String>,
 }
 
 impl Sweeper {
     /// Looks over this connection first, if there is one.
-    pub fn new(context: &Context, walk: &WalkRow, reached: Reached, connection: Option<PgConnection>) -> Self {
+    pub fn new(
+        context: &Context,
+        walk: &WalkRow,
+        reached: Reached,
+        connection: Option<PgConnection>,
+    ) -> Self {
         tracing::info!(stream = %context.config.name, resync = walk.id, "sweep under way");
         let (mut task, touched) = (JoinSet::new(), HashSet::new());
         let found = search(context, walk, &reached, connection, &mut task);
@@ -49,7 +56,9 @@ impl Sweeper {
     /// The next piece of work, and the walk's end with the last. Safe to cancel.
     pub async fn next(&mut self) -> Result<Work, Fault> {
         let found = self.found.recv().await;
-        let found = found.unwrap_or_else(|| Err(Fault::bug("the search for rows to sweep ended without a word")))?;
+        let found = found.unwrap_or_else(|| {
+            Err(Fault::bug("the search for rows to sweep ended without a word"))
+        })?;
         let mut deletes = Deletes::default();
         let step = match found {
             Part::Gone(rows) => {
@@ -59,7 +68,9 @@ impl Sweeper {
                 }
                 Step::Swept
             }
-            Part::TooMany(note, rows) => Step::Held { code: Code::ResyncHeld, note, rows_to_delete: Some(rows) },
+            Part::TooMany(note, rows) => {
+                Step::Held { code: Code::ResyncHeld, note, rows_to_delete: Some(rows) }
+            }
             Part::All => Step::Completed,
         };
         Ok(Work { deletes, walk: Some(Walk { id: self.walk.id, step }), ..Work::default() })

@@ -23,14 +23,16 @@ use crate::resync::{Chunk, Place, Reading};
 /// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
 pub(super) const TOUCHED_MAX: usize = 100_000;
 
-/// A chunk holds so many times `resync.chunk_documents` to write unless the rate is limited: a commit costs the more
-/// round trips a document the smaller it is.
+/// A chunk holds so many times `resync.chunk_documents` to write unless the rate is limited: a
+/// commit costs the more round trips a document the smaller it is.
 const FINDS_MAX: u64 = 8;
 
-/// Until it is known how long writing takes: enough to be read while the first find's documents are written.
+/// Until it is known how long writing takes: enough to be read while the first find's documents are
+/// written.
 const FINDS_FIRST: u64 = 2;
 
-/// A chunk takes no longer than this to write, once it is known what one takes: the live stream waits for it.
+/// A chunk takes no longer than this to write, once it is known what one takes: the live stream
+/// waits for it.
 const WRITE_TIME: Duration = Duration::from_millis(200);
 
 /// A walk under way.
@@ -43,13 +45,15 @@ pub struct Walker {
     place: Place,
     documents_read: u64,
     estimated: Option<u64>,
-    /// Keys the live stream wrote since the chunk now being read was begun: those rows are newer than the chunk.
+    /// Keys the live stream wrote since the chunk now being read was begun: those rows are newer
+    /// than the chunk.
     touched: HashSet<String>,
-    /// The position the live stream goes on from: every event to come is at least as new, so rows may carry this time
-    /// even where the source's own clock is not trusted to the second.
+    /// The position the live stream goes on from: every event to come is at least as new, so rows
+    /// may carry this time even where the source's own clock is not trusted to the second.
     start: ClusterTime,
-    /// The time the next chunk must see and its rows will carry: of an event or a reply, never of a token, because
-    /// an idle stream's token may be ahead of the source's clock, which the source then refuses to read at.
+    /// The time the next chunk must see and its rows will carry: of an event or a reply, never of a
+    /// token, because an idle stream's token may be ahead of the source's clock, which the source
+    /// then refuses to read at.
     time: Option<ClusterTime>,
     reading: JoinSet<Result<Answer, Fault>>,
     /// Processes have died: one small chunk is read and written after the other, each written down
@@ -61,7 +65,8 @@ pub struct Walker {
     finds: u64,
     /// The writer waits for the chunk being read.
     awaited: Arc<AtomicBool>,
-    /// Tells which documents need not be written; `None` where all are, or while a chunk is being read.
+    /// Tells which documents need not be written; `None` where all are, or while a chunk is being
+    /// read.
     known: Option<Known>,
     begun: Instant,
     read_before: u64,
@@ -80,8 +85,16 @@ impl Walker {
     pub fn new(context: &Context, walk: &WalkRow, care: Option<Care>) -> Self {
         let read = u64::try_from(walk.documents_read).unwrap_or_default();
         let estimated = walk.documents_estimated.and_then(|n| u64::try_from(n).ok());
-        tracing::info!(stream = %context.config.name, walk = walk.id, reason = walk.reason, documents = read, estimated, "walk under way");
-        // Where a person doubts the table, rows are compared by their content, not by the hash of what was written.
+        tracing::info!(
+            stream = %context.config.name,
+            walk = walk.id,
+            reason = walk.reason,
+            documents = read,
+            estimated,
+            "walk under way"
+        );
+        // Where a person doubts the table, rows are compared by their content, not by the hash of
+        // what was written.
         let doubts = Reason::parse(&walk.reason).is_none_or(|reason| !reason.is_automatic());
         let trusts = !walk.is_snapshot() && !doubts;
         Self {
@@ -132,7 +145,8 @@ impl Walker {
             awaited: Arc::clone(&self.awaited),
         };
         let (due, known) = (self.due(), self.time.is_some());
-        let chunk = Chunk::at(self.place.clone(), !self.is_snapshot).with_buffer(self.context.spares.take());
+        let chunk = Chunk::at(self.place.clone(), !self.is_snapshot)
+            .with_buffer(self.context.spares.take());
         self.reading.spawn(async move {
             tokio::time::sleep_until(due).await;
             Box::pin(read.run(chunk, known)).await
@@ -167,9 +181,10 @@ impl Walker {
             let awaiting = Awaiting::new(&self.awaited);
             let joined = self.reading.join_next().await;
             drop(awaiting);
-            let Answer { chunk, known, care, in_hand } = joined
-                .and_then(Result::ok)
-                .unwrap_or_else(|| Err(Fault::bug("the task that reads chunks ended without a chunk")))?;
+            let Answer { chunk, known, care, in_hand } =
+                joined.and_then(Result::ok).unwrap_or_else(|| {
+                    Err(Fault::bug("the task that reads chunks ended without a chunk"))
+                })?;
             (self.known, self.care, self.in_hand) = (known, care, in_hand);
             if self.touched.len() > TOUCHED_MAX {
                 self.ask();
@@ -226,10 +241,13 @@ impl Walker {
     pub fn progressed(&mut self, documents: u64, rows: u64) {
         let done = self.documents_read - self.read_before;
         let left = self.estimated.map(|all| all.saturating_sub(self.documents_read));
-        let per_document = self.begun.elapsed().checked_div(u32::try_from(done).unwrap_or(u32::MAX));
-        let time_left =
-            left.zip(per_document).map(|(n, each)| each.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX)));
-        let eta = time_left.and_then(|left| Utc::now().checked_add_signed(chrono::Duration::from_std(left).ok()?));
+        let per_document =
+            self.begun.elapsed().checked_div(u32::try_from(done).unwrap_or(u32::MAX));
+        let time_left = left
+            .zip(per_document)
+            .map(|(n, each)| each.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX)));
+        let eta = time_left
+            .and_then(|left| Utc::now().checked_add_signed(chrono::Duration::from_std(left).ok()?));
         self.context.status.walked(documents, rows, eta);
         if self.logged.elapsed() > Duration::from_secs(10) {
             self.logged = Instant::now();
@@ -280,7 +298,8 @@ mod tests {
     #[test]
     fn chunks_grow_while_writing_them_is_quick_and_shrink_when_it_holds_up_the_stream() {
         let after = |per_find: u64, times: usize| {
-            (0..times).fold(1, |finds, _| finds_after(finds, Duration::from_millis(per_find * finds)))
+            (0..times)
+                .fold(1, |finds, _| finds_after(finds, Duration::from_millis(per_find * finds)))
         };
         assert_eq!(after(1, 3), FINDS_MAX);
         assert_eq!(after(1, 9), FINDS_MAX);

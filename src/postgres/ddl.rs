@@ -22,11 +22,17 @@ const NAMED_MAX: i64 = 3;
 ///
 /// # Errors
 /// A lock was not had in time: transient, and it says who holds it. Or whatever Postgres refuses.
-pub async fn change(target: &Target, name: &str, shown: &str, statements: &[String]) -> Result<(), Fault> {
+pub async fn change(
+    target: &Target,
+    name: &str,
+    shown: &str,
+    statements: &[String],
+) -> Result<(), Fault> {
     let mut connection = target.connect().await?;
     let changed = match attempt(&mut connection, target, statements).await {
         Err(error) if is_lock_timeout(&error) => {
-            let tables = "select to_regclass($1)::oid union select relid::oid from pg_partition_tree(to_regclass($1))";
+            let tables = "select to_regclass($1)::oid union select relid::oid from \
+                          pg_partition_tree(to_regclass($1))";
             Err(held(&mut connection, target, shown, tables, name).await)
         }
         changed => changed.map_err(|error| classify(&error)),
@@ -35,10 +41,16 @@ pub async fn change(target: &Target, name: &str, shown: &str, statements: &[Stri
     changed
 }
 
-async fn attempt(connection: &mut PgConnection, target: &Target, statements: &[String]) -> Result<(), sqlx::Error> {
+async fn attempt(
+    connection: &mut PgConnection,
+    target: &Target,
+    statements: &[String],
+) -> Result<(), sqlx::Error> {
     let all = async {
         let mut transaction = connection.begin().await?;
-        sqlx::raw_sql(AssertSqlSafe(format!("set local {}", lock_timeout()))).execute(&mut *transaction).await?;
+        sqlx::raw_sql(AssertSqlSafe(format!("set local {}", lock_timeout())))
+            .execute(&mut *transaction)
+            .await?;
         let alone = sqlx::query("select pg_advisory_xact_lock($1, 0)").bind(ADVISORY_LOCK);
         alone.execute(&mut *transaction).await?;
         for statement in statements {
@@ -72,13 +84,12 @@ pub async fn held(
     parameter: &str,
 ) -> Fault {
     let sql = AssertSqlSafe(format!(
-        "select l.pid, a.usename::text, a.application_name, \
-         extract(epoch from clock_timestamp() - a.xact_start)::float8 \
-         from (select distinct pid from pg_locks where granted and pid is distinct from pg_backend_pid() \
-             and database = (select oid from pg_database where datname = current_database()) \
-             and (locktype = 'relation' and relation in ({tables}) \
-                 or locktype = 'advisory' and classid = {ADVISORY_LOCK} and objsubid = 2)) as l \
-         left join pg_stat_activity as a on a.pid = l.pid order by a.xact_start limit $2"
+        "select l.pid, a.usename::text, a.application_name, extract(epoch from clock_timestamp() - \
+         a.xact_start)::float8 from (select distinct pid from pg_locks where granted and pid is \
+         distinct from pg_backend_pid() and database = (select oid from pg_database where datname \
+         = current_database()) and (locktype = 'relation' and relation in ({tables}) or locktype = \
+         'advisory' and classid = {ADVISORY_LOCK} and objsubid = 2)) as l left join \
+         pg_stat_activity as a on a.pid = l.pid order by a.xact_start limit $2"
     ));
     let query = sqlx::query_as::<_, Holder>(sql).bind(parameter).bind(NAMED_MAX);
     let holders = within(target.deadline(), query.fetch_all(connection)).await.unwrap_or_default();
@@ -88,7 +99,8 @@ pub async fn held(
         some => some.join(", "),
     };
     let message = format!("{shown} cannot be changed yet: it is locked by {by}");
-    let hint = "end that transaction; it is tried again, and readers are kept waiting only briefly each time";
+    let hint = "end that transaction; it is tried again, and readers are kept waiting only briefly \
+                each time";
     Fault::new(Class::Transient, Code::TargetSchemaMismatch, message, hint)
 }
 
@@ -115,7 +127,10 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         let seen = holder(&(Some(7), text("mary"), text("psql\x1b[2J"), Some(61.7)));
         assert_eq!(seen, "process 7 (user mary, application \"psql[2J\", for 62 s)");
-        assert_eq!(holder(&(Some(7), text("mary"), text(""), None)), "process 7 (user mary, application \"\")");
+        assert_eq!(
+            holder(&(Some(7), text("mary"), text(""), None)),
+            "process 7 (user mary, application \"\")"
+        );
         assert!(holder(&(None, None, None, None)).contains("pg_prepared_xacts"));
     }
 }

@@ -1,7 +1,9 @@
-//! What `target.url` says of how the target is reached: the options of each host, in the order given.
+//! What `target.url` says of how the target is reached: the options of each host, in the order
+//! given.
 //!
-//! The URL is taken apart here, since sqlx knows neither several hosts nor which of its parameters it passes over. Nothing
-//! is taken from a password file, nor in silence from a `PG*` variable. No message repeats what may be a secret.
+//! The URL is taken apart here, since sqlx knows neither several hosts nor which of its parameters
+//! it passes over. Nothing is taken from a password file, nor in silence from a `PG*` variable. No
+//! message repeats what may be a secret.
 
 use std::net::IpAddr;
 
@@ -29,7 +31,10 @@ const PARAMETERS: &[(&str, Parameter)] = &[
     ("options", Parameter::Honoured),
     ("target_session_attrs", Parameter::Honoured),
     ("application_name", Parameter::Refused("sessions go by the name in the key `service`")),
-    ("fallback_application_name", Parameter::Refused("sessions go by the name in the key `service`")),
+    (
+        "fallback_application_name",
+        Parameter::Refused("sessions go by the name in the key `service`"),
+    ),
     ("connect_timeout", Parameter::Refused("every call has a deadline of tidemark's own")),
     ("tcp_user_timeout", Parameter::Refused("every call has a deadline of tidemark's own")),
     ("keepalives", Parameter::Refused("every call has a deadline of tidemark's own")),
@@ -77,12 +82,17 @@ pub(super) fn hosts(settings: &Settings) -> Result<Vec<PgConnectOptions>, Fault>
 pub(super) fn of(target: &Target) -> Result<Vec<PgConnectOptions>, Fault> {
     let url = Url::parse(target.url.expose())?;
     if url.password.is_some() && !target.password_command.is_empty() {
-        return refuse("has a password, and target.password_command is given too: keep one of the two");
+        return refuse(
+            "has a password, and target.password_command is given too: keep one of the two",
+        );
     }
     let places = url.places()?;
     let tls = Tls::read(&url)?;
     let base = url.base()?;
-    places.iter().map(|place| tls.on(place.of(base.clone()), place.host(), target.insecure)).collect()
+    places
+        .iter()
+        .map(|place| tls.on(place.of(base.clone()), place.host(), target.insecure))
+        .collect()
 }
 
 /// Says what is wrong with `target.url`.
@@ -142,9 +152,14 @@ impl Url {
                 refuse(format_args!("has the parameter {name}, which is without effect: {why}"))
             }
             None => {
-                let honoured = PARAMETERS.iter().filter(|(_, parameter)| matches!(parameter, Parameter::Honoured));
+                let honoured = PARAMETERS
+                    .iter()
+                    .filter(|(_, parameter)| matches!(parameter, Parameter::Honoured));
                 let honoured: Vec<_> = honoured.map(|(name, _)| *name).collect();
-                refuse(format_args!("has a parameter after ? that is not one of {}", honoured.join(", ")))
+                refuse(format_args!(
+                    "has a parameter after ? that is not one of {}",
+                    honoured.join(", ")
+                ))
             }
         }
     }
@@ -170,16 +185,25 @@ impl Url {
         if let Some(attributes) = self.parameter("target_session_attrs")
             && !["read-write", "primary"].contains(&attributes)
         {
-            return refuse("has target_session_attrs other than read-write: the host that takes writes is looked for");
+            return refuse(
+                "has target_session_attrs other than read-write: the host that takes writes is \
+                 looked for",
+            );
         }
-        let list = |name| self.parameter(name).map(|list| list.split(',').map(str::to_owned).collect::<Vec<_>>());
+        let list = |name| {
+            self.parameter(name).map(|list| list.split(',').map(str::to_owned).collect::<Vec<_>>())
+        };
         let written = self.authority.split(',').filter(|place| !place.is_empty());
         let written = written.map(host_and_port).collect::<Result<Vec<_>, _>>()?;
         let hosts = match (list("hostaddr"), list("host")) {
             (Some(_), Some(_)) => {
-                return refuse("has both host and hostaddr: the name that is verified is the one in host");
+                return refuse(
+                    "has both host and hostaddr: the name that is verified is the one in host",
+                );
             }
-            (Some(addresses), None) if addresses.iter().any(|address| address.parse::<IpAddr>().is_err()) => {
+            (Some(addresses), None)
+                if addresses.iter().any(|address| address.parse::<IpAddr>().is_err()) =>
+            {
                 return refuse("has a hostaddr that is no address");
             }
             (Some(hosts), None) | (None, Some(hosts)) => hosts,
@@ -191,7 +215,10 @@ impl Url {
             None => vec![written.first().map_or(DEFAULT_PORT, |(_, port)| *port)],
         };
         if hosts.is_empty() || hosts.iter().any(String::is_empty) {
-            return refuse("names no host: write localhost, or the folder of the socket as ?host=/var/run/postgresql");
+            return refuse(
+                "names no host: write localhost, or the folder of the socket as \
+                 ?host=/var/run/postgresql",
+            );
         }
         if ports.len() != 1 && ports.len() != hosts.len() {
             return refuse("has another number of ports than of hosts");
@@ -223,7 +250,8 @@ fn refuse_variables(user_is_given: bool) -> Result<(), Fault> {
     names.extend((!user_is_given).then_some("PGUSER"));
     match names.into_iter().find(|name| std::env::var_os(name).is_some()) {
         Some(name) => {
-            let message = format!("the environment variable {name} is set, and would act beside target.url");
+            let message =
+                format!("the environment variable {name} is set, and would act beside target.url");
             let hint = "unset it; what it says belongs into target.url";
             Err(Fault::new(Class::Halt, Code::TargetUnreachable, message, hint))
         }
@@ -266,9 +294,10 @@ fn host_and_port(text: &str) -> Result<(String, u16), Fault> {
 fn number(port: &str) -> Result<u16, Fault> {
     match port.parse() {
         Ok(port) if port > 0 => Ok(port),
-        _ => {
-            refuse("has a port that is no number from 1 to 65535: a :, / or @ in a user or password has to be escaped")
-        }
+        _ => refuse(
+            "has a port that is no number from 1 to 65535: a :, / or @ in a user or password has \
+             to be escaped",
+        ),
     }
 }
 
@@ -291,10 +320,16 @@ fn settings_of_session(text: &str) -> Result<Vec<(String, String)>, Fault> {
 }
 
 fn decoded(text: &str, what: &str) -> Result<String, Fault> {
-    let is_whole = |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let is_whole = |rest: &str| {
+        rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    };
     match percent_decode_str(text).decode_utf8() {
-        Ok(decoded) if text.split('%').skip(1).all(is_whole) && !decoded.contains('\0') => Ok(decoded.into_owned()),
-        _ => refuse(format_args!("has a {what} that is not escaped as it has to be: % is written %25")),
+        Ok(decoded) if text.split('%').skip(1).all(is_whole) && !decoded.contains('\0') => {
+            Ok(decoded.into_owned())
+        }
+        _ => refuse(format_args!(
+            "has a {what} that is not escaped as it has to be: % is written %25"
+        )),
     }
 }
 
@@ -306,8 +341,15 @@ pub(super) fn mode(text: &str) -> Result<PgSslMode, Fault> {
         "require" => PgSslMode::Require,
         "verify-ca" => PgSslMode::VerifyCa,
         "verify-full" => PgSslMode::VerifyFull,
-        "allow" => return refuse("has sslmode=allow, which this client does not know: write prefer"),
-        _ => return refuse("has an sslmode that is not one of disable, prefer, require, verify-ca, verify-full"),
+        "allow" => {
+            return refuse("has sslmode=allow, which this client does not know: write prefer");
+        }
+        _ => {
+            return refuse(
+                "has an sslmode that is not one of disable, prefer, require, verify-ca, \
+                 verify-full",
+            );
+        }
     })
 }
 

@@ -1,4 +1,5 @@
-//! What a login needs as of now: passwords, users and certificates change under a process that lives for months.
+//! What a login needs as of now: passwords, users and certificates change under a process that
+//! lives for months.
 
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ impl Logins {
     /// `target.password_command` says now. Never empty.
     ///
     /// # Errors
-    /// The URL has become one that cannot be used; the command fails or is silent: the next login may pass.
+    /// The URL has become one that cannot be used; the command fails or is silent: the next login
+    /// may pass.
     pub async fn now(&self) -> Result<Vec<PgConnectOptions>, Fault> {
         let target = Target { url: self.target.url.now(), ..Target::clone(&self.target) };
         let hosts = options::of(&target)?;
@@ -39,8 +41,8 @@ impl Logins {
         Ok(hosts.into_iter().map(|host| host.password(password.expose())).collect())
     }
 
-    /// What came of a login. One that is refused while its password is changed is no person's matter yet:
-    /// the next is made with what there is then.
+    /// What came of a login. One that is refused while its password is changed is no person's
+    /// matter yet: the next is made with what there is then.
     pub fn judged<T>(&self, login: Result<T, Fault>) -> Result<T, Fault> {
         let changes = self.target.url.may_change() || !self.target.password_command.is_empty();
         match login {
@@ -48,7 +50,9 @@ impl Logins {
                 self.patience.accepted();
                 Ok(session)
             }
-            Err(fault) if fault.code == Code::TargetUnauthorised && changes && self.patience.lasts() => {
+            Err(fault)
+                if fault.code == Code::TargetUnauthorised && changes && self.patience.lasts() =>
+            {
                 Err(Fault { class: Class::Transient, ..fault })
             }
             Err(fault) => Err(fault),

@@ -58,10 +58,12 @@ impl Pool {
     /// A session, for several calls. It has to be given back.
     ///
     /// # Errors
-    /// None is free in time; or what keeps one from being made: [`classify`](super::classify) has it as it was.
+    /// None is free in time; or what keeps one from being made: [`classify`](super::classify) has
+    /// it as it was.
     pub async fn acquire(&self) -> Result<Lent, sqlx::Error> {
         let permit = tokio::time::timeout(PATIENCE, Arc::clone(&self.places).acquire_owned()).await;
-        let permit = permit.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
+        let permit =
+            permit.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let place = Place { idle: Arc::clone(&self.idle), in_order: false, _permit: permit };
         while let Some(session) = lie_idle(&self.idle).pop() {
             if session.made.elapsed() < LIFETIME {
@@ -121,7 +123,10 @@ fn lie_idle(idle: &Mutex<Vec<Idle>>) -> MutexGuard<'_, Vec<Idle>> {
 impl<'p> Executor<'p> for &'p Pool {
     type Database = Postgres;
 
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
@@ -135,7 +140,10 @@ impl<'p> Executor<'p> for &'p Pool {
         stream::once(all).try_flatten().boxed()
     }
 
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
     where
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,

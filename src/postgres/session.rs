@@ -1,9 +1,9 @@
 //! What every session is promised, and the proof that it lasts.
 //!
-//! It is said by SQL rather than at the opening, where poolers refuse or drop it; and it is asked for
-//! again in a message of its own: a session that answers otherwise is another one, handed out by a
-//! pooler that keeps none for us. Everything is built upon these settings (the bounds on a frozen
-//! leader, what a name means, prepared statements), so such a session is refused.
+//! It is said by SQL rather than at the opening, where poolers refuse or drop it; and it is asked
+//! for again in a message of its own: a session that answers otherwise is another one, handed out
+//! by a pooler that keeps none for us. Everything is built upon these settings (the bounds on a
+//! frozen leader, what a name means, prepared statements), so such a session is refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,8 @@ macro_rules! ask {
         concat!(
             "select pg_backend_pid(), concat_ws(' ', current_setting('search_path'), \
              current_setting('statement_timeout'), current_setting('lock_timeout'), \
-             current_setting('idle_in_transaction_session_timeout'), current_setting('plan_cache_mode'), \
+             current_setting('idle_in_transaction_session_timeout'), \
+             current_setting('plan_cache_mode'), \
              current_setting('jit'), current_setting('timezone')), \
              pg_is_in_recovery() or current_setting('transaction_read_only') = 'on'",
             $and
@@ -59,17 +60,28 @@ impl Promise {
     /// Makes a fresh session what it is to be.
     ///
     /// # Errors
-    /// It takes no writes; it does not last from one message to the next; whatever Postgres answers.
+    /// It takes no writes; it does not last from one message to the next; whatever Postgres
+    /// answers.
     pub async fn keep(&self, connection: &mut PgConnection) -> Result<(), Fault> {
-        // Utility statements look no name up: whatever stands in `public` is out of reach from the first message on.
-        let set = sqlx::AssertSqlSafe(format!("set search_path = pg_catalog; {}{}", self.settings(), ask!("")));
-        let rows = sqlx::raw_sql(set).fetch_all(&mut *connection).await.map_err(|error| classify(&error))?;
+        // Utility statements look no name up: whatever stands in `public` is out of reach from the
+        // first message on.
+        let set = sqlx::AssertSqlSafe(format!(
+            "set search_path = pg_catalog; {}{}",
+            self.settings(),
+            ask!("")
+        ));
+        let rows = sqlx::raw_sql(set)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(|error| classify(&error))?;
         let row = rows.last().ok_or_else(|| Fault::bug("a select without a row"))?;
         let session = said(row)?;
         if row.try_get::<bool, _>(2).map_err(|error| classify(&error))? {
             return Err(takes_no_writes());
         }
-        let ask = sqlx::query(ask!(", set_config('application_name', $1, false)")).bind(&*self.name).persistent(false);
+        let ask = sqlx::query(ask!(", set_config('application_name', $1, false)"))
+            .bind(&*self.name)
+            .persistent(false);
         let row = ask.fetch_one(connection).await.map_err(|error| classify(&error))?;
         if said(&row)? == session { Ok(()) } else { Err(does_not_last()) }
     }
@@ -78,15 +90,16 @@ impl Promise {
         let millis = |part: f64| self.statement_timeout.mul_f64(part).as_millis().max(1);
         let (statement, lock, idle) = (millis(1.0), millis(0.8), millis(0.5));
         format!(
-            "set statement_timeout = {statement}; set lock_timeout = {lock}; \
-             set idle_in_transaction_session_timeout = {idle}; set plan_cache_mode = force_custom_plan; \
-             set jit = off; set timezone = 'UTC'; "
+            "set statement_timeout = {statement}; set lock_timeout = {lock}; set \
+             idle_in_transaction_session_timeout = {idle}; set plan_cache_mode = \
+             force_custom_plan; set jit = off; set timezone = 'UTC'; "
         )
     }
 }
 
-/// Proves that sessions last, against a pooler that is idle, too: another client of it, who is in a transaction, would
-/// be in this very session, or this one in another by now. Nothing is set: it may be somebody else's.
+/// Proves that sessions last, against a pooler that is idle, too: another client of it, who is in a
+/// transaction, would be in this very session, or this one in another by now. Nothing is set: it
+/// may be somebody else's.
 ///
 /// # Errors
 /// They do not last; whatever Postgres answers.
@@ -101,7 +114,9 @@ pub(super) async fn prove(one: &mut PgConnection, mut other: PgConnection) -> Re
 }
 
 async fn which(connection: &mut PgConnection, ask: &'static str) -> Result<i32, Fault> {
-    let asked = async { sqlx::raw_sql(ask).fetch_all(connection).await?.last().map(|row| row.try_get(0)).transpose() };
+    let asked = async {
+        sqlx::raw_sql(ask).fetch_all(connection).await?.last().map(|row| row.try_get(0)).transpose()
+    };
     let pid = asked.await.map_err(|error| classify(&error))?;
     pid.ok_or_else(|| Fault::bug("a select without a row"))
 }
@@ -113,18 +128,24 @@ fn said(row: &PgRow) -> Result<Session, Fault> {
 
 /// A standby, or a server or user that is set to read only.
 fn takes_no_writes() -> Fault {
-    Fault::new(Class::Transient, Code::TargetUnreachable, "the server takes no writes: it is read-only", PRIMARY)
+    Fault::new(
+        Class::Transient,
+        Code::TargetUnreachable,
+        "the server takes no writes: it is read-only",
+        PRIMARY,
+    )
 }
 
 /// What to do about a server that takes no writes, if it goes on.
-pub(super) const PRIMARY: &str = "let target.url name the primary, or every host that may become it";
+pub(super) const PRIMARY: &str =
+    "let target.url name the primary, or every host that may become it";
 
 /// What to do about a pooler that is in the way.
-pub(super) const POOLER: &str =
-    "let target.url lead to postgres itself, or to a pool in session mode (pgbouncer: pool_mode = session)";
+pub(super) const POOLER: &str = "let target.url lead to postgres itself, or to a pool in session \
+                                 mode (pgbouncer: pool_mode = session)";
 
 fn does_not_last() -> Fault {
-    let message = "a pooler stands between tidemark and postgres that hands out another session with each transaction: \
-                   neither settings nor prepared statements last";
+    let message = "a pooler stands between tidemark and postgres that hands out another session \
+                   with each transaction: neither settings nor prepared statements last";
     Fault::new(Class::Halt, Code::TargetUnreachable, message, POOLER)
 }

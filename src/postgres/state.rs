@@ -78,7 +78,13 @@ struct State {
 }
 
 const fn away(prefix: &'static str, hint: &'static str) -> State {
-    State { prefix, class: Class::Transient, code: Code::TargetUnreachable, whose: Whose::End, hint }
+    State {
+        prefix,
+        class: Class::Transient,
+        code: Code::TargetUnreachable,
+        whose: Whose::End,
+        hint,
+    }
 }
 
 const fn person(prefix: &'static str, code: Code, whose: Whose, hint: &'static str) -> State {
@@ -96,7 +102,8 @@ const MIGRATE: &str = "run `tidemark migrate`";
 /// Longest match first; `PostgreSQL` manual, appendix A.
 const STATES: &[State] = &[
     away("08", ""),
-    // A statement that was prepared is not there, or one that was not is: the session is another one.
+    // A statement that was prepared is not there, or one that was not is: the session is another
+    // one.
     person("26", Code::TargetUnreachable, Whose::End, POOLER),
     person("42P05", Code::TargetUnreachable, Whose::End, POOLER),
     away("40", ""),
@@ -119,10 +126,25 @@ const STATES: &[State] = &[
         whose: Whose::Table,
         hint: "the Postgres server is out of memory",
     },
-    person("28", Code::TargetUnauthorised, Whose::End, "check the user and password in target.url, and pg_hba.conf"),
-    person("3D000", Code::TargetSchemaMismatch, Whose::End, "create the database, or name another one in target.url"),
+    person(
+        "28",
+        Code::TargetUnauthorised,
+        Whose::End,
+        "check the user and password in target.url, and pg_hba.conf",
+    ),
+    person(
+        "3D000",
+        Code::TargetSchemaMismatch,
+        Whose::End,
+        "create the database, or name another one in target.url",
+    ),
     person("3F000", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
-    person("42501", Code::TargetUnauthorised, Whose::Table, "grant the privileges that the README lists"),
+    person(
+        "42501",
+        Code::TargetUnauthorised,
+        Whose::Table,
+        "grant the privileges that the README lists",
+    ),
     person("42P01", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
     person("42703", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
     person(
@@ -135,7 +157,8 @@ const STATES: &[State] = &[
         "42P10",
         Code::TargetSchemaMismatch,
         Whose::Table,
-        "the table needs a unique index on (id), such as a primary key, that is neither partial nor deferrable",
+        "the table needs a unique index on (id), such as a primary key, that is neither partial \
+         nor deferrable",
     ),
     person(
         "42",
@@ -143,8 +166,18 @@ const STATES: &[State] = &[
         Whose::Table,
         "compare the table with [[stream.column]]; `tidemark check` names the statement",
     ),
-    person("0A", Code::TargetSchemaMismatch, Whose::Table, "the table is of a kind that cannot be written to so"),
-    person("55", Code::TargetSchemaMismatch, Whose::Table, "the table is in a state in which it cannot be written to"),
+    person(
+        "0A",
+        Code::TargetSchemaMismatch,
+        Whose::Table,
+        "the table is of a kind that cannot be written to so",
+    ),
+    person(
+        "55",
+        Code::TargetSchemaMismatch,
+        Whose::Table,
+        "the table is in a state in which it cannot be written to",
+    ),
     person("53100", Code::TargetFull, Whose::End, "free disk space on the Postgres server"),
     away("25006", PRIMARY),
     row("21"),
@@ -170,7 +203,8 @@ const UNLISTED: State = unknown("", Whose::Row);
 
 /// Classes whose texts are Postgres's own words about itself: session, rights, catalogue,
 /// resources.
-const OWN_WORDS: [&str; 12] = ["08", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"];
+const OWN_WORDS: [&str; 12] =
+    ["08", "25", "26", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"];
 
 impl<'a> Answer<'a> {
     pub fn of(error: &'a PgDatabaseError) -> Self {
@@ -196,7 +230,10 @@ impl<'a> Answer<'a> {
 
     pub fn fault(&self) -> Fault {
         if self.is_of_a_pooler() {
-            let message = format!("a pooler stands between tidemark and postgres, and refuses: {}", self.text());
+            let message = format!(
+                "a pooler stands between tidemark and postgres, and refuses: {}",
+                self.text()
+            );
             return Fault::new(Class::Halt, Code::TargetUnreachable, message, POOLER);
         }
         let State { class, code, hint, .. } = self.found();
@@ -206,7 +243,8 @@ impl<'a> Answer<'a> {
     /// Postgres ignores no option that it does not know, and knows of no pooling.
     fn is_of_a_pooler(&self) -> bool {
         self.state == "08P01"
-            && (self.message.starts_with("unsupported startup parameter") || self.message.contains("pooling mode"))
+            && (self.message.starts_with("unsupported startup parameter")
+                || self.message.contains("pooling mode"))
     }
 
     /// `None` if it is not about rows at all.
@@ -257,7 +295,15 @@ mod tests {
 
     fn answer(state: &str) -> Answer<'_> {
         let message = "relation about \"Mary Smith\"";
-        Answer { state, message, fatal: false, inside: false, raised: false, constraint: None, column: None }
+        Answer {
+            state,
+            message,
+            fatal: false,
+            inside: false,
+            raised: false,
+            constraint: None,
+            column: None,
+        }
     }
 
     #[test]
@@ -300,33 +346,47 @@ mod tests {
         ] {
             let fault = answer(state).fault();
             assert_eq!(fault.class, class, "{state}");
-            assert_eq!(answer(state).refusal().map_or(End, |refusal| refusal.whose), whose, "{state}");
+            assert_eq!(
+                answer(state).refusal().map_or(End, |refusal| refusal.whose),
+                whose,
+                "{state}"
+            );
         }
-        assert!(answer("42P01").fault().message.contains("Mary"), "a text of Postgres's own about itself");
+        assert!(
+            answer("42P01").fault().message.contains("Mary"),
+            "a text of Postgres's own about itself"
+        );
     }
 
     #[test]
     fn what_only_a_pooler_answers_is_told_from_a_wire_that_breaks() {
         let refuses = |message| Answer { message, ..answer("08P01") }.fault();
-        for message in
-            ["unsupported startup parameter: options", "transaction blocks not allowed in statement pooling mode"]
-        {
+        for message in [
+            "unsupported startup parameter: options",
+            "transaction blocks not allowed in statement pooling mode",
+        ] {
             let fault = refuses(message);
             assert_eq!(fault.class, Class::Halt, "{message}");
-            assert!(fault.message.starts_with("a pooler stands between") && fault.message.contains(message));
+            assert!(
+                fault.message.starts_with("a pooler stands between")
+                    && fault.message.contains(message)
+            );
         }
         assert_eq!(refuses("query_wait_timeout").class, Class::Transient);
     }
 
     #[test]
     fn no_text_is_repeated_that_may_hold_a_value_whatever_state_its_author_chose() {
-        for state in ["22P02", "23514", "54000", "21000", "P0001", "XX000", "0A000", "72000", "ZZ999"] {
+        for state in
+            ["22P02", "23514", "54000", "21000", "P0001", "XX000", "0A000", "72000", "ZZ999"]
+        {
             assert!(!answer(state).fault().message.contains("Mary"), "{state}");
         }
         for state in ["42501", "57014", "53100", "08006", "40001", "57P01"] {
             let inside = Answer { inside: true, ..answer(state) };
             assert!(!inside.fault().message.contains("Mary"), "{state}");
-            let raised = Answer { raised: true, constraint: Some("Mary"), column: Some("Mary"), ..inside };
+            let raised =
+                Answer { raised: true, constraint: Some("Mary"), column: Some("Mary"), ..inside };
             assert!(!raised.fault().message.contains("Mary"), "{state}");
             assert_eq!(raised.refusal().map(|refusal| refusal.whose), Some(Whose::Row), "{state}");
         }

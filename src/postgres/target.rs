@@ -1,4 +1,5 @@
-//! The target: which hosts it is reached at, and sessions of it that are what they were asked to be.
+//! The target: which hosts it is reached at, and sessions of it that are what they were asked to
+//! be.
 //!
 //! Several hosts are tried in turn, the last that served first, until one takes writes: a standby
 //! is not the target, whatever it answers.
@@ -34,7 +35,8 @@ pub struct Target {
     promise: Promise,
     reach: Arc<Reach>,
     owner: Owner,
-    /// Longer than the server's own `statement_timeout`, so that the server's answer usually comes first.
+    /// Longer than the server's own `statement_timeout`, so that the server's answer usually comes
+    /// first.
     deadline: Duration,
 }
 
@@ -119,8 +121,12 @@ impl Target {
     }
 
     async fn host(&self, host: PgConnectOptions, place: &str) -> Result<PgConnection, Fault> {
-        // Nothing but the name is asked for when a session is opened: a pooler refuses what it does not know.
-        let host = host.application_name(self.promise.name()).extra_float_digits(None).disable_statement_logging();
+        // Nothing but the name is asked for when a session is opened: a pooler refuses what it does
+        // not know.
+        let host = host
+            .application_name(self.promise.name())
+            .extra_float_digits(None)
+            .disable_statement_logging();
         let connect = || async {
             let login = host.connect().await.map_err(|error| classify(&error));
             self.logins.judged(login)
@@ -134,7 +140,8 @@ impl Target {
         Ok(connection)
     }
 
-    /// Waits until a session is had again, if none was the last time one was asked for; else for ever.
+    /// Waits until a session is had again, if none was the last time one was asked for; else for
+    /// ever.
     pub async fn answers_again(&self) {
         let mut answers = self.reach.answers.subscribe();
         let away = !*answers.borrow_and_update();
@@ -143,21 +150,28 @@ impl Target {
         }
     }
 
-    /// Ends what a frozen client, or a wire cut in silence, left in the middle of a COPY or of a message. Postgres
-    /// interrupts no such wait, neither by `statement_timeout` nor by any other, and its transaction would keep a
-    /// stream locked for ever. Only this service's own sessions, whose statement is older than any may get: each of
-    /// them was made with this `statement_timeout`, or was not used.
+    /// Ends what a frozen client, or a wire cut in silence, left in the middle of a COPY or of a
+    /// message. Postgres interrupts no such wait, neither by `statement_timeout` nor by any other,
+    /// and its transaction would keep a stream locked for ever. Only this service's own sessions,
+    /// whose statement is older than any may get: each of them was made with this
+    /// `statement_timeout`, or was not used.
     ///
     /// Not being allowed to is said, and no error.
     pub async fn end_abandoned(&self, connection: &mut PgConnection) {
-        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() \
-                   and usename = current_user and application_name = current_setting('application_name') \
-                   and state = 'active' and wait_event = 'ClientRead' \
-                   and query_start < clock_timestamp() - make_interval(secs => $1)";
+        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where datname = \
+                   current_database() and usename = current_user and application_name = \
+                   current_setting('application_name') and state = 'active' and wait_event = \
+                   'ClientRead' and query_start < clock_timestamp() - make_interval(secs => $1)";
         let query = sqlx::query(sql).bind(self.promise.statement_timeout().as_secs_f64());
-        match within(self.deadline, query.execute(connection)).await.map(|ended| ended.rows_affected()) {
+        match within(self.deadline, query.execute(connection))
+            .await
+            .map(|ended| ended.rows_affected())
+        {
             Ok(0) => {}
-            Ok(sessions) => tracing::warn!(sessions, "ended sessions whose client has been silent in mid-statement"),
+            Ok(sessions) => tracing::warn!(
+                sessions,
+                "ended sessions whose client has been silent in mid-statement"
+            ),
             Err(fault) => tracing::warn!("sessions of silent clients cannot be ended: {fault}"),
         }
     }
@@ -178,7 +192,11 @@ fn shown(hosts: &[PgConnectOptions]) -> String {
     let places: Vec<String> = hosts.iter().map(place).collect();
     let first = hosts.first();
     let database = first.and_then(PgConnectOptions::get_database).unwrap_or("(default)");
-    format!("{}/{database} as {}", places.join(","), first.map_or("", PgConnectOptions::get_username))
+    format!(
+        "{}/{database} as {}",
+        places.join(","),
+        first.map_or("", PgConnectOptions::get_username)
+    )
 }
 
 /// Where a host is, and nothing else of it.
@@ -193,7 +211,8 @@ fn place(host: &PgConnectOptions) -> String {
 /// then it is no person's matter yet.
 fn together(mut refused: Vec<(String, Fault)>) -> Fault {
     if refused.len() < 2 {
-        let none = || Fault::new(Class::Halt, Code::TargetUnreachable, "target.url names no host", "");
+        let none =
+            || Fault::new(Class::Halt, Code::TargetUnreachable, "target.url names no host", "");
         return refused.pop().map_or_else(none, |(host, fault)| named(&host, fault));
     }
     let mut message = "no host takes writes".to_owned();

@@ -1,7 +1,8 @@
 //! How the way to Postgres is guarded: what `sslmode` and its like come to for each host.
 //!
-//! A host beyond this machine is verified, name and authority, unless `target.insecure` says not to. The roots given are
-//! the only ones: nothing is trusted that is compiled in (`vendor/webpki-roots`).
+//! A host beyond this machine is verified, name and authority, unless `target.insecure` says not
+//! to. The roots given are the only ones: nothing is trusted that is compiled in
+//! (`vendor/webpki-roots`).
 
 use std::fmt::Write as _;
 
@@ -17,7 +18,8 @@ use crate::error::Fault;
 use crate::settings::{Settings, authorities, stays_here};
 
 // sqlx adds these to the roots it is given.
-const _: () = assert!(webpki_roots::TLS_SERVER_ROOTS.is_empty(), "webpki-roots is not the one in vendor/");
+const _: () =
+    assert!(webpki_roots::TLS_SERVER_ROOTS.is_empty(), "webpki-roots is not the one in vendor/");
 
 /// Certificates are read anew each time, so that those that change are taken up.
 pub(super) struct Tls {
@@ -41,10 +43,15 @@ impl Tls {
         };
         let mut tls = Self { mode: url.parameter("sslmode").map(mode).transpose()?, roots, client };
         match tls.mode {
-            None if url.parameter("sslrootcert").is_some() => tls.mode = Some(PgSslMode::VerifyFull),
+            None if url.parameter("sslrootcert").is_some() => {
+                tls.mode = Some(PgSslMode::VerifyFull)
+            }
             Some(PgSslMode::VerifyFull | PgSslMode::VerifyCa) => {}
             Some(_) if url.parameter("sslrootcert").is_some() => {
-                return refuse("has sslrootcert, which is without effect under this sslmode: write verify-full");
+                return refuse(
+                    "has sslrootcert, which is without effect under this sslmode: write \
+                     verify-full",
+                );
             }
             Some(PgSslMode::Disable) if tls.client.is_some() => {
                 return refuse("has sslcert, which is without effect under sslmode=disable");
@@ -55,14 +62,19 @@ impl Tls {
     }
 
     /// The options of one host; none behind a socket.
-    pub fn on(&self, options: PgConnectOptions, host: Option<&str>, insecure: bool) -> Result<PgConnectOptions, Fault> {
+    pub fn on(
+        &self,
+        options: PgConnectOptions,
+        host: Option<&str>,
+        insecure: bool,
+    ) -> Result<PgConnectOptions, Fault> {
         let must_be_verified = host.is_some_and(|host| !stays_here(host)) && !insecure;
         let mode = match self.mode {
             None if must_be_verified => PgSslMode::VerifyFull,
             Some(mode) if must_be_verified && !matches!(mode, PgSslMode::VerifyFull) => {
                 return refuse(
-                    "has an sslmode under which anybody may stand in for a host that is not this machine: leave it out or \
-                     write verify-full; target.insecure = true allows it",
+                    "has an sslmode under which anybody may stand in for a host that is not this \
+                     machine: leave it out or write verify-full; target.insecure = true allows it",
                 );
             }
             None => PgSslMode::Prefer,
@@ -85,7 +97,9 @@ impl Tls {
             (Some(_), PgSslMode::VerifyFull) => "name and authority verified",
             (Some(_), PgSslMode::VerifyCa) => "authority verified, its name is not",
             (Some(host), _) if stays_here(host) => "this machine",
-            (Some(_), PgSslMode::Disable | PgSslMode::Allow) => "open to whoever listens (target.insecure)",
+            (Some(_), PgSslMode::Disable | PgSslMode::Allow) => {
+                "open to whoever listens (target.insecure)"
+            }
             (Some(_), _) => "nobody verified: anyone may stand in for it (target.insecure)",
         }
     }
@@ -98,9 +112,10 @@ impl Tls {
                 let name = path.display().to_string();
                 usable(&name, &read("the machine's authorities in", &name)?)
             }
-            (None, None) => {
-                refuse("has no sslrootcert, and this machine has no file of public authorities: give one of the two")
-            }
+            (None, None) => refuse(
+                "has no sslrootcert, and this machine has no file of public authorities: give one \
+                 of the two",
+            ),
         }
     }
 }
@@ -118,8 +133,9 @@ pub fn guarded(settings: &Settings) -> Result<String, Fault> {
 }
 
 fn read(name: &str, path: &str) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path)
-        .or_else(|error| refuse(format_args!("has {name} {path:?}, which cannot be read: {}", error.kind())))
+    std::fs::read(path).or_else(|error| {
+        refuse(format_args!("has {name} {path:?}, which cannot be read: {}", error.kind()))
+    })
 }
 
 fn client(certificate: &str, key: &str) -> Result<[Vec<u8>; 2], Fault> {
@@ -128,18 +144,22 @@ fn client(certificate: &str, key: &str) -> Result<[Vec<u8>; 2], Fault> {
         return refuse(format_args!("has sslcert {certificate:?}, which holds no certificate"));
     }
     if PrivateKeyDer::from_pem_slice(&secret).is_err() {
-        return refuse(format_args!("has sslkey {key:?}, which holds no key that is not encrypted"));
+        return refuse(format_args!(
+            "has sslkey {key:?}, which holds no key that is not encrypted"
+        ));
     }
     Ok([chain, secret])
 }
 
-/// The authorities in a file as PEM, without those that rustls takes none of: sqlx takes all or nothing.
+/// The authorities in a file as PEM, without those that rustls takes none of: sqlx takes all or
+/// nothing.
 fn usable(name: &str, pem: &[u8]) -> Result<Vec<u8>, Fault> {
     let mut usable = String::new();
     for certificate in CertificateDer::pem_slice_iter(pem).flatten() {
         if RootCertStore::empty().add(certificate.clone()).is_ok() {
             let body = STANDARD.encode(&certificate);
-            let _ = writeln!(usable, "-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----");
+            let _ =
+                writeln!(usable, "-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----");
         }
     }
     if usable.is_empty() {

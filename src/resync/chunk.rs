@@ -32,8 +32,8 @@ pub struct Chunk {
     pub place: Place,
     /// The majority commit point when the chunk had been read.
     pub operation_time: Option<ClusterTime>,
-    /// The bytes of the documents that rows were made of, for a row that turns out not to be storable. A row's origin
-    /// counts through them.
+    /// The bytes of the documents that rows were made of, for a row that turns out not to be
+    /// storable. A row's origin counts through them.
     pub replies: Vec<Reply>,
     /// Documents in the replies.
     kept: usize,
@@ -65,12 +65,17 @@ impl Chunk {
         self
     }
 
-    /// Reads on from the chunk's place: one find that answers anything, or the end of the walk. On an error the chunk is
-    /// as it was.
+    /// Reads on from the chunk's place: one find that answers anything, or the end of the walk. On
+    /// an error the chunk is as it was.
     ///
     /// # Errors
     /// Whatever the source answers, classified.
-    pub async fn read(&mut self, source: &Source, mapping: &Mapping, reading: &Reading) -> Result<(), Fault> {
+    pub async fn read(
+        &mut self,
+        source: &Source,
+        mapping: &Mapping,
+        reading: &Reading,
+    ) -> Result<(), Fault> {
         let fetched = Fetched::after(self.place.clone(), None, source, reading).await?;
         let at = fetched.read_at;
         self.take_all(fetched, mapping, at);
@@ -89,9 +94,16 @@ impl Chunk {
         self.take(fetched, ids, &all, mapping, at);
     }
 
-    /// Takes what was fetched, and encodes what is at the places in `due`, which ascend. `at` is the time its rows will
-    /// carry: of the read, never later.
-    pub fn take(&mut self, fetched: Fetched, ids: Vec<DocumentId>, due: &[usize], mapping: &Mapping, at: ClusterTime) {
+    /// Takes what was fetched, and encodes what is at the places in `due`, which ascend. `at` is
+    /// the time its rows will carry: of the read, never later.
+    pub fn take(
+        &mut self,
+        fetched: Fetched,
+        ids: Vec<DocumentId>,
+        due: &[usize],
+        mapping: &Mapping,
+        at: ClusterTime,
+    ) {
         let mut due = due.iter().copied().peekable();
         let is_kept = due.peek().is_some();
         for ((place, document), id) in fetched.documents().enumerate().zip(ids) {
@@ -102,7 +114,9 @@ impl Chunk {
                     let origin = self.kept + place;
                     Doc::new(document)
                         .map_err(Unwritable::from)
-                        .and_then(|doc| mapping.encode(&id, doc, at, origin, &mut self.rows, &mut self.drift))
+                        .and_then(|doc| {
+                            mapping.encode(&id, doc, at, origin, &mut self.rows, &mut self.drift)
+                        })
                         .map_err(|error| (error.code(), error.to_string()))
                 } else {
                     self.known += 1;
@@ -131,8 +145,8 @@ impl Chunk {
         }
     }
 
-    /// Takes what was fetched as seen and makes nothing of it: of each document, the key is set aside
-    /// in a letter made of its id, the operation, the key as BSON, and the time of the read.
+    /// Takes what was fetched as seen and makes nothing of it: of each document, the key is set
+    /// aside in a letter made of its id, the operation, the key as BSON, and the time of the read.
     pub fn set_aside(
         &mut self,
         fetched: &Fetched,
@@ -161,8 +175,12 @@ impl Chunk {
     }
 
     fn advance(&mut self, fetched: &Fetched) {
-        self.operation_time =
-            fetched.replies.iter().filter_map(|reply| reply.operation_time).next_back().or(self.operation_time);
+        self.operation_time = fetched
+            .replies
+            .iter()
+            .filter_map(|reply| reply.operation_time)
+            .next_back()
+            .or(self.operation_time);
         self.documents += fetched.count();
         self.place = fetched.place.clone();
     }
@@ -179,15 +197,16 @@ pub struct Fetched {
     pub number: usize,
     /// Of the replies.
     pub bytes: usize,
-    /// The documents are as they were then; where the server names no moment, they are that old or newer.
+    /// The documents are as they were then; where the server names no moment, they are that old or
+    /// newer.
     pub read_at: ClusterTime,
     /// Where the walk goes on.
     pub place: Place,
 }
 
 impl Fetched {
-    /// Finds on from a place: what the first find that answers anything answers, or the end of the walk. The first goes
-    /// as far as `end`, if that is given.
+    /// Finds on from a place: what the first find that answers anything answers, or the end of the
+    /// walk. The first goes as far as `end`, if that is given.
     ///
     /// # Errors
     /// Whatever the source answers, classified.
@@ -197,7 +216,8 @@ impl Fetched {
         source: &Source,
         reading: &Reading,
     ) -> Result<Self, Fault> {
-        let mut fetched = Self { replies: Vec::new(), number: 0, bytes: 0, read_at: reading.after, place };
+        let mut fetched =
+            Self { replies: Vec::new(), number: 0, bytes: 0, read_at: reading.after, place };
         while let Some(filter) = fetched.place.filter(end) {
             fetched.find(source, reading, filter, end).await?;
             if fetched.number > 0 {
@@ -240,7 +260,8 @@ impl Fetched {
         filter: Builder,
         end: Option<&Place>,
     ) -> Result<(), Fault> {
-        let mut documents = source.chunk(&reading.collection, filter, reading.documents_max, reading.after).await?;
+        let mut documents =
+            source.chunk(&reading.collection, filter, reading.documents_max, reading.after).await?;
         let (mut read, mut cut_short) = (0, false);
         while let Some(reply) = documents.next().await? {
             read += reply.len();
@@ -255,7 +276,8 @@ impl Fetched {
         self.number += read;
         let more = cut_short || read >= reading.documents_max;
         self.place = match end {
-            // An end before the place, in the source's order, finds nothing: that alone does not move the place.
+            // An end before the place, in the source's order, finds nothing: that alone does not
+            // move the place.
             Some(_) if read == 0 => return Ok(()),
             Some(end) if !more => end.clone(),
             _ => self.place.after_chunk(self.last_id().filter(|_| read > 0), more || end.is_some()),
@@ -270,8 +292,11 @@ impl Fetched {
 }
 
 fn id_of(document: &[u8]) -> DocumentId {
-    let found = Doc::new(document).and_then(|document| document.get("_id")).map_err(|error| error.to_string())?;
+    let found = Doc::new(document)
+        .and_then(|document| document.get("_id"))
+        .map_err(|error| error.to_string())?;
     let mut text = Vec::with_capacity(24);
-    encode_id(found.ok_or("document without _id")?, &mut text).map_err(|error| error.to_string())?;
+    encode_id(found.ok_or("document without _id")?, &mut text)
+        .map_err(|error| error.to_string())?;
     String::from_utf8(text).map_err(|_| "an id that is not UTF-8".to_owned())
 }

@@ -1,7 +1,7 @@
-//! The walk beside the live stream, as a model: thousands of interleavings of changes, batches, chunks, kills, a database
-//! that goes back, a collection dropped and made again, persons who approve, and the sweep must end with the table equal
-//! to the source and no row gone back to what is older than it has shown; and with any one safeguard taken out, some
-//! must not.
+//! The walk beside the live stream, as a model: thousands of interleavings of changes, batches,
+//! chunks, kills, a database that goes back, a collection dropped and made again, persons who
+//! approve, and the sweep must end with the table equal to the source and no row gone back to what
+//! is older than it has shown; and with any one safeguard taken out, some must not.
 
 mod source;
 mod walk;
@@ -20,7 +20,8 @@ enum Without {
     Guard,
     /// A chunk is stamped with the time it is written at instead of the time it was read at.
     EarlyStamp,
-    /// A document that was looked up is stamped with its event's time instead of the time it was read at.
+    /// A document that was looked up is stamped with its event's time instead of the time it was
+    /// read at.
     ReadStamp,
     /// Keys written live since a chunk's read began are written from the chunk all the same.
     TouchedKeys,
@@ -42,8 +43,8 @@ enum Without {
     SameCollection,
 }
 
-/// `asks` is the last line of defence: the source is asked for what is to be swept. Behind it, some safeguards of a walk
-/// could be missing and nobody would notice.
+/// `asks` is the last line of defence: the source is asked for what is to be swept. Behind it, some
+/// safeguards of a walk could be missing and nobody would notice.
 fn run(without: Without, asks: bool, overlooks: bool, seed: u64) -> World {
     let mut rng = Rng::with_seed(seed);
     let mut world = World::after_a_gap(&mut rng, without);

@@ -25,8 +25,8 @@ pub enum Verdict {
     Hold(String),
 }
 
-/// A source that shows nothing never empties a table; one that shows much less than before is not believed either.
-/// `approved` is what a person allowed when asked before: no more than that.
+/// A source that shows nothing never empties a table; one that shows much less than before is not
+/// believed either. `approved` is what a person allowed when asked before: no more than that.
 pub fn judge(found: Found, limits: Limits, approved: Option<u64>) -> Verdict {
     let Found { documents, rows, unseen } = found;
     if unseen == 0 {
@@ -36,13 +36,16 @@ pub fn judge(found: Found, limits: Limits, approved: Option<u64>) -> Verdict {
         Some(allowed) if unseen <= allowed => return Verdict::Sweep,
         Some(allowed) => {
             return Verdict::Hold(format!(
-                "{allowed} rows were approved to be deleted, and now it would be {unseen} of {rows}: look again"
+                "{allowed} rows were approved to be deleted, and now it would be {unseen} of \
+                 {rows}: look again"
             ));
         }
         None => {}
     }
     if documents == 0 {
-        return Verdict::Hold(format!("the source showed no document at all, the table holds {rows} rows"));
+        return Verdict::Hold(format!(
+            "the source showed no document at all, the table holds {rows} rows"
+        ));
     }
     #[expect(clippy::cast_precision_loss, reason = "a share of rows; exact below 2^53 of them")]
     let within = unseen as f64 <= rows as f64 * limits.delete_fraction_max;
@@ -51,7 +54,8 @@ pub fn judge(found: Found, limits: Limits, approved: Option<u64>) -> Verdict {
     }
     let percent = limits.delete_fraction_max * 100.0;
     Verdict::Hold(format!(
-        "the sweep would delete {unseen} of {rows} rows: more than {percent} % and not fewer than {}",
+        "the sweep would delete {unseen} of {rows} rows: more than {percent} % and not fewer than \
+         {}",
         limits.delete_count_min
     ))
 }

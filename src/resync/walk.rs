@@ -71,8 +71,8 @@ impl Place {
         String::from_utf8(text).ok()
     }
 
-    /// The place in the same class where this row's document is the last one read; `None` where its `_id` is of another
-    /// class, or cannot be told from the row's `id`.
+    /// The place in the same class where this row's document is the last one read; `None` where its
+    /// `_id` is of another class, or cannot be told from the row's `id`.
     pub fn at_row(&self, row: &str) -> Option<Self> {
         let place = Self { class: self.class, after: Some(decode_id(row)?) };
         let name = match place.id()?.kind {
@@ -83,7 +83,8 @@ impl Place {
         CLASSES.get(self.class)?.types.contains(&name).then_some(place)
     }
 
-    /// The filter of the next find, as far as `end` if that is given; `None` at the end of the walk.
+    /// The filter of the next find, as far as `end` if that is given; `None` at the end of the
+    /// walk.
     pub fn filter(&self, end: Option<&Self>) -> Option<Builder> {
         let class = CLASSES.get(self.class)?;
         let condition = match self.id() {
@@ -96,7 +97,8 @@ impl Place {
             None => {
                 let mut digits = itoa::Buffer::new();
                 let types = class.types.iter().enumerate();
-                let list = types.fold(Builder::default(), |list, (i, name)| list.text(digits.format(i), name));
+                let list = types
+                    .fold(Builder::default(), |list, (i, name)| list.text(digits.format(i), name));
                 Builder::default().array("$type", list)
             }
         };
@@ -158,7 +160,8 @@ mod tests {
     #[test]
     fn after_nan_come_the_other_numbers() {
         let nan = f64::NAN.to_le_bytes();
-        let place = Place { class: 2, after: None }.after_chunk(Some(Value { kind: kind::DOUBLE, bytes: &nan }), true);
+        let place = Place { class: 2, after: None }
+            .after_chunk(Some(Value { kind: kind::DOUBLE, bytes: &nan }), true);
         let filter = place.filter(None).unwrap().finish();
         assert!(filter.windows(4).any(|w| w == b"$gte"));
     }

@@ -40,7 +40,8 @@ impl Source {
             history_retention: r.optional_duration("source.history_retention"),
             insecure: r.boolean("source.insecure"),
             password_command: r.text("source.password_command"),
-            heartbeat_collection: Some(r.text("source.heartbeat_collection")).filter(|name| !name.is_empty()),
+            heartbeat_collection: Some(r.text("source.heartbeat_collection"))
+                .filter(|name| !name.is_empty()),
             heartbeat_interval: r.duration("source.heartbeat_interval"),
         }
     }

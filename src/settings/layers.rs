@@ -51,7 +51,11 @@ impl Layers {
                 layer.add(&name, &File::from_str(&text, FileFormat::Toml));
                 if !layer.problems.is_empty() {
                     let bones = File::from_str(&bones(&text), FileFormat::Toml);
-                    bones.collect().into_iter().flatten().for_each(|(key, value)| layer.flatten(key, value, &name));
+                    bones
+                        .collect()
+                        .into_iter()
+                        .flatten()
+                        .for_each(|(key, value)| layer.flatten(key, value, &name));
                 }
             }
             Err(error) => layer.problem(&name, "--config", format!("cannot be read: {error}")),
@@ -61,9 +65,17 @@ impl Layers {
 
     /// The environment decides which file is read, so it is looked up before the layers are merged.
     fn environment_name(&self, origin: &Origin, given: Option<&Self>) -> String {
-        let variable = origin.variables.iter().find(|(name, _)| name.eq_ignore_ascii_case("TIDEMARK__ENVIRONMENT"));
-        let leaf = |layer: &Self| layer.leaves.get("environment").map(|leaf| leaf.value.to_string());
-        variable.map(|(_, v)| v.clone()).or_else(|| given.and_then(leaf)).or_else(|| leaf(self)).unwrap_or_default()
+        let variable = origin
+            .variables
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("TIDEMARK__ENVIRONMENT"));
+        let leaf =
+            |layer: &Self| layer.leaves.get("environment").map(|leaf| leaf.value.to_string());
+        variable
+            .map(|(_, v)| v.clone())
+            .or_else(|| given.and_then(leaf))
+            .or_else(|| leaf(self))
+            .unwrap_or_default()
     }
 
     fn add(&mut self, layer: &str, source: &dyn Source) {
@@ -73,10 +85,12 @@ impl Layers {
                     self.flatten(key, value, layer);
                 }
             }
-            // The parser quotes the offending line, which may hold a secret: only the place is repeated.
+            // The parser quotes the offending line, which may hold a secret: only the place is
+            // repeated.
             Err(error) => {
                 let text = error.to_string();
-                let place = text.lines().find(|l| l.contains("line ")).unwrap_or("TOML parse error");
+                let place =
+                    text.lines().find(|l| l.contains("line ")).unwrap_or("TOML parse error");
                 self.problem("(file)", layer, format!("is not valid TOML: {}", place.trim()));
             }
         }

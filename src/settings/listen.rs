@@ -1,5 +1,5 @@
-//! Where the status is, read alone: a container's health does not hang on the rest of the configuration, which may be in
-//! the middle of an edit, nor on a secret's file.
+//! Where the status is, read alone: a container's health does not hang on the rest of the
+//! configuration, which may be in the middle of an edit, nor on a secret's file.
 
 use std::net::SocketAddr;
 
@@ -13,11 +13,15 @@ impl Settings {
     }
 }
 
-/// What of a file that is not valid TOML still says where the status is: its headings, and the lines that may name it.
+/// What of a file that is not valid TOML still says where the status is: its headings, and the
+/// lines that may name it.
 pub(super) fn bones(text: &str) -> String {
-    let is_heading =
-        |line: &str| line.starts_with('[') && line.split('#').next().unwrap_or("").trim_end().ends_with(']');
-    let is_kept = |line: &&str| is_heading(line) || line.starts_with("listen") || line.starts_with("status.listen");
+    let is_heading = |line: &str| {
+        line.starts_with('[') && line.split('#').next().unwrap_or("").trim_end().ends_with(']')
+    };
+    let is_kept = |line: &&str| {
+        is_heading(line) || line.starts_with("listen") || line.starts_with("status.listen")
+    };
     text.lines().map(str::trim).filter(is_kept).collect::<Vec<_>>().join("\n")
 }
 

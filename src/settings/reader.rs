@@ -1,4 +1,5 @@
-//! Typed reading of flattened layers. A key is known because it is read; what was never read is an error.
+//! Typed reading of flattened layers. A key is known because it is read; what was never read is an
+//! error.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -25,8 +26,12 @@ impl Reader {
 
     /// What to print, and everything that is wrong, unknown keys included.
     pub fn finish(mut self) -> (String, Vec<Problem>) {
-        let unknown: Vec<String> =
-            self.leaves.keys().filter(|key| !self.known.iter().any(|(known, _)| known == *key)).cloned().collect();
+        let unknown: Vec<String> = self
+            .leaves
+            .keys()
+            .filter(|key| !self.known.iter().any(|(known, _)| known == *key))
+            .cloned()
+            .collect();
         for key in unknown {
             let message = unknown_key(&key, self.known.iter().map(|(known, _)| known.as_str()));
             self.problem(&key, message);
@@ -92,7 +97,11 @@ impl Reader {
 
     pub fn identifier(&mut self, key: &str) -> String {
         let text = self.word(key);
-        self.check(key, text.len() <= 63, "must be at most 63 bytes long, the limit of a name in Postgres");
+        self.check(
+            key,
+            text.len() <= 63,
+            "must be at most 63 bytes long, the limit of a name in Postgres",
+        );
         text
     }
 
@@ -100,7 +109,9 @@ impl Reader {
         let value = self.leaf(key)?;
         let text = match value.kind {
             ValueKind::String(text) => text,
-            ValueKind::I64(_) | ValueKind::U64(_) | ValueKind::Float(_) | ValueKind::Boolean(_) => value.to_string(),
+            ValueKind::I64(_) | ValueKind::U64(_) | ValueKind::Float(_) | ValueKind::Boolean(_) => {
+                value.to_string()
+            }
             _ => String::new(),
         };
         let parsed = text.trim().parse().ok();
@@ -138,7 +149,9 @@ impl Reader {
         let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         self.check(key, found.is_some(), &format!("must be one of {}", names.join(", ")));
-        found.or_else(|| choices.first().map(|(_, value)| *value)).unwrap_or_else(|| unreachable!("choices are given"))
+        found
+            .or_else(|| choices.first().map(|(_, value)| *value))
+            .unwrap_or_else(|| unreachable!("choices are given"))
     }
 
     pub fn duration(&mut self, key: &str) -> Duration {
@@ -186,12 +199,14 @@ impl Reader {
         }
         let file_key = format!("{key}_file");
         if !self.leaves.contains_key(&file_key) {
-            // Known, so that a misspelling of it is suggested; not printed, because it is not there.
+            // Known, so that a misspelling of it is suggested; not printed, because it is not
+            // there.
             self.known.push((file_key, String::new()));
             let layer = self.leaves.get(key).map_or(DEFAULT_LAYER, |leaf| &leaf.layer);
             return Secret::of_layer(inline, layer);
         }
-        let given = self.leaves.get(key).is_some_and(|leaf| leaf.layer != DEFAULT_LAYER) && !inline.is_empty();
+        let given = self.leaves.get(key).is_some_and(|leaf| leaf.layer != DEFAULT_LAYER)
+            && !inline.is_empty();
         let path = self.text(&file_key);
         self.check(&file_key, !given, &format!("{key} is given too: keep one of the two"));
         match Secret::from_file(Path::new(&path)) {
@@ -214,12 +229,18 @@ impl Reader {
     pub fn tables(&mut self, key: &str) -> Vec<BTreeMap<String, Value>> {
         let Some(value) = self.leaf(key) else { return Vec::new() };
         self.known.pop();
-        self.known.push((key.to_owned(), format!("{} defined", value.clone().into_array().map_or(0, |a| a.len()))));
+        self.known.push((
+            key.to_owned(),
+            format!("{} defined", value.clone().into_array().map_or(0, |a| a.len())),
+        ));
         let Ok(elements) = value.into_array() else {
             self.problem(key, "must be a list of tables: [[stream]]");
             return Vec::new();
         };
-        elements.into_iter().map(|v| v.into_table().map(|t| t.into_iter().collect()).unwrap_or_default()).collect()
+        elements
+            .into_iter()
+            .map(|v| v.into_table().map(|t| t.into_iter().collect()).unwrap_or_default())
+            .collect()
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
-/// A value that never shows itself. One that stands in a file is read there anew by whoever needs it as of now.
+/// A value that never shows itself. One that stands in a file is read there anew by whoever needs
+/// it as of now.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     value: String,
@@ -50,8 +51,8 @@ impl Secret {
         self.file.is_some()
     }
 
-    /// The secret as its file has it now. A file that is away or empty is one in the middle of being
-    /// replaced: what it said before holds.
+    /// The secret as its file has it now. A file that is away or empty is one in the middle of
+    /// being replaced: what it said before holds.
     #[must_use]
     pub fn now(&self) -> Self {
         let read = self.file.as_deref().map(Self::from_file);
@@ -73,8 +74,8 @@ fn without_newline(text: &str) -> &str {
     text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))
 }
 
-/// How long refused logins are taken for a password that is on its way here: it is changed in two places,
-/// and not at once.
+/// How long refused logins are taken for a password that is on its way here: it is changed in two
+/// places, and not at once.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Tells a login that is refused while its password is changed from one that needs a person.
@@ -100,7 +101,8 @@ impl Patience {
 /// How long a command that says a password may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a shell command says: a password. It is nowhere repeated, nor is what it says on standard error.
+/// What a shell command says: a password. It is nowhere repeated, nor is what it says on standard
+/// error.
 ///
 /// # Errors
 /// Why there is none, in words.
@@ -127,11 +129,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_says_a_password_or_why_there_is_none() {
-        let said = |command| async move { output_of(command).await.map(|secret| secret.expose().to_owned()) };
+        let said = |command| async move {
+            output_of(command).await.map(|secret| secret.expose().to_owned())
+        };
         assert_eq!(said("printf 'a b\\n'").await.as_deref(), Ok("a b"));
         assert_eq!(said("printf 'a\\n\\n'").await.as_deref(), Ok("a\n"));
         assert_eq!(said("true").await, Err("it says nothing".to_owned()));
-        assert_eq!(said("echo secret; echo secret >&2; exit 3").await, Err("it ended with exit status: 3".to_owned()));
+        assert_eq!(
+            said("echo secret; echo secret >&2; exit 3").await,
+            Err("it ended with exit status: 3".to_owned())
+        );
     }
 
     #[test]

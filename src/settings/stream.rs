@@ -20,8 +20,11 @@ pub enum PostImage {
 }
 
 impl PostImage {
-    pub const NAMES: [(&'static str, Self); 3] =
-        [("lookup", Self::Lookup), ("when_available", Self::WhenAvailable), ("required", Self::Required)];
+    pub const NAMES: [(&'static str, Self); 3] = [
+        ("lookup", Self::Lookup),
+        ("when_available", Self::WhenAvailable),
+        ("required", Self::Required),
+    ];
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,14 +53,16 @@ impl Column {
     }
 }
 
-const STREAM_KEYS: [&str; 6] = ["name", "collection", "table", "post_image", "expect_changes_within", "column"];
+const STREAM_KEYS: [&str; 6] =
+    ["name", "collection", "table", "post_image", "expect_changes_within", "column"];
 const COLUMN_KEYS: [&str; 5] = ["name", "field", "type", "required", "aliases"];
 const RESERVED: [&str; 5] = ["id", "doc", "_cluster_time", "_applied_at", "_hash"];
 
 pub(super) fn read(r: &mut Reader) -> Vec<Stream> {
     let tables = r.tables("stream");
     r.check("stream", !tables.is_empty(), "at least one [[stream]] is needed");
-    let streams: Vec<Stream> = tables.into_iter().enumerate().map(|(i, table)| read_one(r, i, table)).collect();
+    let streams: Vec<Stream> =
+        tables.into_iter().enumerate().map(|(i, table)| read_one(r, i, table)).collect();
     for (what, values) in [
         ("name", streams.iter().map(|s| &s.name).collect::<Vec<_>>()),
         ("table", streams.iter().map(|s| &s.table).collect()),
@@ -121,12 +126,16 @@ fn read_one(reader: &mut Reader, index: usize, table: BTreeMap<String, Value>) -
     let mut entry = Entry { reader, place: format!("[{index}]"), table };
     let name = entry.word("name");
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) {
-        entry.problem("name", "must be letters, digits, - and _ only: it is a label in metrics and commands");
+        entry.problem(
+            "name",
+            "must be letters, digits, - and _ only: it is a label in metrics and commands",
+        );
     }
     let collection = entry.word("collection");
     let target = entry.identifier("table");
     let mode = entry.optional("post_image").unwrap_or_else(|| "lookup".to_owned());
-    let post_image = PostImage::NAMES.iter().find(|(known, _)| *known == mode).map(|(_, value)| *value);
+    let post_image =
+        PostImage::NAMES.iter().find(|(known, _)| *known == mode).map(|(_, value)| *value);
     if post_image.is_none() {
         entry.problem("post_image", "must be one of \"lookup\", \"when_available\", \"required\"");
     }
@@ -160,7 +169,10 @@ fn read_columns(entry: &mut Entry<'_>, stream: &str) -> Vec<Column> {
         if !seen.insert(column.name.clone()) {
             entry.problem(
                 "name",
-                &format!("{:?} is used twice or is one of id, doc, _cluster_time, _applied_at, _hash", column.name),
+                &format!(
+                    "{:?} is used twice or is one of id, doc, _cluster_time, _applied_at, _hash",
+                    column.name
+                ),
             );
         }
         entry.finish(&COLUMN_KEYS);

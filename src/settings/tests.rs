@@ -8,7 +8,8 @@ struct Place(PathBuf);
 
 impl Place {
     fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("tidemark-settings-{}-{name}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("tidemark-settings-{}-{name}", std::process::id()));
         std::fs::create_dir_all(folder.join("config")).unwrap();
         Self(folder)
     }
@@ -21,7 +22,11 @@ impl Place {
 
     fn load(&self, file: Option<&Path>, variables: &[(&str, &str)]) -> Result<Settings, Problems> {
         let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Settings::load(&Origin { directory: self.0.clone(), file: file.map(Path::to_owned), variables })
+        Settings::load(&Origin {
+            directory: self.0.clone(),
+            file: file.map(Path::to_owned),
+            variables,
+        })
     }
 }
 
@@ -32,14 +37,22 @@ impl Drop for Place {
 }
 
 fn problems(result: Result<Settings, Problems>) -> Vec<String> {
-    result.unwrap_err().0.iter().map(|p| format!("{} ({}): {}", p.key, p.layer, p.message)).collect()
+    result
+        .unwrap_err()
+        .0
+        .iter()
+        .map(|p| format!("{} ({}): {}", p.key, p.layer, p.message))
+        .collect()
 }
 
 #[test]
 fn the_defaults_stand_alone_and_follow_both_collections_with_every_field() {
     let settings = Place::new("defaults").load(None, &[]).unwrap();
-    let names: Vec<_> =
-        settings.streams.iter().map(|s| (s.name.as_str(), s.collection.as_str(), s.columns.len())).collect();
+    let names: Vec<_> = settings
+        .streams
+        .iter()
+        .map(|s| (s.name.as_str(), s.collection.as_str(), s.columns.len()))
+        .collect();
     assert_eq!(names, [("doctor", "doctorsForDB", 12), ("recommendation", "recommendation", 12)]);
     assert_eq!(settings.batch.bytes_max, 8 << 20);
     assert_eq!(settings.lease.duration, Duration::from_secs(15));
@@ -53,8 +66,13 @@ fn later_layers_win_and_the_environment_names_its_file() {
         "config/production.toml",
         "service = \"from-environment-file\"\nbatch.events_max = 1\nlease.duration = \"4s\"",
     );
-    let given = place.file("given.toml", "environment = \"production\"\nbatch.events_max = 2\nbatch.linger = \"1ms\"");
-    let settings = place.load(Some(&given), &[("TIDEMARK__BATCH__EVENTS_MAX", "3"), ("PATH", "ignored")]).unwrap();
+    let given = place.file(
+        "given.toml",
+        "environment = \"production\"\nbatch.events_max = 2\nbatch.linger = \"1ms\"",
+    );
+    let settings = place
+        .load(Some(&given), &[("TIDEMARK__BATCH__EVENTS_MAX", "3"), ("PATH", "ignored")])
+        .unwrap();
     assert_eq!(settings.service, "from-environment-file");
     assert_eq!(settings.lease.duration, Duration::from_secs(4));
     assert_eq!(settings.batch.linger, Duration::from_millis(1));
@@ -66,13 +84,15 @@ fn every_error_is_told_at_once_with_its_key_and_layer() {
     let place = Place::new("errors");
     let given = place.file(
         "bad.toml",
-        "[batch]\nevents_maxx = 1\nbytes_max = \"many\"\n[lease]\nduration = \"soon\"\n[source]\nuri = \"http://user:hunter2@x\"\n\
-         [[stream]]\nname = \"a b\"\ncollection = \"c\"\ntable = \"t\"\npost_image = \"always\"\nfilter = 1\n\
-         [[stream.column]]\nname = \"doc\"\nfield = \"f\"\ntype = \"varchar\"\nfeild = \"x\"\n",
+        "[batch]\nevents_maxx = 1\nbytes_max = \"many\"\n[lease]\nduration = \
+         \"soon\"\n[source]\nuri = \"http://user:hunter2@x\"\n[[stream]]\nname = \"a \
+         b\"\ncollection = \"c\"\ntable = \"t\"\npost_image = \"always\"\nfilter = \
+         1\n[[stream.column]]\nname = \"doc\"\nfield = \"f\"\ntype = \"varchar\"\nfeild = \"x\"\n",
     );
-    let told = problems(
-        place.load(Some(&given), &[("TIDEMARK__STATUS__LISTEN", "nowhere"), ("TIDEMARK__RESYNC__AUTOMATC", "true")]),
-    );
+    let told = problems(place.load(
+        Some(&given),
+        &[("TIDEMARK__STATUS__LISTEN", "nowhere"), ("TIDEMARK__RESYNC__AUTOMATC", "true")],
+    ));
     let text = told.join("\n");
     let layer = given.display().to_string();
     for expected in [
@@ -80,8 +100,12 @@ fn every_error_is_told_at_once_with_its_key_and_layer() {
         format!("batch.bytes_max ({layer}): must be a size"),
         format!("lease.duration ({layer}): must be a duration"),
         format!("source.uri ({layer}): must begin with mongodb://"),
-        "status.listen (environment variable TIDEMARK__STATUS__LISTEN): must be an address".to_owned(),
-        "resync.automatc (environment variable TIDEMARK__RESYNC__AUTOMATC): is not a key; did you mean resync.automatic?".to_owned(),
+        "status.listen (environment variable TIDEMARK__STATUS__LISTEN): must be an \
+         address"
+            .to_owned(),
+        "resync.automatc (environment variable TIDEMARK__RESYNC__AUTOMATC): is not a key; did you \
+         mean resync.automatic?"
+            .to_owned(),
         "[0].name must be letters".to_owned(),
         "[0].post_image must be one of".to_owned(),
         "[0].filter is not a key".to_owned(),
@@ -103,7 +127,10 @@ fn a_secret_comes_from_its_key_or_from_a_file_and_never_from_both() {
     assert_eq!(settings.source.uri.expose(), "mongodb://user:hunter2@db/");
     assert!(!settings.print().contains("hunter2"));
     assert!(!format!("{settings:?}").contains("hunter2"));
-    let both = [("TIDEMARK__SOURCE__URI_FILE", path.as_str()), ("TIDEMARK__SOURCE__URI", "mongodb://other/")];
+    let both = [
+        ("TIDEMARK__SOURCE__URI_FILE", path.as_str()),
+        ("TIDEMARK__SOURCE__URI", "mongodb://other/"),
+    ];
     assert!(problems(place.load(None, &both)).join("").contains("source.uri is given too"));
     let missing = place.load(None, &[("TIDEMARK__ALERT__SENTRY__DSN_FILE", "/nowhere")]);
     assert!(problems(missing)[0].starts_with("alert.sentry.dsn_file (environment variable"));
@@ -134,7 +161,12 @@ fn a_file_that_is_not_toml_is_named_and_its_lines_are_not_quoted() {
 #[test]
 fn a_dsn_that_is_none_is_an_error_that_does_not_repeat_it() {
     let home = Place::new("dsn");
-    let told = problems(home.load(None, &[("TIDEMARK__ALERT__SENTRY__DSN", "https://sentry.example.org/s3cret")]));
-    assert!(told.len() == 1 && told[0].contains("alert.sentry.dsn") && told[0].contains("is not a DSN"), "{told:?}");
+    let told = problems(
+        home.load(None, &[("TIDEMARK__ALERT__SENTRY__DSN", "https://sentry.example.org/s3cret")]),
+    );
+    assert!(
+        told.len() == 1 && told[0].contains("alert.sentry.dsn") && told[0].contains("is not a DSN"),
+        "{told:?}"
+    );
     assert!(!told[0].contains("s3cret"));
 }

@@ -1,7 +1,7 @@
 //! The one place where an error of the source gets its class. Table first, functions below.
 //!
-//! Codes: <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>; `DocumentDB`'s where named.
-//! The same function serves errors at open and in mid-stream.
+//! Codes: <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>;
+//! `DocumentDB`'s where named. The same function serves errors at open and in mid-stream.
 
 use mongodb::error::{Error, ErrorKind};
 
@@ -17,18 +17,29 @@ struct Rule {
     hint: &'static str,
 }
 
-const fn rule(code: i32, text: &'static str, class: Class, incident: Code, hint: &'static str) -> Rule {
+const fn rule(
+    code: i32,
+    text: &'static str,
+    class: Class,
+    incident: Code,
+    hint: &'static str,
+) -> Rule {
     Rule { code, text, class, incident, hint }
 }
 
 const LOST: &str = "the stream's history is gone; a full resync of this stream repairs its table";
-const ENABLE: &str = "enable change streams for the collection (Amazon DocumentDB: modifyChangeStreams)";
-const GRANT: &str = "grant the user of source.uri `read` on the database, and `find` on local.oplog.rs";
+const ENABLE: &str =
+    "enable change streams for the collection (Amazon DocumentDB: modifyChangeStreams)";
+const GRANT: &str =
+    "grant the user of source.uri `read` on the database, and `find` on local.oplog.rs";
 const LOGIN: &str = "check the user, password and authSource in source.uri";
 const REPLICA: &str = "change streams need a replica set";
-const VIEW: &str = "a view or a time-series collection has no change stream: follow the collection it is made of";
-const OPTION: &str = "the server does not know an option or stage; check post_image against the server's version";
-const POST_IMAGE: &str = "post_image = \"required\" needs changeStreamPreAndPostImages on the collection";
+const VIEW: &str =
+    "a view or a time-series collection has no change stream: follow the collection it is made of";
+const OPTION: &str =
+    "the server does not know an option or stage; check post_image against the server's version";
+const POST_IMAGE: &str =
+    "post_image = \"required\" needs changeStreamPreAndPostImages on the collection";
 const KEY: &str = "the change stream's filter removes _id, which resuming needs";
 
 /// Specific rules stand before general ones; the first that matches decides.
@@ -49,7 +60,13 @@ const RULES: &[Rule] = &[
     // A shard was removed, and with it the part of the history that only it had.
     rule(464, "", Class::HistoryLost, Code::HistoryLost, LOST),
     // A read that is to be causally after a time the server has not heard of yet: it will.
-    rule(72, "must not be greater than the current clustertime", Class::Transient, Code::SourceUnreachable, ""),
+    rule(
+        72,
+        "must not be greater than the current clustertime",
+        Class::Transient,
+        Code::SourceUnreachable,
+        "",
+    ),
     rule(13, "", Class::Halt, Code::SourceUnauthorised, GRANT),
     rule(18, "", Class::Halt, Code::SourceUnauthorised, LOGIN),
     rule(8000, "", Class::Halt, Code::SourceUnauthorised, LOGIN),
@@ -60,18 +77,25 @@ const RULES: &[Rule] = &[
     rule(40415, "", Class::Halt, Code::SourceMisconfigured, OPTION),
     rule(40324, "", Class::Halt, Code::SourceMisconfigured, OPTION),
     rule(47, "", Class::Halt, Code::SourceMisconfigured, POST_IMAGE),
-    rule(10334, "", Class::Record, Code::DeadLetters, "the event is over 16 MB; it is fetched around"),
+    rule(
+        10334,
+        "",
+        Class::Record,
+        Code::DeadLetters,
+        "the event is over 16 MB; it is fetched around",
+    ),
     rule(26, "", Class::Transient, Code::SourceUnreachable, "the collection does not exist yet"),
 ];
 
 /// Codes after which the same call may work later. 175 is a find cut by a drop, whose event decides
 /// what follows.
 const TRANSIENT: &[i32] = &[
-    6, 7, 43, 50, 63, 70, 89, 91, 117, 133, 134, 150, 175, 189, 202, 216, 234, 237, 239, 246, 249, 262, 317, 358, 9001,
-    10107, 11600, 11601, 11602, 13388, 13435, 13436, 17287,
+    6, 7, 43, 50, 63, 70, 89, 91, 117, 133, 134, 150, 175, 189, 202, 216, 234, 237, 239, 246, 249,
+    262, 317, 358, 9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 17287,
 ];
 
-const TRANSIENT_LABELS: [&str; 3] = ["ResumableChangeStreamError", "RetryableError", "RetryableWriteError"];
+const TRANSIENT_LABELS: [&str; 3] =
+    ["ResumableChangeStreamError", "RetryableError", "RetryableWriteError"];
 
 /// What a server said, apart from the driver's types.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +131,9 @@ fn decide(answer: &ServerAnswer<'_>, text: &str) -> (Class, Code, &'static str) 
 /// Older and other servers say it in words.
 fn says_history_is_lost(text: &str) -> bool {
     let subject = text.contains("resume token") || text.contains("resume point");
-    let verdict = ["not found", "no longer be in the oplog", "does not exist"].iter().any(|v| text.contains(v));
+    let verdict = ["not found", "no longer be in the oplog", "does not exist"]
+        .iter()
+        .any(|v| text.contains(v));
     subject && verdict
 }
 
@@ -121,8 +147,11 @@ const HEX_MIN: usize = 20;
 fn describe(answer: &ServerAnswer<'_>) -> String {
     let own = QUOTES.iter().filter_map(|quote| answer.message.find(quote)).min();
     let own = own.and_then(|end| answer.message.get(..end)).unwrap_or(answer.message);
-    let is_id = |word: &str| word.len() >= HEX_MIN && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let words = own.split_whitespace().map(|word| if is_id(word.trim_matches(['\'', '.', ','])) { "…" } else { word });
+    let is_id =
+        |word: &str| word.len() >= HEX_MIN && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words = own
+        .split_whitespace()
+        .map(|word| if is_id(word.trim_matches(['\'', '.', ','])) { "…" } else { word });
     let sentence: String = words.collect::<Vec<_>>().join(" ").chars().take(160).collect();
     format!("mongodb answered {} {}: {sentence}", answer.code, answer.name)
 }
@@ -145,14 +174,17 @@ pub(super) fn is_login_refused(error: &Error) -> bool {
     }
 }
 
-/// Sorts a driver error. Anything that is not a server's answer is the world, unless a person must mend it.
+/// Sorts a driver error. Anything that is not a server's answer is the world, unless a person must
+/// mend it.
 pub(super) fn classify(error: &Error) -> Fault {
     let labels: Vec<String> = error.labels().iter().cloned().collect();
     if let ErrorKind::Command(command) = error.kind.as_ref() {
-        let (code, name, message) = (command.code, command.code_name.as_str(), command.message.as_str());
+        let (code, name, message) =
+            (command.code, command.code_name.as_str(), command.message.as_str());
         return classify_answer(&ServerAnswer { code, name, message, labels: &labels });
     }
-    let unreachable = |message: &str| Fault::new(Class::Transient, Code::SourceUnreachable, message, "");
+    let unreachable =
+        |message: &str| Fault::new(Class::Transient, Code::SourceUnreachable, message, "");
     match error.kind.as_ref() {
         ErrorKind::Authentication { .. } => {
             Fault::new(Class::Halt, Code::SourceUnauthorised, "mongodb refused the login", LOGIN)
@@ -163,26 +195,40 @@ pub(super) fn classify(error: &Error) -> Fault {
             "the TLS options of source.uri cannot be used",
             "check tlsCAFile and tlsCertificateKeyFile",
         ),
-        ErrorKind::InvalidArgument { .. } => {
-            Fault::new(Class::Halt, Code::SourceMisconfigured, "the driver refused the call as invalid", OPTION)
-        }
+        ErrorKind::InvalidArgument { .. } => Fault::new(
+            Class::Halt,
+            Code::SourceMisconfigured,
+            "the driver refused the call as invalid",
+            OPTION,
+        ),
         ErrorKind::Io(io) => match refused_certificate(&io.to_string()) {
             Some(why) => certificate(why),
-            None => unreachable(&format!("connection to mongodb failed: {}", why_away(&io.to_string()))),
+            None => {
+                unreachable(&format!("connection to mongodb failed: {}", why_away(&io.to_string())))
+            }
         },
         ErrorKind::ServerSelection { message, .. } => match refused_certificate(message) {
             Some(why) => certificate(why),
             None => unreachable(&format!("no mongodb server can be used: {}", servers(message))),
         },
-        ErrorKind::ConnectionPoolCleared { .. } => unreachable("the connection to mongodb was lost"),
-        ErrorKind::DnsResolve { .. } => unreachable("the name of the mongodb server cannot be resolved"),
+        ErrorKind::ConnectionPoolCleared { .. } => {
+            unreachable("the connection to mongodb was lost")
+        }
+        ErrorKind::DnsResolve { .. } => {
+            unreachable("the name of the mongodb server cannot be resolved")
+        }
         ErrorKind::InvalidResponse { .. } | ErrorKind::BsonDeserialization(_) => Fault::new(
             Class::Unknown,
             Code::SourceUnreachable,
             "mongodb's answer could not be read",
             "check that source.uri points at a MongoDB server and not at something between",
         ),
-        _ => Fault::new(Class::Unknown, Code::SourceUnreachable, "mongodb call failed in a way not known here", ""),
+        _ => Fault::new(
+            Class::Unknown,
+            Code::SourceUnreachable,
+            "mongodb call failed in a way not known here",
+            "",
+        ),
     }
 }
 
@@ -215,7 +261,10 @@ mod tests {
             assert_eq!(class(code, message), lost, "{code} {message}");
         }
         let misconfigured = (Class::Halt, Code::SourceMisconfigured);
-        assert_eq!(class(136, "modifyChangeStreams has not been run for this collection"), misconfigured);
+        assert_eq!(
+            class(136, "modifyChangeStreams has not been run for this collection"),
+            misconfigured
+        );
         for code in [20, 166, 167, 40573, 40415, 40324, 9] {
             assert_eq!(class(code, "anything"), misconfigured, "{code}");
         }
@@ -224,11 +273,15 @@ mod tests {
             assert_eq!(class(code, "anything"), (Class::Halt, Code::SourceUnauthorised), "{code}");
         }
         for code in TRANSIENT.iter().copied().chain([26]) {
-            assert_eq!(class(code, "anything"), (Class::Transient, Code::SourceUnreachable), "{code}");
+            assert_eq!(
+                class(code, "anything"),
+                (Class::Transient, Code::SourceUnreachable),
+                "{code}"
+            );
         }
         assert_eq!(class(1, "Too many cursors open"), (Class::Transient, Code::SourceUnreachable));
-        let ahead = "readConcern afterClusterTime value must not be greater than the current clusterTime. \
-                     Requested clusterTime: { ts: Timestamp(2, 1) }";
+        let ahead = "readConcern afterClusterTime value must not be greater than the current \
+                     clusterTime. Requested clusterTime: { ts: Timestamp(2, 1) }";
         assert_eq!(class(72, ahead), (Class::Transient, Code::SourceUnreachable));
         assert_eq!(class(72, "anything else").0, Class::Unknown);
         assert_eq!(class(10334, "BSONObj size invalid").0, Class::Record);
@@ -240,7 +293,9 @@ mod tests {
     #[test]
     fn a_label_makes_an_unknown_code_transient_but_never_hides_lost_history() {
         let labels = ["ResumableChangeStreamError".to_owned()];
-        let of = |code| classify_answer(&ServerAnswer { code, name: "", message: "", labels: &labels }).class;
+        let of = |code| {
+            classify_answer(&ServerAnswer { code, name: "", message: "", labels: &labels }).class
+        };
         assert_eq!(of(99_999), Class::Transient);
         assert_eq!(of(286), Class::HistoryLost);
     }
@@ -249,16 +304,25 @@ mod tests {
     fn what_a_server_quotes_is_not_repeated() {
         for (message, told) in [
             (
-                "not authorized on db to execute command { find: \"c\", filter: { _id: \"7654321\" } }",
+                "not authorized on db to execute command { find: \"c\", filter: { _id: \"7654321\" \
+                 } }",
                 "not authorized on db to execute command",
             ),
-            ("BSONObj size: 17 (0x11) is invalid. First element: _id: 7654321", "BSONObj size: 17 (0x11) is invalid."),
+            (
+                "BSONObj size: 17 (0x11) is invalid. First element: _id: 7654321",
+                "BSONObj size: 17 (0x11) is invalid.",
+            ),
             ("no such key: \"Mary Smith\"", "no such key:"),
             ("id ObjectId('5f0000000000000000000001') is gone", "id"),
             ("bad token 826B068BD5000000012B042C0100296E, sorry", "bad token … sorry"),
             ("ids [7654321] were not found", "ids"),
         ] {
-            let fault = classify_answer(&ServerAnswer { code: 13, name: "Unauthorized", message, labels: &[] });
+            let fault = classify_answer(&ServerAnswer {
+                code: 13,
+                name: "Unauthorized",
+                message,
+                labels: &[],
+            });
             assert_eq!(fault.message, format!("mongodb answered 13 Unauthorized: {told}"));
         }
     }

@@ -6,8 +6,8 @@ use crate::error::Fault;
 use crate::model::bson::Builder;
 use crate::model::position::ClusterTime;
 
-/// A read of one moment, causally after a time unless that is zero; the server says which moment it was. From MongoDB
-/// 5.0 on.
+/// A read of one moment, causally after a time unless that is zero; the server says which moment it
+/// was. From MongoDB 5.0 on.
 pub(super) fn snapshot(after: ClusterTime) -> Builder {
     level("snapshot", after)
 }
@@ -19,11 +19,16 @@ pub(super) fn majority(after: ClusterTime) -> Builder {
 
 fn level(level: &str, after: ClusterTime) -> Builder {
     let concern = Builder::default().text("level", level);
-    if after == ClusterTime::default() { concern } else { concern.timestamp("afterClusterTime", after.packed()) }
+    if after == ClusterTime::default() {
+        concern
+    } else {
+        concern.timestamp("afterClusterTime", after.packed())
+    }
 }
 
 pub(super) fn raw(command: Builder) -> Result<RawDocumentBuf, Fault> {
-    RawDocumentBuf::from_bytes(command.finish()).map_err(|_| Fault::bug("a command was not built as BSON"))
+    RawDocumentBuf::from_bytes(command.finish())
+        .map_err(|_| Fault::bug("a command was not built as BSON"))
 }
 
 pub(super) fn count(number: usize) -> i32 {

@@ -1,5 +1,5 @@
-//! Documents read by `_id`: looked up for a batch, or walked in chunks. Nothing that could be rolled back, causally after
-//! a position, and where the server can, of one moment that it names.
+//! Documents read by `_id`: looked up for a batch, or walked in chunks. Nothing that could be
+//! rolled back, causally after a position, and where the server can, of one moment that it names.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,11 +29,17 @@ impl std::fmt::Debug for Documents {
 }
 
 impl Source {
-    /// The documents with these `_id`s, as they are at or after `after`. Missing ones are not answered for.
+    /// The documents with these `_id`s, as they are at or after `after`. Missing ones are not
+    /// answered for.
     ///
     /// # Errors
     /// Whatever the server answers, classified.
-    pub async fn lookup(&self, collection: &str, ids: &[Value<'_>], after: ClusterTime) -> Result<Documents, Fault> {
+    pub async fn lookup(
+        &self,
+        collection: &str,
+        ids: &[Value<'_>],
+        after: ClusterTime,
+    ) -> Result<Documents, Fault> {
         self.documents(of_ids(collection, ids), after).await
     }
 
@@ -41,12 +47,19 @@ impl Source {
     ///
     /// # Errors
     /// Whatever the server answers, classified.
-    pub async fn living(&self, collection: &str, ids: &[Value<'_>], after: ClusterTime) -> Result<Documents, Fault> {
-        let command = of_ids(collection, ids).document("projection", Builder::default().i32("_id", 1));
+    pub async fn living(
+        &self,
+        collection: &str,
+        ids: &[Value<'_>],
+        after: ClusterTime,
+    ) -> Result<Documents, Fault> {
+        let command =
+            of_ids(collection, ids).document("projection", Builder::default().i32("_id", 1));
         self.documents(command, after).await
     }
 
-    /// At most `limit` documents matching `filter` in the order of `_id`, as they are at or after `after`.
+    /// At most `limit` documents matching `filter` in the order of `_id`, as they are at or after
+    /// `after`.
     ///
     /// # Errors
     /// Whatever the server answers, classified.
@@ -71,7 +84,12 @@ impl Source {
     ///
     /// # Errors
     /// Whatever the server answers, classified.
-    pub async fn sample(&self, collection: &str, size: u64, after: ClusterTime) -> Result<Documents, Fault> {
+    pub async fn sample(
+        &self,
+        collection: &str,
+        size: u64,
+        after: ClusterTime,
+    ) -> Result<Documents, Fault> {
         let size = Builder::default().i32("size", i32::try_from(size).unwrap_or(i32::MAX));
         let stage = Builder::default().document("$sample", size);
         let command = Builder::default()
@@ -81,7 +99,8 @@ impl Source {
         self.documents(command, after).await
     }
 
-    /// Reads of one moment, else the majority's: never what could be rolled back, never what is older than `after`.
+    /// Reads of one moment, else the majority's: never what could be rolled back, never what is
+    /// older than `after`.
     async fn documents(&self, command: Builder, after: ClusterTime) -> Result<Documents, Fault> {
         let after = self.causal(after);
         if !self.reads_exactly() {
@@ -112,7 +131,10 @@ fn of_ids(collection: &str, ids: &[Value<'_>]) -> Builder {
         list.push(digits.format(index), *id);
     }
     let filter = Builder::default().document("_id", Builder::default().array("$in", list));
-    Builder::default().text("find", collection).document("filter", filter).i32("batchSize", count(ids.len() + 1))
+    Builder::default()
+        .text("find", collection)
+        .document("filter", filter)
+        .i32("batchSize", count(ids.len() + 1))
 }
 
 impl Documents {
@@ -124,7 +146,12 @@ impl Documents {
         let cursor = &mut self.cursor;
         let batch = self.reach.within(DEADLINE, async { cursor.next().await.transpose() }).await?;
         let reply = batch.map(Reply::of_driver).transpose().map_err(|error| {
-            Fault::new(Class::Unknown, Code::SourceUnreachable, format!("mongodb's reply: {error}"), "")
+            Fault::new(
+                Class::Unknown,
+                Code::SourceUnreachable,
+                format!("mongodb's reply: {error}"),
+                "",
+            )
         })?;
         // Only the first reply says it.
         self.read_at = self.read_at.or(reply.as_ref().and_then(|reply| reply.read_at));

@@ -16,7 +16,8 @@ use crate::model::bson::{Builder, Value, kind};
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::settings::{self, PostImage, Settings};
 
-/// What a stream is opened with. Stored beside the token: a token made under another filter can be refused.
+/// What a stream is opened with. Stored beside the token: a token made under another filter can be
+/// refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedOptions {
     pub collection: String,
@@ -27,8 +28,8 @@ pub struct FeedOptions {
     pub poll: Duration,
     /// Leave documents out: the way around an event over 16 MB.
     pub keys_only: bool,
-    /// The collection of the heartbeat document: the stream is then opened on the database and sees its events, too,
-    /// of which only the tokens count.
+    /// The collection of the heartbeat document: the stream is then opened on the database and sees
+    /// its events, too, of which only the tokens count.
     pub heartbeat: Option<String>,
 }
 
@@ -47,7 +48,10 @@ impl FeedOptions {
 
     /// What must be the same for a token to be resumed.
     pub fn fingerprint(&self) -> String {
-        let mode = PostImage::NAMES.iter().find(|(_, mode)| *mode == self.post_image).map_or("", |(name, _)| name);
+        let mode = PostImage::NAMES
+            .iter()
+            .find(|(_, mode)| *mode == self.post_image)
+            .map_or("", |(name, _)| name);
         match &self.heartbeat {
             None => format!("v1 post_image={mode}"),
             Some(collection) => format!("v1 post_image={mode} heartbeat={collection}"),
@@ -59,9 +63,11 @@ impl FeedOptions {
     /// passes.
     fn either(&self, heartbeat: &str) -> Builder {
         let collections = Builder::default().text("0", &self.collection).text("1", heartbeat);
-        let of_ours = Builder::default().document("ns.coll", Builder::default().array("$in", collections));
+        let of_ours =
+            Builder::default().document("ns.coll", Builder::default().array("$in", collections));
         let ends = Builder::default().text("0", "dropDatabase").text("1", "invalidate");
-        let ends = Builder::default().document("operationType", Builder::default().array("$in", ends));
+        let ends =
+            Builder::default().document("operationType", Builder::default().array("$in", ends));
         // A collection renamed onto ours takes its place: that event is the other one's.
         let onto = Builder::default().text("to.coll", &self.collection);
         let any = Builder::default().document("0", of_ours).document("1", ends).document("2", onto);
@@ -70,7 +76,8 @@ impl FeedOptions {
 
     fn command(&self, after: Option<&ResumeToken>, at: Option<ClusterTime>) -> Builder {
         let mut stage = Builder::default();
-        // With "lookup" the batch looks documents up itself, once for all keys: half the cost to the server.
+        // With "lookup" the batch looks documents up itself, once for all keys: half the cost to
+        // the server.
         stage = match self.post_image {
             PostImage::Lookup => stage,
             PostImage::WhenAvailable => stage.text("fullDocument", "whenAvailable"),
@@ -90,7 +97,8 @@ impl FeedOptions {
             let fields = Builder::default().i32("fullDocument", 0).i32("updateDescription", 0);
             stages.push(Builder::default().document("$project", fields));
         }
-        // The first batch is asked for empty: opening answers at once, however far the server must read.
+        // The first batch is asked for empty: opening answers at once, however far the server must
+        // read.
         let command = match self.heartbeat {
             None => Builder::default().text("aggregate", &self.collection),
             Some(_) => Builder::default().i32("aggregate", 1),
@@ -122,16 +130,24 @@ impl Source {
     ///
     /// # Errors
     /// Whatever the server answers, classified.
-    pub async fn open(&self, options: &FeedOptions, after: Option<&ResumeToken>) -> Result<Feed, Fault> {
+    pub async fn open(
+        &self,
+        options: &FeedOptions,
+        after: Option<&ResumeToken>,
+    ) -> Result<Feed, Fault> {
         self.open_with(options, options.command(after, None)).await
     }
 
-    /// A position at a time in the past. The oplog must show that it reaches back that far: a server may accept an
-    /// older time in silence (SERVER-50903).
+    /// A position at a time in the past. The oplog must show that it reaches back that far: a
+    /// server may accept an older time in silence (SERVER-50903).
     ///
     /// # Errors
     /// The time is not covered, or cannot be proved to be; whatever the server answers.
-    pub async fn position_at(&self, options: &FeedOptions, seconds: i64) -> Result<Position, Fault> {
+    pub async fn position_at(
+        &self,
+        options: &FeedOptions,
+        seconds: i64,
+    ) -> Result<Position, Fault> {
         let refused = |message: &str| {
             let hint = "go back to a retired position or a token instead, or ask for a resync";
             Fault::new(Class::Halt, Code::HistoryLost, message, hint)
@@ -139,18 +155,28 @@ impl Source {
         let at = ClusterTime::new(u64::try_from(seconds).unwrap_or_default() << 32);
         match self.oldest_entry().await {
             None => {
-                return Err(refused("the oplog may not be read, so nothing shows that it reaches back to that time"));
+                return Err(refused(
+                    "the oplog may not be read, so nothing shows that it reaches back to that time",
+                ));
             }
             Some(oldest) if oldest >= at => {
-                return Err(refused(&format!("the source's history begins at {}, after that time", oldest.at())));
+                return Err(refused(&format!(
+                    "the source's history begins at {}, after that time",
+                    oldest.at()
+                )));
             }
             Some(_) => {}
         }
         let options = FeedOptions { poll: Duration::from_millis(100), ..options.clone() };
         let mut feed = self.open_with(&options, options.command(None, Some(at))).await?;
-        let token = feed.next().await?.token.ok_or_else(|| refused("the source gave no token for that time"))?;
+        let token = feed
+            .next()
+            .await?
+            .token
+            .ok_or_else(|| refused("the source gave no token for that time"))?;
         let position = Position::of(token, at);
-        // A token of before the first event after `at` is as good; one of later is not what was asked for.
+        // A token of before the first event after `at` is as good; one of later is not what was
+        // asked for.
         if position.cluster_time > at {
             Err(refused("the source answered with a later position"))
         } else {
@@ -179,14 +205,27 @@ impl Feed {
     /// The next reply; empty, with a fresh token, when nothing happened for a poll.
     ///
     /// # Errors
-    /// Whatever the server answers, classified. A cursor that ends without an error was killed: transient.
+    /// Whatever the server answers, classified. A cursor that ends without an error was killed:
+    /// transient.
     pub async fn next(&mut self) -> Result<Reply, Fault> {
         let cursor = &mut self.cursor;
         let call = async { cursor.next().await.transpose() };
         let batch = self.reach.within(self.deadline, call).await?;
-        let ended = || Fault::new(Class::Transient, Code::SourceUnreachable, "the change stream's cursor ended", "");
+        let ended = || {
+            Fault::new(
+                Class::Transient,
+                Code::SourceUnreachable,
+                "the change stream's cursor ended",
+                "",
+            )
+        };
         let mut reply = Reply::of_driver(batch.ok_or_else(ended)?).map_err(|error| {
-            Fault::new(Class::Unknown, Code::SourceUnreachable, format!("mongodb's reply: {error}"), "")
+            Fault::new(
+                Class::Unknown,
+                Code::SourceUnreachable,
+                format!("mongodb's reply: {error}"),
+                "",
+            )
         })?;
         self.causal.store(reply.operation_time.is_some(), Ordering::Relaxed);
         if let Some(heartbeat) = &self.heartbeat {

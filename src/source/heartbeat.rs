@@ -1,4 +1,5 @@
-//! The heartbeat document: keeps idle positions moving where the server sends no post-batch resume token.
+//! The heartbeat document: keeps idle positions moving where the server sends no post-batch resume
+//! token.
 //!
 //! Opt-in, because it writes; into a collection of its own, never a followed one.
 
@@ -8,16 +9,20 @@ use super::{DEADLINE, Source};
 use crate::error::Fault;
 
 impl Source {
-    /// Writes the heartbeat document: one event that every stream opened with it sees, and that is no document's change.
+    /// Writes the heartbeat document: one event that every stream opened with it sees, and that is
+    /// no document's change.
     ///
     /// # Errors
     /// Whatever the server answers, classified.
     pub async fn beat(&self, collection: &str, service: &str) -> Result<(), Fault> {
-        let update = doc! { "q": { "_id": service }, "u": { "$set": { "at": DateTime::now() } }, "upsert": true };
+        let set = doc! { "$set": { "at": DateTime::now() } };
+        let update = doc! { "q": { "_id": service }, "u": set, "upsert": true };
         let mut command = doc! { "update": collection, "updates": [update] };
         let database = self.database().await?;
         // A command takes over nothing of the URI by itself.
-        if let Some(concern) = database.write_concern().and_then(|concern| serialize_to_bson(concern).ok()) {
+        if let Some(concern) =
+            database.write_concern().and_then(|concern| serialize_to_bson(concern).ok())
+        {
             command.insert("writeConcern", concern);
         }
         self.within(DEADLINE, async { database.run_command(command).await }).await.map(drop)

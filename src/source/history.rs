@@ -27,7 +27,8 @@ pub enum Entry {
 }
 
 impl Source {
-    /// The horizon as it is now. The oplog is read where the user may; configuration answers otherwise.
+    /// The horizon as it is now. The oplog is read where the user may; configuration answers
+    /// otherwise.
     ///
     /// # Errors
     /// The source cannot be asked the time.
@@ -36,20 +37,24 @@ impl Source {
         Ok(Horizon::new(now, self.oldest_entry().await, configured))
     }
 
-    /// The source's operation time. Where the server does not tell it, a time that is surely past on the server's own
-    /// clock: what is stamped with it never wins over an event that comes later.
+    /// The source's operation time. Where the server does not tell it, a time that is surely past
+    /// on the server's own clock: what is stamped with it never wins over an event that comes
+    /// later.
     ///
     /// # Errors
     /// The source cannot be asked.
     pub async fn now(&self) -> Result<ClusterTime, Fault> {
         let database = self.database().await?;
-        let reply = self.within(DEADLINE, async { database.run_command(doc! { "ping": 1 }).await }).await?;
+        let reply =
+            self.within(DEADLINE, async { database.run_command(doc! { "ping": 1 }).await }).await?;
         let operation_time = time(&reply, "operationTime");
         self.causal.store(operation_time.is_some(), Ordering::Relaxed);
         if let Some(operation_time) = operation_time {
             return Ok(operation_time);
         }
-        let hello = self.within(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await }).await?;
+        let hello = self
+            .within(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await })
+            .await?;
         let silent = || {
             let message = "the source tells neither its operation time nor its clock";
             Fault::new(
@@ -75,9 +80,11 @@ impl Source {
             _ => return Ok(None),
         }
         let oplog = self.client().await?.database("local").collection::<Document>("oplog.rs");
-        let from = doc! { "ts": { "$gte": Timestamp { time: at.seconds(), increment: at.increment() } } };
+        let from =
+            doc! { "ts": { "$gte": Timestamp { time: at.seconds(), increment: at.increment() } } };
         let find = async {
-            let find = oplog.find_one(from).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 });
+            let find =
+                oplog.find_one(from).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 });
             find.selection_criteria(PRIMARY).await
         };
         let found = match self.within(DEADLINE, find).await {
@@ -85,7 +92,8 @@ impl Source {
             Err(fault) if fault.class.may_retry() => return Err(fault),
             Err(_) => return Ok(None),
         };
-        // A member that lags has nothing yet, and neither has a set taken back before its first write.
+        // A member that lags has nothing yet, and neither has a set taken back before its first
+        // write.
         let Some(entry) = found else {
             let message = "the source has not come to the position's time yet";
             return Err(Fault::new(Class::Transient, Code::SourceUnreachable, message, ""));
@@ -98,8 +106,8 @@ impl Source {
         Ok(still.then_some(Entry::Gone))
     }
 
-    /// The time of the oldest oplog entry; `None` where it is not to be had (no privilege, a mongos,
-    /// `DocumentDB`, no answer).
+    /// The time of the oldest oplog entry; `None` where it is not to be had (no privilege, a
+    /// mongos, `DocumentDB`, no answer).
     pub async fn oldest_entry(&self) -> Option<ClusterTime> {
         self.asked_oldest_entry().await.ok().flatten()
     }
@@ -109,7 +117,8 @@ impl Source {
     async fn asked_oldest_entry(&self) -> Result<Option<ClusterTime>, Fault> {
         let oplog = self.client().await?.database("local").collection::<Document>("oplog.rs");
         let find = async {
-            let find = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 });
+            let find =
+                oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).projection(doc! { "ts": 1 });
             find.selection_criteria(PRIMARY).await
         };
         match self.within(DEADLINE, find).await {

@@ -1,6 +1,8 @@
-//! What a position speaks for at the source: which cluster this is, and which collection goes by a name.
+//! What a position speaks for at the source: which cluster this is, and which collection goes by a
+//! name.
 //!
-//! A name proves nothing: another cluster has the same ones, and a collection dropped and made again keeps its own.
+//! A name proves nothing: another cluster has the same ones, and a collection dropped and made
+//! again keeps its own.
 
 use mongodb::bson::{Bson, Document, doc};
 use uuid::Uuid;
@@ -12,8 +14,8 @@ use crate::error::Fault;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     Nothing,
-    /// A collection, with its UUID where the server tells it: it stays the same when the collection is renamed, and no
-    /// other ever has it.
+    /// A collection, with its UUID where the server tells it: it stays the same when the collection
+    /// is renamed, and no other ever has it.
     Collection(Option<Uuid>),
     View,
     TimeSeries,
@@ -44,8 +46,9 @@ impl Source {
         Ok(entry.map_or(Found::Nothing, found))
     }
 
-    /// The id the replica set was given when it was initiated, as hex: a copy of its data in another set has another.
-    /// `None` where it may not be read (no `find` on `local.system.replset`) or there is none (`DocumentDB`).
+    /// The id the replica set was given when it was initiated, as hex: a copy of its data in
+    /// another set has another. `None` where it may not be read (no `find` on
+    /// `local.system.replset`) or there is none (`DocumentDB`).
     ///
     /// # Errors
     /// The source does not answer.

@@ -1,7 +1,8 @@
 //! Step 1, read: the only importer of the MongoDB driver.
 //!
-//! Replies leave here as raw BSON with their positions, errors leave classified ([`classify`]). Every call has a
-//! client-side deadline. The driver's own resume logic is not used: it would hide errors from the classifier.
+//! Replies leave here as raw BSON with their positions, errors leave classified ([`classify`]).
+//! Every call has a client-side deadline. The driver's own resume logic is not used: it would hide
+//! errors from the classifier.
 
 mod classify;
 mod command;
@@ -48,7 +49,8 @@ pub async fn judge(settings: &Settings) -> Result<(), Fault> {
     Options::read(&settings.source)?.agree().await
 }
 
-/// The source database. Cheap to clone; its name is resolved and it is connected to when first used.
+/// The source database. Cheap to clone; its name is resolved and it is connected to when first
+/// used.
 #[derive(Debug, Clone)]
 pub struct Source {
     reach: Arc<Reach>,
@@ -56,11 +58,11 @@ pub struct Source {
     hosts: String,
     idle_options: Arc<[String]>,
     guarded: &'static str,
-    /// The server tells its operation time, so reads can be asked to be causally after one. `DocumentDB` does not;
-    /// its reads go to the primary.
+    /// The server tells its operation time, so reads can be asked to be causally after one.
+    /// `DocumentDB` does not; its reads go to the primary.
     causal: Arc<AtomicBool>,
-    /// The server did not know reads of one moment when it was last asked; it is asked again after a while, since an
-    /// error may have had another cause, and servers are upgraded.
+    /// The server did not know reads of one moment when it was last asked; it is asked again after
+    /// a while, since an error may have had another cause, and servers are upgraded.
     inexact_since: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -90,8 +92,8 @@ impl Source {
         Ok(source)
     }
 
-    /// The client. An SRV record is looked up until it has been found once: DNS may be away for a while, at the start
-    /// as at any other time.
+    /// The client. An SRV record is looked up until it has been found once: DNS may be away for a
+    /// while, at the start as at any other time.
     async fn client(&self) -> Result<Client, Fault> {
         self.reach.client().await
     }
@@ -140,9 +142,15 @@ impl Source {
     }
 
     fn cannot_read_exactly(&self, why: &Fault) {
-        let since = self.inexact_since.lock().unwrap_or_else(PoisonError::into_inner).replace(Instant::now());
+        let since = self
+            .inexact_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(Instant::now());
         if since.is_none() {
-            tracing::info!("the server knows no reads of one moment, the majority's are taken: {why}");
+            tracing::info!(
+                "the server knows no reads of one moment, the majority's are taken: {why}"
+            );
         }
     }
 

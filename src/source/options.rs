@@ -1,7 +1,8 @@
 //! What `source.uri` says of how the source is reached, judged without asking anybody.
 //!
-//! Every option the driver knows is honoured, idle or refused by one table. A host beyond this machine is spoken to over
-//! verified TLS alone, unless `source.insecure` says not to. No message repeats what may be a secret.
+//! Every option the driver knows is honoured, idle or refused by one table. A host beyond this
+//! machine is spoken to over verified TLS alone, unless `source.insecure` says not to. No message
+//! repeats what may be a secret.
 
 use std::path::Path;
 
@@ -71,10 +72,16 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("tls", Honoured),
     ("tlsinsecure", Honoured),
     ("tlsallowinvalidcertificates", Honoured),
-    ("tlsallowinvalidhostnames", Refused("this client verifies the name whenever it verifies the authority")),
+    (
+        "tlsallowinvalidhostnames",
+        Refused("this client verifies the name whenever it verifies the authority"),
+    ),
     ("tlscafile", Honoured),
     ("tlscertificatekeyfile", Honoured),
-    ("tlscertificatekeyfilepassword", Refused("the key of a client certificate must not be encrypted")),
+    (
+        "tlscertificatekeyfilepassword",
+        Refused("the key of a client certificate must not be encrypted"),
+    ),
     ("tlsdisablecertificaterevocationcheck", Refused("lists of revoked certificates are not read")),
     ("tlsdisableocspendpointcheck", Refused("lists of revoked certificates are not read")),
     ("uuidrepresentation", Refused("binary values are shown as they are stored")),
@@ -107,10 +114,13 @@ impl Options {
             idle.extend(judge(&name, value)?);
         }
         let Ok(mut uri) = ConnectionString::parse(text) else { return refuse(what_is_wrong(text)) };
-        let password = uri.credential.as_ref().is_some_and(|credential| credential.password.is_some());
+        let password =
+            uri.credential.as_ref().is_some_and(|credential| credential.password.is_some());
         if !source.password_command.is_empty() {
             if password {
-                return refuse("has a password, and source.password_command is given too: keep one of the two");
+                return refuse(
+                    "has a password, and source.password_command is given too: keep one of the two",
+                );
             }
             if uri.credential.is_none() {
                 return refuse("names no user, whose password source.password_command would say");
@@ -123,7 +133,9 @@ impl Options {
     /// The hosts or the SRV name, for messages: never the user or password.
     pub fn shown(&self) -> String {
         match &self.uri.host_info {
-            HostInfo::HostIdentifiers(hosts) => hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            HostInfo::HostIdentifiers(hosts) => {
+                hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+            }
             HostInfo::DnsRecord(name) => name.clone(),
             _ => String::new(),
         }
@@ -133,15 +145,23 @@ impl Options {
     pub async fn agree(self) -> Result<(), Fault> {
         let mut uri = self.uri;
         if let HostInfo::DnsRecord(host) = &uri.host_info {
-            uri.host_info = HostInfo::HostIdentifiers(vec![ServerAddress::Tcp { host: host.clone(), port: None }]);
+            uri.host_info = HostInfo::HostIdentifiers(vec![ServerAddress::Tcp {
+                host: host.clone(),
+                port: None,
+            }]);
         }
-        ClientOptions::parse(uri).await.map(drop).or_else(|_| refuse("has options that do not go together"))
+        ClientOptions::parse(uri)
+            .await
+            .map(drop)
+            .or_else(|_| refuse("has options that do not go together"))
     }
 
     /// What of the wire is verified, in words for a person.
     pub const fn guarded(&self) -> &'static str {
         match &self.uri.tls {
-            Some(Tls::Enabled(options)) if matches!(options.allow_invalid_certificates, Some(true)) => {
+            Some(Tls::Enabled(options))
+                if matches!(options.allow_invalid_certificates, Some(true)) =>
+            {
                 "TLS; nobody verified: anyone may stand in for it"
             }
             Some(Tls::Enabled(_)) => "TLS 1.2 or later; name and authority verified",
@@ -163,7 +183,9 @@ fn refuse<T>(what: impl std::fmt::Display) -> Result<T, Fault> {
 fn pairs(uri: &str) -> impl Iterator<Item = (String, &str)> {
     let options = uri.split_once('?').map_or("", |(_, options)| options);
     let pairs = options.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (name.to_lowercase(), value))
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (name.to_lowercase(), value))
 }
 
 /// What an option comes to; a word for `check` if it changes nothing.
@@ -171,40 +193,52 @@ fn judge(name: &str, value: &str) -> Result<Option<String>, Fault> {
     match OPTIONS.iter().find(|(known, _)| *known == name) {
         Some((_, Honoured)) => Ok(None),
         Some((_, Only(wanted, _))) if value.eq_ignore_ascii_case(wanted) => Ok(None),
-        Some((name, Only(wanted, why))) => {
-            refuse(format_args!("has the option {name} other than {wanted}, which is without effect: {why}"))
-        }
+        Some((name, Only(wanted, why))) => refuse(format_args!(
+            "has the option {name} other than {wanted}, which is without effect: {why}"
+        )),
         Some((name, Idle(why))) => Ok(Some(format!("{name}: {why}"))),
-        Some((name, Refused(why))) => refuse(format_args!("has the option {name}, which is without effect: {why}")),
+        Some((name, Refused(why))) => {
+            refuse(format_args!("has the option {name}, which is without effect: {why}"))
+        }
         None => refuse("has an option after ? that the driver does not know"),
     }
 }
 
-/// Beyond this machine: TLS, and the server verified. Roots given are the only ones; else it is the machine's own.
+/// Beyond this machine: TLS, and the server verified. Roots given are the only ones; else it is the
+/// machine's own.
 fn guard(uri: &mut ConnectionString, insecure: bool) -> Result<(), Fault> {
     let far = match &uri.host_info {
-        HostInfo::HostIdentifiers(hosts) => {
-            hosts.iter().any(|host| matches!(host, ServerAddress::Tcp { host, .. } if !stays_here(host)))
-        }
+        HostInfo::HostIdentifiers(hosts) => hosts
+            .iter()
+            .any(|host| matches!(host, ServerAddress::Tcp { host, .. } if !stays_here(host))),
         _ => true,
     };
     let Some(Tls::Enabled(options)) = &mut uri.tls else {
         if far && !insecure {
-            return refuse("has no tls=true, and a host that is not this machine; source.insecure = true allows it");
+            return refuse(
+                "has no tls=true, and a host that is not this machine; source.insecure = true \
+                 allows it",
+            );
         }
         return Ok(());
     };
     let verified = options.allow_invalid_certificates != Some(true);
     if far && !verified && !insecure {
         return refuse(
-            "takes any certificate (tlsInsecure, tlsAllowInvalidCertificates) of a host that is not this machine; \
-             source.insecure = true allows it",
+            "takes any certificate (tlsInsecure, tlsAllowInvalidCertificates) of a host that is \
+             not this machine; source.insecure = true allows it",
         );
     }
     if let Some(path) = &options.cert_key_file_path {
         let pem = read("tlsCertificateKeyFile", path)?;
-        if !pem.contains(CERTIFICATE) || !pem.contains("PRIVATE KEY-----") || pem.contains("ENCRYPTED") {
-            return refuse("has a tlsCertificateKeyFile that does not hold a certificate and its key, not encrypted");
+        if !pem.contains(CERTIFICATE)
+            || !pem.contains("PRIVATE KEY-----")
+            || pem.contains("ENCRYPTED")
+        {
+            return refuse(
+                "has a tlsCertificateKeyFile that does not hold a certificate and its key, not \
+                 encrypted",
+            );
         }
     }
     if !verified {
@@ -216,7 +250,10 @@ fn guard(uri: &mut ConnectionString, insecure: bool) -> Result<(), Fault> {
         None => options.ca_file_path = authorities(),
     }
     if options.ca_file_path.is_none() {
-        return refuse("has no tlsCAFile, and this machine has no file of public authorities: give one of the two");
+        return refuse(
+            "has no tlsCAFile, and this machine has no file of public authorities: give one of the \
+             two",
+        );
     }
     Ok(())
 }
@@ -226,34 +263,45 @@ const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 fn read(name: &str, path: &Path) -> Result<String, Fault> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) => refuse(format_args!("has {name} {}, which cannot be read: {}", path.display(), error.kind())),
+        Err(error) => refuse(format_args!(
+            "has {name} {}, which cannot be read: {}",
+            path.display(),
+            error.kind()
+        )),
     }
 }
 
-/// Whether two hex digits follow each `%`. The driver panics where a character of several bytes does, and
-/// a panic's text quotes what it was in: the password.
+/// Whether two hex digits follow each `%`. The driver panics where a character of several bytes
+/// does, and a panic's text quotes what it was in: the password.
 fn escapes_are_whole(uri: &str) -> bool {
-    let is_whole = |rest: &[u8]| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+    let is_whole =
+        |rest: &[u8]| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
     uri.as_bytes().split(|&byte| byte == b'%').skip(1).all(is_whole)
 }
 
-/// Which part of a URI the driver does not take: its own words quote the part. Options are asked about one by one, beside
-/// what some of them need.
+/// Which part of a URI the driver does not take: its own words quote the part. Options are asked
+/// about one by one, beside what some of them need.
 fn what_is_wrong(uri: &str) -> String {
     let (before, _) = uri.split_once('?').unwrap_or((uri, ""));
     let Some((scheme, rest)) = before.split_once("://") else { return "has no ://".to_owned() };
-    let (login, place) = rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
+    let (login, place) =
+        rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
     let takes = |uri: &str| ConnectionString::parse(uri).is_ok();
     if !takes(&format!("{scheme}://{place}")) {
-        return "has hosts that cannot be used: host:port,host:port, and one name without a port after mongodb+srv://"
+        return "has hosts that cannot be used: host:port,host:port, and one name without a port \
+                after mongodb+srv://"
             .to_owned();
     }
     if login.is_some_and(|login| !takes(&format!("{scheme}://{login}@{place}"))) {
-        return "has a user or password with a character that has to be escaped: one of : / ? # [ ] @ %".to_owned();
+        return "has a user or password with a character that has to be escaped: one of : / ? # [ ] \
+                @ %".to_owned();
     }
     for (name, value) in pairs(uri) {
-        let beside =
-            if name.starts_with("srv") { "mongodb+srv://user:word@a.example.org" } else { "mongodb://user:word@h" };
+        let beside = if name.starts_with("srv") {
+            "mongodb+srv://user:word@a.example.org"
+        } else {
+            "mongodb://user:word@h"
+        };
         if !takes(&format!("{beside}/?{name}={value}"))
             && let Some((name, _)) = OPTIONS.iter().find(|(known, _)| *known == name)
         {
@@ -269,13 +317,17 @@ mod tests {
     use crate::settings::{Origin, Secret, Settings};
 
     /// `URI_OPTIONS` of the driver 3.9, and what its parser knows beside them.
-    const DRIVERS: &str = "appname authmechanism authsource authmechanismproperties compressors connecttimeoutms \
-        directconnection heartbeatfrequencyms journal localthresholdms maxidletimems maxstalenessseconds maxpoolsize \
-        minpoolsize maxconnecting proxyhost proxyport proxyusername proxypassword readconcernlevel readpreference \
-        readpreferencetags replicaset retrywrites retryreads servermonitoringmode serverselectiontimeoutms \
-        sockettimeoutms tls ssl tlsinsecure tlsallowinvalidcertificates tlscafile tlscertificatekeyfile \
-        uuidrepresentation w waitqueuetimeoutms wtimeoutms zlibcompressionlevel srvservicename adaptiveretries \
-        maxadaptiveretries loadbalanced srvmaxhosts tlscertificatekeyfilepassword enableoverloadretargeting";
+    const DRIVERS: &str = "appname authmechanism authsource authmechanismproperties compressors \
+                           connecttimeoutms directconnection heartbeatfrequencyms journal \
+                           localthresholdms maxidletimems maxstalenessseconds maxpoolsize \
+                           minpoolsize maxconnecting proxyhost proxyport proxyusername \
+                           proxypassword readconcernlevel readpreference readpreferencetags \
+                           replicaset retrywrites retryreads servermonitoringmode \
+                           serverselectiontimeoutms sockettimeoutms tls ssl tlsinsecure \
+                           tlsallowinvalidcertificates tlscafile tlscertificatekeyfile \
+                           uuidrepresentation w waitqueuetimeoutms wtimeoutms zlibcompressionlevel \
+                           srvservicename adaptiveretries maxadaptiveretries loadbalanced \
+                           srvmaxhosts tlscertificatekeyfilepassword enableoverloadretargeting";
 
     fn read(uri: &str, change: impl FnOnce(&mut Source)) -> Result<Options, Fault> {
         let mut source = Settings::load(&Origin::default()).unwrap().source;
@@ -286,7 +338,10 @@ mod tests {
 
     fn told(uri: &str) -> String {
         let read = read(uri, |_| {});
-        read.map_or_else(|fault| fault.message, |options| format!("taken {}", options.idle.join(", ")))
+        read.map_or_else(
+            |fault| fault.message,
+            |options| format!("taken {}", options.idle.join(", ")),
+        )
     }
 
     #[test]
@@ -307,8 +362,16 @@ mod tests {
             assert!(names_a_file || !told.contains("c4n4ry"), "{told}");
         }
         assert_eq!(told("mongodb://localhost/?c4n4ry=1"), bad);
-        assert_eq!(told("mongodb://localhost/?readPreference=PRIMARY&readConcernLevel=majority&w=majority"), "taken ");
-        assert!(told("mongodb://localhost/?readPreference=secondary").contains("readpreference other than primary"));
+        assert_eq!(
+            told(
+                "mongodb://localhost/?readPreference=PRIMARY&readConcernLevel=majority&w=majority"
+            ),
+            "taken "
+        );
+        assert!(
+            told("mongodb://localhost/?readPreference=secondary")
+                .contains("readpreference other than primary")
+        );
         assert!(told("mongodb://localhost/?retryWrites=true").starts_with("taken retrywrites: "));
     }
 
@@ -320,7 +383,10 @@ mod tests {
             ("mongodb://user:c4n4ry@h:port/", "hosts that cannot be used"),
             ("mongodb+srv://user:c4n4ry@h.example.org:1/", "hosts that cannot be used"),
             ("mongodb://user:c4n4ry@localhost/?tls=c4n4ry", "value of the option tls"),
-            ("mongodb://user:c4n4ry@localhost/?maxPoolSize=c4n4ry", "value of the option maxpoolsize"),
+            (
+                "mongodb://user:c4n4ry@localhost/?maxPoolSize=c4n4ry",
+                "value of the option maxpoolsize",
+            ),
             ("mongodb://user:c4n4ry@localhost/?appName=a&appName=b", "or one twice"),
         ] {
             let told = told(uri);
@@ -330,7 +396,8 @@ mod tests {
 
     #[test]
     fn a_host_beyond_this_machine_is_verified_unless_said_otherwise() {
-        let insecure = |uri: &str| read(uri, |source| source.insecure = true).map(|options| options.guarded());
+        let insecure =
+            |uri: &str| read(uri, |source| source.insecure = true).map(|options| options.guarded());
         for (uri, refused) in [
             ("mongodb://db/", "has no tls=true"),
             ("mongodb://localhost,db/", "has no tls=true"),
@@ -341,11 +408,14 @@ mod tests {
             assert!(told(uri).contains(refused), "{uri}: {}", told(uri));
             assert!(insecure(uri).is_ok(), "{uri}");
         }
-        for uri in ["mongodb://localhost/", "mongodb://127.0.0.2,[::1]/", "mongodb://%2Ftmp%2Fmongo.sock/"] {
+        for uri in
+            ["mongodb://localhost/", "mongodb://127.0.0.2,[::1]/", "mongodb://%2Ftmp%2Fmongo.sock/"]
+        {
             assert_eq!(told(uri), "taken ");
         }
         assert!(
-            told("mongodb://db/?tls=true&tlsCAFile=/none.pem").contains("tlsCAFile /none.pem, which cannot be read")
+            told("mongodb://db/?tls=true&tlsCAFile=/none.pem")
+                .contains("tlsCAFile /none.pem, which cannot be read")
         );
     }
 }

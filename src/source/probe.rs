@@ -20,17 +20,23 @@ impl Source {
     /// It cannot be reached, is a standalone, which has no change streams, or sharded.
     pub async fn facts(&self) -> Result<Facts, Fault> {
         let database = self.database().await?;
-        let hello = self.within(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await }).await?;
-        let build = self.within(DEADLINE, async { database.run_command(doc! { "buildInfo": 1 }).await }).await?;
+        let hello = self
+            .within(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await })
+            .await?;
+        let build = self
+            .within(DEADLINE, async { database.run_command(doc! { "buildInfo": 1 }).await })
+            .await?;
         let replica_set = match (hello.get_str("setName"), hello.get_str("msg")) {
             (Ok(name), _) => name.to_owned(),
             (_, Ok("isdbgrid")) => {
-                let message = "the source is a sharded cluster (mongos), whose events have no one order";
+                let message =
+                    "the source is a sharded cluster (mongos), whose events have no one order";
                 let hint = "sharded sources are not supported yet: follow a replica set";
                 return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, message, hint));
             }
             _ => {
-                let hint = "start mongod with --replSet and run rs.initiate(): one member is enough";
+                let hint =
+                    "start mongod with --replSet and run rs.initiate(): one member is enough";
                 let message = "the source is a standalone server, which has no change streams";
                 return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, message, hint));
             }

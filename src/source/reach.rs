@@ -1,7 +1,8 @@
-//! The client of the source as of now: made when first needed, and made anew when what it logs in with has changed.
+//! The client of the source as of now: made when first needed, and made anew when what it logs in
+//! with has changed.
 //!
-//! A client keeps the password it was made with. Whoever reads through an older one goes on doing so: a session that is
-//! logged in stays so.
+//! A client keeps the password it was made with. Whoever reads through an older one goes on doing
+//! so: a session that is logged in stays so.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -46,7 +47,8 @@ struct Made {
 impl Made {
     /// Whether what it was made with stands there no longer.
     fn is_outdated(&self, source: &settings::Source) -> bool {
-        source.uri.now() != self.uri || self.files.iter().any(|(path, before)| mark(path) != *before)
+        source.uri.now() != self.uri
+            || self.files.iter().any(|(path, before)| mark(path) != *before)
     }
 }
 
@@ -73,7 +75,9 @@ impl Reach {
             (Ok(new), _) => Ok(made.insert(new).client.clone()),
             (Err(fault), None) => Err(fault),
             (Err(fault), Some(before)) => {
-                tracing::warn!("what source.uri has become cannot be used, the one before still is: {fault}");
+                tracing::warn!(
+                    "what source.uri has become cannot be used, the one before still is: {fault}"
+                );
                 Ok(before.client.clone())
             }
         }
@@ -95,19 +99,31 @@ impl Reach {
             }
         }
         let files = match &text.tls {
-            Some(Tls::Enabled(tls)) => tls.ca_file_path.iter().chain(&tls.cert_key_file_path).cloned().collect(),
+            Some(Tls::Enabled(tls)) => {
+                tls.ca_file_path.iter().chain(&tls.cert_key_file_path).cloned().collect()
+            }
             _ => Vec::new(),
         };
-        let client = Client::with_options(self.resolved(text, &hosts).await?).map_err(|_| unusable())?;
+        let client =
+            Client::with_options(self.resolved(text, &hosts).await?).map_err(|_| unusable())?;
         let files = files.into_iter().map(|path: PathBuf| (path.clone(), mark(&path))).collect();
         let now = Instant::now();
         Ok(Made { client, at: now, looked: now, uri, files })
     }
 
-    async fn resolved(&self, uri: mongodb::options::ConnectionString, hosts: &str) -> Result<ClientOptions, Fault> {
+    async fn resolved(
+        &self,
+        uri: mongodb::options::ConnectionString,
+        hosts: &str,
+    ) -> Result<ClientOptions, Fault> {
         let unresolved = |message: &str| {
             let message = format!("the SRV record of {hosts} {message}");
-            Fault::new(Class::Transient, Code::SourceUnreachable, message, "check the name in source.uri, and DNS")
+            Fault::new(
+                Class::Transient,
+                Code::SourceUnreachable,
+                message,
+                "check the name in source.uri, and DNS",
+            )
         };
         let parse = async { ClientOptions::parse(uri).await };
         let mut options = match tokio::time::timeout(RESOLVE_DEADLINE, parse).await {
@@ -116,7 +132,9 @@ impl Reach {
                 return Err(unresolved("cannot be resolved"));
             }
             Ok(Err(_)) => return Err(unusable()),
-            Err(_) => return Err(unresolved(&format!("was not resolved within {RESOLVE_DEADLINE:?}"))),
+            Err(_) => {
+                return Err(unresolved(&format!("was not resolved within {RESOLVE_DEADLINE:?}")));
+            }
         };
         options.app_name.get_or_insert_with(|| self.service.clone());
         options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
@@ -147,8 +165,8 @@ impl Reach {
         }
     }
 
-    /// After a refused login the next one is made with what there is then. It is no person's matter yet
-    /// while a password may be on its way here.
+    /// After a refused login the next one is made with what there is then. It is no person's matter
+    /// yet while a password may be on its way here.
     async fn refused(&self, error: &Error) -> Fault {
         let fault = classify(error);
         if !is_login_refused(error) {
@@ -159,13 +177,22 @@ impl Reach {
             *made = None;
         }
         let changes = self.source.uri.may_change() || !self.source.password_command.is_empty();
-        if changes && self.patience.lasts() { Fault { class: Class::Transient, ..fault } } else { fault }
+        if changes && self.patience.lasts() {
+            Fault { class: Class::Transient, ..fault }
+        } else {
+            fault
+        }
     }
 }
 
 fn unusable() -> Fault {
     let hint = "compare source.uri with docs/operating.md, Connection strings";
-    Fault::new(Class::Halt, Code::SourceMisconfigured, "source.uri has options that do not go together", hint)
+    Fault::new(
+        Class::Halt,
+        Code::SourceMisconfigured,
+        "source.uri has options that do not go together",
+        hint,
+    )
 }
 
 /// What tells a file from one that took its place.

@@ -1,4 +1,5 @@
-//! One reply of the server, whole and raw: its documents or events, its post-batch resume token, its time.
+//! One reply of the server, whole and raw: its documents or events, its post-batch resume token,
+//! its time.
 
 use std::ops::Range;
 
@@ -23,7 +24,8 @@ impl Backing {
     }
 }
 
-/// A reply to aggregate, find or getMore. Its bytes are kept as they came; items are ranges into them.
+/// A reply to aggregate, find or getMore. Its bytes are kept as they came; items are ranges into
+/// them.
 #[derive(Debug)]
 pub struct Reply {
     backing: Backing,
@@ -108,20 +110,27 @@ fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
     let (mut parsed, mut found) = (Parsed::default(), false);
     for element in Doc::new(bytes)?.elements() {
         match element? {
-            (b"operationTime", value) => parsed.operation_time = value.as_timestamp().map(ClusterTime::new),
+            (b"operationTime", value) => {
+                parsed.operation_time = value.as_timestamp().map(ClusterTime::new)
+            }
             (b"cursor", value) => {
                 let cursor = value.as_document().ok_or(Malformed("cursor is not a document"))?;
                 for element in cursor.elements() {
                     match element? {
                         (b"firstBatch" | b"nextBatch", batch) => {
-                            let batch = batch.as_document().ok_or(Malformed("batch is not an array"))?;
+                            let batch =
+                                batch.as_document().ok_or(Malformed("batch is not an array"))?;
                             parsed.items = ranges(bytes, batch)?;
                             found = true;
                         }
                         (b"postBatchResumeToken", value) => {
-                            parsed.token = value.as_document().and_then(|doc| ResumeToken::new(doc.bytes()).ok());
+                            parsed.token = value
+                                .as_document()
+                                .and_then(|doc| ResumeToken::new(doc.bytes()).ok());
                         }
-                        (b"atClusterTime", value) => parsed.read_at = value.as_timestamp().map(ClusterTime::new),
+                        (b"atClusterTime", value) => {
+                            parsed.read_at = value.as_timestamp().map(ClusterTime::new)
+                        }
                         _ => {}
                     }
                 }

@@ -1,11 +1,13 @@
-//! Why no server could be had: each one's host and reason, read from the driver's sentence, which quotes more than that.
+//! Why no server could be had: each one's host and reason, read from the driver's sentence, which
+//! quotes more than that.
 
 use crate::error::{refused_certificate, why_away};
 
 /// `db1:27017: refused; db2:27017: no such name`. Nothing but hosts and reasons.
 pub(super) fn servers(message: &str) -> String {
     let described = message.split("Address: ").skip(1);
-    let each: Vec<String> = described.filter_map(|server| server.split_once(", ")).map(of).collect();
+    let each: Vec<String> =
+        described.filter_map(|server| server.split_once(", ")).map(of).collect();
     if each.is_empty() { "it knows of none".to_owned() } else { each.join("; ") }
 }
 
@@ -27,15 +29,21 @@ mod tests {
 
     #[test]
     fn each_server_is_named_with_its_reason_and_nothing_else() {
-        let message = "Server selection timeout: No available servers. Topology: { Type: ReplicaSetNoPrimary, Set Name: rs0, \
-            Servers: [ { Address: a:1, Type: Unknown, Error: Kind: I/O error: Connection refused (os error 111), labels: {} }, \
-            { Address: b:2, Type: Unknown, Error: Kind: An error occurred during DNS resolution: failed to lookup address \
-            information: Name or service not known, labels: {} }, { Address: c:3, Type: RsSecondary, Average RTT: 1ms }, \
-            { Address: d:4, Type: Unknown, Error: Kind: I/O error: timed out }, { Address: e:5, Type: Unknown } ] }";
+        let message = "Server selection timeout: No available servers. Topology: { Type: \
+                       ReplicaSetNoPrimary, Set Name: rs0, Servers: [ { Address: a:1, Type: \
+                       Unknown, Error: Kind: I/O error: Connection refused (os error 111), labels: \
+                       {} }, { Address: b:2, Type: Unknown, Error: Kind: An error occurred during \
+                       DNS resolution: failed to lookup address information: Name or service not \
+                       known, labels: {} }, { Address: c:3, Type: RsSecondary, Average RTT: 1ms }, \
+                       { Address: d:4, Type: Unknown, Error: Kind: I/O error: timed out }, { \
+                       Address: e:5, Type: Unknown } ] }";
         assert_eq!(
             servers(message),
             "a:1: refused; b:2: no such name; c:3: RsSecondary; d:4: timed out; e:5: no answer"
         );
-        assert_eq!(servers("Server selection timeout: No available servers. Topology: { }"), "it knows of none");
+        assert_eq!(
+            servers("Server selection timeout: No available servers. Topology: { }"),
+            "it knows of none"
+        );
     }
 }

@@ -46,7 +46,10 @@ impl Board {
     ) -> Arc<Self> {
         let names: Vec<String> = streams.iter().map(|(name, ..)| name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&names));
-        let streams = streams.iter().map(|(name, source, table)| Stream::new(name, source, table, &metrics)).collect();
+        let streams = streams
+            .iter()
+            .map(|(name, source, table)| Stream::new(name, source, table, &metrics))
+            .collect();
         Arc::new(Self {
             service: service.to_owned(),
             environment: environment.to_owned(),

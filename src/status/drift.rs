@@ -1,5 +1,6 @@
-//! How fields drift from their configuration: known fields that vanish or change, unknown ones that appear, and what
-//! was probably renamed. Each is logged once, and shown with counts and when it was first seen.
+//! How fields drift from their configuration: known fields that vanish or change, unknown ones that
+//! appear, and what was probably renamed. Each is logged once, and shown with counts and when it
+//! was first seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,14 +18,15 @@ const VANISHED_AFTER: u64 = 1000;
 /// What is not seen any more for so long is over; what is new for so long is known.
 pub const REMEMBERED: TimeDelta = TimeDelta::days(1);
 
-/// Names kept of one stream at most, known and new and not yet told. What comes beyond them is data.
+/// Names kept of one stream at most, known and new and not yet told. What comes beyond them is
+/// data.
 pub const NAMES_MAX: usize = 256;
 
 /// Stands for the names that were too many.
 const DATA: &str = "(keys look like data)";
 
-/// A name is one only once so many documents have it, and one in a hundred of those looked at: a key that is data
-/// (a person's name) belongs to few.
+/// A name is one only once so many documents have it, and one in a hundred of those looked at: a
+/// key that is data (a person's name) belongs to few.
 const DOCUMENTS_MIN: u64 = 20;
 
 /// After so many documents what few of them have is forgotten, so that there is a place for others.
@@ -36,13 +38,15 @@ const FIRST_DOCUMENTS: u64 = 100;
 /// Two names this alike (Jaro-Winkler) are probably one field renamed.
 const ALIKE: f64 = 0.7;
 
-/// What one batch or chunk showed of its documents' fields. Columns by their place in the configuration.
+/// What one batch or chunk showed of its documents' fields. Columns by their place in the
+/// configuration.
 #[derive(Debug, Default)]
 pub struct FieldsSeen<'a> {
     pub documents: u64,
     /// (column, kind, documents).
     pub differ: Vec<(usize, &'static str, u64)>,
-    /// For each column: whether its field was there, and how many documents in a row at the end were without.
+    /// For each column: whether its field was there, and how many documents in a row at the end
+    /// were without.
     pub presence: Vec<(bool, u64)>,
     /// Fields no column reads, with how many documents have them.
     pub unmapped: &'a [(Box<str>, u64)],
@@ -54,7 +58,8 @@ pub struct FieldsSeen<'a> {
 /// One stream's fields.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    /// (column, paths of the fields it reads: its own, then its aliases) in the order of configuration.
+    /// (column, paths of the fields it reads: its own, then its aliases) in the order of
+    /// configuration.
     columns: Vec<(String, Vec<String>)>,
     present: BTreeSet<String>,
     absent: Vec<u64>,
@@ -81,7 +86,11 @@ struct Few {
 impl Fields {
     pub fn report(&self) -> FieldsReport {
         FieldsReport {
-            columns: self.columns.iter().map(|(column, fields)| format!("{column}={}", fields.join(","))).collect(),
+            columns: self
+                .columns
+                .iter()
+                .map(|(column, fields)| format!("{column}={}", fields.join(",")))
+                .collect(),
             present: self.present.iter().cloned().collect(),
             unmapped: self.unmapped.iter().cloned().collect(),
             documents: self.documents,
@@ -99,7 +108,9 @@ impl Fields {
     /// What the last leader knew, as far as the configuration is the same.
     pub fn remember(&mut self, left: &FieldsReport, drift: &[DriftReport]) {
         let reads = |field: &String, name: &str| field.split('.').next() == Some(name);
-        let mapped = |name: &str| self.columns.iter().any(|(_, fields)| fields.iter().any(|field| reads(field, name)));
+        let mapped = |name: &str| {
+            self.columns.iter().any(|(_, fields)| fields.iter().any(|field| reads(field, name)))
+        };
         let names = left.unmapped.iter().filter(|name| !mapped(name));
         self.unmapped.extend(names.take(NAMES_MAX).cloned());
         self.documents = self.documents.max(left.documents);
@@ -107,14 +118,21 @@ impl Fields {
         if left.columns == self.report().columns {
             for report in drift {
                 if let Some(kind) = KINDS.into_iter().find(|kind| *kind == report.kind) {
-                    self.drift.entry((report.field.clone(), kind)).or_insert_with(|| report.clone());
+                    self.drift
+                        .entry((report.field.clone(), kind))
+                        .or_insert_with(|| report.clone());
                 }
             }
         }
     }
 
     /// Takes in what was seen. Returns what is new.
-    fn see(&mut self, now: DateTime<Utc>, seen: &FieldsSeen<'_>, first_walk: bool) -> Vec<DriftReport> {
+    fn see(
+        &mut self,
+        now: DateTime<Utc>,
+        seen: &FieldsSeen<'_>,
+        first_walk: bool,
+    ) -> Vec<DriftReport> {
         let is_first = first_walk || self.documents < FIRST_DOCUMENTS || self.present.is_empty();
         let mut met: Vec<Met> = Vec::new();
         for (column, kind, documents) in &seen.differ {
@@ -145,8 +163,9 @@ impl Fields {
         new
     }
 
-    /// The fields no column reads that are new and not those of a few documents only, or that are told of already; with
-    /// how many documents have them. Those of the first documents become known.
+    /// The fields no column reads that are new and not those of a few documents only, or that are
+    /// told of already; with how many documents have them. Those of the first documents become
+    /// known.
     fn names(&mut self, seen: &FieldsSeen<'_>, is_first: bool) -> Vec<Met> {
         let mut met = Vec::new();
         for (name, documents) in seen.unmapped {
@@ -156,7 +175,8 @@ impl Fields {
             } else if self.drift.contains_key(&(name.to_string(), "unknown")) {
                 met.push((name.to_string(), None, "unknown", documents));
             } else if !self.unmapped.contains(&**name) {
-                self.few.insert(name.to_string(), Few { documents, is_old: is_first, is_new: true });
+                self.few
+                    .insert(name.to_string(), Few { documents, is_old: is_first, is_new: true });
             }
         }
         self.window += seen.documents;
@@ -169,8 +189,10 @@ impl Fields {
                 met.push((name, None, "unknown", few.documents));
             }
         }
-        let told = met.iter().filter(|(name, ..)| !self.drift.contains_key(&(name.clone(), "unknown")));
-        let places = NAMES_MAX.saturating_sub(self.unmapped.len() + self.count("unknown") + told.count());
+        let told =
+            met.iter().filter(|(name, ..)| !self.drift.contains_key(&(name.clone(), "unknown")));
+        let places =
+            NAMES_MAX.saturating_sub(self.unmapped.len() + self.count("unknown") + told.count());
         let crowded = seen.crowded.max(u64::from(self.crowd_out(places)));
         if self.window >= WINDOW {
             self.window = 0;
@@ -186,7 +208,8 @@ impl Fields {
         met
     }
 
-    /// Keeps so many names of few documents: those of most, of those the ones met last. Whether any had to go.
+    /// Keeps so many names of few documents: those of most, of those the ones met last. Whether any
+    /// had to go.
     fn crowd_out(&mut self, places: usize) -> bool {
         let is_crowded = self.few.len() > places;
         if is_crowded {
@@ -224,16 +247,26 @@ impl Fields {
     }
 
     fn forget(&mut self, now: DateTime<Utc>) {
-        let known = |report: &DriftReport| report.kind == "unknown" && now - report.first_seen_at > REMEMBERED;
-        self.unmapped.extend(self.drift.values().filter(|report| known(report)).map(|report| report.field.clone()));
+        let known = |report: &DriftReport| {
+            report.kind == "unknown" && now - report.first_seen_at > REMEMBERED
+        };
+        self.unmapped.extend(
+            self.drift.values().filter(|report| known(report)).map(|report| report.field.clone()),
+        );
         self.drift.retain(|_, report| !known(report) && now - report.last_seen_at <= REMEMBERED);
     }
 
     /// A field that went and one that came: probably one, if their names are alike.
     fn guess_renames(&mut self) {
-        let unknown: Vec<String> =
-            self.drift.values().filter(|report| report.kind == "unknown").map(|report| report.field.clone()).collect();
-        for report in self.drift.values_mut().filter(|r| ["missing", "vanished"].contains(&r.kind.as_str())) {
+        let unknown: Vec<String> = self
+            .drift
+            .values()
+            .filter(|report| report.kind == "unknown")
+            .map(|report| report.field.clone())
+            .collect();
+        for report in
+            self.drift.values_mut().filter(|r| ["missing", "vanished"].contains(&r.kind.as_str()))
+        {
             let alike = |name: &String| strsim::jaro_winkler(name, &report.field);
             let best = unknown.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)));
             report.likely_new_name = best.filter(|name| alike(name) >= ALIKE).cloned();
@@ -262,7 +295,13 @@ impl Stream {
         for new in state.fields.see(Utc::now(), seen, first_walk) {
             let DriftReport { column, kind, .. } = new;
             let field = shown(&new.field);
-            tracing::warn!(stream = %self.name, field, column, kind, "field differs from its configuration");
+            tracing::warn!(
+                stream = %self.name,
+                field,
+                column,
+                kind,
+                "field differs from its configuration"
+            );
         }
         for kind in KINDS {
             let number = i64::try_from(state.fields.count(kind)).unwrap_or(i64::MAX);
@@ -288,27 +327,39 @@ mod tests {
         let columns = vec![("body".to_owned(), vec!["designateBody".to_owned()])];
         let mut fields = Fields { columns, ..Fields::default() };
         let old: [(Box<str>, u64); 1] = [("_class".into(), 500)];
-        let new: [(Box<str>, u64); 2] = [("_class".into(), 500), ("designatedBodyCode".into(), 500)];
-        assert!(fields.see(now, &seen(true, 500, &old), false).is_empty(), "the first documents are the baseline");
-        let told: Vec<Vec<DriftReport>> = (0..4).map(|_| fields.see(now, &seen(false, 500, &new), false)).collect();
-        let brief =
-            |reports: &[DriftReport]| reports.iter().map(|r| format!("{} {}", r.kind, r.field)).collect::<Vec<_>>();
+        let new: [(Box<str>, u64); 2] =
+            [("_class".into(), 500), ("designatedBodyCode".into(), 500)];
+        assert!(
+            fields.see(now, &seen(true, 500, &old), false).is_empty(),
+            "the first documents are the baseline"
+        );
+        let told: Vec<Vec<DriftReport>> =
+            (0..4).map(|_| fields.see(now, &seen(false, 500, &new), false)).collect();
+        let brief = |reports: &[DriftReport]| {
+            reports.iter().map(|r| format!("{} {}", r.kind, r.field)).collect::<Vec<_>>()
+        };
         assert_eq!(brief(&told[0]), ["unknown designatedBodyCode"]);
         assert_eq!(brief(&told[1]), ["vanished designateBody"]);
         assert!(told[2].is_empty() && told[3].is_empty());
         let drift = fields.drift();
         let vanished = drift.iter().find(|report| report.kind == "vanished").unwrap();
         assert_eq!(vanished.likely_new_name.as_deref(), Some("designatedBodyCode"));
-        // What a new leader with the same configuration knows; and that it is over when the field is back.
+        // What a new leader with the same configuration knows; and that it is over when the field
+        // is back.
         let mut after = Fields { columns: fields.columns.clone(), ..Fields::default() };
         after.remember(&fields.report(), &drift);
         assert_eq!(after.drift(), drift);
         after.see(now, &seen(true, 1, &new), false);
         assert!(after.drift().iter().all(|report| report.kind != "vanished"));
-        // Once the new field is read too, nothing of it is left, and neither is it one that no column reads.
-        let mended = vec![("body".to_owned(), vec!["designateBody".to_owned(), "designatedBodyCode".to_owned()])];
+        // Once the new field is read too, nothing of it is left, and neither is it one that no
+        // column reads.
+        let mended = vec![(
+            "body".to_owned(),
+            vec!["designateBody".to_owned(), "designatedBodyCode".to_owned()],
+        )];
         let mut mended = Fields { columns: mended, ..Fields::default() };
-        let left = FieldsReport { unmapped: vec!["designatedBodyCode".to_owned()], ..fields.report() };
+        let left =
+            FieldsReport { unmapped: vec!["designatedBodyCode".to_owned()], ..fields.report() };
         mended.remember(&left, &drift);
         assert!(mended.drift().is_empty() && mended.unmapped.is_empty());
         // A day later the new field is known.
@@ -324,12 +375,15 @@ mod tests {
         let now = Utc::now();
         let columns = vec![("body".to_owned(), vec!["body".to_owned()])];
         let mut fields = Fields { columns, ..Fields::default() };
-        let key = |number: usize| format!("person{}", "abcdefghij".chars().nth(number % 10).unwrap());
+        let key =
+            |number: usize| format!("person{}", "abcdefghij".chars().nth(number % 10).unwrap());
         let mut told = Vec::new();
         for batch in 0..1_000 {
-            let data = (0..99).map(|n| (format!("{}{}", key(n), batch * 100 + n).into_boxed_str(), 1));
+            let data =
+                (0..99).map(|n| (format!("{}{}", key(n), batch * 100 + n).into_boxed_str(), 1));
             let field = ("comment".into(), if batch < 500 { 0 } else { 100 });
-            let names: Vec<(Box<str>, u64)> = std::iter::once(field).filter(|(_, n)| *n > 0).chain(data).collect();
+            let names: Vec<(Box<str>, u64)> =
+                std::iter::once(field).filter(|(_, n)| *n > 0).chain(data).collect();
             told.extend(fields.see(now, &seen(true, 100, &names), batch < 10));
         }
         let names: Vec<&str> = told.iter().map(|report| report.field.as_str()).collect();
@@ -354,15 +408,20 @@ mod tests {
         assert_eq!(fields.see(now, &seen(true, 1, &rare), false).len(), 1, "the twentieth");
         let rarer: [(Box<str>, u64); 1] = [("rarer".into(), 1)];
         for _ in 0..300 {
-            assert!(fields.see(now, &seen(true, 101, &rarer), false).is_empty(), "less than one in a hundred");
+            assert!(
+                fields.see(now, &seen(true, 101, &rarer), false).is_empty(),
+                "less than one in a hundred"
+            );
         }
-        // What the first documents have is nothing new, however few they were, nor for the next leader.
+        // What the first documents have is nothing new, however few they were, nor for the next
+        // leader.
         let mut young = Fields { columns: fields.columns.clone(), ..Fields::default() };
         let old: [(Box<str>, u64); 1] = [("old".into(), 5)];
         young.see(now, &seen(true, 5, &old), true);
         let mut next = Fields { columns: fields.columns.clone(), ..Fields::default() };
         next.remember(&young.report(), &young.drift());
-        let told: Vec<DriftReport> = (0..100).flat_map(|_| next.see(now, &seen(true, 5, &old), false)).collect();
+        let told: Vec<DriftReport> =
+            (0..100).flat_map(|_| next.see(now, &seen(true, 5, &old), false)).collect();
         assert!(told.is_empty() && next.report().unmapped == ["old"], "{told:?}");
     }
 }

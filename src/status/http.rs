@@ -1,4 +1,5 @@
-//! The status address: read-only, on a thread and runtime of its own, so that it answers whatever the rest does.
+//! The status address: read-only, on a thread and runtime of its own, so that it answers whatever
+//! the rest does.
 
 mod door;
 mod guard;
@@ -28,7 +29,8 @@ struct House {
     live: Arc<Live>,
 }
 
-/// Serves until told to stop. The listener is bound by the caller, so that a port in use is an error at start.
+/// Serves until told to stop. The listener is bound by the caller, so that a port in use is an
+/// error at start.
 ///
 /// # Errors
 /// The thread or its runtime cannot be started.
@@ -64,8 +66,16 @@ fn router(house: House, access: Access) -> Router {
         .route("/status", get(status))
         .route("/", get(page_now))
         .route("/events", get(events))
-        .route("/page.css", get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], page::STYLE)))
-        .route("/page.js", get(async || ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], page::SCRIPT)))
+        .route(
+            "/page.css",
+            get(async || ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], page::STYLE)),
+        )
+        .route(
+            "/page.js",
+            get(async || {
+                ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], page::SCRIPT)
+            }),
+        )
         .layer(axum::middleware::from_fn_with_state(Arc::new(access), guard::guard))
         .with_state(house)
 }
@@ -81,11 +91,13 @@ async fn livez(State(House { board, .. }): State<House>) -> Response {
 async fn readyz(State(House { board, .. }): State<House>) -> Response {
     let reasons = board.unready();
     let code = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
+    (code, Json(serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons })))
+        .into_response()
 }
 
 async fn metrics(State(House { board, .. }): State<House>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], board.metrics_text()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], board.metrics_text())
+        .into_response()
 }
 
 async fn status(State(House { board, .. }): State<House>) -> Response {
@@ -98,12 +110,17 @@ async fn page_now(State(House { board, live }): State<House>) -> Html<String> {
 }
 
 /// The page's body whenever it has changed.
-async fn events(State(House { live, .. }): State<House>, Extension(seat): Extension<Seat>) -> Response {
+async fn events(
+    State(House { live, .. }): State<House>,
+    Extension(seat): Extension<Seat>,
+) -> Response {
     match live.view() {
         Some(view) => {
             seat.stays();
             Sse::new(view).into_response()
         }
-        None => (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open already\n").into_response(),
+        None => {
+            (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open already\n").into_response()
+        }
     }
 }

@@ -1,7 +1,8 @@
-//! Whether a majority of the source's members confirms what its primary has written. Pure: the time is passed in.
+//! Whether a majority of the source's members confirms what its primary has written. Pure: the time
+//! is passed in.
 //!
-//! A change stream shows only what is confirmed. Where too few members replicate, it is silent and its token stands
-//! still, which looks just like a source where nothing happens.
+//! A change stream shows only what is confirmed. Where too few members replicate, it is silent and
+//! its token stands still, which looks just like a source where nothing happens.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -21,7 +22,8 @@ pub(super) struct Majority {
 }
 
 impl Majority {
-    /// What the primary has applied, confirmed or not. An idle one writes something every ten seconds.
+    /// What the primary has applied, confirmed or not. An idle one writes something every ten
+    /// seconds.
     pub fn applied(&mut self, at: ClusterTime, now: DateTime<Utc>) {
         self.applied = Some(at);
         self.mark.get_or_insert((at, now));
@@ -54,7 +56,8 @@ mod tests {
     fn what_is_not_confirmed_is_told_and_an_idle_source_or_a_moments_delay_is_not() {
         let start: DateTime<Utc> = "2026-11-21T05:29:00Z".parse().unwrap();
         let time = |second: i64| ClusterTime::new(u64::try_from(1_000 + second).unwrap() << 32);
-        // Probed every five seconds, polled every second; `applied` and `confirmed` are seconds of the source's clock.
+        // Probed every five seconds, polled every second; `applied` and `confirmed` are seconds of
+        // the source's clock.
         let lag = |seconds: i64, applied: fn(i64) -> i64, confirmed: fn(i64) -> i64| {
             let mut majority = Majority::default();
             for second in 0..seconds {
@@ -66,11 +69,19 @@ mod tests {
             }
             majority.lag_seconds(time(confirmed(seconds - 1)))
         };
-        assert_eq!(lag(300, |s| s / 10 * 10, |s| s / 10 * 10), None, "idle: a no-op every ten seconds");
+        assert_eq!(
+            lag(300, |s| s / 10 * 10, |s| s / 10 * 10),
+            None,
+            "idle: a no-op every ten seconds"
+        );
         assert_eq!(lag(300, |s| s, |s| s - 3), None, "busy, and confirmed three seconds later");
         assert_eq!(lag(15, |s| s, |_| 0), None, "not yet");
         assert_eq!(lag(121, |s| s, |_| 0), Some(120.0), "it stands still");
-        assert_eq!(lag(121, |s| s / 10 * 10, |_| 0), Some(120.0), "it stands still, and nobody writes");
+        assert_eq!(
+            lag(121, |s| s / 10 * 10, |_| 0),
+            Some(120.0),
+            "it stands still, and nobody writes"
+        );
         assert_eq!(lag(301, |s| s, |s| s - 60), Some(60.0), "it creeps behind");
         assert_eq!(lag(301, |s| s, |s| if s < 200 { 0 } else { s }), None, "it moves again");
     }

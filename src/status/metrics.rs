@@ -1,15 +1,17 @@
-//! The metrics: one registry, every series there from the start at zero. Names: docs/reference.md, "Metrics".
+//! The metrics: one registry, every series there from the start at zero. Names: docs/reference.md,
+//! "Metrics".
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::error::{Class, Code};
 use crate::model::event::Operation;
 use crate::model::reason::Reason;
 
-pub const PHASES: [&str; 7] = ["standby", "resuming", "snapshotting", "streaming", "resyncing", "draining", "halted"];
+pub const PHASES: [&str; 7] =
+    ["standby", "resuming", "snapshotting", "streaming", "resyncing", "draining", "halted"];
 
 /// The steps whose attempts are counted.
 pub const STEPS: [&str; 7] = ["lease", "open", "read", "lookup", "walk", "sweep", "apply"];
@@ -60,7 +62,10 @@ impl Maker {
         Opts::new(name, help).namespace(PREFIX)
     }
 
-    fn keep<M: prometheus::core::Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
+    fn keep<M: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        metric: prometheus::Result<M>,
+    ) -> M {
         let metric = metric.expect("a valid metric");
         self.0.register(Box::new(metric.clone())).expect("a metric registered once");
         metric
@@ -104,12 +109,22 @@ impl Times {
     fn new(make: &Maker) -> Self {
         Self {
             last_poll: make.gauge("last_poll_timestamp_seconds", "When the source last answered"),
-            last_commit: make.gauge("last_commit_timestamp_seconds", "When the position was last committed"),
-            last_event: make.gauge("last_event_timestamp_seconds", "Cluster time of the last event committed"),
-            position: make.gauge("position_timestamp_seconds", "Cluster time of the stored position"),
-            history_window: make.gauge("history_window_seconds", "History the source keeps; NaN where unknown"),
-            headroom: make.gauge("headroom_seconds", "Time until the stored position ages out; NaN where unknown"),
-            lag: make.gauge("lag_seconds", "How far the stored position is behind the source, on its clock"),
+            last_commit: make
+                .gauge("last_commit_timestamp_seconds", "When the position was last committed"),
+            last_event: make
+                .gauge("last_event_timestamp_seconds", "Cluster time of the last event committed"),
+            position: make
+                .gauge("position_timestamp_seconds", "Cluster time of the stored position"),
+            history_window: make
+                .gauge("history_window_seconds", "History the source keeps; NaN where unknown"),
+            headroom: make.gauge(
+                "headroom_seconds",
+                "Time until the stored position ages out; NaN where unknown",
+            ),
+            lag: make.gauge(
+                "lag_seconds",
+                "How far the stored position is behind the source, on its clock",
+            ),
         }
     }
 }
@@ -125,12 +140,22 @@ pub struct Notices {
 
 impl Notices {
     fn new(make: &Maker) -> Self {
-        let outbox =
-            IntGauge::with_opts(Maker::opts("outbox_pending", "Incidents that a channel has still to be told of"));
+        let outbox = IntGauge::with_opts(Maker::opts(
+            "outbox_pending",
+            "Incidents that a channel has still to be told of",
+        ));
         Self {
             outbox_pending: make.keep(outbox),
-            incident_open: make.int_gauge("incident_open", "Incidents that are open", &["code", "severity"]),
-            incident_writes: make.counter("incident_writes_total", "Incidents written down, by result", &["result"]),
+            incident_open: make.int_gauge(
+                "incident_open",
+                "Incidents that are open",
+                &["code", "severity"],
+            ),
+            incident_writes: make.counter(
+                "incident_writes_total",
+                "Incidents written down, by result",
+                &["result"],
+            ),
             alerts_sent: make.counter(
                 "alerts_sent_total",
                 "Notices sent, by channel and result",
@@ -191,7 +216,11 @@ impl Walks {
                 &["stream", "reason", "result"],
             ),
             active: make.int_gauge("resync_active", "1 while the collection is being walked", s),
-            documents_read: make.counter("resync_documents_read_total", "Documents read by walks", s),
+            documents_read: make.counter(
+                "resync_documents_read_total",
+                "Documents read by walks",
+                s,
+            ),
             rows_upserted: make.counter("resync_rows_upserted_total", "Rows written by walks", s),
             rows_deleted: make.counter("resync_rows_deleted_total", "Rows deleted by sweeps", s),
             divergent: make.int_gauge(
@@ -203,12 +232,17 @@ impl Walks {
     }
 }
 
-const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+const SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
 impl Metrics {
     pub fn new(streams: &[String]) -> Self {
         let make = Maker(Registry::new());
-        let build = make.int_gauge("build_info", "Always 1; the labels tell the build", &["version", "commit"]);
+        let build = make.int_gauge(
+            "build_info",
+            "Always 1; the labels tell the build",
+            &["version", "commit"],
+        );
         build.with_label_values(&[crate::VERSION, crate::COMMIT]).set(1);
         let s = &["stream"];
         let metrics = Self {
@@ -216,8 +250,16 @@ impl Metrics {
             batches: Batches::new(&make),
             notices: Notices::new(&make),
             walks: Walks::new(&make),
-            stream_phase: make.int_gauge("stream_phase", "1 for the phase a stream is in", &["stream", "phase"]),
-            lease_held: make.int_gauge("lease_held", "1 while this process holds the stream's lease", s),
+            stream_phase: make.int_gauge(
+                "stream_phase",
+                "1 for the phase a stream is in",
+                &["stream", "phase"],
+            ),
+            lease_held: make.int_gauge(
+                "lease_held",
+                "1 while this process holds the stream's lease",
+                s,
+            ),
             lease_epoch: make.int_gauge("lease_epoch", "Epoch of the lease last held here", s),
             events_received: make.counter(
                 "events_received_total",
@@ -234,13 +276,21 @@ impl Metrics {
                 "Change events that change nothing, by why",
                 &["stream", "reason"],
             ),
-            rows_changed: make.counter("rows_changed_total", "Rows inserted, updated or deleted", s),
+            rows_changed: make.counter(
+                "rows_changed_total",
+                "Rows inserted, updated or deleted",
+                s,
+            ),
             rows_unchanged: make.counter(
                 "rows_unchanged_total",
                 "Rows not written because they would not change or are newer",
                 s,
             ),
-            dead_letters: make.counter("dead_letters_total", "Events set aside", &["stream", "code"]),
+            dead_letters: make.counter(
+                "dead_letters_total",
+                "Events set aside",
+                &["stream", "code"],
+            ),
             commit_failures: make.counter(
                 "commit_failures_total",
                 "Batches that could not be committed, by class",
@@ -251,7 +301,11 @@ impl Metrics {
                 "Work given up because another process was granted the stream",
                 s,
             ),
-            retries: make.counter("retries_total", "Attempts that failed and were made again", &["stream", "step"]),
+            retries: make.counter(
+                "retries_total",
+                "Attempts that failed and were made again",
+                &["stream", "step"],
+            ),
             drift_fields: make.int_gauge(
                 "drift_fields",
                 "Fields that differ from their configuration",
@@ -262,7 +316,10 @@ impl Metrics {
                 "Characters Postgres cannot store that became U+FFFD",
                 s,
             ),
-            log_lines_dropped: make.one_counter("log_lines_dropped_total", "Lines of the log that nobody read in time"),
+            log_lines_dropped: make.one_counter(
+                "log_lines_dropped_total",
+                "Lines of the log that nobody read in time",
+            ),
             registry: make.0,
         };
         metrics.start_at_zero(streams);
@@ -272,7 +329,9 @@ impl Metrics {
     fn start_at_zero(&self, streams: &[String]) {
         for stream in streams {
             let s = stream.as_str();
-            for gauge in [&self.lease_held, &self.lease_epoch, &self.walks.active, &self.walks.divergent] {
+            for gauge in
+                [&self.lease_held, &self.lease_epoch, &self.walks.active, &self.walks.divergent]
+            {
                 gauge.with_label_values(&[s]);
             }
             for gauge in [
@@ -299,9 +358,11 @@ impl Metrics {
             for counter in counters {
                 counter.with_label_values(&[s]);
             }
-            for histogram in
-                [&self.batches.batch_events, &self.batches.batch_commit_seconds, &self.batches.end_to_end_latency]
-            {
+            for histogram in [
+                &self.batches.batch_events,
+                &self.batches.batch_commit_seconds,
+                &self.batches.end_to_end_latency,
+            ] {
                 histogram.with_label_values(&[s]);
             }
             self.label_each(s);
@@ -377,8 +438,10 @@ impl Series {
     pub fn of(metrics: &Metrics, stream: &str) -> Self {
         let s = &[stream];
         Self {
-            received: Operation::ROWS.map(|op| metrics.events_received.with_label_values(&[stream, op.name()])),
-            applied: Operation::ROWS.map(|op| metrics.events_applied.with_label_values(&[stream, op.name()])),
+            received: Operation::ROWS
+                .map(|op| metrics.events_received.with_label_values(&[stream, op.name()])),
+            applied: Operation::ROWS
+                .map(|op| metrics.events_applied.with_label_values(&[stream, op.name()])),
             rows_changed: metrics.rows_changed.with_label_values(s),
             rows_unchanged: metrics.rows_unchanged.with_label_values(s),
             batch_events: metrics.batches.batch_events.with_label_values(s),

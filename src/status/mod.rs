@@ -1,7 +1,8 @@
 //! What is happening: the one state that the log, the metrics, HTTP and the page are all read from.
 //!
-//! A thing that happened is told here once ([`Stream`]'s methods) and shows everywhere, so that the log and the
-//! metrics cannot disagree. Nobody waits for this module; it knows the model and nothing else.
+//! A thing that happened is told here once ([`Stream`]'s methods) and shows everywhere, so that the
+//! log and the metrics cannot disagree. Nobody waits for this module; it knows the model and
+//! nothing else.
 
 mod board;
 mod drift;
@@ -22,8 +23,8 @@ pub use board::Board;
 pub use drift::{FieldsSeen, NAMES_MAX, REMEMBERED};
 pub use http::{Access, serve};
 pub use report::{
-    ChannelReport, ComparedReport, DriftReport, FailingReport, FieldsReport, IncidentReport, PositionReport, Report,
-    ResyncReport, StreamReport, Verdict,
+    ChannelReport, ComparedReport, DriftReport, FailingReport, FieldsReport, IncidentReport,
+    PositionReport, Report, ResyncReport, StreamReport, Verdict,
 };
 pub use stream::Stream;
 pub use told::{Answer, Committed};

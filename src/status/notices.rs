@@ -18,10 +18,16 @@ impl Board {
         let notices = &self.metrics.notices;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for gone in &told.incidents {
-            notices.incident_open.with_label_values(&[gone.code.as_str(), gone.severity.as_str()]).set(0);
+            notices
+                .incident_open
+                .with_label_values(&[gone.code.as_str(), gone.severity.as_str()])
+                .set(0);
         }
         for open in &incidents {
-            notices.incident_open.with_label_values(&[open.code.as_str(), open.severity.as_str()]).inc();
+            notices
+                .incident_open
+                .with_label_values(&[open.code.as_str(), open.severity.as_str()])
+                .inc();
         }
         let pending: u64 = channels.iter().map(|channel| channel.pending).sum();
         notices.outbox_pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
@@ -51,9 +57,15 @@ pub(super) fn judge(incidents: &[IncidentReport]) -> (Verdict, Option<String>) {
         _ => Verdict::Healthy,
     };
     let worst = incidents.iter().map(verdict).max().unwrap_or(Verdict::Healthy);
-    let wanted = incidents.iter().filter(|incident| incident.action.is_some()).max_by_key(|incident| verdict(incident));
+    let wanted = incidents
+        .iter()
+        .filter(|incident| incident.action.is_some())
+        .max_by_key(|incident| verdict(incident));
     let action = wanted.map(|incident| {
-        let about = incident.stream.as_ref().map_or_else(String::new, |stream| format!("stream {stream}: "));
+        let about = incident
+            .stream
+            .as_ref()
+            .map_or_else(String::new, |stream| format!("stream {stream}: "));
         format!("{about}{}; {}", incident.summary, incident.action.as_deref().unwrap_or_default())
     });
     (worst, action)

@@ -1,5 +1,6 @@
-//! The page an operator opens, rendered here so that it reads without JavaScript. Pure: a report in, HTML out.
-//! Everything that comes from outside is escaped; there is no document's content in a report to begin with.
+//! The page an operator opens, rendered here so that it reads without JavaScript. Pure: a report
+//! in, HTML out. Everything that comes from outside is escaped; there is no document's content in a
+//! report to begin with.
 
 use std::fmt::Write;
 
@@ -19,13 +20,12 @@ pub type About = Vec<(&'static str, String)>;
 /// The whole document, around what changes.
 pub fn document(report: &Report, body: &str, now: DateTime<Utc>) -> String {
     format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{} · {} {}</title><link rel=\"stylesheet\" href=\"page.css\"><link rel=\"icon\" href=\"data:,\">\
-         <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>\
-         <script src=\"page.js\" defer></script></head><body><main id=\"live\">{}</main>\
-         <p class=\"small\">as of <span id=\"as-of\">{}</span></p>\
-         <p id=\"link\" role=\"status\"></p></body></html>",
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\"><title>{} · {} {}</title><link \
+         rel=\"stylesheet\" href=\"page.css\"><link rel=\"icon\" href=\"data:,\"><noscript><meta \
+         http-equiv=\"refresh\" content=\"5\"></noscript><script src=\"page.js\" \
+         defer></script></head><body><main id=\"live\">{}</main><p class=\"small\">as of <span \
+         id=\"as-of\">{}</span></p><p id=\"link\" role=\"status\"></p></body></html>",
         report.verdict.name(),
         escape(&report.service),
         escape(&report.environment),
@@ -39,7 +39,9 @@ pub fn body(report: &Report, rates: &[Rates], about: &About, now: DateTime<Utc>)
     let mut out = String::with_capacity(8 << 10);
     head(&mut out, report);
     if !report.incidents.is_empty() {
-        out.push_str("<section aria-labelledby=\"incidents\"><h2 id=\"incidents\">Open incidents</h2>");
+        out.push_str(
+            "<section aria-labelledby=\"incidents\"><h2 id=\"incidents\">Open incidents</h2>",
+        );
         for open in &report.incidents {
             incident(&mut out, open, now);
         }
@@ -59,7 +61,8 @@ fn head(out: &mut String, report: &Report) {
     let verdict = report.verdict.name();
     let _ = write!(
         out,
-        "<header class=\"{verdict}\"><h1>{}</h1><p class=\"where\">{} {} · {}</p><p class=\"action\">{}</p></header>",
+        "<header class=\"{verdict}\"><h1>{}</h1><p class=\"where\">{} {} · {}</p><p \
+         class=\"action\">{}</p></header>",
         match verdict {
             "healthy" => "Healthy",
             "degraded" => "Degraded",
@@ -70,16 +73,20 @@ fn head(out: &mut String, report: &Report) {
         escape(&report.environment),
         match &report.action {
             Some(action) => format!("<strong>To do:</strong> {}", escape(action)),
-            None if verdict == "healthy" => "Every stream follows its source. There is nothing to do.".to_owned(),
+            None if verdict == "healthy" =>
+                "Every stream follows its source. There is nothing to do.".to_owned(),
             None => "There is nothing to do: this ends by itself.".to_owned(),
         },
     );
 }
 
 fn incident(out: &mut String, open: &IncidentReport, now: DateTime<Utc>) {
-    let stream = open.stream.as_ref().map_or_else(String::new, |stream| format!("{}: ", escape(stream)));
+    let stream =
+        open.stream.as_ref().map_or_else(String::new, |stream| format!("{}: ", escape(stream)));
     let owner = match (&open.acked_by, open.acked_until) {
-        (Some(by), Some(until)) if until >= FOREVER => format!("{} is on it until it is over", escape(by)),
+        (Some(by), Some(until)) if until >= FOREVER => {
+            format!("{} is on it until it is over", escape(by))
+        }
         (Some(by), Some(until)) => format!("{} is on it until {}", escape(by), at(until)),
         _ => "nobody is on it".to_owned(),
     };
@@ -91,10 +98,17 @@ fn incident(out: &mut String, open: &IncidentReport, now: DateTime<Utc>) {
         escape(&open.code),
         escape(&open.summary),
         escape(&open.doing),
-        open.action.as_ref().map_or_else(String::new, |action| format!(" <strong>You:</strong> {}", escape(action))),
+        open.action.as_ref().map_or_else(String::new, |action| format!(
+            " <strong>You:</strong> {}",
+            escape(action)
+        )),
         open.id,
         length(now - open.opened_at),
-        if open.count == 1 { "once".to_owned() } else { format!("{} times", thousands(open.count)) },
+        if open.count == 1 {
+            "once".to_owned()
+        } else {
+            format!("{} times", thousands(open.count))
+        },
     );
 }
 
@@ -119,7 +133,9 @@ fn stream(out: &mut String, one: &StreamReport, rates: &Rates, now: DateTime<Utc
         escape(&one.source),
         escape(&one.table),
         escape(&one.phase),
-        one.halt_code.as_ref().map_or_else(String::new, |code| format!(" (<code>{}</code>)", escape(code))),
+        one.halt_code
+            .as_ref()
+            .map_or_else(String::new, |code| format!(" (<code>{}</code>)", escape(code))),
         length(now - one.phase_since),
     );
     if let Some(reason) = &one.reason {
@@ -152,8 +168,9 @@ fn headroom(out: &mut String, one: &StreamReport, now: DateTime<Utc>) {
     let share = if window > 0.0 { (left / window).clamp(0.0, 1.0) } else { 0.0 };
     let _ = write!(
         out,
-        "<p class=\"bar\"><label>headroom <meter min=\"0\" max=\"1\" low=\"0.25\" high=\"0.5\" optimum=\"1\" \
-         value=\"{share:.3}\">{:.0} %</meter></label> {} of {}; without another commit it runs out {}</p>",
+        "<p class=\"bar\"><label>headroom <meter min=\"0\" max=\"1\" low=\"0.25\" high=\"0.5\" \
+         optimum=\"1\" value=\"{share:.3}\">{:.0} %</meter></label> {} of {}; without another \
+         commit it runs out {}</p>",
         share * 100.0,
         length(whole(left)),
         length(whole(window)),
@@ -170,11 +187,14 @@ fn resync(out: &mut String, walk: &ResyncReport, now: DateTime<Utc>) {
         format!("<progress max=\"100\" value=\"{percent}\">{percent} %</progress> {percent} % · ")
     });
     let all = walk.documents_estimated.map_or_else(|| "?".to_owned(), thousands);
-    let left =
-        walk.eta_at.filter(|eta| *eta > now).map_or_else(String::new, |eta| format!(" · {} left", length(eta - now)));
+    let left = walk
+        .eta_at
+        .filter(|eta| *eta > now)
+        .map_or_else(String::new, |eta| format!(" · {} left", length(eta - now)));
     let _ = write!(
         out,
-        "<p class=\"bar\">{} {} ({}): {bar}{} of {all} documents · {} rows written · {} deleted{left}{}</p>",
+        "<p class=\"bar\">{} {} ({}): {bar}{} of {all} documents · {} rows written · {} \
+         deleted{left}{}</p>",
         if walk.reason == "first_snapshot" { "snapshot" } else { "resync" },
         walk.id,
         escape(&walk.state),
@@ -186,8 +206,9 @@ fn resync(out: &mut String, walk: &ResyncReport, now: DateTime<Utc>) {
 }
 
 fn figures(out: &mut String, one: &StreamReport, now: DateTime<Utc>) {
-    let ago =
-        |at: Option<DateTime<Utc>>| at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", length(now - at)));
+    let ago = |at: Option<DateTime<Utc>>| {
+        at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", length(now - at)))
+    };
     let letters: Vec<String> = one
         .dead_letters_by_code
         .iter()
@@ -196,7 +217,11 @@ fn figures(out: &mut String, one: &StreamReport, now: DateTime<Utc>) {
     let letters = if letters.is_empty() { "0".to_owned() } else { letters.join(", ") };
     let drift: Vec<String> = one.drift.iter().map(|drift| escape(&drift.to_string())).collect();
     let compared = one.compared.as_ref().map(|c| {
-        let found = if c.differences() == 0 { "equal".to_owned() } else { format!("{} differ", c.differences()) };
+        let found = if c.differences() == 0 {
+            "equal".to_owned()
+        } else {
+            format!("{} differ", c.differences())
+        };
         format!("{found}, {} documents, {} ago", thousands(c.documents), length(now - c.at))
     });
     let rows = [
@@ -204,7 +229,10 @@ fn figures(out: &mut String, one: &StreamReport, now: DateTime<Utc>) {
         ("last poll", ago(one.last_poll_at)),
         ("last commit", ago(one.last_commit_at)),
         ("last event", ago(one.last_event_at)),
-        ("position", one.position.as_ref().map_or_else(|| "none".to_owned(), |p| escape(&p.cluster_time))),
+        (
+            "position",
+            one.position.as_ref().map_or_else(|| "none".to_owned(), |p| escape(&p.cluster_time)),
+        ),
         ("events", thousands(one.events_received)),
         ("rows changed", thousands(one.rows_changed)),
         ("rows left alone", thousands(one.rows_unchanged)),
@@ -232,9 +260,10 @@ fn chart(out: &mut String, what: &str, values: impl Iterator<Item = f64> + Clone
     }
     let _ = write!(
         out,
-        "<figure><svg role=\"img\" viewBox=\"0 0 150 32\" preserveAspectRatio=\"none\" aria-label=\"{what} over the last \
-         five minutes: now {last:.1}, most {most:.1}\"><polyline points=\"{}\"/></svg>\
-         <figcaption>{what}: {last:.1} <span class=\"small\">most {most:.1}</span></figcaption></figure>",
+        "<figure><svg role=\"img\" viewBox=\"0 0 150 32\" preserveAspectRatio=\"none\" \
+         aria-label=\"{what} over the last five minutes: now {last:.1}, most {most:.1}\"><polyline \
+         points=\"{}\"/></svg><figcaption>{what}: {last:.1} <span class=\"small\">most \
+         {most:.1}</span></figcaption></figure>",
         points.trim_end(),
     );
 }
@@ -245,20 +274,34 @@ fn foot(out: &mut String, report: &Report, about: &About) {
         let _ = write!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", escape(value));
     }
     for channel in &report.channels {
-        let state =
-            channel.failing.as_ref().map_or_else(|| "well".to_owned(), |why| format!("failing: {}", escape(why)));
-        let _ =
-            write!(out, "<div><dt>{}</dt><dd>{state}, {} pending</dd></div>", escape(&channel.name), channel.pending);
+        let state = channel
+            .failing
+            .as_ref()
+            .map_or_else(|| "well".to_owned(), |why| format!("failing: {}", escape(why)));
+        let _ = write!(
+            out,
+            "<div><dt>{}</dt><dd>{state}, {} pending</dd></div>",
+            escape(&channel.name),
+            channel.pending
+        );
     }
     out.push_str("</dl></details></footer>");
 }
 
 fn at(time: DateTime<Utc>) -> String {
-    format!("<time datetime=\"{}\">{}</time>", time.format("%Y-%m-%dT%H:%M:%SZ"), time.format("%Y-%m-%d %H:%M:%S UTC"))
+    format!(
+        "<time datetime=\"{}\">{}</time>",
+        time.format("%Y-%m-%dT%H:%M:%SZ"),
+        time.format("%Y-%m-%d %H:%M:%S UTC")
+    )
 }
 
 fn escape(text: &str) -> String {
-    shown(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    shown(text)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -284,11 +327,14 @@ mod tests {
             channels: Vec::new(),
         };
         let now = Utc::now();
-        let html = document(&report, &body(&report, &[], &vec![("batch", "<s>".to_owned())], now), now);
+        let html =
+            document(&report, &body(&report, &[], &vec![("batch", "<s>".to_owned())], now), now);
         for tag in ["<script>", "<b>x", "<i>", "<u>", "<s>", "<b><"] {
             assert!(!html.contains(tag), "{tag} in {html}");
         }
-        assert!(!html.contains("http://") && !html.contains("https://") && !html.contains(" style="));
+        assert!(
+            !html.contains("http://") && !html.contains("https://") && !html.contains(" style=")
+        );
         assert!(html.contains("&lt;script&gt;alert(1)") && html.contains("<meter"));
     }
 }

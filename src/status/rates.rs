@@ -1,4 +1,5 @@
-//! What each stream did over the last minutes, for the page's small charts. Sampled by the status address itself.
+//! What each stream did over the last minutes, for the page's small charts. Sampled by the status
+//! address itself.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -24,9 +25,12 @@ impl Rates {
         let now = (report.events_received, report.rows_changed + report.rows_unchanged);
         let before = self.last.replace(now).unwrap_or(now);
         #[expect(clippy::cast_precision_loss, reason = "a few seconds' events")]
-        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / INTERVAL.as_secs_f64();
+        let rate =
+            |now: u64, before: u64| now.saturating_sub(before) as f64 / INTERVAL.as_secs_f64();
         let values = [rate(now.0, before.0), rate(now.1, before.1), report.lag_seconds];
-        for (kept, value) in [&mut self.events, &mut self.rows, &mut self.lag].into_iter().zip(values) {
+        for (kept, value) in
+            [&mut self.events, &mut self.rows, &mut self.lag].into_iter().zip(values)
+        {
             if kept.len() == KEPT {
                 kept.pop_front();
             }

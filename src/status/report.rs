@@ -1,4 +1,5 @@
-//! The shape of `GET /status`: docs/reference.md, "HTTP". Times are RFC 3339 in UTC, durations seconds.
+//! The shape of `GET /status`: docs/reference.md, "HTTP". Times are RFC 3339 in UTC, durations
+//! seconds.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,10 @@ fn millis<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::
 }
 
 #[expect(clippy::ref_option, reason = "serde's signature")]
-fn optional_millis<S: Serializer>(at: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+fn optional_millis<S: Serializer>(
+    at: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => millis(at, serializer),
         None => serializer.serialize_none(),
@@ -156,7 +160,9 @@ pub struct DriftReport {
 impl std::fmt::Display for DriftReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.column {
-            Some(column) if *column != self.field => write!(f, "{column} ({}): {}", self.field, self.kind)?,
+            Some(column) if *column != self.field => {
+                write!(f, "{column} ({}): {}", self.field, self.kind)?
+            }
             _ => write!(f, "{}: {}", self.field, self.kind)?,
         }
         write!(f, " ×{}", self.documents)?;

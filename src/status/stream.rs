@@ -1,4 +1,5 @@
-//! One stream's state, told event by event. Each method is one thing that happened: state, metric and log together.
+//! One stream's state, told event by event. Each method is one thing that happened: state, metric
+//! and log together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,12 +87,15 @@ impl Stream {
 
     pub(super) fn show_phase(&self, now: &str) {
         for phase in PHASES {
-            self.metrics.stream_phase.with_label_values(&[&*self.name, phase]).set(i64::from(phase == now));
+            self.metrics
+                .stream_phase
+                .with_label_values(&[&*self.name, phase])
+                .set(i64::from(phase == now));
         }
     }
 
-    /// The stream entered a phase other than `halted`. A halted stream that is probed shows as halted until the probe
-    /// has proved something, so that what a person sees does not flap.
+    /// The stream entered a phase other than `halted`. A halted stream that is probed shows as
+    /// halted until the probe has proved something, so that what a person sees does not flap.
     pub fn entered(&self, phase: &str) {
         let mut state = self.state();
         if state.report.halt_code.is_some() && !["standby", "draining"].contains(&phase) {
@@ -126,7 +130,8 @@ impl Stream {
 
     pub fn granted(&self, epoch: i64, holder: &str) {
         let mut state = self.state();
-        (state.report.leader, state.report.epoch, state.report.holder) = (true, epoch, Some(holder.to_owned()));
+        (state.report.leader, state.report.epoch, state.report.holder) =
+            (true, epoch, Some(holder.to_owned()));
         drop(state);
         self.metrics.lease_held.with_label_values(&[&*self.name]).set(1);
         self.metrics.lease_epoch.with_label_values(&[&*self.name]).set(epoch);
@@ -182,7 +187,8 @@ impl Stream {
         tracing::warn!(stream = %self.name, code, "taking up what the database says: {how}");
     }
 
-    /// The source answered; `caught_up` if it had nothing more. `source_time` is its majority commit point.
+    /// The source answered; `caught_up` if it had nothing more. `source_time` is its majority
+    /// commit point.
     pub fn polled(&self, source_time: Option<ClusterTime>, caught_up: bool, answer: Answer) {
         let now = Utc::now();
         let mut state = self.state();
@@ -206,7 +212,10 @@ impl Stream {
     }
 
     fn measure_lag(&self, state: &mut State) {
-        let behind = state.source_time.zip(state.position.as_ref()).map(|(now, p)| now.seconds_since(p.cluster_time));
+        let behind = state
+            .source_time
+            .zip(state.position.as_ref())
+            .map(|(now, p)| now.seconds_since(p.cluster_time));
         let lag = if state.caught_up { 0.0 } else { behind.unwrap_or(0.0).max(0.0) };
         // What a majority has not confirmed cannot be read yet, and is behind all the same.
         let position = state.position.as_ref().map(|position| position.cluster_time);
@@ -255,7 +264,8 @@ impl Stream {
         if let Some(position) = work.position {
             self.place(&mut state, position);
         }
-        let works: &[&str] = if work.of_walk { &["apply", "walk", "sweep"] } else { &["apply", "lookup"] };
+        let works: &[&str] =
+            if work.of_walk { &["apply", "walk", "sweep"] } else { &["apply", "lookup"] };
         state.works(works);
         drop(state);
         self.proved();
@@ -274,17 +284,27 @@ impl Stream {
         self.series.rows_unchanged.inc_by(work.rows_unchanged);
         self.metrics.times.last_commit.with_label_values(&[&*self.name]).set(seconds(now));
         if work.gone > 0 {
-            self.metrics.events_skipped.with_label_values(&[&*self.name, "document_gone"]).inc_by(work.gone);
+            self.metrics
+                .events_skipped
+                .with_label_values(&[&*self.name, "document_gone"])
+                .inc_by(work.gone);
         }
         for (code, number) in &work.dead_letters {
             self.metrics.dead_letters.with_label_values(&[&*self.name, code]).inc_by(*number);
             tracing::warn!(stream = %self.name, code, number, "events set aside in dead_letter");
         }
         if let Some(at) = work.last_event {
-            self.metrics.times.last_event.with_label_values(&[&*self.name]).set(f64::from(at.seconds()));
+            self.metrics
+                .times
+                .last_event
+                .with_label_values(&[&*self.name])
+                .set(f64::from(at.seconds()));
         }
         if received > 0 {
-            #[expect(clippy::cast_precision_loss, reason = "a batch holds far fewer than 2^52 events")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a batch holds far fewer than 2^52 events"
+            )]
             self.series.batch_events.observe(received as f64);
             self.series.batch_commit_seconds.observe(work.took.as_secs_f64());
         }
@@ -316,14 +336,22 @@ impl Stream {
     /// What of the source's window is left to the stored position.
     fn measure_headroom(&self, state: &mut State) {
         let known = state.horizon.zip(state.position.as_ref());
-        let headroom = known.and_then(|(horizon, position)| horizon.headroom_seconds(position.cluster_time));
+        let headroom =
+            known.and_then(|(horizon, position)| horizon.headroom_seconds(position.cluster_time));
         state.report.headroom_seconds = headroom;
-        self.metrics.times.headroom.with_label_values(&[&*self.name]).set(headroom.unwrap_or(f64::NAN));
+        self.metrics
+            .times
+            .headroom
+            .with_label_values(&[&*self.name])
+            .set(headroom.unwrap_or(f64::NAN));
     }
 }
 
 fn seconds(at: DateTime<Utc>) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are exact in a double for 280,000 years")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "milliseconds since 1970 are exact in a double for 280,000 years"
+    )]
     let millis = at.timestamp_millis() as f64;
     millis / 1000.0
 }

@@ -1,4 +1,5 @@
-//! What goes wrong in a stream, as it is told: steps that fail and are tried again, commits that fail, halts.
+//! What goes wrong in a stream, as it is told: steps that fail and are tried again, commits that
+//! fail, halts.
 
 use std::time::Duration;
 
@@ -31,7 +32,8 @@ impl State {
     pub(super) fn show_failing(&mut self) {
         let report = &mut self.report;
         report.failing = self.failing.values().cloned().collect();
-        report.retrying = report.failing.iter().map(|failing| failing.attempts).max().unwrap_or_default();
+        report.retrying =
+            report.failing.iter().map(|failing| failing.attempts).max().unwrap_or_default();
         if report.halt_code.is_none() {
             let longest = report.failing.iter().min_by_key(|failing| failing.since);
             report.reason = longest.map(|failing| format!("{}: {}", failing.step, failing.reason));
@@ -40,8 +42,9 @@ impl State {
 }
 
 impl Stream {
-    /// The stream is taken up anew: nobody is left to say that a step works again which failed until
-    /// now. Each is kept until the stream reads again, so that what goes on failing is known since when.
+    /// The stream is taken up anew: nobody is left to say that a step works again which failed
+    /// until now. Each is kept until the stream reads again, so that what goes on failing is known
+    /// since when.
     pub fn taken_up(&self) {
         let mut state = self.state();
         state.failed_before = state.failing.keys().copied().collect();
@@ -52,7 +55,8 @@ impl Stream {
         let mut state = self.state();
         // A command that a hint names can be run as it stands.
         let hint = fault.hint.replace("STREAM", &self.name);
-        let reason = if hint.is_empty() { fault.message.clone() } else { format!("{fault}; {hint}") };
+        let reason =
+            if hint.is_empty() { fault.message.clone() } else { format!("{fault}; {hint}") };
         let again = state.report.phase == "halted" && state.report.reason.as_ref() == Some(&reason);
         if state.report.phase != "halted" {
             "halted".clone_into(&mut state.report.phase);
@@ -67,7 +71,12 @@ impl Stream {
         drop(state);
         self.show_phase("halted");
         if !again {
-            tracing::error!(stream = %self.name, code = fault.code.name(), hint, "stream halted: {fault}");
+            tracing::error!(
+                stream = %self.name,
+                code = fault.code.name(),
+                hint,
+                "stream halted: {fault}"
+            );
         }
     }
 
@@ -81,7 +90,8 @@ impl Stream {
         let mut state = self.state();
         let since = state.failing.get(step).map_or_else(Utc::now, |failing| failing.since);
         let (code, reason) = (fault.code.name().to_owned(), fault.message.clone());
-        let failing = FailingReport { step: step.to_owned(), code, since, attempts: attempt, reason };
+        let failing =
+            FailingReport { step: step.to_owned(), code, since, attempts: attempt, reason };
         state.failing.insert(step, failing);
         state.failed_before.remove(step);
         state.report.failures += 1;
@@ -89,7 +99,13 @@ impl Stream {
         drop(state);
         self.metrics.retries.with_label_values(&[&*self.name, step]).inc();
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(stream = %self.name, step, attempt, delay_ms, "will be tried again: {fault}");
+        tracing::warn!(
+            stream = %self.name,
+            step,
+            attempt,
+            delay_ms,
+            "will be tried again: {fault}"
+        );
     }
 
     /// Statements on the table hold so many rows at most, because more have run out of time;

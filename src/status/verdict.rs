@@ -2,16 +2,22 @@
 
 use super::report::{ComparedReport, IncidentReport, StreamReport, Verdict};
 
-/// The verdict on the streams and the open incidents, and what a person must do. A process that is not ready, for the
-/// reasons that it gives to whoever asks that, is not healthy either. Pure.
-pub fn judge(streams: &[StreamReport], incidents: &[IncidentReport], unready: &[String]) -> (Verdict, Option<String>) {
+/// The verdict on the streams and the open incidents, and what a person must do. A process that is
+/// not ready, for the reasons that it gives to whoever asks that, is not healthy either. Pure.
+pub fn judge(
+    streams: &[StreamReport],
+    incidents: &[IncidentReport],
+    unready: &[String],
+) -> (Verdict, Option<String>) {
     let (of_streams, action) = judge_streams(streams);
     let (of_incidents, wanted) = super::notices::judge(incidents);
     let verdict = of_streams.max(of_incidents);
     // The streams say it now, the incidents have it from a moment ago.
     let first = if of_incidents > of_streams { wanted } else { action.or(wanted) };
     match unready.first() {
-        Some(reason) if verdict == Verdict::Healthy => (Verdict::Degraded, Some(format!("not ready: {reason}"))),
+        Some(reason) if verdict == Verdict::Healthy => {
+            (Verdict::Degraded, Some(format!("not ready: {reason}")))
+        }
         _ => (verdict, first),
     }
 }
@@ -35,10 +41,16 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
     if stream.phase == "halted" {
         return (Verdict::Critical, Some(format!("stream {name} is halted: {}", reason())));
     }
-    let headroom = stream.headroom_seconds.zip(stream.history_window_seconds).filter(|(_, window)| *window > 0.0);
+    let headroom = stream
+        .headroom_seconds
+        .zip(stream.history_window_seconds)
+        .filter(|(_, window)| *window > 0.0);
     let share = headroom.map_or(1.0, |(headroom, window)| headroom / window);
     if share < 0.25 {
-        return (Verdict::Critical, Some(format!("stream {name} is about to lose its history: find out why it lags")));
+        return (
+            Verdict::Critical,
+            Some(format!("stream {name} is about to lose its history: find out why it lags")),
+        );
     }
     if let Some(held) = stream.resync.as_ref().filter(|walk| walk.state == "held") {
         let (id, why) = (held.id, held.note.as_deref().unwrap_or_default());
@@ -46,25 +58,36 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
         return (
             Verdict::Critical,
             Some(format!(
-                "{what}; look, then `tidemark resync approve {id} --execute` or `tidemark resync cancel {id} --execute`"
+                "{what}; look, then `tidemark resync approve {id} --execute` or `tidemark resync \
+                 cancel {id} --execute`"
             )),
         );
     }
     if let Some(since) = stream.unconfirmed_since {
         let since = since.format("%Y-%m-%d %H:%M:%S UTC");
         let what = format!("the source of stream {name} confirms nothing since {since}");
-        return (Verdict::Degraded, Some(format!("{what}: see which members replicate, `rs.status()`")));
+        return (
+            Verdict::Degraded,
+            Some(format!("{what}: see which members replicate, `rs.status()`")),
+        );
     }
     if stream.retrying > 0 {
         return (Verdict::Degraded, Some(format!("stream {name} keeps trying: {}", reason())));
     }
     if share < 0.5 {
-        return (Verdict::Degraded, Some(format!("stream {name} has used half of its history: find out why it lags")));
+        return (
+            Verdict::Degraded,
+            Some(format!("stream {name} has used half of its history: find out why it lags")),
+        );
     }
     let differences = stream.compared.as_ref().map_or(0, ComparedReport::differences);
     if differences > 0 {
-        let what = format!("{differences} documents of stream {name} differ between source and table");
-        return (Verdict::Degraded, Some(format!("{what}: look, then `tidemark compare {name} --repair`")));
+        let what =
+            format!("{differences} documents of stream {name} differ between source and table");
+        return (
+            Verdict::Degraded,
+            Some(format!("{what}: look, then `tidemark compare {name} --repair`")),
+        );
     }
     if stream.dead_letters > 0 {
         return (
@@ -105,8 +128,15 @@ pub(super) mod tests {
         assert_eq!(judged(|s| s.headroom_seconds = None), (Verdict::Healthy, None));
         let unready = ["the target does not answer".to_owned()];
         let (verdict, action) = judge(&[stream()], &[], &unready);
-        assert_eq!((verdict, action.unwrap().as_str()), (Verdict::Degraded, "not ready: the target does not answer"));
-        let (verdict, action) = judged(|s| (s.phase, s.reason) = ("halted".into(), Some("dropped".into())));
-        assert_eq!((verdict, action.unwrap().as_str()), (Verdict::Critical, "stream doctor is halted: dropped"));
+        assert_eq!(
+            (verdict, action.unwrap().as_str()),
+            (Verdict::Degraded, "not ready: the target does not answer")
+        );
+        let (verdict, action) =
+            judged(|s| (s.phase, s.reason) = ("halted".into(), Some("dropped".into())));
+        assert_eq!(
+            (verdict, action.unwrap().as_str()),
+            (Verdict::Critical, "stream doctor is halted: dropped")
+        );
     }
 }

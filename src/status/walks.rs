@@ -47,7 +47,12 @@ impl Stream {
             walk.note = Some(note.to_owned());
             walk.rows_to_delete = rows_to_delete;
         }
-        tracing::error!(stream = %self.name, code = code.name(), rows_to_delete, "resync waits for a person: {note}");
+        tracing::error!(
+            stream = %self.name,
+            code = code.name(),
+            rows_to_delete,
+            "resync waits for a person: {note}"
+        );
     }
 
     /// A walk ended.
@@ -79,7 +84,15 @@ impl Stream {
         if differences > 0 {
             let code = Code::DivergenceFound.name();
             let ComparedReport { documents, missing, extra, different, .. } = compared;
-            tracing::error!(stream = %self.name, code, documents, missing, extra, different, "source and table differ");
+            tracing::error!(
+                stream = %self.name,
+                code,
+                documents,
+                missing,
+                extra,
+                different,
+                "source and table differ"
+            );
         }
         let mut state = self.state();
         (state.report.compared, state.report.comparing_since) = (Some(compared), None);

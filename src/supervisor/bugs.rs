@@ -41,7 +41,8 @@ impl Bugs {
         let Some(sentry) = self.sentry.clone().filter(|_| self.is_new(what)) else { return };
         let what = what.to_owned();
         let thread = std::thread::spawn(move || {
-            if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build()
+            {
                 runtime.block_on(sentry.broken(&what));
             }
         });

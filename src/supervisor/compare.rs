@@ -1,4 +1,5 @@
-//! Scheduled comparisons of source and table, at a low rate, of the streams led here. Off unless configured.
+//! Scheduled comparisons of source and table, at a low rate, of the streams led here. Off unless
+//! configured.
 
 use std::sync::Arc;
 
@@ -10,8 +11,13 @@ use crate::pipeline::{Context, Phase};
 use crate::settings::Settings;
 use crate::status::ComparedReport;
 
-/// Compares until aborted: each stream that is streaming here, one after the other, once an interval.
-pub async fn compare_on_schedule(contexts: Arc<[Context]>, checkpoints: Checkpoints, settings: Arc<Settings>) {
+/// Compares until aborted: each stream that is streaming here, one after the other, once an
+/// interval.
+pub async fn compare_on_schedule(
+    contexts: Arc<[Context]>,
+    checkpoints: Checkpoints,
+    settings: Arc<Settings>,
+) {
     let Some(interval) = settings.compare.interval else { return };
     let mut tick = tokio::time::interval(interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -22,7 +28,10 @@ pub async fn compare_on_schedule(contexts: Arc<[Context]>, checkpoints: Checkpoi
             if !context.status.leads() || !streaming {
                 continue;
             }
-            let plan = Plan { sample: None, documents_per_second_max: settings.compare.documents_per_second_max };
+            let plan = Plan {
+                sample: None,
+                documents_per_second_max: settings.compare.documents_per_second_max,
+            };
             context.status.comparing(true);
             match compare(&settings, &context.target, &checkpoints, &context.config, plan).await {
                 // What has still to be applied is no divergence.
@@ -36,7 +45,10 @@ pub async fn compare_on_schedule(contexts: Arc<[Context]>, checkpoints: Checkpoi
                 Ok(_) => context.status.comparing(false),
                 Err(fault) => {
                     context.status.comparing(false);
-                    tracing::warn!(stream = %context.config.name, "comparison not completed: {fault}");
+                    tracing::warn!(
+                        stream = %context.config.name,
+                        "comparison not completed: {fault}"
+                    );
                 }
             }
         }

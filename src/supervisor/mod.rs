@@ -1,4 +1,5 @@
-//! Runs everything: the status address, one task a stream, the probe of the source; and ends it all in order.
+//! Runs everything: the status address, one task a stream, the probe of the source; and ends it all
+//! in order.
 //!
 //! One shutdown, one deadline. Whatever a stream does or meets, a bug or a panic included, the
 //! others and the status address go on.
@@ -31,12 +32,12 @@ use crate::telemetry;
 
 use bugs::Bugs;
 
-/// How long all of it may take from being told to stop: Docker and Kubernetes kill after ten seconds, and who is killed
-/// counts as crashed.
+/// How long all of it may take from being told to stop: Docker and Kubernetes kill after ten
+/// seconds, and who is killed counts as crashed.
 pub const STOP_WITHIN: Duration = Duration::from_millis(8_500);
 
-/// What of it the streams have, to finish their batches and give their leases back; then whatever says goodbye to
-/// Postgres; then the status address, which has shown it until then.
+/// What of it the streams have, to finish their batches and give their leases back; then whatever
+/// says goodbye to Postgres; then the status address, which has shown it until then.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(6_000);
 const LEAVE_DEADLINE: Duration = Duration::from_millis(2_000);
 const SERVED_DEADLINE: Duration = Duration::from_millis(500);
@@ -64,16 +65,34 @@ impl Daemon {
         let target = Target::new(&settings)?;
         let pool = target.pool(settings.streams.len().saturating_add(2).min(8));
         let checkpoints = Checkpoints::new(target.clone(), pool, &settings.target.state_schema);
-        let table = |name: &str| Table { schema: settings.target.schema.clone(), name: name.to_owned() };
+        let table =
+            |name: &str| Table { schema: settings.target.schema.clone(), name: name.to_owned() };
         let named: Vec<_> = settings
             .streams
             .iter()
-            .map(|s| (s.name.clone(), source.namespace(&s.collection).to_string(), table(&s.table).to_string()))
+            .map(|s| {
+                (
+                    s.name.clone(),
+                    source.namespace(&s.collection).to_string(),
+                    table(&s.table).to_string(),
+                )
+            })
             .collect();
-        let board = Board::new(&settings.service, &settings.environment, &named, about(&settings, &source, &target));
+        let board = Board::new(
+            &settings.service,
+            &settings.environment,
+            &named,
+            about(&settings, &source, &target),
+        );
         let contexts = settings.streams.iter().filter_map(|config| {
             let status = board.stream(&config.name)?;
-            status.mapped(config.columns.iter().map(|column| (column.name.clone(), column.fields())).collect());
+            status.mapped(
+                config
+                    .columns
+                    .iter()
+                    .map(|column| (column.name.clone(), column.fields()))
+                    .collect(),
+            );
             Some(Context {
                 settings: Arc::clone(&settings),
                 config: config.clone(),
@@ -105,7 +124,8 @@ impl Daemon {
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let served = CancellationToken::new();
         let access = Access::new(self.settings.status.token.expose(), &self.settings.status.hosts);
-        let thread = serve(self.listener.try_clone()?, Arc::clone(&self.board), access, served.clone())?;
+        let thread =
+            serve(self.listener.try_clone()?, Arc::clone(&self.board), access, served.clone())?;
         let mut helpers = JoinSet::new();
         helpers.spawn(turn(Arc::clone(&self.board)));
         helpers.spawn(horizon::probe(
@@ -122,8 +142,13 @@ impl Daemon {
         progress::show(Arc::clone(&self.board), stop.clone());
         let mut streams = JoinSet::new();
         let holder: Arc<str> = holder().into();
-        let alerts = Alerts::start(&self.settings, &self.target, &self.checkpoints, &self.board, &holder);
-        helpers.spawn(retention::keep(alerts.desk(), self.checkpoints.clone(), Arc::clone(&self.settings)));
+        let alerts =
+            Alerts::start(&self.settings, &self.target, &self.checkpoints, &self.board, &holder);
+        helpers.spawn(retention::keep(
+            alerts.desk(),
+            self.checkpoints.clone(),
+            Arc::clone(&self.settings),
+        ));
         let bugs = Bugs::new(alerts.sentry.clone());
         bugs.watch_panics();
         tokio::select! {
@@ -146,7 +171,9 @@ impl Daemon {
         helpers.abort_all();
         let leave = async { tokio::join!(alerts.stop(true), self.checkpoints.pool().close()) };
         if tokio::time::timeout(LEAVE_DEADLINE, leave).await.is_err() {
-            tracing::warn!("postgres does not answer: that this process has ended is not written down");
+            tracing::warn!(
+                "postgres does not answer: that this process has ended is not written down"
+            );
         }
         served.cancel();
         let joined = tokio::task::spawn_blocking(move || thread.join());
@@ -176,14 +203,20 @@ async fn until_ended(streams: &mut JoinSet<()>, stop: &CancellationToken) {
 fn about(settings: &Settings, source: &Source, target: &Target) -> Vec<(&'static str, String)> {
     let resync = &settings.resync;
     let automatic = if resync.automatic {
-        format!("automatic, {} a day, at most {:?} each", resync.automatic_per_day_max, resync.duration_max)
+        format!(
+            "automatic, {} a day, at most {:?} each",
+            resync.automatic_per_day_max, resync.duration_max
+        )
     } else {
         "only on request".to_owned()
     };
     vec![
         ("source", format!("{} / {}", source.shown(), settings.source.database)),
         ("target", target.shown()),
-        ("batch", format!("{} events, {} KiB", settings.batch.events_max, settings.batch.bytes_max >> 10)),
+        (
+            "batch",
+            format!("{} events, {} KiB", settings.batch.events_max, settings.batch.bytes_max >> 10),
+        ),
         ("idle position committed every", format!("{:?}", settings.checkpoint.idle_interval)),
         ("lease", format!("{:?}", settings.lease.duration)),
         ("resync", automatic),

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::status::Board;
 
-/// Draws until told to stop, on a thread of its own: a terminal may keep whoever writes to it waiting. Nothing where
-/// there is no terminal.
+/// Draws until told to stop, on a thread of its own: a terminal may keep whoever writes to it
+/// waiting. Nothing where there is no terminal.
 pub fn show(board: Arc<Board>, stop: CancellationToken) {
     if std::io::stderr().is_terminal() {
         std::thread::spawn(move || draw(&board, &stop));
@@ -31,11 +31,16 @@ fn draw(board: &Board, stop: &CancellationToken) {
                 continue;
             };
             let bar = bars.entry(stream.name().to_owned()).or_insert_with(|| {
-                let style = ProgressStyle::with_template("{msg:16} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
+                let style = ProgressStyle::with_template(
+                    "{msg:16} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}",
+                );
                 let bar = ProgressBar::new(0).with_message(stream.name().to_owned());
-                screen.add(style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style)))
+                screen
+                    .add(style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style)))
             });
-            bar.set_length(walk.documents_estimated.unwrap_or(walk.documents_read).max(walk.documents_read));
+            bar.set_length(
+                walk.documents_estimated.unwrap_or(walk.documents_read).max(walk.documents_read),
+            );
             bar.set_position(walk.documents_read);
         }
     }

@@ -1,5 +1,6 @@
-//! Once an hour, what has been over for longer than `[retention]` keeps it is forgotten; what people ask to be
-//! forgotten, at once. By the process that watches for incidents: one of a service and environment.
+//! Once an hour, what has been over for longer than `[retention]` keeps it is forgotten; what
+//! people ask to be forgotten, at once. By the process that watches for incidents: one of a service
+//! and environment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,9 @@ pub(super) async fn keep(desk: Arc<Desk>, checkpoints: Checkpoints, settings: Ar
                 tracing::info!("what was over is old: {}", purge::said(&forgotten));
             }
             Ok(_) => {}
-            Err(fault) => tracing::warn!("what is over cannot be forgotten, it is tried again in an hour: {fault}"),
+            Err(fault) => tracing::warn!(
+                "what is over cannot be forgotten, it is tried again in an hour: {fault}"
+            ),
         }
     }
 }

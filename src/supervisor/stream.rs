@@ -101,7 +101,8 @@ impl Task {
         }
         let mut backoff = Backoff::new(self.context.settings.retry);
         let lease = &self.context.settings.lease;
-        // Streams led here already make this process less eager, so that replicas started together share.
+        // Streams led here already make this process less eager, so that replicas started together
+        // share.
         let led = self.board.streams().iter().filter(|stream| stream.leads()).count();
         self.pause(Duration::from_millis(100) * u32::try_from(led).unwrap_or(10)).await;
         let mut ours = false;
@@ -116,11 +117,16 @@ impl Task {
                     self.board.target_answers(true);
                     self.context.status.entered(Phase::Standby.name());
                     backoff.reset();
-                    self.pause((lease.duration / 10).clamp(Duration::from_millis(200), Duration::from_secs(1))).await;
+                    self.pause(
+                        (lease.duration / 10)
+                            .clamp(Duration::from_millis(200), Duration::from_secs(1)),
+                    )
+                    .await;
                 }
                 Err(fault) => {
                     self.board.target_answers(fault.code != Code::TargetUnreachable);
-                    match backoff.decide(fault.clone(), std::time::Instant::now(), fastrand::f64()) {
+                    match backoff.decide(fault.clone(), std::time::Instant::now(), fastrand::f64())
+                    {
                         Decision::GiveUp(fault) => return Err(fault),
                         Decision::Wait(delay, attempt) => {
                             self.context.status.retries("lease", attempt, delay, &fault);
@@ -132,8 +138,8 @@ impl Task {
         }
     }
 
-    /// The lease if it is free; shows who holds it otherwise. Nobody stands by for a stream that is another service's or
-    /// environment's: that is looked at once, and again with each grant.
+    /// The lease if it is free; shows who holds it otherwise. Nobody stands by for a stream that is
+    /// another service's or environment's: that is looked at once, and again with each grant.
     async fn try_lease(&self, ours: &mut bool) -> Result<Option<Lease>, Fault> {
         self.migrated.get_or_try_init(|| self.own_tables()).await?;
         let name = &self.context.config.name;
@@ -141,7 +147,8 @@ impl Task {
             self.context.checkpoints.refuse_stranger(name).await?;
             *ours = true;
         }
-        let held = self.context.checkpoints.leases().await?.into_iter().find(|held| held.stream == *name);
+        let held =
+            self.context.checkpoints.leases().await?.into_iter().find(|held| held.stream == *name);
         match held {
             Some(held) if held.live => {
                 self.show_holder(held);
@@ -159,7 +166,8 @@ impl Task {
         self.context.checkpoints.acquire(name, &source, &options, &self.holder, duration).await
     }
 
-    /// tidemark's own tables are there, or are made if that is allowed. The followed one is seen to under the lease.
+    /// tidemark's own tables are there, or are made if that is allowed. The followed one is seen to
+    /// under the lease.
     async fn own_tables(&self) -> Result<(), Fault> {
         let Context { settings, target, checkpoints, .. } = &self.context;
         if settings.migrate.automatic {
@@ -171,22 +179,33 @@ impl Task {
 
     fn show_holder(&self, held: Held) {
         self.board.led_elsewhere(&held.stream, true);
-        let told: Option<StreamReport> = held.report.and_then(|report| serde_json::from_value(report).ok());
+        let told: Option<StreamReport> =
+            held.report.and_then(|report| serde_json::from_value(report).ok());
         self.context.status.led_by(held.holder, held.epoch, told);
     }
 
-    /// Leads the stream for as long as the lease is ours: pipeline after pipeline, obeying what is asked between two
-    /// of them, pausing when one halts.
+    /// Leads the stream for as long as the lease is ours: pipeline after pipeline, obeying what is
+    /// asked between two of them, pausing when one halts.
     async fn lead(&self, lease: &Lease) {
         let lost = CancellationToken::new();
         let asked = Arc::new(Notify::new());
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep(self.context.clone(), Arc::clone(&self.board), lease.clone(), lost.clone(), asked.clone()));
+        keeper.spawn(keep(
+            self.context.clone(),
+            Arc::clone(&self.board),
+            lease.clone(),
+            lost.clone(),
+            asked.clone(),
+        ));
         let mut halted: Option<Fault> = None;
         let mut ear = Ear::new(asked, self.context.settings.retry);
         let mut backoff = Backoff::new(self.context.settings.retry);
         loop {
-            let signals = Signals { drain: self.stop.clone(), lost: lost.clone(), commanded: CancellationToken::new() };
+            let signals = Signals {
+                drain: self.stop.clone(),
+                lost: lost.clone(),
+                commanded: CancellationToken::new(),
+            };
             let mut pipeline = self.pipeline(lease, &signals, halted.take());
             let joined = tokio::select! {
                 joined = pipeline.join_next() => joined,
@@ -195,9 +214,9 @@ impl Task {
                     pipeline.join_next().await
                 }
             };
-            let outcome = joined
-                .and_then(Result::ok)
-                .unwrap_or_else(|| Outcome::Halted(Fault::bug("the pipeline panicked; the log names the place")));
+            let outcome = joined.and_then(Result::ok).unwrap_or_else(|| {
+                Outcome::Halted(Fault::bug("the pipeline panicked; the log names the place"))
+            });
             let Some(outcome) = self.wait_out(outcome, &mut backoff, &lost).await else { continue };
             match outcome {
                 Outcome::Drained => break,
@@ -228,12 +247,21 @@ impl Task {
         keeper.abort_all();
         let report = serde_json::to_value(self.context.status.report()).unwrap_or_default();
         if let Err(fault) = self.context.checkpoints.release(lease, &report).await {
-            tracing::warn!(stream = lease.stream(), "lease not given back, it will run out: {fault}");
+            tracing::warn!(
+                stream = lease.stream(),
+                "lease not given back, it will run out: {fault}"
+            );
         }
     }
 
-    /// The world's trouble halts no stream, wherever it is met: it is waited out, and `None` to be begun again after.
-    async fn wait_out(&self, outcome: Outcome, backoff: &mut Backoff, lost: &CancellationToken) -> Option<Outcome> {
+    /// The world's trouble halts no stream, wherever it is met: it is waited out, and `None` to be
+    /// begun again after.
+    async fn wait_out(
+        &self,
+        outcome: Outcome,
+        backoff: &mut Backoff,
+        lost: &CancellationToken,
+    ) -> Option<Outcome> {
         let Outcome::Halted(fault) = outcome else {
             backoff.reset();
             return Some(outcome);
@@ -252,10 +280,17 @@ impl Task {
 
     /// Runs a pipeline as a task of its own: should it panic, the lease is kept, and the stream is
     /// halted.
-    fn pipeline(&self, lease: &Lease, signals: &Signals, halted: Option<Fault>) -> JoinSet<Outcome> {
+    fn pipeline(
+        &self,
+        lease: &Lease,
+        signals: &Signals,
+        halted: Option<Fault>,
+    ) -> JoinSet<Outcome> {
         let (context, lease, signals) = (self.context.clone(), lease.clone(), signals.clone());
         let mut task = JoinSet::new();
-        task.spawn(async move { Box::pin(pipeline::run(&context, &lease, &signals, halted.as_ref())).await });
+        task.spawn(async move {
+            Box::pin(pipeline::run(&context, &lease, &signals, halted.as_ref())).await
+        });
         task
     }
 
@@ -263,12 +298,15 @@ impl Task {
         self.context.status.halted(fault);
         self.bugs.met(lease.stream(), fault);
         let code = Some((fault.code.name(), fault.message.as_str()));
-        if let Err(fault) = self.context.checkpoints.note_phase(lease, Phase::Halted.name(), code).await {
+        if let Err(fault) =
+            self.context.checkpoints.note_phase(lease, Phase::Halted.name(), code).await
+        {
             tracing::warn!(stream = lease.stream(), "halt not written down: {fault}");
         }
     }
 
-    /// Does what is asked. Where Postgres does not let a request be taken, it is asked again later and later.
+    /// Does what is asked. Where Postgres does not let a request be taken, it is asked again later
+    /// and later.
     async fn obey(&self, lease: &Lease, ear: &mut Ear) {
         match pipeline::obey(&self.context, lease).await {
             Ok(()) => ear.heard(),
@@ -281,7 +319,8 @@ impl Task {
     }
 }
 
-/// Hears that something is asked of the stream; not for a while, if it could not be taken the last time.
+/// Hears that something is asked of the stream; not for a while, if it could not be taken the last
+/// time.
 struct Ear {
     asked: Arc<Notify>,
     settings: Retry,
@@ -312,14 +351,22 @@ impl Ear {
     fn turns_away(&mut self) {
         self.forget();
         self.failures += 1;
-        self.deaf_until = Instant::now() + retry::delay(self.settings, self.failures, fastrand::f64());
+        self.deaf_until =
+            Instant::now() + retry::delay(self.settings, self.failures, fastrand::f64());
     }
 }
 
-/// Renews the lease three times in its length, and leaves a report each time. Only the database's "no" ends it: while
-/// the database is away nothing can be written by anyone, and the fence decides when it is back. Meanwhile it is tried
-/// no less often: who is asked something of hears it at once after a failover.
-async fn keep(context: Context, board: Arc<Board>, lease: Lease, lost: CancellationToken, asked: Arc<Notify>) {
+/// Renews the lease three times in its length, and leaves a report each time. Only the database's
+/// "no" ends it: while the database is away nothing can be written by anyone, and the fence decides
+/// when it is back. Meanwhile it is tried no less often: who is asked something of hears it at once
+/// after a failover.
+async fn keep(
+    context: Context,
+    board: Arc<Board>,
+    lease: Lease,
+    lost: CancellationToken,
+    asked: Arc<Notify>,
+) {
     let duration = context.settings.lease.duration;
     let interval = (duration / 3).min(Duration::from_secs(2));
     let mut failures = 0;
@@ -333,7 +380,8 @@ async fn keep(context: Context, board: Arc<Board>, lease: Lease, lost: Cancellat
             Err(fault) => {
                 failures += 1;
                 board.target_answers(fault.code != Code::TargetUnreachable);
-                let delay = retry::delay(context.settings.retry, failures, fastrand::f64()).min(interval);
+                let delay =
+                    retry::delay(context.settings.retry, failures, fastrand::f64()).min(interval);
                 context.status.retries("lease", failures, delay, &fault);
                 context.wait(delay, &fault).await;
                 continue;

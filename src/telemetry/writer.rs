@@ -1,7 +1,7 @@
 //! The log's way to standard error: a bounded queue and a thread of its own.
 //!
-//! Whoever logs never waits: a line that finds the queue full is dropped and counted. The thread alone waits for
-//! whoever reads, or for nobody.
+//! Whoever logs never waits: a line that finds the queue full is dropped and counted. The thread
+//! alone waits for whoever reads, or for nobody.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -13,7 +13,8 @@ use std::time::Duration;
 const LINES_MAX: u64 = 4096;
 const BYTES_MAX: usize = 256 << 10;
 
-/// How soon a standard error that takes nothing just now, and says so instead of waiting, is tried again.
+/// How soon a standard error that takes nothing just now, and says so instead of waiting, is tried
+/// again.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The process's one queue.
@@ -61,7 +62,8 @@ impl Queue {
     /// Waits for lines and takes them all, in exchange for an empty buffer; how many.
     fn take(&self, buffer: &mut Vec<u8>) -> u64 {
         let nothing = |state: &mut State| state.bytes.is_empty();
-        let mut state = self.changed.wait_while(self.state(), nothing).unwrap_or_else(PoisonError::into_inner);
+        let mut state =
+            self.changed.wait_while(self.state(), nothing).unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut state.bytes, buffer);
         state.writing = true;
         std::mem::take(&mut state.lines)
@@ -95,7 +97,8 @@ impl Queue {
 /// # Errors
 /// Standard error cannot be duplicated, or no thread be started.
 pub(super) fn start() -> io::Result<()> {
-    // Its own descriptor, so that whoever writes to standard error otherwise is not kept waiting for a lock as well.
+    // Its own descriptor, so that whoever writes to standard error otherwise is not kept waiting
+    // for a lock as well.
     let mut out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     std::thread::Builder::new().name("log".to_owned()).spawn(move || {
         let mut lines = Vec::new();
@@ -105,7 +108,10 @@ pub(super) fn start() -> io::Result<()> {
                 Ok(()) => {
                     let dropped = QUEUE.written();
                     if dropped > 0 {
-                        tracing::warn!(lines = dropped, "lines of the log were dropped: nobody read them in time");
+                        tracing::warn!(
+                            lines = dropped,
+                            "lines of the log were dropped: nobody read them in time"
+                        );
                     }
                 }
                 Err(_) => QUEUE.lost(number),

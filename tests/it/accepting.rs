@@ -30,7 +30,10 @@ async fn more_refusals_of_one_cause_than_an_accident_pass_if_a_person_says_so() 
     let mut daemon = world.start();
     let status = daemon.until("doctor", "halts", |s| s["halt_code"] == "dead_letter_rate").await;
     let reason = status["reason"].as_str().unwrap();
-    assert!(reason.contains("101 of them for one cause") && reason.contains("SQLSTATE 54000"), "{reason}");
+    assert!(
+        reason.contains("101 of them for one cause") && reason.contains("SQLSTATE 54000"),
+        "{reason}"
+    );
     the_other_goes_on(&world, &mut daemon).await;
 
     let accept = ["dead-letter", "accept", "doctor", "--count", "5", "--reason", "ids of a test"];
@@ -65,7 +68,9 @@ async fn more_refusals_of_one_cause_than_an_accident_pass_if_a_person_says_so() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_of_tidemarks_own_tables_stops_the_stream_that_meets_it_and_no_other() {
     let world = migrated("").await;
-    world.execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')").await;
+    world
+        .execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')")
+        .await;
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     let raise = "create function public.no() returns trigger language plpgsql as \
@@ -73,10 +78,14 @@ async fn a_refusal_of_tidemarks_own_tables_stops_the_stream_that_meets_it_and_no
          create trigger no before insert on tidemark.";
     for (own, off) in [
         (
-            "alter table tidemark.dead_letter add constraint none check (false) not valid".to_owned(),
+            "alter table tidemark.dead_letter add constraint none check (false) not valid"
+                .to_owned(),
             "alter table tidemark.dead_letter drop constraint none",
         ),
-        (format!("{raise}dead_letter for each row execute function public.no()"), "drop function public.no cascade"),
+        (
+            format!("{raise}dead_letter for each row execute function public.no()"),
+            "drop function public.no cascade",
+        ),
     ] {
         world.execute("delete from tidemark.dead_letter").await;
         world.execute(&own).await;
@@ -97,7 +106,9 @@ async fn a_refusal_of_tidemarks_own_tables_stops_the_stream_that_meets_it_and_no
     let mut daemon = world.start();
     daemon.until("doctor", "halts", |s| s["halt_code"] == "target_schema_mismatch").await;
     the_other_goes_on(&world, &mut daemon).await;
-    world.execute("drop function public.no cascade; alter table public.doctor drop constraint picky").await;
+    world
+        .execute("drop function public.no cascade; alter table public.doctor drop constraint picky")
+        .await;
     daemon.until_phase("doctor", "streaming").await;
     world.until_equal(DOCTORS, TABLE).await;
 }
@@ -105,7 +116,10 @@ async fn a_refusal_of_tidemarks_own_tables_stops_the_stream_that_meets_it_and_no
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_invariant_stops_its_stream_and_sentry_hears_of_its_place_once() {
     let fakes = Fakes::start().unwrap();
-    let extra = format!("{}resync.documents_per_second_max = 50\nresync.chunk_documents = 10\n", fakes.config());
+    let extra = format!(
+        "{}resync.documents_per_second_max = 50\nresync.chunk_documents = 10\n",
+        fakes.config()
+    );
     let world = migrated(&extra).await;
     insert(&world, 0..200, "Any").await;
     let mut daemon = world.start();
@@ -117,7 +131,8 @@ async fn a_broken_invariant_stops_its_stream_and_sentry_hears_of_its_place_once(
     assert!(reason.contains("is not under way any more (src/apply/walk.rs:"), "{reason}");
     the_other_goes_on(&world, &mut daemon).await;
     daemon.until_phase("doctor", "streaming").await;
-    let (code, said) = run(&world, &["resync", "doctor", "--reason", "half a snapshot", "--execute"]);
+    let (code, said) =
+        run(&world, &["resync", "doctor", "--reason", "half a snapshot", "--execute"]);
     assert_eq!(code, Some(0), "{said}");
     world.until_equal(DOCTORS, TABLE).await;
     let told = || fakes.events().into_iter().filter(|event| event["level"] == "fatal");
@@ -129,7 +144,9 @@ async fn a_broken_invariant_stops_its_stream_and_sentry_hears_of_its_place_once(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_letter_is_not_retried_for_a_document_whose_id_is_equal_but_of_another_type() {
     let world = migrated("").await;
-    world.execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')").await;
+    world
+        .execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')")
+        .await;
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     let doctors = world.collection(DOCTORS);
@@ -140,7 +157,9 @@ async fn a_letter_is_not_retried_for_a_document_whose_id_is_equal_but_of_another
     world.until("the other one is there", "select count(*) = 1 from public.doctor").await;
     retried(&world, 0, "1 written");
     assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 1);
-    world.until("nothing is open", "select count(*) = 0 from tidemark.command where done_at is null").await;
+    world
+        .until("nothing is open", "select count(*) = 0 from tidemark.command where done_at is null")
+        .await;
     daemon.until_phase("doctor", "streaming").await;
     world.until_equal(DOCTORS, TABLE).await;
 }

@@ -1,4 +1,5 @@
-//! The status address among strangers: slow clients, many pages, names and tokens that are not its own.
+//! The status address among strangers: slow clients, many pages, names and tokens that are not its
+//! own.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +12,11 @@ use reqwest::StatusCode;
 use crate::support::{Config, Daemon, World, run};
 
 async fn world(address: &str, extra: &str) -> World {
-    World::with(Config { extra: format!("status.listen = {address:?}\n{extra}"), ..Config::default() }).await
+    World::with(Config {
+        extra: format!("status.listen = {address:?}\n{extra}"),
+        ..Config::default()
+    })
+    .await
 }
 
 /// A client that sends this and waits.
@@ -39,7 +44,11 @@ async fn slow_clients_by_the_hundred_hinder_neither_the_probe_nor_the_stream() {
     let world = world(&address, "").await;
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -n {FILES} && exec \"$0\" run --config \"$1\"")]);
-    command.arg(env!("CARGO_BIN_EXE_tidemark")).arg(&world.config).stdin(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg(env!("CARGO_BIN_EXE_tidemark"))
+        .arg(&world.config)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
     let daemon = Daemon::of(command.spawn().unwrap(), &address);
     daemon.until_phase("doctor", "streaming").await;
     let mut slow: Vec<TcpStream> = Vec::new();
@@ -51,8 +60,8 @@ async fn slow_clients_by_the_hundred_hinder_neither_the_probe_nor_the_stream() {
         assert!(descriptors(&daemon) < FILES * 3 / 4, "{} are open", descriptors(&daemon));
     }
     // New connections at both ends need descriptors.
-    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() \
-               and pid <> pg_backend_pid()";
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = \
+               current_database() and pid <> pg_backend_pid()";
     assert!(world.scalar::<i64>(cut).await > 0);
     data.work(30).await.unwrap();
     world.until_equal(DOCTORS, "public.doctor").await;
@@ -72,7 +81,10 @@ async fn five_hundred_pages_left_open_are_a_few_and_the_rest_is_told() {
     let view = || connect(&address, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = |stream: &mut TcpStream| {
         let mut head = [0; 12];
-        stream.read_exact(&mut head).map(|()| String::from_utf8_lossy(&head[9..]).into_owned()).unwrap_or_default()
+        stream
+            .read_exact(&mut head)
+            .map(|()| String::from_utf8_lossy(&head[9..]).into_owned())
+            .unwrap_or_default()
     };
     let mut viewers = Vec::new();
     let (mut let_in, mut turned_away) = (0, 0);
@@ -119,11 +131,20 @@ async fn the_token_is_asked_of_all_but_the_probes_and_told_nobody() {
     for path in ["/", "/status", "/metrics", "/events", "/page.js", "/nowhere"] {
         let answer = get(path).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
-        assert!(answer.headers()["www-authenticate"].to_str().unwrap().starts_with("Basic "), "a browser asks for it");
+        assert!(
+            answer.headers()["www-authenticate"].to_str().unwrap().starts_with("Basic "),
+            "a browser asks for it"
+        );
         assert!(answer.headers().contains_key("content-security-policy"));
     }
-    assert_eq!(get("/status").bearer_auth("wrong-horse").send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(get("/metrics").bearer_auth("correct-horse").send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(
+        get("/status").bearer_auth("wrong-horse").send().await.unwrap().status(),
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(
+        get("/metrics").bearer_auth("correct-horse").send().await.unwrap().status(),
+        StatusCode::OK
+    );
     let page = get("/").basic_auth("anybody", Some("correct-horse")).send().await.unwrap();
     assert_eq!(page.status(), StatusCode::OK);
     assert_eq!(page.headers()["cache-control"], "no-store");
@@ -137,7 +158,8 @@ async fn the_token_is_asked_of_all_but_the_probes_and_told_nobody() {
 #[tokio::test]
 async fn a_name_that_is_not_its_own_is_not_answered_to() {
     let port = devstack::free_port().unwrap();
-    let world = world(&format!("127.0.0.1:{port}"), "status.hosts = [\"tidemark.example\"]\n").await;
+    let world =
+        world(&format!("127.0.0.1:{port}"), "status.hosts = [\"tidemark.example\"]\n").await;
     let daemon = world.start();
     let client = tidemark::http::client();
     for (host, expected) in [
@@ -147,9 +169,19 @@ async fn a_name_that_is_not_its_own_is_not_answered_to() {
         ("[::1]:9464", StatusCode::OK),
         ("tidemark.example:9464", StatusCode::OK),
     ] {
-        let answer = client.get(format!("http://{}/status", daemon.address)).header("host", host).send().await.unwrap();
+        let answer = client
+            .get(format!("http://{}/status", daemon.address))
+            .header("host", host)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), expected, "{host}");
-        let probe = client.get(format!("http://{}/livez", daemon.address)).header("host", host).send().await.unwrap();
+        let probe = client
+            .get(format!("http://{}/livez", daemon.address))
+            .header("host", host)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(probe.status(), StatusCode::OK, "{host}");
     }
 }

@@ -1,4 +1,5 @@
-//! Guarantee 9: one cause, one incident, one resolve; delivered when the channel comes back; never waited for.
+//! Guarantee 9: one cause, one incident, one resolve; delivered when the channel comes back; never
+//! waited for.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ pub const TABLE: &str = "public.doctor";
 /// Everything quick, told to the fakes.
 pub async fn world(fakes: &Fakes, extra: &str) -> World {
     let quick = "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\n";
-    World::with(Config { extra: format!("{}{quick}{extra}", fakes.config()), ..Config::default() }).await
+    World::with(Config { extra: format!("{}{quick}{extra}", fakes.config()), ..Config::default() })
+        .await
 }
 
 pub async fn seed(world: &World, documents: usize) {
@@ -42,10 +44,18 @@ pub fn is_resolved(message: &Message) -> bool {
 
 /// The stored position becomes one that no server knows.
 pub async fn lose_the_position(world: &World, stream: &str) {
-    world.execute(&format!("update tidemark.checkpoint set resume_token = '\\x00' where stream = '{stream}'")).await;
+    world
+        .execute(&format!(
+            "update tidemark.checkpoint set resume_token = '\\x00' where stream = '{stream}'"
+        ))
+        .await;
 }
 
-pub async fn until_incident(daemon: &Daemon, what: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+pub async fn until_incident(
+    daemon: &Daemon,
+    what: &str,
+    holds: impl Fn(&[Value]) -> bool,
+) -> Vec<Value> {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let status = daemon.status().await;
@@ -53,7 +63,11 @@ pub async fn until_incident(daemon: &Daemon, what: &str, holds: impl Fn(&[Value]
         if holds(&incidents) {
             return incidents;
         }
-        assert!(Instant::now() < deadline, "not within a minute: {what}\n{status:#}\n{}", daemon.log());
+        assert!(
+            Instant::now() < deadline,
+            "not within a minute: {what}\n{status:#}\n{}",
+            daemon.log()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -61,8 +75,11 @@ pub async fn until_incident(daemon: &Daemon, what: &str, holds: impl Fn(&[Value]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_history_with_six_hundred_failures_behind_it_is_one_thread_and_one_sentry_issue() {
     let fakes = Fakes::start().unwrap();
-    let world =
-        world(&fakes, "resync.automatic = false\nretry.delay_max = \"10ms\"\nretry.delay_min = \"5ms\"\n").await;
+    let world = world(
+        &fakes,
+        "resync.automatic = false\nretry.delay_max = \"10ms\"\nretry.delay_min = \"5ms\"\n",
+    )
+    .await;
     seed(&world, 200).await;
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
@@ -76,7 +93,10 @@ async fn a_lost_history_with_six_hundred_failures_behind_it_is_one_thread_and_on
     })
     .await;
     assert_eq!(daemon.status().await["verdict"], "critical");
-    assert_eq!(daemon.metric("tidemark_incident_open{code=\"history_lost\",severity=\"critical\"}").await, 1.0);
+    assert_eq!(
+        daemon.metric("tidemark_incident_open{code=\"history_lost\",severity=\"critical\"}").await,
+        1.0
+    );
     let (code, said) = run(&world, &["resync", "doctor", "--reason", "lost", "--execute"]);
     assert_eq!(code, Some(0), "{said}");
     until("the message is green", &world, || fakes.roots().iter().all(is_resolved)).await;
@@ -86,11 +106,16 @@ async fn a_lost_history_with_six_hundred_failures_behind_it_is_one_thread_and_on
     assert_eq!(roots.len(), 1, "{roots:#?}");
     let replies = fakes.replies(&roots[0].ts);
     assert!(replies.len() <= 6 && roots[0].edits >= 1, "{replies:#?}");
-    let ends = replies.iter().filter(|r| r.body["blocks"][0]["text"]["text"].as_str().unwrap().starts_with("Resolved"));
+    let ends = replies
+        .iter()
+        .filter(|r| r.body["blocks"][0]["text"]["text"].as_str().unwrap().starts_with("Resolved"));
     assert_eq!(ends.count(), 1);
     let events = fakes.events();
     assert!((1..=2).contains(&events.len()), "{events:#?}");
-    assert_eq!(events[0]["fingerprint"], serde_json::json!(["tidemark", "development", "history_lost", "doctor"]));
+    assert_eq!(
+        events[0]["fingerprint"],
+        serde_json::json!(["tidemark", "development", "history_lost", "doctor"])
+    );
     assert!(events.iter().all(|event| event["fingerprint"] == events[0]["fingerprint"]));
     world.until_equal(DOCTORS, TABLE).await;
 }
@@ -98,7 +123,8 @@ async fn a_lost_history_with_six_hundred_failures_behind_it_is_one_thread_and_on
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resync_is_one_message_that_fills_up_and_ends_as_its_own_completion() {
     let fakes = Fakes::start().unwrap();
-    let slow = "resync.documents_per_second_max = 150\nresync.chunk_documents = 50\ncompare.interval = \"1s\"\n";
+    let slow = "resync.documents_per_second_max = 150\nresync.chunk_documents = \
+                50\ncompare.interval = \"1s\"\n";
     let world = world(&fakes, slow).await;
     seed(&world, 600).await;
     let mut daemon = world.start();
@@ -117,11 +143,19 @@ async fn a_resync_is_one_message_that_fills_up_and_ends_as_its_own_completion() 
     let root = &fakes.roots()[0];
     let text = root.body["blocks"][1]["text"]["text"].as_str().unwrap();
     assert!(text.contains("wrote what the table lacked") && text.contains("1 deleted"), "{text}");
-    assert_eq!((fakes.roots().len(), fakes.replies(&root.ts).len(), fakes.events().len()), (1, 1, 1));
-    for (job, status) in [("snapshot", "ok"), ("resync", "in_progress"), ("resync", "ok"), ("comparison", "ok")] {
+    assert_eq!(
+        (fakes.roots().len(), fakes.replies(&root.ts).len(), fakes.events().len()),
+        (1, 1, 1)
+    );
+    for (job, status) in
+        [("snapshot", "ok"), ("resync", "in_progress"), ("resync", "ok"), ("comparison", "ok")]
+    {
         let slug = format!("tidemark-doctor-{job}");
         until(&format!("{slug} {status}"), &world, || {
-            fakes.check_ins().iter().any(|c| c["monitor_slug"] == slug.as_str() && c["status"] == status)
+            fakes
+                .check_ins()
+                .iter()
+                .any(|c| c["monitor_slug"] == slug.as_str() && c["status"] == status)
         })
         .await;
     }
@@ -132,7 +166,10 @@ async fn a_resync_is_one_message_that_fills_up_and_ends_as_its_own_completion() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_incident_is_listed_shown_and_taken_on_and_that_is_recorded() {
     let fakes = Fakes::start().unwrap();
-    let heartbeat = format!("alert.heartbeat.url = {:?}\nalert.heartbeat.interval = \"1s\"\n", fakes.heartbeat_url());
+    let heartbeat = format!(
+        "alert.heartbeat.url = {:?}\nalert.heartbeat.interval = \"1s\"\n",
+        fakes.heartbeat_url()
+    );
     let world = world(&fakes, &format!("resync.automatic = false\n{heartbeat}")).await;
     seed(&world, 20).await;
     let mut daemon = world.start();
@@ -150,15 +187,22 @@ async fn an_incident_is_listed_shown_and_taken_on_and_that_is_recorded() {
     let (code, said) = run(&world, &["incident", "list"]);
     assert!(code == Some(0) && said.contains("history_lost") && said.contains("→"), "{said}");
     let (code, said) = run(&world, &["incident", "show", &id, "--json"]);
-    assert!(code == Some(0) && serde_json::from_str::<Value>(&said).unwrap()["detail"]["revision"] == 1, "{said}");
-    let (code, said) = run(&world, &["incident", "ack", &id, "--by", "Mary", "--until", "1999-01-01T00:00:00Z"]);
+    assert!(
+        code == Some(0) && serde_json::from_str::<Value>(&said).unwrap()["detail"]["revision"] == 1,
+        "{said}"
+    );
+    let (code, said) =
+        run(&world, &["incident", "ack", &id, "--by", "Mary", "--until", "1999-01-01T00:00:00Z"]);
     assert!(code == Some(2) && said.contains("time to come"), "{said}");
     let (code, said) = run(&world, &["incident", "ack", "999", "--by", "Mary", "--until", "4h"]);
     assert!(code == Some(1) && said.contains("999"), "{said}");
     let (code, said) = run(&world, &["incident", "ack", &id, "--by", "Mary", "--until", "4h"]);
     assert_eq!(code, Some(0), "{said}");
     until("the thread says who is on it", &world, || {
-        fakes.messages().iter().any(|message| message.body.to_string().contains("Mary is on it until"))
+        fakes
+            .messages()
+            .iter()
+            .any(|message| message.body.to_string().contains("Mary is on it until"))
     })
     .await;
     let open = until_incident(&daemon, "it is acknowledged", |i| i[0]["state"] == "acked").await;
@@ -189,7 +233,11 @@ async fn the_channels_can_be_tried_and_checked() {
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), 4, "{said}");
     let roots = fakes.roots();
-    assert!(roots.len() == 1 && is_resolved(&roots[0]) && header(&roots[0]).contains("test of the alert channels"));
+    assert!(
+        roots.len() == 1
+            && is_resolved(&roots[0])
+            && header(&roots[0]).contains("test of the alert channels")
+    );
     assert_eq!((fakes.replies(&roots[0].ts).len(), fakes.webhooked().len()), (1, 2));
     assert_eq!((fakes.events().len(), fakes.pings()), (1, 1));
     let (_, said) = run(&world, &["check"]);
@@ -197,7 +245,10 @@ async fn the_channels_can_be_tried_and_checked() {
     assert_eq!(fakes.messages().len(), 2, "check sends nothing");
     fakes.slack(Behaviour::Error("invalid_auth"));
     let (code, said) = run(&world, &["alert", "test"]);
-    assert!(code == Some(1) && said.contains("FAILED slack") && said.contains("invalid_auth"), "{said}");
+    assert!(
+        code == Some(1) && said.contains("FAILED slack") && said.contains("invalid_auth"),
+        "{said}"
+    );
     let (code, said) = run(&world, &["check"]);
     assert!(code == Some(1) && said.contains("bot token is not valid"), "{said}");
 }

@@ -10,7 +10,9 @@ const DOCTORS: &str = "doctorsForDB";
 const TABLE: &str = "public.doctor";
 
 async fn world(extra: &str) -> World {
-    let world = World::with(Config { extra: extra.to_owned(), streams: stream("doctor", DOCTORS, "") }).await;
+    let world =
+        World::with(Config { extra: extra.to_owned(), streams: stream("doctor", DOCTORS, "") })
+            .await;
     fill(&world, DOCTORS, 0).await;
     world
 }
@@ -38,17 +40,23 @@ async fn a_table_dropped_emptied_or_restored_while_tidemark_was_down_is_filled_a
     let world = world("resync.automatic_per_day_max = 100").await;
     followed(&world).await.stop();
     world.execute("create table public.backup as select * from public.doctor").await;
-    world.collection(DOCTORS).update_one(doc! { "_id": "d07" }, doc! { "$set": { "n": 700 } }).await.unwrap();
+    world
+        .collection(DOCTORS)
+        .update_one(doc! { "_id": "d07" }, doc! { "$set": { "n": 700 } })
+        .await
+        .unwrap();
     followed(&world).await.stop();
     let damages = [
         "drop table public.doctor",
         "truncate public.doctor",
         "delete from public.doctor",
         "truncate public.doctor; insert into public.doctor select * from public.backup",
-        "alter table public.doctor rename to aside; create table public.doctor (like public.aside including all)",
+        "alter table public.doctor rename to aside; create table public.doctor (like public.aside \
+         including all)",
         // With all its rows, as far as anybody can tell: it is looked through.
-        "create table public.same (like public.doctor including all); insert into public.same select * from public.doctor; \
-         drop table public.doctor; alter table public.same rename to doctor",
+        "create table public.same (like public.doctor including all); insert into public.same \
+         select * from public.doctor; drop table public.doctor; alter table public.same rename to \
+         doctor",
     ];
     for (round, damage) in damages.into_iter().enumerate() {
         world.execute(damage).await;
@@ -58,7 +66,10 @@ async fn a_table_dropped_emptied_or_restored_while_tidemark_was_down_is_filled_a
         assert_eq!(last_reason(&world).await, "table_replaced", "{damage}");
         world
             .collection(DOCTORS)
-            .update_one(doc! { "_id": "d09" }, doc! { "$set": { "n": 900 + i64::try_from(round).unwrap() } })
+            .update_one(
+                doc! { "_id": "d09" },
+                doc! { "$set": { "n": 900 + i64::try_from(round).unwrap() } },
+            )
             .await
             .unwrap();
         world.until_equal(DOCTORS, TABLE).await;
@@ -69,7 +80,11 @@ async fn a_table_dropped_emptied_or_restored_while_tidemark_was_down_is_filled_a
     world.execute("vacuum full public.doctor").await;
     world.collection(DOCTORS).delete_one(doc! { "_id": "d11" }).await.unwrap();
     followed(&world).await.stop();
-    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync").await, walks, "nothing was to be repaired");
+    assert_eq!(
+        world.scalar::<i64>("select count(*) from tidemark.resync").await,
+        walks,
+        "nothing was to be repaired"
+    );
 }
 
 #[tokio::test]
@@ -100,7 +115,8 @@ async fn a_table_emptied_under_a_running_daemon_is_filled_again() {
 async fn another_table_in_the_configuration_is_filled() {
     let world = world("").await;
     followed(&world).await.stop();
-    let streams = format!("[[stream]]\nname = \"doctor\"\ncollection = {DOCTORS:?}\ntable = \"physician\"\n");
+    let streams =
+        format!("[[stream]]\nname = \"doctor\"\ncollection = {DOCTORS:?}\ntable = \"physician\"\n");
     let other = world.beside(&Config { streams, ..Config::default() });
     let mut daemon = other.start();
     other.until_equal(DOCTORS, "public.physician").await;
@@ -123,9 +139,16 @@ async fn a_database_of_the_first_release_is_taken_up_as_it_is() {
     world.execute("delete from tidemark.stream").await;
     world.collection(DOCTORS).insert_one(doc! { "_id": "late" }).await.unwrap();
     followed(&world).await.stop();
-    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync").await, 1, "only the first snapshot walked");
+    assert_eq!(
+        world.scalar::<i64>("select count(*) from tidemark.resync").await,
+        1,
+        "only the first snapshot walked"
+    );
     let bound: bool = world
-        .scalar("select collection_uuid is not null and cluster is not null and witness_id is not null from tidemark.stream")
+        .scalar(
+            "select collection_uuid is not null and cluster is not null and witness_id is not \
+             null from tidemark.stream",
+        )
         .await;
     assert!(bound);
     world.execute("delete from tidemark.stream; truncate public.doctor").await;
@@ -152,12 +175,17 @@ async fn remade(extra: &str) {
         }
         world.until_equal(DOCTORS, TABLE).await;
         let done = format!(
-            "select count(*) = {round} from tidemark.resync where reason = 'collection_recreated' and state = 'completed'"
+            "select count(*) = {round} from tidemark.resync where reason = 'collection_recreated' \
+             and state = 'completed'"
         );
         world.until("the walk is completed", &done).await;
     }
     daemon.until_phase("doctor", "streaming").await;
-    assert!(!daemon.phases("doctor").contains(&"halted".to_owned()), "{:?}", daemon.phases("doctor"));
+    assert!(
+        !daemon.phases("doctor").contains(&"halted".to_owned()),
+        "{:?}",
+        daemon.phases("doctor")
+    );
     world.until_equal(DOCTORS, TABLE).await;
 }
 
@@ -168,7 +196,10 @@ async fn a_collection_made_anew_time_and_again_is_repaired_each_time_and_never_h
 
 #[tokio::test]
 async fn a_collection_made_anew_is_noticed_where_the_stream_is_the_databases_too() {
-    remade("source.heartbeat_collection = \"tidemarkHeartbeat\"\nsource.heartbeat_interval = \"1s\"").await;
+    remade(
+        "source.heartbeat_collection = \"tidemarkHeartbeat\"\nsource.heartbeat_interval = \"1s\"",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -183,19 +214,26 @@ async fn a_collection_made_anew_while_tidemark_was_down_is_repaired() {
 
 #[tokio::test]
 async fn a_collection_dropped_in_mid_resync_loses_no_row() {
-    let extra = "resync.documents_per_second_max = 20\nresync.chunk_documents = 10\nbatch.events_max = 10";
+    let extra =
+        "resync.documents_per_second_max = 20\nresync.chunk_documents = 10\nbatch.events_max = 10";
     let world = world(extra).await;
     let more: Vec<Document> = (0..30).map(|n| doc! { "_id": format!("e{n}") }).collect();
     world.collection(DOCTORS).insert_many(more).await.unwrap();
     let daemon = followed(&world).await;
     assert_eq!(run(&world, &["resync", "doctor", "--reason", "look", "--execute"]).0, Some(0));
-    daemon.until("doctor", "has walked a part", |s| s["resync"]["documents_read"].as_u64().unwrap_or(0) >= 20).await;
+    daemon
+        .until("doctor", "has walked a part", |s| {
+            s["resync"]["documents_read"].as_u64().unwrap_or(0) >= 20
+        })
+        .await;
     world.collection(DOCTORS).drop().await.unwrap();
     let halted = daemon.until_phase("doctor", "halted").await;
     assert_eq!(halted["halt_code"], "source_dropped", "{halted}");
     // Looked at again and again, nothing is concluded from nothing.
     let tries = halted["failures"].as_u64().unwrap() + 2;
-    daemon.until("doctor", "was looked at again", |s| s["failures"].as_u64().unwrap() >= tries).await;
+    daemon
+        .until("doctor", "was looked at again", |s| s["failures"].as_u64().unwrap() >= tries)
+        .await;
     assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 90);
     fill(&world, DOCTORS, 0).await;
     world.until_equal(DOCTORS, TABLE).await;
@@ -231,7 +269,10 @@ async fn a_sharded_source_is_refused_in_a_plain_sentence() {
     let world = World::of(&mongos.uri(), &Stack::shared().postgres.url(&database), config).await;
     let (_, told) = run(&world, &["migrate"]);
     let (code, checked) = run(&world, &["check"]);
-    assert!(code == Some(1) && checked.contains("sharded sources are not supported yet"), "{told}{checked}");
+    assert!(
+        code == Some(1) && checked.contains("sharded sources are not supported yet"),
+        "{told}{checked}"
+    );
     let daemon = world.start();
     let halted = daemon.until_phase("doctor", "halted").await;
     assert!(halted["reason"].as_str().unwrap().contains("sharded"), "{halted}");

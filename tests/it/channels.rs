@@ -1,11 +1,14 @@
-//! Guarantee 9, on a clock of the test's own: the desk, the senders, real Postgres, and Slack and Sentry at their worst.
+//! Guarantee 9, on a clock of the test's own: the desk, the senders, real Postgres, and Slack and
+//! Sentry at their worst.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use devstack::{Behaviour, Fakes, Message, Stack};
-use tidemark::alert::{Ack, Desk, Facts, Limits, Observed, Seen, Sender, Sentry, Store, desk, senders};
+use tidemark::alert::{
+    Ack, Desk, Facts, Limits, Observed, Seen, Sender, Sentry, Store, desk, senders,
+};
 use tidemark::postgres::Target;
 use tidemark::settings::{Origin, Settings};
 use tidemark::status::{Board, FailingReport, StreamReport};
@@ -95,7 +98,12 @@ impl Bench {
 pub fn observed(streams: Vec<StreamReport>) -> Observed {
     let streams = streams.into_iter().map(|report| Seen { report, fresh: true, unled_since: None });
     let limits = Limits { escalate_after: TimeDelta::minutes(2), ..Limits::default() };
-    Observed { streams: streams.collect(), facts: Some(Facts::default()), channels: Vec::new(), limits }
+    Observed {
+        streams: streams.collect(),
+        facts: Some(Facts::default()),
+        channels: Vec::new(),
+        limits,
+    }
 }
 
 pub fn well(_: &Bench) -> Observed {
@@ -138,11 +146,16 @@ async fn a_weekend_of_sixty_hours_with_the_token_lost_is_one_thread_with_reminde
     let root = bench.only_root();
     let replies = bench.fakes.replies(&root.ts);
     assert_eq!(replies.len(), 14, "every four hours, within sixty");
-    assert!(replies.iter().all(|reply| reply.body["reply_broadcast"] == true && said(reply).contains("Still open")));
+    assert!(
+        replies.iter().all(
+            |reply| reply.body["reply_broadcast"] == true && said(reply).contains("Still open")
+        )
+    );
     assert!((3_000..3_601).contains(&root.edits), "edited once a minute: {}", root.edits);
     assert!(root.body.to_string().contains("met 3,6"), "{:#}", root.body);
     assert_eq!(bench.fakes.events().len(), 1);
-    let row: (i64, i64) = bench.world.row("select count(*), max(count) from tidemark.incident").await;
+    let row: (i64, i64) =
+        bench.world.row("select count(*), max(count) from tidemark.incident").await;
     assert_eq!(row.0, 1);
     assert!(row.1 > 3_590, "{row:?}");
     bench.turns(31, 4, well).await;
@@ -158,7 +171,8 @@ async fn five_minutes_without_postgres_are_one_thread_before_during_and_after() 
         let since = "2026-11-20T18:07:00Z".parse().unwrap();
         let mut report = halted("recommendation", "history_lost", bench);
         let (step, code) = ("lease".to_owned(), "target_unreachable".to_owned());
-        report.failing = vec![FailingReport { step, code, since, attempts: 9, reason: "no answer".to_owned() }];
+        report.failing =
+            vec![FailingReport { step, code, since, attempts: 9, reason: "no answer".to_owned() }];
         Observed { facts: None, ..observed(vec![report]) }
     };
     for _ in 0..60 {
@@ -170,8 +184,12 @@ async fn five_minutes_without_postgres_are_one_thread_before_during_and_after() 
     bench.turns(5, 12, lost).await;
     bench.turns(61, 3, well).await;
     let said: Vec<String> = bench.fakes.roots().iter().map(header).collect();
-    assert_eq!(said, ["🟢 recommendation: history lost – resolved", "🟢 Postgres cannot be reached – resolved"]);
-    let kept = bench.world.column("select code || ' ' || state from tidemark.incident order by id").await;
+    assert_eq!(
+        said,
+        ["🟢 recommendation: history lost – resolved", "🟢 Postgres cannot be reached – resolved"]
+    );
+    let kept =
+        bench.world.column("select code || ' ' || state from tidemark.incident order by id").await;
     assert_eq!(kept, ["history_lost resolved", "target_unreachable resolved"]);
     assert_eq!(bench.fakes.events().len(), 2);
 }
@@ -185,7 +203,10 @@ async fn slack_overrun_is_left_alone_for_as_long_as_it_asks() {
     bench.fakes.slack(Behaviour::Normal);
     bench.turns(1, 2, lost).await;
     bench.only_root();
-    assert_eq!(bench.world.scalar::<i64>("select count(*) from tidemark.outbox where pending").await, 0);
+    assert_eq!(
+        bench.world.scalar::<i64>("select count(*) from tidemark.outbox where pending").await,
+        0
+    );
 }
 
 #[tokio::test]
@@ -195,7 +216,10 @@ async fn slack_away_for_ten_minutes_gets_the_current_state_and_not_the_queue_in_
     let first = bench.only_root();
     bench.fakes.slack(Behaviour::Status(500));
     let both = |bench: &Bench| {
-        observed(vec![halted("recommendation", "history_lost", bench), halted("doctor", "dead_letter_rate", bench)])
+        observed(vec![
+            halted("recommendation", "history_lost", bench),
+            halted("doctor", "dead_letter_rate", bench),
+        ])
     };
     bench.turns(5, 120, both).await;
     let calls = bench.fakes.calls().len();
@@ -251,7 +275,9 @@ async fn an_answer_that_never_came_doubles_a_message_once_at_most_and_names_the_
     let ids: Vec<_> = roots.iter().map(|root| root.body["client_msg_id"].clone()).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "Slack may tell them apart as one: {ids:?}");
     let tag: String = bench.world.scalar("select tag::text from tidemark.incident").await;
-    assert!(roots.iter().all(|root| root.body["metadata"]["event_payload"]["incident"] == tag.as_str()));
+    assert!(
+        roots.iter().all(|root| root.body["metadata"]["event_payload"]["incident"] == tag.as_str())
+    );
 }
 
 #[tokio::test]
@@ -298,7 +324,8 @@ async fn a_refusal_is_shown_and_told_elsewhere_and_mended() {
         bench.fakes.slack(Behaviour::Error(error));
         bench.turns(10, 3, |bench| with_channels(bench, lost(bench))).await;
         assert!(bench.fakes.roots().is_empty());
-        let codes: Vec<_> = bench.fakes.events().iter().map(|event| event["tags"]["code"].clone()).collect();
+        let codes: Vec<_> =
+            bench.fakes.events().iter().map(|event| event["tags"]["code"].clone()).collect();
         assert!(codes.contains(&"channel_failing".into()), "{error}: {codes:?}");
         bench.fakes.slack(Behaviour::Normal);
         bench.turns(61, 3, |bench| with_channels(bench, lost(bench))).await;
@@ -310,7 +337,11 @@ async fn a_refusal_is_shown_and_told_elsewhere_and_mended() {
 #[tokio::test]
 async fn the_webhook_takes_over_from_a_bot_that_is_refused_and_tells_the_opening_and_the_end() {
     let fakes = Fakes::start().unwrap();
-    let mut bench = Bench::over(fakes.clone(), &format!("alert.slack.webhook_url = {:?}\n", fakes.webhook_url())).await;
+    let mut bench = Bench::over(
+        fakes.clone(),
+        &format!("alert.slack.webhook_url = {:?}\n", fakes.webhook_url()),
+    )
+    .await;
     fakes.slack(Behaviour::Error("token_revoked"));
     bench.turns(10, 200, lost).await;
     let told = fakes.webhooked();

@@ -37,10 +37,21 @@ impl Told {
     fn add(&mut self, title: &str, world: &World, names: &[(&str, &'static str)]) {
         let (code, mut told) = run(world, &["check"]);
         let database = world.target_url.rsplit('/').next().unwrap();
-        let port =
-            |url: &str| url.split("127.0.0.1:").nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
+        let port = |url: &str| {
+            url.split("127.0.0.1:")
+                .nth(1)
+                .unwrap()
+                .chars()
+                .take_while(char::is_ascii_digit)
+                .collect()
+        };
         let ports: [String; 2] = [port(&world.source_uri), port(&world.target_url)];
-        let own = [(database, "DATABASE"), (&world.name, "SOURCE"), (&ports[0], "27017"), (&ports[1], "5432")];
+        let own = [
+            (database, "DATABASE"),
+            (&world.name, "SOURCE"),
+            (&ports[0], "27017"),
+            (&ports[1], "5432"),
+        ];
         self.names.extend(names.iter().chain(&own).map(|(name, put)| ((*name).to_owned(), *put)));
         for (name, put) in self.names.drain(..) {
             told = told.replace(&name, put);
@@ -82,7 +93,11 @@ async fn what_is_spoilt_is_named_with_its_remedy_and_nothing_else_is() {
     let by_hand = world.beside(&config("migrate.automatic = false\n"));
     told.add("a first deployment under change control", &by_hand, &[]);
     let name = user(&world, "").await;
-    told.add("a first deployment by a user who may create nothing", &as_user(&world, &name), &[(&name, "USER")]);
+    told.add(
+        "a first deployment by a user who may create nothing",
+        &as_user(&world, &name),
+        &[(&name, "USER")],
+    );
     of_the_login(&mut told).await;
     of_the_source(&mut told).await;
     of_rights(&mut told).await;
@@ -98,16 +113,24 @@ async fn of_the_login(told: &mut Told) {
     told.add("no such database", &other, &[]);
     // A server of its own that asks for passwords.
     let file = PathBuf::from(format!("/tmp/{}.conf", devstack::unique("hba")));
-    std::fs::write(&file, "host all tidemark 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n").unwrap();
+    std::fs::write(
+        &file,
+        "host all tidemark 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n",
+    )
+    .unwrap();
     let settings = vec![format!("hba_file={}", file.display())];
-    let postgres = Postgres::start(&PostgresOptions { settings, ..PostgresOptions::default() }).unwrap();
+    let postgres =
+        Postgres::start(&PostgresOptions { settings, ..PostgresOptions::default() }).unwrap();
     let database = postgres.database().await.unwrap();
-    let locked = World::of(&Stack::shared().mongo.uri(), &postgres.url(&database), config("")).await;
+    let locked =
+        World::of(&Stack::shared().mongo.uri(), &postgres.url(&database), config("")).await;
     locked.execute("create role mary login password 'right'").await;
     locked.collection("doctors").insert_one(doc! { "_id": "1", "last": "Any" }).await.unwrap();
     told.add("a wrong password", &as_user(&locked, "mary:wrong"), &[]);
     std::fs::remove_file(file).unwrap();
-    world.execute(&format!("alter database {} set default_transaction_read_only = on", db(&world))).await;
+    world
+        .execute(&format!("alter database {} set default_transaction_read_only = on", db(&world)))
+        .await;
     told.add("a database that is read-only", &world, &[]);
 }
 
@@ -117,16 +140,20 @@ fn db(world: &World) -> &str {
 
 async fn of_the_source(told: &mut Told) {
     // A failpoint is the whole server's.
-    let mongo = Mongo::start(&MongoOptions { cache_gigabytes: 0.25, ..MongoOptions::default() }).unwrap();
+    let mongo =
+        Mongo::start(&MongoOptions { cache_gigabytes: 0.25, ..MongoOptions::default() }).unwrap();
     let target = migrated().await.target_url.clone();
     let world = World::of(&mongo.uri(), &target, config("")).await;
     world.collection("doctors").insert_one(doc! { "_id": "1", "last": "Any" }).await.unwrap();
-    let forbidden = doc! { "failCommands": ["aggregate", "find"], "appName": &world.name, "errorCode": 13 };
-    let forbid = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": forbidden };
+    let forbidden =
+        doc! { "failCommands": ["aggregate", "find"], "appName": &world.name, "errorCode": 13 };
+    let forbid =
+        doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": forbidden };
     mongo.client().await.unwrap().database("admin").run_command(forbid).await.unwrap();
     told.add("a source without the right to read", &world, &[]);
 
-    let options = MongoOptions { standalone: true, cache_gigabytes: 0.25, ..MongoOptions::default() };
+    let options =
+        MongoOptions { standalone: true, cache_gigabytes: 0.25, ..MongoOptions::default() };
     let alone = Mongo::start(&options).unwrap();
     let uri = alone.uri().replace("replicaSet=rs0", "directConnection=true");
     let world = World::of(&uri, &target, config("")).await;
@@ -138,17 +165,30 @@ async fn of_rights(told: &mut Told) {
     let world = migrated().await;
     let grants = "grant usage on schema public, tidemark to USER; \
          grant select, insert, update, delete on all tables in schema public, tidemark to USER; \
-         revoke update, delete on public.doctor from USER; revoke insert on tidemark.dead_letter from USER";
+         revoke update, delete on public.doctor from USER; revoke insert on tidemark.dead_letter \
+         from USER";
     let name = user(&world, grants).await;
-    told.add("a user without the right to some tables", &as_user(&world, &name), &[(&name, "USER")]);
-    let name = user(&world, "grant select, insert, update, delete on all tables in schema public to USER").await;
-    told.add("a user without any right to the state schema", &as_user(&world, &name), &[(&name, "USER")]);
+    told.add(
+        "a user without the right to some tables",
+        &as_user(&world, &name),
+        &[(&name, "USER")],
+    );
+    let name =
+        user(&world, "grant select, insert, update, delete on all tables in schema public to USER")
+            .await;
+    told.add(
+        "a user without any right to the state schema",
+        &as_user(&world, &name),
+        &[(&name, "USER")],
+    );
     world
         .execute(&format!(
-            "grant usage on schema tidemark to {name}; grant all on all tables in schema tidemark to {name}"
+            "grant usage on schema tidemark to {name}; grant all on all tables in schema tidemark \
+             to {name}"
         ))
         .await;
-    let wider = COLUMN.replace("} ]", "}, { name = \"first\", field = \"first\", type = \"text\" } ]");
+    let wider =
+        COLUMN.replace("} ]", "}, { name = \"first\", field = \"first\", type = \"text\" } ]");
     let url = as_user(&world, &name).target_url.clone();
     let extra = format!("target.url = {url:?}\n");
     let mut other = world.beside(&Config { extra, streams: stream("doctor", "doctors", &wider) });

@@ -1,5 +1,5 @@
-//! Every code a source answers with, at open and in mid-stream, does exactly what its class says: from a real mongod's
-//! failpoint, and, where the text decides, from the stand-in for `DocumentDB`.
+//! Every code a source answers with, at open and in mid-stream, does exactly what its class says:
+//! from a real mongod's failpoint, and, where the text decides, from the stand-in for `DocumentDB`.
 
 use devstack::{DocumentDb, Engine, Mongo, Stack};
 use mongodb::bson::{Bson, doc};
@@ -10,8 +10,8 @@ const DOCTORS: &str = "doctorsForDB";
 const TABLE: &str = "public.doctor";
 
 const TRANSIENT: [i32; 32] = [
-    6, 7, 43, 63, 70, 89, 91, 117, 133, 134, 150, 175, 189, 202, 216, 234, 237, 249, 262, 317, 358, 9001, 10_107,
-    11_600, 11_601, 11_602, 13_388, 13_435, 13_436, 17_287, 50, 26,
+    6, 7, 43, 63, 70, 89, 91, 117, 133, 134, 150, 175, 189, 202, 216, 234, 237, 249, 262, 317, 358,
+    9001, 10_107, 11_600, 11_601, 11_602, 13_388, 13_435, 13_436, 17_287, 50, 26,
 ];
 
 const LOST: [i32; 8] = [286, 260, 464, 40_576, 40_615, 40_647, 40_648, 50_811];
@@ -29,7 +29,8 @@ const A_PERSON: [(i32, &str); 8] = [
 ];
 
 fn config() -> Config {
-    let extra = "retry.escalate_after = \"2s\"\nretry.delay_min = \"20ms\"\nretry.delay_max = \"300ms\"\nresync.automatic_per_day_max = 1000";
+    let extra = "retry.escalate_after = \"2s\"\nretry.delay_min = \"20ms\"\nretry.delay_max \
+                 = \"300ms\"\nresync.automatic_per_day_max = 1000";
     Config { extra: extra.to_owned(), streams: stream("doctor", DOCTORS, "") }
 }
 
@@ -52,7 +53,9 @@ async fn resyncs(world: &World) -> i64 {
 async fn retries(daemon: &Daemon) -> f64 {
     let mut all = 0.0;
     for step in ["open", "read"] {
-        all += daemon.metric(&format!("tidemark_retries_total{{step=\"{step}\",stream=\"doctor\"}}")).await;
+        all += daemon
+            .metric(&format!("tidemark_retries_total{{step=\"{step}\",stream=\"doctor\"}}"))
+            .await;
     }
     all
 }
@@ -81,25 +84,38 @@ async fn every_code_at_open_and_in_mid_stream_does_what_its_class_says() {
             let before = retries(&daemon).await;
             fail(mongo, &world, doc! { "times": 2 }.into(), commands, code).await;
             let what = format!("{code} at {commands:?}");
-            daemon.until_metric("tried again", async || retries(&daemon).await >= before + 2.0).await;
+            daemon
+                .until_metric("tried again", async || retries(&daemon).await >= before + 2.0)
+                .await;
             goes_on(&world, &daemon, &what).await;
             // Where the driver has to look for the primary again, that may fail once, too.
             let attempts = retries(&daemon).await - before;
-            assert!((2.0..=4.0).contains(&attempts), "{what}: {attempts} attempts after two failures");
+            assert!(
+                (2.0..=4.0).contains(&attempts),
+                "{what}: {attempts} attempts after two failures"
+            );
         }
         assert_eq!(resyncs(&world).await, 0, "no transient code started a resync");
         for (code, halt_code) in A_PERSON {
             fail(mongo, &world, "alwaysOn".into(), commands, code).await;
             let halted = daemon
-                .until("doctor", &format!("halted by {code} at {commands:?}"), |s| s["halt_code"] == halt_code)
+                .until("doctor", &format!("halted by {code} at {commands:?}"), |s| {
+                    s["halt_code"] == halt_code
+                })
                 .await;
             assert_eq!(halted["phase"], "halted");
             fail(mongo, &world, "off".into(), commands, code).await;
             goes_on(&world, &daemon, &format!("{code}")).await;
         }
-        assert_eq!(resyncs(&world).await, 0, "no authorisation failure and no misconfiguration started a resync");
+        assert_eq!(
+            resyncs(&world).await,
+            0,
+            "no authorisation failure and no misconfiguration started a resync"
+        );
     }
-    for (done, (commands, code)) in PLACES.iter().flat_map(|place| LOST.map(|code| (place, code))).enumerate() {
+    for (done, (commands, code)) in
+        PLACES.iter().flat_map(|place| LOST.map(|code| (place, code))).enumerate()
+    {
         // Refused, asked once more, refused: then the ladder goes on.
         fail(mongo, &world, doc! { "times": 2 }.into(), commands, code).await;
         let expected = i64::try_from(done).unwrap() + 1;
@@ -136,12 +152,27 @@ async fn where_the_text_decides_it_is_read() {
     let daemon = world.start();
     let stream = daemon.until_phase("doctor", "streaming").await;
     assert!(stream["position"]["resume_token"].as_str().unwrap().starts_with("01"), "{stream}");
-    assert_eq!(stream["history_window_seconds"], 10_800.0, "from configuration: the oplog may not be read");
+    assert_eq!(
+        stream["history_window_seconds"], 10_800.0,
+        "from configuration: the oplog may not be read"
+    );
     let lost = [
-        (136, "CappedPositionLost: CollectionScan died due to position in capped collection being deleted"),
+        (
+            136,
+            "CappedPositionLost: CollectionScan died due to position in capped collection being \
+             deleted",
+        ),
         (9, "Invalid resume token"),
-        (280, "Error on remote shard :: caused by :: cannot resume stream; the resume token was not found."),
-        (1, "Resume of change stream was not possible, as the resume point may no longer be in the oplog."),
+        (
+            280,
+            "Error on remote shard :: caused by :: cannot resume stream; the resume token was not \
+             found.",
+        ),
+        (
+            1,
+            "Resume of change stream was not possible, as the resume point may no longer be in the \
+             oplog.",
+        ),
     ];
     let mut expected = 0;
     for place in ["getMore", "aggregate"] {
@@ -166,17 +197,29 @@ async fn where_the_text_decides_it_is_read() {
         }
     }
     documentdb.enable(false);
-    documentdb.refuse("getMore", 136, "modifyChangeStreams has not been run for this collection/database");
+    documentdb.refuse(
+        "getMore",
+        136,
+        "modifyChangeStreams has not been run for this collection/database",
+    );
     let halted = daemon.until_phase("doctor", "halted").await;
     assert_eq!(halted["halt_code"], "source_misconfigured", "136 has two meanings");
     let asked = documentdb.opened();
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    assert!(documentdb.opened() - asked < 20, "probed slowly: {} in two seconds", documentdb.opened() - asked);
+    assert!(
+        documentdb.opened() - asked < 20,
+        "probed slowly: {} in two seconds",
+        documentdb.opened() - asked
+    );
     documentdb.enable(true);
     goes_on(&world, &daemon, "enabled").await;
     documentdb.refuse("getMore", 2, "Too many cursors are open: too many cursors");
     goes_on(&world, &daemon, "cursors").await;
-    documentdb.refuse("getMore", 280, "the resume token has no _id: Encountered an event whose _id field is missing");
+    documentdb.refuse(
+        "getMore",
+        280,
+        "the resume token has no _id: Encountered an event whose _id field is missing",
+    );
     goes_on(&world, &daemon, "no_id").await;
     assert_eq!(resyncs(&world).await, expected, "nothing else started one");
 }
@@ -184,7 +227,8 @@ async fn where_the_text_decides_it_is_read() {
 #[tokio::test]
 async fn without_post_batch_tokens_a_heartbeat_keeps_idle_positions_moving() {
     let engine = Engine { without_post_batch_token: true, ..Engine::default() };
-    let extra = "source.heartbeat_collection = \"tidemarkHeartbeat\"\nsource.heartbeat_interval = \"300ms\"";
+    let extra = "source.heartbeat_collection = \"tidemarkHeartbeat\"\nsource.heartbeat_interval \
+                 = \"300ms\"";
     let (_documentdb, world) = documentdb(engine.clone(), extra).await;
     world.collection(DOCTORS).insert_one(doc! { "_id": "first" }).await.unwrap();
     let daemon = world.start();
@@ -192,7 +236,8 @@ async fn without_post_batch_tokens_a_heartbeat_keeps_idle_positions_moving() {
     world.until_equal(DOCTORS, TABLE).await;
     daemon
         .until("doctor", "moves though nothing happens", |s| {
-            s["position"]["resume_token"] != first["position"]["resume_token"] && s["events_received"] == 0
+            s["position"]["resume_token"] != first["position"]["resume_token"]
+                && s["events_received"] == 0
         })
         .await;
     let rows: i64 = world.scalar("select count(*) from public.doctor").await;

@@ -26,13 +26,22 @@ async fn check_names_what_is_missing_then_passes_and_changes_nothing() {
     let (code, told) = run(&world, &["check"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("replica set rs0") && told.contains("read from the oplog"), "{told}");
-    world.execute("alter table public.doctor drop column last_name; alter table public.recommendation alter outcome type varchar(9)").await;
+    world
+        .execute(
+            "alter table public.doctor drop column last_name; alter table \
+             public.recommendation alter outcome type varchar(9)",
+        )
+        .await;
     let (code, told) = run(&world, &["check"]);
     assert_eq!(code, Some(1));
-    assert!(told.contains("not there yet: column last_name of table public.doctor does not exist"), "{told}");
+    assert!(
+        told.contains("not there yet: column last_name of table public.doctor does not exist"),
+        "{told}"
+    );
     assert!(
         told.contains(
-            "column outcome of table public.recommendation is character varying(9), the configuration says text"
+            "column outcome of table public.recommendation is character varying(9), the \
+             configuration says text"
         ),
         "{told}"
     );
@@ -55,14 +64,22 @@ async fn check_refuses_what_a_release_would_break_on() {
     let column = |name: &str, field: &str, kind: &str| {
         format!("column = [ {{ name = {name:?}, field = {field:?}, type = {kind:?} }} ]\n")
     };
-    let with = |streams: String| world.beside(&Config { streams, extra: "migrate.automatic = false\n".to_owned() });
+    let with = |streams: String| {
+        world.beside(&Config { streams, extra: "migrate.automatic = false\n".to_owned() })
+    };
     for (streams, expected) in [
         (
             stream("doctor", "doctorsForDB", &column("honours", "honours", "text")),
             "column honours of table public.doctor",
         ),
-        (stream("doctor", "doctorsForDBB", &column("admin", "admin", "text")), "collection does not exist"),
-        (stream("doctor", "doctorsForDB", &column("admin", "admin", "boolean")), "the configuration says boolean"),
+        (
+            stream("doctor", "doctorsForDBB", &column("admin", "admin", "text")),
+            "collection does not exist",
+        ),
+        (
+            stream("doctor", "doctorsForDB", &column("admin", "admin", "boolean")),
+            "the configuration says boolean",
+        ),
         (
             stream("doctor", "doctorsForDB", &column("exists_in_gmc", "admin", "boolean")),
             "exists_in_gmc takes none of 50 values",
@@ -70,7 +87,10 @@ async fn check_refuses_what_a_release_would_break_on() {
     ] {
         let (code, failed) = failures(&with(streams));
         assert_eq!(code, Some(1), "{expected}");
-        assert!(failed.iter().any(|line| line.contains(expected)), "{expected} is not in {failed:#?}");
+        assert!(
+            failed.iter().any(|line| line.contains(expected)),
+            "{expected} is not in {failed:#?}"
+        );
         assert!(failed.len() <= 2, "{failed:#?}");
     }
     // A user without rights.
@@ -82,9 +102,13 @@ async fn check_refuses_what_a_release_would_break_on() {
         ))
         .await;
     let url = world.target_url.replace("tidemark@", &format!("{user}@"));
-    let poor = world.beside(&Config { extra: format!("target.url = {url:?}\n"), ..Config::default() });
+    let poor =
+        world.beside(&Config { extra: format!("target.url = {url:?}\n"), ..Config::default() });
     let (code, failed) = failures(&poor);
-    assert!(code == Some(1) && failed.iter().any(|line| line.contains("lacks insert, update, delete")), "{failed:#?}");
+    assert!(
+        code == Some(1) && failed.iter().any(|line| line.contains("lacks insert, update, delete")),
+        "{failed:#?}"
+    );
     world.execute(&format!("drop owned by {user}; drop role {user}")).await;
 }
 
@@ -132,7 +156,10 @@ async fn status_is_read_from_postgres_whether_the_daemon_is_up_or_down() {
     daemon.until_phase("doctor", "streaming").await;
     daemon.until_phase("recommendation", "streaming").await;
     world
-        .until("the report says streaming", "select bool_and(report ->> 'phase' = 'streaming') from tidemark.lease")
+        .until(
+            "the report says streaming",
+            "select bool_and(report ->> 'phase' = 'streaming') from tidemark.lease",
+        )
         .await;
     let (code, told) = run(&world, &["status"]);
     assert_eq!(code, Some(0), "{told}");
@@ -163,14 +190,27 @@ async fn healthcheck_asks_the_configured_listener() {
 #[tokio::test]
 async fn the_status_has_the_shape_that_others_rely_on() {
     let world = World::new().await;
-    world.collection("doctorsForDB").insert_one(doc! { "_id": "1000001", "doctorStatus": "DRAFT" }).await.unwrap();
+    world
+        .collection("doctorsForDB")
+        .insert_one(doc! { "_id": "1000001", "doctorStatus": "DRAFT" })
+        .await
+        .unwrap();
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    world.collection("doctorsForDB").insert_one(doc! { "_id": "1000002", "doctorStatus": "DRAFT" }).await.unwrap();
-    daemon.until("doctor", "measured", |s| s["headroom_seconds"].is_number() && s["last_event_at"].is_string()).await;
+    world
+        .collection("doctorsForDB")
+        .insert_one(doc! { "_id": "1000002", "doctorStatus": "DRAFT" })
+        .await
+        .unwrap();
+    daemon
+        .until("doctor", "measured", |s| {
+            s["headroom_seconds"].is_number() && s["last_event_at"].is_string()
+        })
+        .await;
     let mut status = daemon.status().await;
     assert!(
-        status["streams"][0]["history_window_seconds"].as_f64() >= status["streams"][0]["headroom_seconds"].as_f64()
+        status["streams"][0]["history_window_seconds"].as_f64()
+            >= status["streams"][0]["headroom_seconds"].as_f64()
     );
     status["streams"].as_array_mut().unwrap().truncate(1);
     let settings = [
@@ -190,7 +230,8 @@ async fn the_status_has_the_shape_that_others_rely_on() {
     }
     insta::assert_json_snapshot!("status", status);
     let metrics = daemon.get("/metrics").await.1;
-    let names: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let names: Vec<&str> =
+        metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     insta::assert_snapshot!("metric_names", names.join("\n"));
     assert!(daemon.get("/").await.1.contains("· tidemark "));
     daemon.until_readiness(200).await;
@@ -199,7 +240,8 @@ async fn the_status_has_the_shape_that_others_rely_on() {
 
 #[test]
 fn the_help_says_what_there_is() {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidemark")).arg("--help").output().unwrap();
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_tidemark")).arg("--help").output().unwrap();
     insta::assert_snapshot!("help", String::from_utf8_lossy(&output.stdout));
 }
 
@@ -216,11 +258,17 @@ async fn typed_columns_hold_what_fits_and_drift_is_counted() {
         { name = \"c_at\", field = \"at\", type = \"timestamptz\" },
         { name = \"c_json\", field = \"deep.json\", type = \"jsonb\" },
         { name = \"c_list\", field = \"list\", type = \"text[]\" } ]";
-    let world = World::with(Config { streams: stream("typed", "typed", columns), ..Config::default() }).await;
+    let world =
+        World::with(Config { streams: stream("typed", "typed", columns), ..Config::default() })
+            .await;
     let decimal: mongodb::bson::Decimal128 = "12345678901234567890.1234567890".parse().unwrap();
     let fits = |id: &str| {
-        doc! { "_id": id, "old": { "text": "é\0" }, "bool": true, "int": 7.0, "big": 1_i64 << 60, "double": 2.5, "numeric": decimal,
-        "date": DateTime::from_millis(1_700_000_000_000), "at": DateTime::from_millis(1_700_000_000_123), "deep": { "json": [1, { "a": null }] },
+        doc! {
+        "_id": id, "old": { "text": "é\0" }, "bool": true, "int": 7.0, "big": 1_i64 << 60,
+        "double": 2.5, "numeric": decimal,
+        "date": DateTime::from_millis(1_700_000_000_000),
+        "at": DateTime::from_millis(1_700_000_000_123),
+        "deep": { "json": [1, { "a": null }] },
         "list": ["a", null, "b\"\\,{}", ""] }
     };
     // By COPY in the snapshot, by unnest in the stream: the same columns.
@@ -230,22 +278,36 @@ async fn typed_columns_hold_what_fits_and_drift_is_counted() {
     world.collection("typed").insert_one(fits("unnest")).await.unwrap();
     world
         .collection("typed")
-        .insert_one(doc! { "_id": "drift", "text": {}, "bool": "yes", "date": "2020-01-01", "list": [] })
+        .insert_one(
+            doc! { "_id": "drift", "text": {}, "bool": "yes", "date": "2020-01-01", "list": [] },
+        )
         .await
         .unwrap();
     world.until_equal("typed", "public.typed").await;
-    let row = "select concat_ws('|', c_text, c_bool, c_int, c_big, c_double, c_numeric, c_date, c_at at time zone 'utc', c_json, c_list) from public.typed where id = ";
-    let expected = "é\u{fffd}|t|7|1152921504606846976|2.5|12345678901234567890.1234567890|2023-11-14|2023-11-14 22:13:20.123|[1, {\"a\": null}]|{a,NULL,\"b\\\"\\\\,{}\",\"\"}";
+    let row = "select concat_ws('|', c_text, c_bool, c_int, c_big, c_double, c_numeric, c_date, \
+               c_at at time zone 'utc', c_json, c_list) from public.typed where id = ";
+    let expected = "é\u{fffd}|t|7|1152921504606846976|2.5|12345678901234567890.1234567890|\
+                    2023-11-14|2023-11-14 22:13:20.123|[1, {\"a\": null}]|\
+                    {a,NULL,\"b\\\"\\\\,{}\",\"\"}";
     for id in ["copy", "unnest"] {
         assert_eq!(world.scalar::<String>(&format!("{row}'{id}'")).await, expected, "{id}");
     }
     assert_eq!(world.scalar::<String>(&format!("{row}'drift'")).await, "{}");
-    let status = daemon.until("typed", "drift is counted", |s| s["drift"].as_array().unwrap().len() == 4).await;
+    let status = daemon
+        .until("typed", "drift is counted", |s| s["drift"].as_array().unwrap().len() == 4)
+        .await;
     let drift: Vec<String> = status["drift"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|d| format!("{} {} {}", d["column"].as_str().unwrap(), d["kind"].as_str().unwrap(), d["documents"]))
+        .map(|d| {
+            format!(
+                "{} {} {}",
+                d["column"].as_str().unwrap(),
+                d["kind"].as_str().unwrap(),
+                d["documents"]
+            )
+        })
         .collect();
     assert_eq!(drift, ["c_bool type 1", "c_date type 1", "c_int missing 1", "c_text type 1"]);
     assert_eq!(daemon.metric("tidemark_drift_fields{kind=\"type\",stream=\"typed\"}").await, 3.0);
@@ -255,29 +317,46 @@ async fn typed_columns_hold_what_fits_and_drift_is_counted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_renamed_field_is_told_with_its_new_name_and_mended_without_a_resync() {
     let columns = |aliases: &str| {
-        let column =
-            format!("{{ name = \"body\", field = \"designateBody\", type = \"text\", aliases = [{aliases}] }}");
+        let column = format!(
+            "{{ name = \"body\", field = \"designateBody\", type = \"text\", aliases = [{aliases}] \
+             }}"
+        );
         stream("doctor", "doctorsForDB", &format!("column = [ {column} ]"))
     };
     let world = World::with(Config { streams: columns(""), ..Config::default() }).await;
     let doctors = world.collection("doctorsForDB");
-    let all: Vec<_> =
-        (0..1500).map(|n| doc! { "_id": n.to_string(), "designateBody": "1-AIIDWI", "_class": "x" }).collect();
+    let all: Vec<_> = (0..1500)
+        .map(|n| doc! { "_id": n.to_string(), "designateBody": "1-AIIDWI", "_class": "x" })
+        .collect();
     doctors.insert_many(all).await.unwrap();
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    doctors.update_many(doc! {}, doc! { "$rename": { "designateBody": "designatedBodyCode" } }).await.unwrap();
+    doctors
+        .update_many(doc! {}, doc! { "$rename": { "designateBody": "designatedBodyCode" } })
+        .await
+        .unwrap();
     let said = |status: &serde_json::Value, kind: &str| {
-        let found = status["drift"].as_array().unwrap().iter().find(|drift| drift["kind"] == kind).cloned();
+        let found =
+            status["drift"].as_array().unwrap().iter().find(|drift| drift["kind"] == kind).cloned();
         found.unwrap_or_default()
     };
-    let status =
-        daemon.until("doctor", "the rename is seen", |s| said(s, "vanished")["likely_new_name"].is_string()).await;
+    let status = daemon
+        .until("doctor", "the rename is seen", |s| {
+            said(s, "vanished")["likely_new_name"].is_string()
+        })
+        .await;
     assert_eq!(said(&status, "vanished")["likely_new_name"], "designatedBodyCode");
     assert_eq!(said(&status, "vanished")["column"], "body");
     let unknown = said(&status, "unknown");
-    assert!(unknown["field"] == "designatedBodyCode" && unknown["documents"].as_u64() > Some(1000), "{status:#}");
-    assert_eq!(status["fields"]["unmapped"], serde_json::json!(["_class"]), "what was always there is nothing new");
+    assert!(
+        unknown["field"] == "designatedBodyCode" && unknown["documents"].as_u64() > Some(1000),
+        "{status:#}"
+    );
+    assert_eq!(
+        status["fields"]["unmapped"],
+        serde_json::json!(["_class"]),
+        "what was always there is nothing new"
+    );
     let log = daemon.log();
     assert_eq!(
         log.lines().filter(|line| line.contains("differs from its configuration")).count(),
@@ -295,14 +374,18 @@ async fn a_renamed_field_is_told_with_its_new_name_and_mended_without_a_resync()
     assert!(table.contains("likely renamed to designatedBodyCode"), "{table}");
     world.until_equal("doctorsForDB", "public.doctor").await;
     daemon.stop();
-    // With the new name beside the old one, both are read; what was missed is filled from the document, without a resync.
-    let mended = world.beside(&Config { streams: columns("\"designatedBodyCode\""), ..Config::default() });
+    // With the new name beside the old one, both are read; what was missed is filled from the
+    // document, without a resync.
+    let mended =
+        world.beside(&Config { streams: columns("\"designatedBodyCode\""), ..Config::default() });
     let daemon = mended.start();
     // Until it leads, it shows what the leader before it left.
     let follows = |s: &serde_json::Value| s["leader"] == true && s["phase"] == "streaming";
     let status = daemon.until("doctor", "it follows", follows).await;
     assert_eq!(status["drift"], serde_json::json!([]));
-    mended.execute("update public.doctor set body = doc ->> 'designatedBodyCode' where body is null").await;
+    mended
+        .execute("update public.doctor set body = doc ->> 'designatedBodyCode' where body is null")
+        .await;
     doctors.insert_one(doc! { "_id": "new", "designatedBodyCode": "1-NEW" }).await.unwrap();
     mended.until_equal("doctorsForDB", "public.doctor").await;
     let bodies = mended.column("select distinct body from public.doctor order by body").await;
@@ -310,20 +393,29 @@ async fn a_renamed_field_is_told_with_its_new_name_and_mended_without_a_resync()
     assert_eq!(mended.scalar::<i64>("select count(*) from tidemark.resync").await, 1);
 }
 
-/// A user without the right to read, and one without the right to write: each is named, halts, and goes on once mended.
+/// A user without the right to read, and one without the right to write: each is named, halts, and
+/// goes on once mended.
 #[tokio::test]
 async fn missing_privileges_halt_with_their_code_and_heal() {
     let stack = Stack::shared();
     let database = stack.postgres.database().await.unwrap();
     let role = devstack::unique("weak");
     let mut admin = stack.postgres.connect(&database).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create role {role} login; grant create on database {database} to {role}; grant create on schema public to {role}")))
-        .execute(&mut admin)
-        .await
-        .unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "create role {role} login; grant create on database \
+         {database} to {role}; grant create on schema public \
+         to {role}"
+    )))
+    .execute(&mut admin)
+    .await
+    .unwrap();
     let url = stack.postgres.url(&database).replace("tidemark@", &format!("{role}@"));
-    let world =
-        World::of(&stack.mongo.uri(), &url, Config { streams: stream("one", "one", ""), ..Config::default() }).await;
+    let world = World::of(
+        &stack.mongo.uri(),
+        &url,
+        Config { streams: stream("one", "one", ""), ..Config::default() },
+    )
+    .await;
     let daemon = world.start();
     daemon.until_phase("one", "streaming").await;
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
@@ -335,10 +427,12 @@ async fn missing_privileges_halt_with_their_code_and_heal() {
     world.collection("one").insert_one(doc! { "_id": 1 }).await.unwrap();
     let halted = daemon.until_phase("one", "halted").await;
     assert_eq!(halted["halt_code"], "target_unauthorised", "{halted:#}");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("grant select, insert, update, delete on public.one to {role}")))
-        .execute(&mut admin)
-        .await
-        .unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "grant select, insert, update, delete on public.one to {role}"
+    )))
+    .execute(&mut admin)
+    .await
+    .unwrap();
     daemon.until_phase("one", "streaming").await;
     assert_eq!(world.until_equal("one", "public.one").await, 1);
 }

@@ -61,9 +61,9 @@ async fn busy_documents_are_no_differences_and_real_ones_are_found_among_them() 
         assert_eq!(told, [&json!(0), &json!(0), &json!(0)], "{round}: {found:#}");
         assert_eq!((code, &found["note"]), (Some(0), &Value::Null), "{found:#}");
     }
-    let spoil = "delete from doctor where id = '1002001'; \
-                 update doctor set doc = doc || '{\"sanction\": \"wrong\"}' where id in ('1002002', '1002003'); \
-                 insert into doctor (id, doc, _cluster_time) values ('stray', '{}', 1)";
+    let spoil = "delete from doctor where id = '1002001'; update doctor set doc = doc || \
+                 '{\"sanction\": \"wrong\"}' where id in ('1002002', '1002003'); insert into \
+                 doctor (id, doc, _cluster_time) values ('stray', '{}', 1)";
     world.execute(spoil).await;
     let (code, found) = compare(&world).await;
     let told = [&found["missing_ids"], &found["extra_ids"], &found["different_ids"]];
@@ -78,6 +78,10 @@ async fn busy_documents_are_no_differences_and_real_ones_are_found_among_them() 
     let told = [&found["missing"], &found["extra"], &found["different"], &found["undecided"]];
     assert_eq!(told, [&json!(1), &json!(1), &json!(2), &json!(0)], "{found:#}");
     world.execute("delete from doctor where id = 'stray'").await;
-    world.collection(DOCTORS).delete_many(doc! { "_id": { "$in": ["1002001", "1002002", "1002003"] } }).await.unwrap();
+    world
+        .collection(DOCTORS)
+        .delete_many(doc! { "_id": { "$in": ["1002001", "1002002", "1002003"] } })
+        .await
+        .unwrap();
     world.until_equal(DOCTORS, TABLE).await;
 }

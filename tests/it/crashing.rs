@@ -28,7 +28,11 @@ async fn processes_that_die_one_after_the_other_are_told_of_by_the_fourth_before
     assert_eq!(told_by, Some(4), "{}", world.logs());
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    assert_eq!(fakes.roots().iter().filter(|root| of_the_loop(root)).count(), 1, "one thread for all of them");
+    assert_eq!(
+        fakes.roots().iter().filter(|root| of_the_loop(root)).count(),
+        1,
+        "one thread for all of them"
+    );
     world.until_equal(DOCTORS, TABLE).await;
 }
 
@@ -43,10 +47,14 @@ async fn processes_of_other_hosts_count_once_they_are_silent_and_replicas_that_l
     let looked = "select count(*) = 4 and bool_and(seen_at > started_at) from tidemark.process";
     world.until("all of them have registered, and again", looked).await;
     let other = "insert into tidemark.process (id, service, environment, holder, version, seen_at) \
-                 select gen_random_uuid(), 'tidemark', 'development', 'other/' || n, '0', now() - interval '10 s' \
-                 from generate_series(1, 2) n";
+                 select gen_random_uuid(), 'tidemark', 'development', 'other/' || n, '0', now() - \
+                 interval '10 s' from generate_series(1, 2) n";
     world.execute(other).await;
-    assert!(fakes.roots().is_empty(), "two that may yet live, and four that do: {:#?}", fakes.roots());
+    assert!(
+        fakes.roots().is_empty(),
+        "two that may yet live, and four that do: {:#?}",
+        fakes.roots()
+    );
     let one_more = other.replace("generate_series(1, 2)", "generate_series(3, 3)");
     world.execute(&one_more).await;
     until("they are told of", &world, || fakes.roots().iter().any(of_the_loop)).await;

@@ -1,4 +1,5 @@
-//! The main job against the stand-in for Amazon DocumentDB: other tokens, other codes, no operation times, no oplog.
+//! The main job against the stand-in for Amazon DocumentDB: other tokens, other codes, no operation
+//! times, no oplog.
 
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
 use devstack::{DocumentDb, Engine, Mongo, MongoOptions, Stack};
@@ -12,7 +13,8 @@ async fn world(engine: Engine, extra: &str) -> (Mongo, DocumentDb, World) {
     let documentdb = DocumentDb::before(mongo.port(), engine).unwrap();
     let database = Stack::shared().postgres.database().await.unwrap();
     let config = Config { extra: extra.to_owned(), ..Config::default() };
-    let world = World::of(&documentdb.uri(), &Stack::shared().postgres.url(&database), config).await;
+    let world =
+        World::of(&documentdb.uri(), &Stack::shared().postgres.url(&database), config).await;
     (mongo, documentdb, world)
 }
 
@@ -23,7 +25,11 @@ async fn a_working_day_is_followed_through_a_restart_and_check_passes() {
     data.load(600, 400).await.unwrap();
     assert_eq!(run(&world, &["migrate"]).0, Some(0));
     let (code, told) = run(&world, &["check"]);
-    assert!(code == Some(0) && told.contains("from source.history_retention; the oplog may not be read"), "{told}");
+    assert!(
+        code == Some(0)
+            && told.contains("from source.history_retention; the oplog may not be read"),
+        "{told}"
+    );
     let daemon = world.start();
     data.work(1_500).await.unwrap();
     daemon.until_phase("doctor", "streaming").await;
@@ -33,7 +39,11 @@ async fn a_working_day_is_followed_through_a_restart_and_check_passes() {
     daemon.until_phase("doctor", "streaming").await;
     world.until_equal(DOCTORS, "public.doctor").await;
     world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
-    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync").await, 2, "only the first snapshots walked");
+    assert_eq!(
+        world.scalar::<i64>("select count(*) from tidemark.resync").await,
+        2,
+        "only the first snapshots walked"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,7 +53,9 @@ async fn a_real_rollover_is_repaired_and_reported() {
     data.load(2_000, 10).await.unwrap();
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    let ids = |range: std::ops::Range<usize>| range.map(devstack::revalidation::gmc_number).collect::<Vec<_>>();
+    let ids = |range: std::ops::Range<usize>| {
+        range.map(devstack::revalidation::gmc_number).collect::<Vec<_>>()
+    };
     let doctors = world.collection(DOCTORS);
     // Changed by the live stream a moment before it goes blind: the walk must win over that, too.
     let some = doc! { "_id": { "$in": ids(0..200) } };
@@ -51,14 +63,20 @@ async fn a_real_rollover_is_repaired_and_reported() {
     world.until_equal(DOCTORS, "public.doctor").await;
     daemon.stop();
     doctors
-        .update_many(doc! { "_id": { "$in": ids(0..50) } }, doc! { "$set": { "doctorStatus": "MISSED" } })
+        .update_many(
+            doc! { "_id": { "$in": ids(0..50) } },
+            doc! { "$set": { "doctorStatus": "MISSED" } },
+        )
         .await
         .unwrap();
     doctors.delete_many(doc! { "_id": { "$in": ids(100..130) } }).await.unwrap();
     mongo.roll_oplog(2).await.unwrap();
     let daemon = world.start();
     world
-        .until("the resync is completed", "select exists (select from tidemark.gap_report where stream = 'doctor')")
+        .until(
+            "the resync is completed",
+            "select exists (select from tidemark.gap_report where stream = 'doctor')",
+        )
         .await;
     daemon.until_phase("doctor", "streaming").await;
     world.until_equal(DOCTORS, "public.doctor").await;

@@ -1,4 +1,5 @@
-//! The target fails over: another host takes writes from one moment to the next, and no person is wanted.
+//! The target fails over: another host takes writes from one moment to the next, and no person is
+//! wanted.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ use sqlx::PgConnection;
 use crate::support::{Config, Daemon, World};
 
 /// As long as by default.
-const DEFAULTS: &str = "lease.duration = \"15s\"\nretry.delay_max = \"60s\"\ncheckpoint.idle_interval = \"10s\"\n";
+const DEFAULTS: &str =
+    "lease.duration = \"15s\"\nretry.delay_max = \"60s\"\ncheckpoint.idle_interval = \"10s\"\n";
 
 fn hosts(ports: [u16; 2], database: &str) -> String {
     format!("postgres://tidemark@127.0.0.1:{},127.0.0.1:{}/{database}", ports[0], ports[1])
@@ -21,7 +23,8 @@ async fn commits(connection: &mut PgConnection) -> i64 {
     sqlx::query_scalar(made).fetch_one(connection).await.unwrap()
 }
 
-/// No verdict but healthy is to be given to who is told at the same time that all is ready, nor the other way round.
+/// No verdict but healthy is to be given to who is told at the same time that all is ready, nor the
+/// other way round.
 async fn agree(daemon: &Daemon) -> Value {
     let (ready, _) = daemon.get("/readyz").await;
     let status = daemon.status().await;
@@ -32,13 +35,15 @@ async fn agree(daemon: &Daemon) -> Value {
     status
 }
 
-/// With a synchronous standby nothing that was acknowledged is lost: no commit goes back, no incident is opened.
+/// With a synchronous standby nothing that was acknowledged is lost: no commit goes back, no
+/// incident is opened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_promoted_under_load_is_followed_within_seconds_five_times_over() {
     let mut failover = Failover::start(&PostgresOptions::default()).unwrap();
     let database = failover.primary().database().await.unwrap();
     // Two hosts, each with one server after the other behind it.
-    let doors = [failover.primary().port(), failover.standby_port().unwrap()].map(|port| Proxy::to(port).unwrap());
+    let doors = [failover.primary().port(), failover.standby_port().unwrap()]
+        .map(|port| Proxy::to(port).unwrap());
     let url = hosts([doors[0].port(), doors[1].port()], &database);
     let config = Config { extra: DEFAULTS.to_owned(), ..Config::default() };
     let mut world = World::of(&Stack::shared().mongo.uri(), &url, config).await;
@@ -62,12 +67,17 @@ async fn a_standby_promoted_under_load_is_followed_within_seconds_five_times_ove
         let mut primary = failover.primary().connect(&database).await.unwrap();
         let before = commits(&mut primary).await;
         while commits(&mut primary).await == before {
-            assert!(promoted.elapsed() < Duration::from_secs(5), "round {round}: nothing committed\n{}", daemon.log());
+            assert!(
+                promoted.elapsed() < Duration::from_secs(5),
+                "round {round}: nothing committed\n{}",
+                daemon.log()
+            );
             agree(&daemon).await;
         }
         took.push(promoted.elapsed());
         for name in ["doctor", "recommendation"] {
-            let calm = |s: &Value| s["phase"] == "streaming" && s["retrying"] == 0 && s["leader"] == true;
+            let calm =
+                |s: &Value| s["phase"] == "streaming" && s["retrying"] == 0 && s["leader"] == true;
             daemon.until(name, "calm again", calm).await;
         }
         failover.renew().unwrap();
@@ -99,7 +109,8 @@ async fn a_host_that_takes_no_writes_is_passed_over() {
 
 /// A server that is set to read only refuses what is under way, and takes it later.
 #[tokio::test]
-async fn a_server_that_refuses_writes_for_a_while_is_waited_for_and_no_session_of_that_time_stays() {
+async fn a_server_that_refuses_writes_for_a_while_is_waited_for_and_no_session_of_that_time_stays()
+{
     let postgres = Postgres::start(&PostgresOptions::default()).unwrap();
     let database = postgres.database().await.unwrap();
     let config = Config { extra: "retry.delay_max = \"60s\"\n".to_owned(), ..Config::default() };
@@ -111,17 +122,31 @@ async fn a_server_that_refuses_writes_for_a_while_is_waited_for_and_no_session_o
         daemon.until_phase(name, "streaming").await;
     }
     let set = async |read_only: &str| {
-        world.execute(&format!("alter system set default_transaction_read_only = {read_only}")).await;
+        world
+            .execute(&format!("alter system set default_transaction_read_only = {read_only}"))
+            .await;
         world.execute("select pg_reload_conf()").await;
     };
     set("on").await;
     data.work(200).await.unwrap();
     let tried = |s: &Value| s["failing"].as_array().unwrap().iter().any(|f| f["step"] == "apply");
-    let failing = daemon.until("doctor", "keeps trying", |s| tried(s) && s["retrying"].as_u64() > Some(3)).await;
+    let failing = daemon
+        .until("doctor", "keeps trying", |s| tried(s) && s["retrying"].as_u64() > Some(3))
+        .await;
     assert_eq!(failing["halt_code"], Value::Null, "{failing:#}");
     daemon.until_readiness(503).await;
     assert_eq!(agree(&daemon).await["verdict"], "degraded");
-    world.until("no session is left", &format!("select count(*) = 0 from pg_stat_activity where application_name = 'tidemark' and state_change < now() - interval '5 seconds' and datname = '{database}'")).await;
+    world
+        .until(
+            "no session is left",
+            &format!(
+                "select count(*) = 0 from pg_stat_activity where \
+                 application_name = 'tidemark' and state_change < \
+                 now() - interval '5 seconds' and datname = \
+                 '{database}'"
+            ),
+        )
+        .await;
     set("off").await;
     let begun = Instant::now();
     for name in ["doctor", "recommendation"] {

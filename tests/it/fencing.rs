@@ -17,15 +17,20 @@ use crate::support::{Config, World, stream};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_frozen_past_its_lease_is_fenced_when_it_wakes() {
-    // Long enough that nobody loses it to a busy machine: what counts here is who holds it, and once.
-    let world = World::with(Config { extra: "lease.duration = \"8s\"\n".to_owned(), ..Config::default() }).await;
+    // Long enough that nobody loses it to a busy machine: what counts here is who holds it, and
+    // once.
+    let world =
+        World::with(Config { extra: "lease.duration = \"8s\"\n".to_owned(), ..Config::default() })
+            .await;
     let mut data = Revalidation::new(world.source.clone(), 31);
     data.load(1_000, 1_000).await.unwrap();
     assert!(world.command(&["migrate"]).status().unwrap().success());
     world.execute(AUDIT).await;
     let frozen = world.start();
     frozen.until("doctor", "leads", |s| s["leader"] == true && s["phase"] == "streaming").await;
-    frozen.until("recommendation", "leads", |s| s["leader"] == true && s["phase"] == "streaming").await;
+    frozen
+        .until("recommendation", "leads", |s| s["leader"] == true && s["phase"] == "streaming")
+        .await;
     let heir = world.start();
     heir.until("doctor", "stands by", |s| s["leader"] == false && s["holder"].is_string()).await;
     // A standby is ready, as soon as it knows of each stream that somebody leads it.
@@ -41,7 +46,8 @@ async fn a_leader_frozen_past_its_lease_is_fenced_when_it_wakes() {
     frozen.signal("STOP");
     heir.until("doctor", "took over", |s| s["leader"] == true).await;
     heir.until("recommendation", "took over", |s| s["leader"] == true).await;
-    let granted: i64 = world.scalar("select max(seq) from audit where what = 'position' and epoch = 2").await;
+    let granted: i64 =
+        world.scalar("select max(seq) from audit where what = 'position' and epoch = 2").await;
     frozen.signal("CONT");
     frozen.until("doctor", "stands by", |s| s["leader"] == false).await;
     frozen.until("recommendation", "stands by", |s| s["leader"] == false).await;
@@ -50,22 +56,33 @@ async fn a_leader_frozen_past_its_lease_is_fenced_when_it_wakes() {
     working.await.unwrap();
 
     assert_eq!(frozen.metric("tidemark_fenced_commits_total{stream=\"doctor\"}").await, 1.0);
-    assert_eq!(frozen.metric("tidemark_fenced_commits_total{stream=\"recommendation\"}").await, 1.0);
+    assert_eq!(
+        frozen.metric("tidemark_fenced_commits_total{stream=\"recommendation\"}").await,
+        1.0
+    );
     world.until_equal(DOCTORS, "public.doctor").await;
     world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
-    let late = format!("select count(*) from audit where what = 'position' and epoch <> 2 and seq > {granted}");
-    assert_eq!(world.scalar::<i64>(&late).await, 0, "only the heir's epoch committed after the grant");
+    let late = format!(
+        "select count(*) from audit where what = 'position' and epoch <> 2 and seq > {granted}"
+    );
+    assert_eq!(
+        world.scalar::<i64>(&late).await,
+        0,
+        "only the heir's epoch committed after the grant"
+    );
     assert_audit(&world).await;
 }
 
-/// Postgres cancels no COPY that waits for a silent client, whatever its timeouts say: the heir ends it.
+/// Postgres cancels no COPY that waits for a silent client, whatever its timeouts say: the heir
+/// ends it.
 #[tokio::test]
 async fn a_leader_frozen_in_mid_copy_does_not_keep_the_stream() {
     let world = World::new().await;
     Revalidation::new(world.source.clone(), 33).load(3_000, 100).await.unwrap();
     let frozen = world.start_with(&[("TIDEMARK_FAILPOINT", "apply.copying=freeze")]);
-    let waits = "select exists (select from pg_stat_activity where datname = current_database() and query like 'copy %' \
-                 and wait_event = 'ClientRead' and query_start < clock_timestamp() - interval '1 second')";
+    let waits = "select exists (select from pg_stat_activity where datname = current_database() \
+                 and query like 'copy %' and wait_event = 'ClientRead' and query_start < \
+                 clock_timestamp() - interval '1 second')";
     world.until("a COPY waits for its frozen client", waits).await;
     let heir = world.start();
     for name in ["doctor", "recommendation"] {
@@ -113,15 +130,28 @@ async fn two_daemons_started_together_lead_each_stream_once_and_hand_over_on_sto
 }
 
 fn parts(world: &World) -> (Settings, Target, Checkpoints) {
-    let settings = Settings::load(&Origin { file: Some(world.config.clone()), ..Origin::default() }).unwrap();
+    let settings =
+        Settings::load(&Origin { file: Some(world.config.clone()), ..Origin::default() }).unwrap();
     let target = Target::new(&settings).unwrap();
     let checkpoints = Checkpoints::new(target.clone(), target.pool(2), "tidemark");
     (settings, target, checkpoints)
 }
 
-fn writer(settings: &Settings, target: &Target, checkpoints: &Checkpoints, lease: &Lease) -> Writer {
+fn writer(
+    settings: &Settings,
+    target: &Target,
+    checkpoints: &Checkpoints,
+    lease: &Lease,
+) -> Writer {
     let statements = Statements::new(&Table { schema: "public".into(), name: "odd".into() }, &[]);
-    Writer::new(target.clone(), checkpoints.clone(), lease.clone(), vec![], statements, settings.record)
+    Writer::new(
+        target.clone(),
+        checkpoints.clone(),
+        lease.clone(),
+        vec![],
+        statements,
+        settings.record,
+    )
 }
 
 /// Nothing but a new position.
@@ -131,14 +161,17 @@ fn work(second: u32) -> Work {
     Work { position: Some(Position::of(token, ClusterTime::default())), ..Work::default() }
 }
 
-/// The fence itself, without the lease keeper's help: a writer that never heard of the new grant is refused.
+/// The fence itself, without the lease keeper's help: a writer that never heard of the new grant is
+/// refused.
 #[tokio::test]
 async fn nothing_of_an_older_epoch_commits_after_a_newer_grant() {
-    let world = World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
+    let world =
+        World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
     assert!(world.command(&["migrate"]).status().unwrap().success());
     let (settings, target, checkpoints) = parts(&world);
     let minute = Duration::from_secs(60);
-    let acquire = async |holder| checkpoints.acquire("odd", "db.odd", "v1", holder, minute).await.unwrap();
+    let acquire =
+        async |holder| checkpoints.acquire("odd", "db.odd", "v1", holder, minute).await.unwrap();
     let old = acquire("old").await.unwrap();
     assert_eq!(acquire("new").await, None, "a lease that lasts is not granted again");
     let mut writer = writer(&settings, &target, &checkpoints, &old);
@@ -150,21 +183,32 @@ async fn nothing_of_an_older_epoch_commits_after_a_newer_grant() {
     assert_eq!(writer.apply(&work(20)).await.unwrap_err().class, Class::Fenced);
     let stored: i64 = world.scalar("select cluster_time >> 32 from tidemark.checkpoint").await;
     assert_eq!(stored, 10, "the position is the last one committed before the grant");
-    assert_eq!(checkpoints.renew(&old, minute, &serde_json::Value::Null).await.unwrap(), Renewed::Lost);
+    assert_eq!(
+        checkpoints.renew(&old, minute, &serde_json::Value::Null).await.unwrap(),
+        Renewed::Lost
+    );
 }
 
-/// A wire cut in silence leaves a session that never hears of it, and that Postgres never ends while it is in mid-COPY.
+/// A wire cut in silence leaves a session that never hears of it, and that Postgres never ends
+/// while it is in mid-COPY.
 #[tokio::test]
 async fn what_a_silent_cut_left_in_mid_copy_does_not_lock_out_the_same_writer() {
-    let world = World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
+    let world =
+        World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
     assert!(world.command(&["migrate"]).status().unwrap().success());
     let (settings, target, checkpoints) = parts(&world);
-    let lease = checkpoints.acquire("odd", "db.odd", "v1", "one", Duration::from_secs(60)).await.unwrap().unwrap();
-    let mut left = target.connect().await.unwrap();
-    sqlx::raw_sql("begin; select from tidemark.checkpoint for update; create table public.piece (id text)")
-        .execute(&mut left)
+    let lease = checkpoints
+        .acquire("odd", "db.odd", "v1", "one", Duration::from_secs(60))
         .await
+        .unwrap()
         .unwrap();
+    let mut left = target.connect().await.unwrap();
+    sqlx::raw_sql(
+        "begin; select from tidemark.checkpoint for update; create table public.piece (id text)",
+    )
+    .execute(&mut left)
+    .await
+    .unwrap();
     let copy = left.copy_in_raw("copy public.piece from stdin").await.unwrap();
     let mut writer = writer(&settings, &target, &checkpoints, &lease);
     let mut refused = 0;

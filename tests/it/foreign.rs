@@ -11,7 +11,8 @@ const DOCTORS: &str = "doctorsForDB";
 const TABLE: &str = "public.doctor";
 
 async fn fill(world: &World, from: i32, to: i32) {
-    let documents: Vec<Document> = (from..to).map(|n| doc! { "_id": format!("d{n}"), "n": n }).collect();
+    let documents: Vec<Document> =
+        (from..to).map(|n| doc! { "_id": format!("d{n}"), "n": n }).collect();
     world.collection(DOCTORS).insert_many(documents).await.unwrap();
 }
 
@@ -20,7 +21,9 @@ fn config(extra: &str) -> Config {
 }
 
 async fn rows(world: &World) -> Vec<String> {
-    world.column("select id || doc::text || _cluster_time || xmin from public.doctor order by id").await
+    world
+        .column("select id || doc::text || _cluster_time || xmin from public.doctor order by id")
+        .await
 }
 
 #[tokio::test]
@@ -44,7 +47,12 @@ async fn nothing_of_another_cluster_is_written_until_a_person_says_that_it_is_me
     let daemon = other.start();
     let halted = daemon.until_phase("doctor", "halted").await;
     assert_eq!(halted["halt_code"], "source_foreign", "{halted}");
-    world.until("it is told", "select count(*) = 1 from tidemark.incident where code = 'source_foreign'").await;
+    world
+        .until(
+            "it is told",
+            "select count(*) = 1 from tidemark.incident where code = 'source_foreign'",
+        )
+        .await;
     // A resync is no way around it.
     let (code, told) = run(&other, &["resync", "doctor", "--reason", "x", "--execute"]);
     assert!(code == Some(1) && told.contains("source adopt"), "{told}");
@@ -53,13 +61,16 @@ async fn nothing_of_another_cluster_is_written_until_a_person_says_that_it_is_me
     let (code, told) = run(&other, &["source", "adopt", "doctor", "--reason", "moved"]);
     assert!(code == Some(0) && told.contains("bound to") && told.contains("--execute"), "{told}");
     assert_eq!(rows(&world).await, before, "a preview changes nothing");
-    let (code, told) = run(&other, &["source", "adopt", "doctor", "--reason", "moved", "--execute"]);
+    let (code, told) =
+        run(&other, &["source", "adopt", "doctor", "--reason", "moved", "--execute"]);
     assert!(code == Some(0) && told.contains("begun"), "{told}");
     assert_eq!(other.until_equal(DOCTORS, TABLE).await, 60);
     daemon.until_phase("doctor", "streaming").await;
-    let reason: String = world.scalar("select reason from tidemark.resync order by id desc limit 1").await;
+    let reason: String =
+        world.scalar("select reason from tidemark.resync order by id desc limit 1").await;
     assert_eq!(reason, "source_adopted");
-    let resolved = "select resolved_at is not null from tidemark.incident where code = 'source_foreign'";
+    let resolved =
+        "select resolved_at is not null from tidemark.incident where code = 'source_foreign'";
     world.until("the incident is over", resolved).await;
     other.collection(DOCTORS).insert_one(doc! { "_id": "later" }).await.unwrap();
     other.until_equal(DOCTORS, TABLE).await;
@@ -87,7 +98,8 @@ async fn another_environments_daemon_gets_no_lease_and_alters_nothing() {
     let intruder = staging.start();
     let halted = intruder.until_phase("doctor", "halted").await;
     assert!(
-        halted["halt_code"] == "source_foreign" && halted["reason"].as_str().unwrap().contains(refused),
+        halted["halt_code"] == "source_foreign"
+            && halted["reason"].as_str().unwrap().contains(refused),
         "{halted}"
     );
     assert_eq!(daemon.stop().0, Some(0));
@@ -95,14 +107,18 @@ async fn another_environments_daemon_gets_no_lease_and_alters_nothing() {
     world.until("the lease is free", "select expires_at < now() from tidemark.lease").await;
     fill(&world, 20, 40).await;
     let tries = intruder.stream("doctor").await["failures"].as_u64().unwrap() + 2;
-    intruder.until("doctor", "was looked at again", |s| s["failures"].as_u64().unwrap() >= tries).await;
+    intruder
+        .until("doctor", "was looked at again", |s| s["failures"].as_u64().unwrap() >= tries)
+        .await;
     assert_eq!(world.scalar::<i64>("select epoch from tidemark.checkpoint").await, epoch);
     assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 20);
-    let columns = "select count(*) from information_schema.columns where table_name = 'doctor' and column_name = 'n'";
+    let columns = "select count(*) from information_schema.columns where table_name = 'doctor' and \
+                   column_name = 'n'";
     assert_eq!(world.scalar::<i64>(columns).await, 0);
 
     // Tables may change hands, if a person says so.
-    let (code, told) = run(&staging, &["source", "adopt", "doctor", "--reason", "ours now", "--execute"]);
+    let (code, told) =
+        run(&staging, &["source", "adopt", "doctor", "--reason", "ours now", "--execute"]);
     assert_eq!(code, Some(0), "{told}");
     world.until_equal(DOCTORS, TABLE).await;
     intruder.until_phase("doctor", "streaming").await;
@@ -132,7 +148,9 @@ async fn a_source_taken_back_to_an_earlier_moment_is_noticed_and_adopted() {
     let mut daemon = world.start();
     fill(&world, 50, 80).await;
     world.until_equal(DOCTORS, TABLE).await;
-    daemon.until("doctor", "is idle", |s| s["lag_seconds"] == 0.0 && s["phase"] == "streaming").await;
+    daemon
+        .until("doctor", "is idle", |s| s["lag_seconds"] == 0.0 && s["phase"] == "streaming")
+        .await;
     assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync").await, 1);
     daemon.stop();
 
@@ -146,7 +164,8 @@ async fn a_source_taken_back_to_an_earlier_moment_is_noticed_and_adopted() {
     assert_eq!(halted["halt_code"], "source_foreign", "{halted}");
     assert!(halted["reason"].as_str().unwrap().contains("taken back"), "{halted}");
     assert_eq!(rows(&world).await, before, "nothing was written");
-    let (code, told) = run(&world, &["source", "adopt", "doctor", "--reason", "restored", "--execute"]);
+    let (code, told) =
+        run(&world, &["source", "adopt", "doctor", "--reason", "restored", "--execute"]);
     assert!(code == Some(0) && told.contains("begun"), "{told}");
     assert_eq!(world.until_equal(DOCTORS, TABLE).await, 60);
     daemon.until_phase("doctor", "streaming").await;
@@ -193,7 +212,8 @@ async fn a_retired_position_of_other_options_or_another_collection_is_not_gone_b
     world.until_equal(DOCTORS, TABLE).await;
     daemon.until_phase("doctor", "streaming").await;
     daemon.stop();
-    let heartbeat = "source.heartbeat_collection = \"tidemarkHeartbeat\"\nsource.heartbeat_interval = \"1s\"";
+    let heartbeat =
+        "source.heartbeat_collection = \"tidemarkHeartbeat\"\nsource.heartbeat_interval = \"1s\"";
     let other = world.beside(&config(heartbeat));
     let mut daemon = other.start();
     daemon.until_phase("doctor", "streaming").await;
@@ -201,11 +221,17 @@ async fn a_retired_position_of_other_options_or_another_collection_is_not_gone_b
     let ids = world.column("select id::text from tidemark.checkpoint_history order by id").await;
     assert_eq!(ids.len(), 2);
     for (id, why) in [(&ids[1], "under other options"), (&ids[0], "under other options")] {
-        let (code, told) = run(&other, &["checkpoint", "rewind", "doctor", "--to", id, "--reason", "x", "--execute"]);
+        let (code, told) = run(
+            &other,
+            &["checkpoint", "rewind", "doctor", "--to", id, "--reason", "x", "--execute"],
+        );
         assert!(code == Some(1) && told.contains(why), "{told}");
     }
     daemon.stop();
-    let (code, told) = run(&world, &["checkpoint", "rewind", "doctor", "--to", &ids[0], "--reason", "x", "--execute"]);
+    let (code, told) = run(
+        &world,
+        &["checkpoint", "rewind", "doctor", "--to", &ids[0], "--reason", "x", "--execute"],
+    );
     assert!(code == Some(1) && told.contains("another collection"), "{told}");
     world.until_equal(DOCTORS, TABLE).await;
 }

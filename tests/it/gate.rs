@@ -33,10 +33,12 @@ async fn the_gates_user_proves_the_daemons_rights_and_can_write_nothing() {
     let column = "column = [ { name = \"last_name\", field = \"last\", type = \"text\" } ]";
     let url = world.target_url.replace("tidemark@", &format!("{gate}@"));
     let follows = |extra: String| Config { extra, streams: stream("doctor", COLLECTION, column) };
-    let as_gate = world.beside(&follows(format!("target.url = {url:?}\nmigrate.automatic = false\n")));
+    let as_gate =
+        world.beside(&follows(format!("target.url = {url:?}\nmigrate.automatic = false\n")));
     let (code, told) = run(&world.beside(&follows(String::new())), &["migrate"]);
     assert_eq!(code, Some(0), "{told}");
-    let roles = [("owner", &*owner), ("daemon", &daemon), ("viewer", &viewer), ("operator", &operator)];
+    let roles =
+        [("owner", &*owner), ("daemon", &daemon), ("viewer", &viewer), ("operator", &operator)];
     let roles = [&roles[..], &[("tables", "doctor")]].concat();
     script(database, "roles.sql", &roles);
     // Any number of times.
@@ -56,14 +58,16 @@ async fn the_gates_user_proves_the_daemons_rights_and_can_write_nothing() {
         "select doc from public.doctor",
         "select event from tidemark.dead_letter",
         "select sample_ids from tidemark.gap_report",
-        "insert into tidemark.command (verb, stream, actor, reason) values ('resync', 'doctor', 'x', 'x')",
+        "insert into tidemark.command (verb, stream, actor, reason) values ('resync', 'doctor', \
+         'x', 'x')",
         "update tidemark.incident set acked_by = 'x'",
         "update tidemark.checkpoint set epoch = 1",
         "delete from public.doctor",
         "create table tidemark.x ()",
         "create schema x",
     ] {
-        let done = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await;
+        let done =
+            sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await;
         let code = done.as_ref().err().and_then(|error| error.as_database_error()?.code());
         assert_eq!(code.as_deref(), Some("42501"), "{statement}: {done:?}");
     }

@@ -1,4 +1,5 @@
-//! Guarantee 13: the target may go back; what the database says it has is what counts, memory never overtakes it.
+//! Guarantee 13: the target may go back; what the database says it has is what counts, memory never
+//! overtakes it.
 
 use devstack::{Mode, Postgres, PostgresOptions, Proxy, Stack};
 use mongodb::bson::{Document, doc};
@@ -11,7 +12,8 @@ fn documents(numbers: std::ops::Range<i32>) -> Vec<Document> {
 }
 
 /// The tables that a commit of the stream touches.
-const TABLES: [&str; 4] = ["public.odd", "tidemark.checkpoint", "tidemark.resync", "tidemark.resync_seen"];
+const TABLES: [&str; 4] =
+    ["public.odd", "tidemark.checkpoint", "tidemark.resync", "tidemark.resync_seen"];
 
 async fn remember(connection: &mut PgConnection) {
     for table in TABLES {
@@ -46,7 +48,8 @@ async fn world(config: Config) -> (World, Proxy, PgConnection) {
 
 #[tokio::test]
 async fn rows_and_position_that_went_back_behind_a_cut_wire_are_applied_again() {
-    let (world, proxy, mut aside) = world(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
+    let (world, proxy, mut aside) =
+        world(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
     let odd = world.collection("odd");
     odd.insert_many(documents(0..50)).await.unwrap();
     let daemon = world.start();
@@ -66,14 +69,21 @@ async fn rows_and_position_that_went_back_behind_a_cut_wire_are_applied_again() 
     let told = daemon.until("odd", "says so", |s| s["rewound_at"].is_string()).await;
     assert_eq!(told["phase"], "streaming");
     world
-        .until("an incident is open", "select exists (select from tidemark.incident where code = 'target_rewound')")
+        .until(
+            "an incident is open",
+            "select exists (select from tidemark.incident where code = 'target_rewound')",
+        )
         .await;
-    assert!(daemon.metric("tidemark_commit_failures_total{class=\"rewound\",stream=\"odd\"}").await >= 1.0);
+    assert!(
+        daemon.metric("tidemark_commit_failures_total{class=\"rewound\",stream=\"odd\"}").await
+            >= 1.0
+    );
 }
 
 #[tokio::test]
 async fn a_silent_stream_finds_out_as_well_that_its_table_went_back() {
-    let (world, proxy, mut aside) = world(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
+    let (world, proxy, mut aside) =
+        world(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
     let odd = world.collection("odd");
     odd.insert_many(documents(0..50)).await.unwrap();
     let daemon = world.start();
@@ -93,7 +103,8 @@ async fn a_silent_stream_finds_out_as_well_that_its_table_went_back() {
 #[tokio::test]
 async fn a_resync_whose_last_chunks_went_back_walks_them_again() {
     let extra = "resync.chunk_documents = 50\nresync.documents_per_second_max = 400".to_owned();
-    let (world, proxy, mut aside) = world(Config { extra, streams: stream("odd", "odd", "") }).await;
+    let (world, proxy, mut aside) =
+        world(Config { extra, streams: stream("odd", "odd", "") }).await;
     world.collection("odd").insert_many(documents(0..1_200)).await.unwrap();
     let daemon = world.start();
     daemon.until_phase("odd", "streaming").await;
@@ -102,8 +113,11 @@ async fn a_resync_whose_last_chunks_went_back_walks_them_again() {
     world.until_equal("odd", "public.odd").await;
     let (code, told) = run(&world, &["resync", "odd", "--reason", "a test", "--execute"]);
     assert_eq!(code, Some(0), "{told}");
-    let read =
-        |at_least| move |status: &serde_json::Value| status["resync"]["documents_read"].as_u64() > Some(at_least);
+    let read = |at_least| {
+        move |status: &serde_json::Value| {
+            status["resync"]["documents_read"].as_u64() > Some(at_least)
+        }
+    };
     daemon.until("odd", "has begun to walk", read(100)).await;
     remember(&mut aside).await;
     daemon.until("odd", "has walked on", read(400)).await;
@@ -111,7 +125,11 @@ async fn a_resync_whose_last_chunks_went_back_walks_them_again() {
     proxy.cut();
     go_back(&mut aside).await;
     proxy.set(Mode::Pass);
-    daemon.until("odd", "has ended its resync", |s| s["resync"].is_null() && s["phase"] == "streaming").await;
+    daemon
+        .until("odd", "has ended its resync", |s| {
+            s["resync"].is_null() && s["phase"] == "streaming"
+        })
+        .await;
     world.until_equal("odd", "public.odd").await;
     let deleted: i64 = world.scalar("select sum(rows_deleted)::bigint from tidemark.resync").await;
     assert_eq!(deleted, 0, "what went unseen with the lost chunks was not swept");
@@ -122,7 +140,8 @@ async fn a_resync_whose_last_chunks_went_back_walks_them_again() {
 async fn chunks_that_were_not_flushed_when_postgres_crashed_are_walked_again() {
     const DOCUMENTS: i32 = 3_000;
     let settings = vec!["wal_writer_delay=10s".to_owned()];
-    let mut postgres = Postgres::start(&PostgresOptions { settings, ..PostgresOptions::durable() }).unwrap();
+    let mut postgres =
+        Postgres::start(&PostgresOptions { settings, ..PostgresOptions::durable() }).unwrap();
     let database = postgres.database().await.unwrap();
     let extra = "resync.chunk_documents = 50\nresync.documents_per_second_max = 1000".to_owned();
     let config = Config { extra, streams: stream("odd", "odd", "") };
@@ -136,13 +155,18 @@ async fn chunks_that_were_not_flushed_when_postgres_crashed_are_walked_again() {
     let (code, told) = run(&world, &["resync", "odd", "--reason", "a test", "--execute"]);
     assert_eq!(code, Some(0), "{told}");
     for at_least in [300, 900, 1_500] {
-        let walked =
-            |s: &serde_json::Value| s["resync"].is_null() || s["resync"]["documents_read"].as_u64() > Some(at_least);
+        let walked = |s: &serde_json::Value| {
+            s["resync"].is_null() || s["resync"]["documents_read"].as_u64() > Some(at_least)
+        };
         daemon.until("odd", "has walked on", walked).await;
         postgres.kill().unwrap();
         postgres.restart().unwrap();
     }
-    daemon.until("odd", "has ended its resync", |s| s["resync"].is_null() && s["phase"] == "streaming").await;
+    daemon
+        .until("odd", "has ended its resync", |s| {
+            s["resync"].is_null() && s["phase"] == "streaming"
+        })
+        .await;
     let rows: i64 = world.scalar("select count(*) from public.odd").await;
     assert_eq!(rows, i64::from(DOCUMENTS), "no living row was swept");
     world.until_equal("odd", "public.odd").await;

@@ -1,4 +1,5 @@
-//! Guarantees 1, 3, 4, 5, 6: killed at random, nothing is lost, and no position moves apart from its rows.
+//! Guarantees 1, 3, 4, 5, 6: killed at random, nothing is lost, and no position moves apart from
+//! its rows.
 
 use std::time::Duration;
 
@@ -9,32 +10,48 @@ use crate::support::{World, run};
 
 /// Writes down every change of a row and of a position, with its transaction.
 pub const AUDIT: &str = "
-    create table public.audit (seq bigserial, tx bigint default txid_current(), what text, id text, before bigint, after bigint, epoch bigint);
+    create table public.audit (seq bigserial, tx bigint default txid_current(), what text, id \
+    text, before bigint, after bigint, epoch bigint);
     create function audit_row() returns trigger language plpgsql as $$ begin
-        insert into public.audit (what, id, before, after) values (tg_table_name, coalesce(new.id, old.id), old._cluster_time, new._cluster_time);
+        insert into public.audit (what, id, before, after) values (tg_table_name, coalesce(new.id, \
+        old.id), old._cluster_time, new._cluster_time);
         return null;
     end $$;
     create function audit_position() returns trigger language plpgsql as $$ begin
-        insert into public.audit (what, id, before, after, epoch) values ('position', new.stream, old.cluster_time, new.cluster_time, new.epoch);
+        insert into public.audit (what, id, before, after, epoch) values ('position', new.stream, \
+        old.cluster_time, new.cluster_time, new.epoch);
         return null;
     end $$;
-    create trigger audit after insert or update or delete on public.doctor for each row execute function audit_row();
-    create trigger audit after insert or update or delete on public.recommendation for each row execute function audit_row();
-    create trigger audit after insert or update on tidemark.checkpoint for each row execute function audit_position();
+    create trigger audit after insert or update or delete on public.doctor for each row execute \
+    function audit_row();
+    create trigger audit after insert or update or delete on public.recommendation for each row \
+    execute function audit_row();
+    create trigger audit after insert or update on tidemark.checkpoint for each row execute \
+    function audit_position();
 ";
 
 /// What the audit must never show, each with a query that counts its occurrences.
 pub const NEVER: [(&str, &str); 4] = [
     (
         "rows changed in a transaction that moved no position and walked no chunk",
-        "select count(*) from (select tx, what from audit where what <> 'position' group by 1, 2) r where not exists
+        "select count(*) from (select tx, what from audit where what <> 'position' group by 1, 2) \
+         r where not exists
            (select from audit p where p.tx = r.tx and p.what = 'position' and p.id = r.what)",
     ),
-    ("a row went back in cluster time", "select count(*) from audit where what <> 'position' and after < before"),
-    ("a position went back", "select count(*) from audit where what = 'position' and after < before"),
+    (
+        "a row went back in cluster time",
+        "select count(*) from audit where what <> 'position' and \
+         after < before",
+    ),
+    (
+        "a position went back",
+        "select count(*) from audit where what = 'position' and after < \
+         before",
+    ),
     (
         "an epoch went back",
-        "select count(*) from (select epoch, lag(epoch) over (partition by id order by seq) as earlier from audit where what = 'position') e
+        "select count(*) from (select epoch, lag(epoch) over (partition by id order by seq) as \
+         earlier from audit where what = 'position') e
            where epoch < earlier",
     ),
 ];
@@ -69,11 +86,14 @@ async fn a_hundred_thousand_changes_survive_thirty_kills() {
     let changes = working.await.unwrap();
     assert!(changes >= 100_000);
     let mut daemon = world.start();
-    // Kills that fall on one place, life after life, cannot be told from a document that kills: what
-    // was in hand may be set aside for it, whole, and is written once it is retried.
+    // Kills that fall on one place, life after life, cannot be told from a document that kills:
+    // what was in hand may be set aside for it, whole, and is written once it is retried.
     for stream in ["doctor", "recommendation"] {
         daemon.until_phase(stream, "streaming").await;
-        let retried = run(&world, &["dead-letter", "retry", "--all", stream, "--reason", "kills", "--execute"]);
+        let retried = run(
+            &world,
+            &["dead-letter", "retry", "--all", stream, "--reason", "kills", "--execute"],
+        );
         assert_eq!(retried.0, Some(0), "{}", retried.1);
     }
     world.until_equal(DOCTORS, "public.doctor").await;
@@ -81,7 +101,8 @@ async fn a_hundred_thousand_changes_survive_thirty_kills() {
     assert_audit(&world).await;
     let epochs: i64 = world.scalar("select min(epoch) from tidemark.checkpoint").await;
     assert!(epochs >= 5, "the stream changed hands {epochs} times");
-    let others = "select count(*) from tidemark.dead_letter where code <> 'crashed' or resolved_at is null";
+    let others =
+        "select count(*) from tidemark.dead_letter where code <> 'crashed' or resolved_at is null";
     assert_eq!(world.scalar::<i64>(others).await, 0);
     assert_eq!(daemon.stop().0, Some(0));
 }

@@ -34,7 +34,8 @@ async fn a_majority_point_that_stands_still_is_lag_and_an_incident_and_no_heartb
     let url = stack.postgres.url(&stack.postgres.database().await.unwrap());
     let quick = "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\n";
     let url_of = fakes.heartbeat_url();
-    let heartbeats = format!("alert.heartbeat.url = {url_of:?}\nalert.heartbeat.interval = \"1s\"\n");
+    let heartbeats =
+        format!("alert.heartbeat.url = {url_of:?}\nalert.heartbeat.interval = \"1s\"\n");
     let extra = format!("{}{quick}{heartbeats}", fakes.config());
     let config = Config { extra, streams: stream("doctor", DOCTORS, "") };
     let world = World::of(&mongo.uri(), &url, config).await;
@@ -48,18 +49,29 @@ async fn a_majority_point_that_stands_still_is_lag_and_an_incident_and_no_heartb
     mongo.replicate(false).await.unwrap();
     let unconfirmed = CollectionOptions::builder().write_concern(WriteConcern::nodes(1)).build();
     let doctors = world.source.collection_with_options::<Document>(DOCTORS, unconfirmed);
-    doctors.insert_one(devstack::revalidation::doctor(&mut fastrand::Rng::with_seed(3), 50)).await.unwrap();
+    doctors
+        .insert_one(devstack::revalidation::doctor(&mut fastrand::Rng::with_seed(3), 50))
+        .await
+        .unwrap();
     daemon.until("doctor", "lags", |s| s["lag_seconds"].as_f64() > Some(10.0)).await;
     until("it is told", &world, || fakes.roots().len() == 1).await;
     let text = fakes.roots()[0].body.to_string();
     assert!(text.contains("MongoDB confirms nothing"), "{text}");
     let status = daemon.status().await;
     assert_ne!(status["verdict"], "healthy", "{status:#}");
-    assert!(daemon.log().contains("no heartbeat: the source of stream doctor confirms nothing"), "{}", daemon.log());
+    assert!(
+        daemon.log().contains("no heartbeat: the source of stream doctor confirms nothing"),
+        "{}",
+        daemon.log()
+    );
     let pings = fakes.pings();
     let polled = status["streams"][0]["last_poll_at"].clone();
     for _ in 0..3 {
-        daemon.until("doctor", "is polled", |s| s["last_poll_at"] != polled && s["lag_seconds"] != 0.0).await;
+        daemon
+            .until("doctor", "is polled", |s| {
+                s["last_poll_at"] != polled && s["lag_seconds"] != 0.0
+            })
+            .await;
     }
     assert_eq!(fakes.pings(), pings, "no heartbeat");
 
@@ -67,6 +79,9 @@ async fn a_majority_point_that_stands_still_is_lag_and_an_incident_and_no_heartb
     world.until_equal(DOCTORS, TABLE).await;
     until("the message is green", &world, || fakes.roots().iter().all(is_resolved)).await;
     until_incident(&daemon, "none is open", <[serde_json::Value]>::is_empty).await;
-    assert_eq!((fakes.roots().len(), daemon.stream("doctor").await["lag_seconds"].as_f64()), (1, Some(0.0)));
+    assert_eq!(
+        (fakes.roots().len(), daemon.stream("doctor").await["lag_seconds"].as_f64()),
+        (1, Some(0.0))
+    );
     until_pinged(&fakes, &world).await;
 }

@@ -1,4 +1,5 @@
-//! Guarantee 8: what is set aside is kept whole, can be looked at, and gets into the table once that is possible.
+//! Guarantee 8: what is set aside is kept whole, can be looked at, and gets into the table once
+//! that is possible.
 
 use mongodb::bson::doc;
 use serde_json::Value;
@@ -12,17 +13,25 @@ const TABLE: &str = "public.doctor";
 async fn dead_letters_are_listed_shown_retried_and_discarded() {
     let world = World::new().await;
     assert_eq!(run(&world, &["migrate"]).0, Some(0));
-    world.execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')").await;
+    world
+        .execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')")
+        .await;
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     let doctors = world.collection(DOCTORS);
     for (id, name) in [("1", "Bad"), ("2", "Good"), ("3", "Bad"), ("4", "Bad"), ("5", "Bad")] {
-        doctors.insert_one(doc! { "_id": id, "doctorLastName": name, "doctorStatus": "DRAFT" }).await.unwrap();
+        doctors
+            .insert_one(doc! { "_id": id, "doctorLastName": name, "doctorStatus": "DRAFT" })
+            .await
+            .unwrap();
     }
     world.until("four are set aside", "select count(*) = 4 from tidemark.dead_letter").await;
 
     let (code, said) = run(&world, &["dead-letter", "list"]);
-    assert!(code == Some(0) && said.matches("picky").count() == 4 && !said.contains("Bad"), "{said}");
+    assert!(
+        code == Some(0) && said.matches("picky").count() == 4 && !said.contains("Bad"),
+        "{said}"
+    );
     let (code, said) = run(&world, &["dead-letter", "show", "1", "--json"]);
     assert!(code == Some(0) && !said.contains("Bad"), "{said}");
     let (code, said) = run(&world, &["dead-letter", "show", "1", "--json", "--event"]);
@@ -30,25 +39,41 @@ async fn dead_letters_are_listed_shown_retried_and_discarded() {
     assert!(code == Some(0) && shown["event"]["fullDocument"]["doctorLastName"] == "Bad", "{said}");
     assert_eq!(run(&world, &["dead-letter", "show", "99"]).0, Some(1));
 
-    // A preview changes nothing; while the table refuses, so does the retry, and nothing is set aside twice.
+    // A preview changes nothing; while the table refuses, so does the retry, and nothing is set
+    // aside twice.
     let (code, said) = run(&world, &["dead-letter", "retry", "1", "--reason", "look"]);
     assert!(code == Some(0) && said.contains("--execute"), "{said}");
-    let (code, said) = run(&world, &["dead-letter", "retry", "--all", "doctor", "--reason", "again", "--execute"]);
-    assert!(code == Some(1) && said.contains("0 written, 4 still refused") && said.contains("picky"), "{said}");
+    let (code, said) =
+        run(&world, &["dead-letter", "retry", "--all", "doctor", "--reason", "again", "--execute"]);
+    assert!(
+        code == Some(1) && said.contains("0 written, 4 still refused") && said.contains("picky"),
+        "{said}"
+    );
     assert_eq!(world.scalar::<i64>("select count(*) from tidemark.dead_letter").await, 4);
 
-    let (code, said) = run(&world, &["dead-letter", "discard", "4", "--reason", "not needed", "--execute"]);
+    let (code, said) =
+        run(&world, &["dead-letter", "discard", "4", "--reason", "not needed", "--execute"]);
     assert!(code == Some(0) && said.contains("1 discarded"), "{said}");
-    assert_eq!(run(&world, &["dead-letter", "discard", "4", "--reason", "twice", "--execute"]).0, Some(1));
+    assert_eq!(
+        run(&world, &["dead-letter", "discard", "4", "--reason", "twice", "--execute"]).0,
+        Some(1)
+    );
     // Mended: what is in the source by now is what is written, a deletion too.
     world.execute("alter table public.doctor drop constraint picky").await;
     doctors.delete_one(doc! { "_id": "3" }).await.unwrap();
     doctors.delete_one(doc! { "_id": "5" }).await.unwrap();
     world.until("the deletions are applied", "select count(*) = 1 from public.doctor").await;
-    let (code, said) = run(&world, &["dead-letter", "retry", "--all", "doctor", "--reason", "mended", "--execute"]);
+    let (code, said) = run(
+        &world,
+        &["dead-letter", "retry", "--all", "doctor", "--reason", "mended", "--execute"],
+    );
     assert!(code == Some(0) && said.contains("3 written"), "{said}");
-    let left = world.column("select id || ' ' || resolution from tidemark.dead_letter order by id").await;
-    assert_eq!(left, ["1 retried", "2 retried", "3 retried", "4 discarded"].map(str::to_owned).to_vec());
+    let left =
+        world.column("select id || ' ' || resolution from tidemark.dead_letter order by id").await;
+    assert_eq!(
+        left,
+        ["1 retried", "2 retried", "3 retried", "4 discarded"].map(str::to_owned).to_vec()
+    );
     world.until_equal(DOCTORS, TABLE).await;
     assert_eq!(daemon.stop().0, Some(0), "{}", daemon.log());
 }
@@ -57,18 +82,29 @@ async fn dead_letters_are_listed_shown_retried_and_discarded() {
 async fn a_retry_never_takes_a_row_back_in_time() {
     let world = World::new().await;
     assert_eq!(run(&world, &["migrate"]).0, Some(0));
-    world.execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')").await;
+    world
+        .execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')")
+        .await;
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     let doctors = world.collection(DOCTORS);
-    doctors.insert_one(doc! { "_id": "1", "doctorLastName": "Bad", "doctorStatus": "DRAFT" }).await.unwrap();
+    doctors
+        .insert_one(doc! { "_id": "1", "doctorLastName": "Bad", "doctorStatus": "DRAFT" })
+        .await
+        .unwrap();
     world.until("it is set aside", "select count(*) = 1 from tidemark.dead_letter").await;
-    doctors.update_one(doc! { "_id": "1" }, doc! { "$set": { "doctorLastName": "Good" } }).await.unwrap();
+    doctors
+        .update_one(doc! { "_id": "1" }, doc! { "$set": { "doctorLastName": "Good" } })
+        .await
+        .unwrap();
     world.until_equal(DOCTORS, TABLE).await;
     let (code, said) = run(&world, &["dead-letter", "retry", "1", "--reason", "late", "--execute"]);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(world.column("select last_name from public.doctor").await, ["Good"]);
-    doctors.update_one(doc! { "_id": "1" }, doc! { "$set": { "doctorLastName": "Better" } }).await.unwrap();
+    doctors
+        .update_one(doc! { "_id": "1" }, doc! { "$set": { "doctorLastName": "Better" } })
+        .await
+        .unwrap();
     world.until_equal(DOCTORS, TABLE).await;
 }
 
@@ -82,12 +118,15 @@ async fn a_letter_is_not_retried_against_a_collection_that_is_gone() {
     let daemon = world.start();
     daemon.until_phase("odd", "streaming").await;
     world.until_equal("odd", "public.odd").await;
-    world.execute("alter table public.odd add constraint small check ((doc ->> 'n')::int < 5)").await;
+    world
+        .execute("alter table public.odd add constraint small check ((doc ->> 'n')::int < 5)")
+        .await;
     odd.update_one(doc! { "_id": "a" }, doc! { "$set": { "n": 7 } }).await.unwrap();
     world.until("it is set aside", "select count(*) = 1 from tidemark.dead_letter").await;
     odd.drop().await.unwrap();
     daemon.until_phase("odd", "halted").await;
-    let (code, told) = run(&world, &["dead-letter", "retry", "--all", "odd", "--reason", "a test", "--execute"]);
+    let (code, told) =
+        run(&world, &["dead-letter", "retry", "--all", "odd", "--reason", "a test", "--execute"]);
     assert!(code == Some(1) && told.contains("not the collection the table is of"), "{told}");
     assert_eq!(world.scalar::<i64>("select count(*) from public.odd").await, 1, "the row is left");
 }

@@ -13,9 +13,11 @@ async fn start() -> (World, Daemon) {
     let address = format!("127.0.0.1:{}", devstack::free_port().unwrap());
     // Every line carries it.
     let long = "x".repeat(2000);
-    let extra = format!("environment = {long:?}\nstatus.listen = {address:?}\nlease.duration = \"2s\"\n");
+    let extra =
+        format!("environment = {long:?}\nstatus.listen = {address:?}\nlease.duration = \"2s\"\n");
     let world = World::with(Config { extra, ..Config::default() }).await;
-    let child = world.command(&["run"]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let child =
+        world.command(&["run"]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let daemon = Daemon::of(child, &address);
     (world, daemon)
 }
@@ -51,7 +53,11 @@ async fn a_log_that_nobody_reads_holds_up_nothing_and_says_later_what_was_droppe
     }
     world.until_equal(DOCTORS, "public.doctor").await;
     let stream = daemon.stream("doctor").await;
-    assert_eq!((stream["phase"].as_str(), &stream["epoch"]), (Some("streaming"), &epoch), "the lease was kept");
+    assert_eq!(
+        (stream["phase"].as_str(), &stream["epoch"]),
+        (Some("streaming"), &epoch),
+        "the lease was kept"
+    );
     assert_eq!(daemon.get("/livez").await.0, 200);
 
     let log = stderr(&mut daemon.child);

@@ -1,4 +1,5 @@
-//! End-to-end and component tests on real servers: one mongod and one Postgres for the run, a database a test.
+//! End-to-end and component tests on real servers: one mongod and one Postgres for the run, a
+//! database a test.
 
 #![expect(
     clippy::unwrap_used,

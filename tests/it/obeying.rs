@@ -1,4 +1,5 @@
-//! Guarantee 10, of what people ask: a request that cannot be obeyed ends with a reason and holds up nothing else.
+//! Guarantee 10, of what people ask: a request that cannot be obeyed ends with a reason and holds
+//! up nothing else.
 
 use crate::alerting::{DOCTORS, TABLE, seed};
 use crate::support::{Config, Daemon, World, run, stream};
@@ -19,7 +20,8 @@ async fn followed(extra: &str) -> (World, Daemon) {
 
 async fn ask(world: &World, verb: &str) {
     let sql = format!(
-        "insert into tidemark.command (verb, stream, actor, reason) values ('{verb}', 'doctor', 'test', 'a test')"
+        "insert into tidemark.command (verb, stream, actor, reason) values ('{verb}', 'doctor', \
+         'test', 'a test')"
     );
     world.execute(&sql).await;
 }
@@ -33,9 +35,10 @@ fn starts(daemon: &Daemon) -> usize {
 async fn a_request_that_cannot_be_obeyed_is_counted_ends_with_a_reason_and_holds_up_nothing() {
     let (world, daemon) = followed("").await;
     // No resync can be begun, and finding that out takes longer than the lease is renewed.
-    let refuse = "create function no() returns trigger language plpgsql as 'begin perform pg_sleep(2.2); \
-                  raise exception ''not now'' using errcode = ''55P03''; end'; \
-                  create trigger no before insert on tidemark.resync for each row execute function no()";
+    let refuse = "create function no() returns trigger language plpgsql as 'begin perform \
+                  pg_sleep(2.2); raise exception ''not now'' using errcode = ''55P03''; end'; \
+                  create trigger no before insert on tidemark.resync for each row execute function \
+                  no()";
     world.execute(refuse).await;
     ask(&world, "resync").await;
     ask(&world, "dead_letter_discard").await;
@@ -52,7 +55,11 @@ async fn a_request_that_cannot_be_obeyed_is_counted_ends_with_a_reason_and_holds
     assert_eq!(outcome, "failed");
     assert!(result.starts_with("failed after ") && result.contains("55P03"), "{result}");
     assert!((5..=20).contains(&attempts), "{attempts}");
-    assert!(starts(&daemon) <= usize::try_from(attempts).unwrap() + 2, "one start a try: {}", starts(&daemon));
+    assert!(
+        starts(&daemon) <= usize::try_from(attempts).unwrap() + 2,
+        "one start a try: {}",
+        starts(&daemon)
+    );
 
     world.execute("drop trigger no on tidemark.resync").await;
     assert_eq!(run(&world, &["resync", "doctor", "--reason", "again", "--execute"]).0, Some(0));
@@ -75,7 +82,9 @@ async fn a_request_that_ends_the_process_is_counted_and_does_not_end_the_next_at
     }
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    world.until("it is obeyed", "select outcome = 'done' and attempts = 2 from tidemark.command").await;
+    world
+        .until("it is obeyed", "select outcome = 'done' and attempts = 2 from tidemark.command")
+        .await;
     world.until("the resync is completed", "select exists (select from tidemark.gap_report)").await;
     world.until_equal(DOCTORS, TABLE).await;
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use devstack::{Fakes, Postgres, PostgresOptions, Stack};
 
-use crate::alerting::{DOCTORS, TABLE, is_resolved, lose_the_position, seed, until, until_incident, world};
+use crate::alerting::{
+    DOCTORS, TABLE, is_resolved, lose_the_position, seed, until, until_incident, world,
+};
 use crate::support::{Config, World, run};
 
 pub fn resync(world: &World) {
@@ -25,7 +27,9 @@ pub async fn follow_then_lose(world: &World) {
 
 /// The incidents that the messages in the channel say they are of.
 fn tags(fakes: &Fakes) -> BTreeSet<String> {
-    let tag = |m: devstack::Message| m.body["metadata"]["event_payload"]["incident"].as_str().unwrap().to_owned();
+    let tag = |m: devstack::Message| {
+        m.body["metadata"]["event_payload"]["incident"].as_str().unwrap().to_owned()
+    };
     fakes.messages().into_iter().map(tag).collect()
 }
 
@@ -34,21 +38,33 @@ async fn killed_between_any_two_steps_of_sending_it_doubles_a_message_once_at_mo
     let fakes = Fakes::start().unwrap();
     let world = world(&fakes, "resync.automatic = false\n").await;
     follow_then_lose(&world).await;
-    // Slack and Sentry each pass these points at their own pace: each may be between sending and noting.
+    // Slack and Sentry each pass these points at their own pace: each may be between sending and
+    // noting.
     let mut doubled = 0;
     for step in ["alert.recorded", "alert.sent", "alert.noted"] {
         for pass in [1, 2] {
             world
-                .execute("delete from tidemark.incident; delete from tidemark.watch; delete from tidemark.process")
+                .execute(
+                    "delete from tidemark.incident; delete from tidemark.watch; delete from \
+                     tidemark.process",
+                )
                 .await;
             fakes.delete_messages();
             let events = fakes.events().len();
-            let mut daemon = world.start_with(&[("TIDEMARK_FAILPOINT", &format!("{step}=abort@{pass}"))]);
+            let mut daemon =
+                world.start_with(&[("TIDEMARK_FAILPOINT", &format!("{step}=abort@{pass}"))]);
             until("the process is gone", &world, || !daemon.is_running()).await;
             let daemon = world.start();
-            until("Slack and Sentry are told", &world, || !fakes.roots().is_empty() && fakes.events().len() > events)
+            until("Slack and Sentry are told", &world, || {
+                !fakes.roots().is_empty() && fakes.events().len() > events
+            })
+            .await;
+            world
+                .until(
+                    "nothing is pending",
+                    "select count(*) = 0 from tidemark.outbox where pending",
+                )
                 .await;
-            world.until("nothing is pending", "select count(*) = 0 from tidemark.outbox where pending").await;
             let (roots, events) = (fakes.roots().len(), fakes.events().len() - events);
             doubled += roots + events - 2;
             assert!(roots <= 2 && events <= 2, "{step} {pass}: {roots} messages, {events} events");
@@ -90,7 +106,8 @@ async fn postgres_away_is_one_thread_before_during_and_after() {
     let fakes = Fakes::start().unwrap();
     let mut postgres = Postgres::start(&PostgresOptions::durable()).unwrap();
     let database = postgres.database().await.unwrap();
-    let quick = "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\nresync.automatic = false\n";
+    let quick =
+        "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\nresync.automatic = false\n";
     let config = Config { extra: format!("{}{quick}", fakes.config()), ..Config::default() };
     let world = World::of(&Stack::shared().mongo.uri(), &postgres.url(&database), config).await;
     follow_then_lose(&world).await;
@@ -102,7 +119,10 @@ async fn postgres_away_is_one_thread_before_during_and_after() {
     tokio::time::sleep(Duration::from_secs(15)).await;
     assert_eq!(fakes.roots().len(), 2, "{:#?}", fakes.roots());
     postgres.restart().unwrap();
-    until("that one is green", &world, || fakes.roots().iter().filter(|root| is_resolved(root)).count() == 1).await;
+    until("that one is green", &world, || {
+        fakes.roots().iter().filter(|root| is_resolved(root)).count() == 1
+    })
+    .await;
     resync(&world);
     until("both are green", &world, || fakes.roots().iter().all(is_resolved)).await;
     assert_eq!((fakes.roots().len(), fakes.events().len()), (2, 2));

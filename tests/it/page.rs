@@ -1,4 +1,5 @@
-//! The page an operator opens: it reads without JavaScript, is live, loads nothing from elsewhere, and says what is so.
+//! The page an operator opens: it reads without JavaScript, is live, loads nothing from elsewhere,
+//! and says what is so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,19 +31,29 @@ async fn the_page_reads_without_javascript_and_loads_nothing_from_elsewhere() {
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
     let html = answer.text().await.unwrap();
-    for part in
-        ["Healthy", "There is nothing to do", "headroom", "<svg", "led here", "Configuration", "http-equiv=\"refresh\""]
-    {
+    for part in [
+        "Healthy",
+        "There is nothing to do",
+        "headroom",
+        "<svg",
+        "led here",
+        "Configuration",
+        "http-equiv=\"refresh\"",
+    ] {
         assert!(html.contains(part), "{part} is not in {html}");
     }
-    assert!(!html.contains("style=") && !html.contains("onclick") && !html.contains("://"), "{html}");
+    assert!(
+        !html.contains("style=") && !html.contains("onclick") && !html.contains("://"),
+        "{html}"
+    );
     // Live: a change shows in the stream of events.
     let mut events = reqwest_get(&daemon, "/events").await.bytes_stream();
     world.collection(DOCTORS).drop().await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     let mut text = String::new();
     while !(text.contains("source_dropped") && text.contains("Critical")) {
-        let part = tokio::time::timeout_at(deadline, events.next()).await.unwrap().unwrap().unwrap();
+        let part =
+            tokio::time::timeout_at(deadline, events.next()).await.unwrap().unwrap().unwrap();
         text = String::from_utf8_lossy(&part).into_owned();
     }
     assert!(text.starts_with("data: "), "{text}");
@@ -61,10 +72,17 @@ fn open(daemon: &Daemon, name: &str, flags: &[&str]) -> String {
     let profile = folder.join(format!("profile-{name}"));
     let browser = |last: &[String]| {
         let found = ["chromium", "google-chrome", "chrome"].into_iter().find(|name| {
-            std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).exists()))
+            std::env::var_os("PATH")
+                .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).exists()))
         });
         let output = Command::new(found.unwrap_or("a Chromium, which is not on PATH"))
-            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"])
+            .args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--enable-logging=stderr",
+            ])
             .arg(format!("--user-data-dir={}", profile.display()))
             .args(flags)
             .args(last)
@@ -99,13 +117,19 @@ async fn the_page_in_a_real_browser() {
     let writer = tokio::spawn(async move {
         for n in 0.. {
             let set = mongodb::bson::doc! { "$set": { "admin": format!("admin{n}@example.org") } };
-            let _ =
-                doctors.update_many(mongodb::bson::doc! { "_id": { "$gt": format!("10003{:02}", n % 90) } }, set).await;
+            let _ = doctors
+                .update_many(
+                    mongodb::bson::doc! { "_id": { "$gt": format!("10003{:02}", n % 90) } },
+                    set,
+                )
+                .await;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     });
     tokio::time::sleep(Duration::from_secs(40)).await;
-    for (name, flags) in [("healthy", &[WIDE][..]), ("healthy-dark", &[WIDE, DARK]), ("healthy-phone", &[PHONE])] {
+    for (name, flags) in
+        [("healthy", &[WIDE][..]), ("healthy-dark", &[WIDE, DARK]), ("healthy-phone", &[PHONE])]
+    {
         let dom = open(&daemon, name, flags);
         assert!(dom.contains("<title>healthy") && dom.contains("<h1>Healthy"), "{dom}");
     }
@@ -128,9 +152,11 @@ async fn the_page_in_a_real_browser() {
     world.collection(DOCTORS).drop().await.unwrap();
     daemon.until_phase("doctor", "halted").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    for (name, flags) in
-        [("critical", &[WIDE][..]), ("critical-dark", &[WIDE, DARK]), ("critical-phone", &[PHONE, DARK])]
-    {
+    for (name, flags) in [
+        ("critical", &[WIDE][..]),
+        ("critical-dark", &[WIDE, DARK]),
+        ("critical-phone", &[PHONE, DARK]),
+    ] {
         assert!(open(&daemon, name, flags).contains("source_dropped"));
     }
 }

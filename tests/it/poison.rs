@@ -1,5 +1,6 @@
-//! Guarantees 8 and 10: a document that processes die of is set aside by its key, within six starts, and takes nothing
-//! else with it; a process that ends for another reason sets nothing aside.
+//! Guarantees 8 and 10: a document that processes die of is set aside by its key, within six
+//! starts, and takes nothing else with it; a process that ends for another reason sets nothing
+//! aside.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,8 @@ async fn all_but_the_poison_is_there(world: &World, poison: i32, operation: &str
         world.row("select document_id, operation, code from tidemark.dead_letter").await;
     let id = format!("{{\"$numberInt\":\"{poison}\"}}");
     assert_eq!(letter, (id.clone(), operation.to_owned(), "crashed".to_owned()));
-    let keeps = "select position('zqpoison' in encode(event, 'escape')) = 0 from tidemark.dead_letter";
+    let keeps =
+        "select position('zqpoison' in encode(event, 'escape')) = 0 from tidemark.dead_letter";
     assert!(world.scalar::<bool>(keeps).await, "only the key is kept");
     let mut daemon = world.start();
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -59,7 +61,8 @@ async fn all_but_the_poison_is_there(world: &World, poison: i32, operation: &str
         assert!(Instant::now() < deadline, "{found:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let (code, said) = run(world, &["dead-letter", "retry", "--all", "odd", "--reason", "mended", "--execute"]);
+    let (code, said) =
+        run(world, &["dead-letter", "retry", "--all", "odd", "--reason", "mended", "--execute"]);
     assert_eq!(code, Some(0), "{said}");
     world.until_equal("odd", "public.odd").await;
     assert_eq!(daemon.stop().0, Some(0));

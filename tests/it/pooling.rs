@@ -12,7 +12,8 @@ use crate::support::{Config, World, run};
 const IN_THE_WAY: &str = "a pooler stands between tidemark and postgres";
 
 /// tidemark's own tables that are not where they belong.
-const ASTRAY: &str = "select count(*) from pg_tables where schemaname <> 'tidemark' and tablename in ('lease', 'checkpoint', '_sqlx_migrations')";
+const ASTRAY: &str = "select count(*) from pg_tables where schemaname <> 'tidemark' and tablename \
+                      in ('lease', 'checkpoint', '_sqlx_migrations')";
 
 async fn behind(mode: &str, settings: &[&str], parameters: &str) -> (PgBouncer, World) {
     let stack = Stack::shared();
@@ -58,7 +59,10 @@ async fn a_stream_is_followed_through_a_pooler_that_keeps_sessions_and_drops_opt
 
 #[tokio::test]
 async fn a_pooler_that_keeps_no_sessions_is_refused_in_a_sentence_until_it_does() {
-    for settings in [&[][..], &["ignore_startup_parameters = options,extra_float_digits", "server_round_robin = 1"]] {
+    for settings in [
+        &[][..],
+        &["ignore_startup_parameters = options,extra_float_digits", "server_round_robin = 1"],
+    ] {
         let (mut bouncer, world) = behind("transaction", settings, "").await;
         Revalidation::new(world.source.clone(), 152).load(200, 50).await.unwrap();
         for command in [&["check"][..], &["migrate"]] {
@@ -71,12 +75,17 @@ async fn a_pooler_that_keeps_no_sessions_is_refused_in_a_sentence_until_it_does(
         assert!(halted["reason"].as_str().unwrap().contains(IN_THE_WAY), "{halted:#}");
         // Whoever shares the pool finds its sessions as they were.
         let database = world.target_url.rsplit('/').next().unwrap();
-        let sharer = PgConnectOptions::from_str(&bouncer.url(database)).unwrap().extra_float_digits(None);
+        let sharer =
+            PgConnectOptions::from_str(&bouncer.url(database)).unwrap().extra_float_digits(None);
         let mut sharer = sharer.connect().await.unwrap();
         let path = sqlx::raw_sql("show search_path").fetch_one(&mut sharer).await.unwrap();
         assert_eq!(path.get::<String, _>(0), "\"$user\", public");
         let tables = "select count(*) from pg_tables where schemaname in ('public', 'tidemark')";
-        assert_eq!(world.scalar::<i64>(tables).await, 0, "nothing was made by a session of somebody else's");
+        assert_eq!(
+            world.scalar::<i64>(tables).await,
+            0,
+            "nothing was made by a session of somebody else's"
+        );
 
         bouncer.restart("session", settings).unwrap();
         daemon.until_phase("doctor", "streaming").await;
@@ -91,8 +100,14 @@ async fn an_option_that_a_pooler_refuses_is_named_with_the_pooler() {
     let (_bouncer, world) = behind("session", &[], "?options=-c%20geqo%3Doff").await;
     let (code, text) = run(&world, &["check"]);
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains(IN_THE_WAY) && text.contains("unsupported startup parameter: options"), "{text}");
+    assert!(
+        text.contains(IN_THE_WAY) && text.contains("unsupported startup parameter: options"),
+        "{text}"
+    );
     let daemon = world.start();
     let halted = daemon.until("doctor", "halted", |s| s["phase"] == "halted").await;
-    assert!(halted["reason"].as_str().unwrap().contains("unsupported startup parameter: options"), "{halted:#}");
+    assert!(
+        halted["reason"].as_str().unwrap().contains("unsupported startup parameter: options"),
+        "{halted:#}"
+    );
 }

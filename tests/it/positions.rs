@@ -1,4 +1,5 @@
-//! Positions lost in Postgres are told from one another and healed; positions are shown, archived and moved back.
+//! Positions lost in Postgres are told from one another and healed; positions are shown, archived
+//! and moved back.
 
 use mongodb::bson::doc;
 
@@ -9,7 +10,11 @@ const TABLE: &str = "public.doctor";
 
 async fn world() -> World {
     let extra = "resync.automatic_per_day_max = 100".to_owned();
-    let streams = format!("{}\n{}", stream("doctor", DOCTORS, ""), stream("recommendation", "recommendation", ""));
+    let streams = format!(
+        "{}\n{}",
+        stream("doctor", DOCTORS, ""),
+        stream("recommendation", "recommendation", "")
+    );
     let world = World::with(Config { extra, streams }).await;
     for n in 0..50 {
         world.collection(DOCTORS).insert_one(doc! { "_id": format!("d{n}") }).await.unwrap();
@@ -25,27 +30,43 @@ async fn a_position_lost_in_postgres_is_reported_as_what_it_is_and_healed() {
     daemon.until_phase("doctor", "streaming").await;
     daemon.until_phase("recommendation", "streaming").await;
     daemon.stop();
-    let foreign = "update tidemark.checkpoint set resume_token = o.resume_token, token = o.token, cluster_time = o.cluster_time, \
-                   source = o.source from tidemark.checkpoint o where o.stream = 'recommendation' and checkpoint.stream = 'doctor'";
+    let foreign = "update tidemark.checkpoint set resume_token = o.resume_token, token = o.token, \
+                   cluster_time = o.cluster_time, source = o.source from tidemark.checkpoint o \
+                   where o.stream = 'recommendation' and checkpoint.stream = 'doctor'";
     let smuggled = "update tidemark.checkpoint set resume_token = o.resume_token, token = o.token \
-                    from tidemark.checkpoint o where o.stream = 'recommendation' and checkpoint.stream = 'doctor'";
+                    from tidemark.checkpoint o where o.stream = 'recommendation' and \
+                    checkpoint.stream = 'doctor'";
     let cases = [
         (
             "update tidemark.checkpoint set resume_token = 'garbage' where stream = 'doctor'",
             Some("position_unreadable"),
         ),
-        ("update tidemark.checkpoint set resume_token = null where stream = 'doctor'", Some("position_empty")),
-        ("update tidemark.checkpoint set resume_token = '\\x2a' where stream = 'doctor'", Some("position_unreadable")),
+        (
+            "update tidemark.checkpoint set resume_token = null where stream = 'doctor'",
+            Some("position_empty"),
+        ),
+        (
+            "update tidemark.checkpoint set resume_token = '\\x2a' where stream = 'doctor'",
+            Some("position_unreadable"),
+        ),
         // BSON, but {"_data": 42} and {"_data": "nonsense"}: for the server to tell.
         (
-            "update tidemark.checkpoint set resume_token = '\\x10000000105f64617461002a00000000' where stream = 'doctor'",
+            "update tidemark.checkpoint set resume_token = '\\x10000000105f64617461002a00000000' \
+             where stream = 'doctor'",
             Some("history_lost"),
         ),
-        ("update tidemark.checkpoint set cluster_time = null where stream = 'doctor'", Some("position_empty")),
-        ("update tidemark.checkpoint set options = 'v0' where stream = 'doctor'", Some("options_changed")),
+        (
+            "update tidemark.checkpoint set cluster_time = null where stream = 'doctor'",
+            Some("position_empty"),
+        ),
+        (
+            "update tidemark.checkpoint set options = 'v0' where stream = 'doctor'",
+            Some("options_changed"),
+        ),
         (foreign, Some("position_foreign")),
         ("delete from tidemark.checkpoint where stream = 'doctor'", Some("position_missing")),
-        // A token of the other collection under this one's name: the server may take it; then nothing is lost.
+        // A token of the other collection under this one's name: the server may take it; then
+        // nothing is lost.
         (smuggled, None),
     ];
     for (index, (damage, reason)) in cases.into_iter().enumerate() {
@@ -57,21 +78,29 @@ async fn a_position_lost_in_postgres_is_reported_as_what_it_is_and_healed() {
         daemon.until_phase("doctor", "streaming").await;
         if let Some(reason) = reason {
             let told: String = world
-                .scalar("select reason from tidemark.resync where stream = 'doctor' order by id desc limit 1")
+                .scalar(
+                    "select reason from tidemark.resync where stream = 'doctor' order by id \
+                     desc limit 1",
+                )
                 .await;
             assert_eq!(told, reason, "{damage}");
             assert!(daemon.log().contains(&format!("\"reason\":\"{reason}\"")), "{damage}");
         }
         daemon.stop();
     }
-    let others: i64 = world.scalar("select count(*) from tidemark.resync where stream = 'recommendation'").await;
+    let others: i64 =
+        world.scalar("select count(*) from tidemark.resync where stream = 'recommendation'").await;
     assert_eq!(others, 1);
     world.execute("update tidemark.checkpoint set version = 99 where stream = 'doctor'").await;
     let before: i64 = world.scalar("select count(*) from tidemark.resync").await;
     let daemon = world.start();
     let halted = daemon.until_phase("doctor", "halted").await;
     assert!(halted["reason"].as_str().unwrap().contains("newer release"), "{halted}");
-    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync").await, before, "a newer format is refused");
+    assert_eq!(
+        world.scalar::<i64>("select count(*) from tidemark.resync").await,
+        before,
+        "a newer format is refused"
+    );
 }
 
 #[tokio::test]
@@ -79,8 +108,11 @@ async fn a_position_is_shown_archived_and_moved_back_only_when_asked_and_never_f
     let world = world().await;
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    let token: String = world.scalar("select token from tidemark.checkpoint where stream = 'doctor'").await;
-    let at: i64 = world.scalar("select cluster_time >> 32 from tidemark.checkpoint where stream = 'doctor'").await;
+    let token: String =
+        world.scalar("select token from tidemark.checkpoint where stream = 'doctor'").await;
+    let at: i64 = world
+        .scalar("select cluster_time >> 32 from tidemark.checkpoint where stream = 'doctor'")
+        .await;
     let (code, told) = run(&world, &["checkpoint", "show", "doctor"]);
     assert!(code == Some(0) && told.contains("usable       yes"), "{told}");
     for n in 0..20 {
@@ -89,25 +121,35 @@ async fn a_position_is_shown_archived_and_moved_back_only_when_asked_and_never_f
     world.until_equal(DOCTORS, TABLE).await;
     daemon.until("doctor", "moved on", |s| s["events_applied"] == 20).await;
 
-    let (code, told) = run(&world, &["checkpoint", "rewind", "doctor", "--to", &token, "--reason", "look again"]);
+    let (code, told) =
+        run(&world, &["checkpoint", "rewind", "doctor", "--to", &token, "--reason", "look again"]);
     assert!(code == Some(0) && told.contains("--execute"), "{told}");
     assert_eq!(world.scalar::<i64>("select count(*) from tidemark.checkpoint_history").await, 0);
-    let (code, told) =
-        run(&world, &["checkpoint", "rewind", "doctor", "--to", &token, "--reason", "look again", "--execute"]);
+    let (code, told) = run(
+        &world,
+        &["checkpoint", "rewind", "doctor", "--to", &token, "--reason", "look again", "--execute"],
+    );
     assert!(code == Some(0) && told.contains("goes on from"), "{told}");
     daemon.until("doctor", "applied the same again", |s| s["events_applied"] == 40).await;
     world.until_equal(DOCTORS, TABLE).await;
 
     let (code, told) = run(&world, &["checkpoint", "history", "doctor", "--json"]);
     let history: serde_json::Value = serde_json::from_str(&told).unwrap();
-    assert!(code == Some(0) && history[0]["why"].as_str().unwrap().contains("look again"), "{told}");
+    assert!(
+        code == Some(0) && history[0]["why"].as_str().unwrap().contains("look again"),
+        "{told}"
+    );
     let id = history[0]["id"].to_string();
-    let (code, told) = run(&world, &["checkpoint", "rewind", "doctor", "--to", &id, "--reason", "by id", "--execute"]);
+    let (code, told) = run(
+        &world,
+        &["checkpoint", "rewind", "doctor", "--to", &id, "--reason", "by id", "--execute"],
+    );
     assert_eq!(code, Some(0), "{told}");
     daemon.until("doctor", "goes on", |s| s["phase"] == "streaming").await;
 
     let time = chrono::DateTime::from_timestamp(at, 0).unwrap().to_rfc3339();
-    let (code, told) = run(&world, &["checkpoint", "rewind", "doctor", "--to", &time, "--reason", "by time"]);
+    let (code, told) =
+        run(&world, &["checkpoint", "rewind", "doctor", "--to", &time, "--reason", "by time"]);
     assert!(code == Some(0) && told.contains("rewind of stream doctor"), "{told}");
     for (to, why) in [
         ("2001-01-01T00:00:00Z", "history begins at"),
@@ -115,19 +157,23 @@ async fn a_position_is_shown_archived_and_moved_back_only_when_asked_and_never_f
         ("yesterday", "no id, no time and no token"),
         ("999", "no usable retired position"),
     ] {
-        let (code, told) = run(&world, &["checkpoint", "rewind", "doctor", "--to", to, "--reason", "x", "--execute"]);
+        let (code, told) = run(
+            &world,
+            &["checkpoint", "rewind", "doctor", "--to", to, "--reason", "x", "--execute"],
+        );
         assert!(code == Some(1) && told.contains(why), "{to}: {told}");
     }
     let (code, told) = run(&world, &["checkpoint", "show", "nobody"]);
     assert!(
-        code == Some(1) && told.contains("there is no stream nobody; configured are doctor, recommendation"),
+        code == Some(1)
+            && told.contains("there is no stream nobody; configured are doctor, recommendation"),
         "{told}"
     );
     world.until_equal(DOCTORS, TABLE).await;
 }
 
 #[tokio::test]
-async fn a_comparison_finds_what_differs_also_while_the_stream_is_followed_and_can_have_it_repaired() {
+async fn a_comparison_finds_what_differs_while_the_stream_is_followed_and_can_have_it_repaired() {
     let world = world().await;
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
@@ -136,7 +182,8 @@ async fn a_comparison_finds_what_differs_also_while_the_stream_is_followed_and_c
     assert!(code == Some(0) && told.contains("50 documents compared with 50 rows"), "{told}");
     world
         .execute(
-            "delete from public.doctor where id = 'd1'; update public.doctor set doc = '{\"_id\": \"d2\", \"x\": 1}' where id = 'd2';
+            "delete from public.doctor where id = 'd1'; update public.doctor set doc = \
+             '{\"_id\": \"d2\", \"x\": 1}' where id = 'd2';
              insert into public.doctor (id, doc, _cluster_time) values ('ghost', '{}', 5)",
         )
         .await;
@@ -162,8 +209,16 @@ async fn a_comparison_finds_what_differs_also_while_the_stream_is_followed_and_c
         (&"d1".into(), &"d2".into(), &"ghost".into()),
         "{told}"
     );
-    assert_eq!((&found["missing"], &found["different"], &found["extra"]), (&1.into(), &1.into(), &1.into()), "{told}");
-    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.command").await, 0, "comparing changes nothing");
+    assert_eq!(
+        (&found["missing"], &found["different"], &found["extra"]),
+        (&1.into(), &1.into(), &1.into()),
+        "{told}"
+    );
+    assert_eq!(
+        world.scalar::<i64>("select count(*) from tidemark.command").await,
+        0,
+        "comparing changes nothing"
+    );
     stop.cancel();
     writing.await.unwrap();
     let (code, told) = run(&world, &["compare", "doctor", "--sample", "1000"]);
@@ -174,7 +229,10 @@ async fn a_comparison_finds_what_differs_also_while_the_stream_is_followed_and_c
     daemon.until_phase("doctor", "streaming").await;
     assert_eq!(run(&world, &["compare", "doctor"]).0, Some(0));
     let told: (String, i64, i64, i64) = world
-        .row("select r.reason, g.rows_inserted, g.rows_changed, g.rows_deleted from tidemark.gap_report g join tidemark.resync r on r.id = g.resync_id")
+        .row(
+            "select r.reason, g.rows_inserted, g.rows_changed, g.rows_deleted from \
+             tidemark.gap_report g join tidemark.resync r on r.id = g.resync_id",
+        )
         .await;
     assert_eq!(told, ("divergence".to_owned(), 1, 1, 1));
 }
@@ -186,7 +244,11 @@ async fn a_scheduled_comparison_raises_what_it_finds_and_takes_it_back() {
     world.collection(DOCTORS).insert_one(doc! { "_id": "d1" }).await.unwrap();
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    daemon.until("doctor", "was compared", |s| s["compared"]["at"].is_string() && s["compared"]["missing"] == 0).await;
+    daemon
+        .until("doctor", "was compared", |s| {
+            s["compared"]["at"].is_string() && s["compared"]["missing"] == 0
+        })
+        .await;
     world.execute("update public.doctor set doc = '{}'").await;
     daemon.until("doctor", "the difference is found", |s| s["compared"]["different"] == 1).await;
     let status = daemon.status().await;

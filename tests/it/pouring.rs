@@ -12,8 +12,10 @@ fn config() -> Config {
 }
 
 async fn load(world: &World, documents: i32) {
-    // An id that sorts as text as it does as a number, so that the table tells how far the walk came.
-    let documents: Vec<Document> = (0..documents).map(|n| doc! { "_id": format!("{n:06}"), "n": n }).collect();
+    // An id that sorts as text as it does as a number, so that the table tells how far the walk
+    // came.
+    let documents: Vec<Document> =
+        (0..documents).map(|n| doc! { "_id": format!("{n:06}"), "n": n }).collect();
     world.collection("odd").insert_many(documents).await.unwrap();
 }
 
@@ -29,15 +31,20 @@ async fn until_gone(daemon: &mut Daemon) {
 }
 
 #[tokio::test]
-async fn many_chunks_are_one_transaction_and_killed_in_it_the_walk_goes_on_where_the_database_says() {
+async fn many_chunks_are_one_transaction_and_killed_in_it_the_walk_goes_on_where_the_database_says()
+{
     for (place, commits) in [("copying", false), ("before_commit", false), ("after_commit", true)] {
         let world = World::with(config()).await;
         load(&world, 3_000).await;
-        let mut daemon = world.start_with(&[("TIDEMARK_FAILPOINT", &format!("apply.{place}=abort"))]);
+        let mut daemon =
+            world.start_with(&[("TIDEMARK_FAILPOINT", &format!("apply.{place}=abort"))]);
         until_gone(&mut daemon).await;
         let (walks, read, _) = account(&world).await;
         assert_eq!((walks, read > 0), (1, commits), "{place}: {read} documents");
-        assert!(read == 0 || read > 400, "more than the eight finds of a chunk, in one transaction: {read}");
+        assert!(
+            read == 0 || read > 400,
+            "more than the eight finds of a chunk, in one transaction: {read}"
+        );
         assert_eq!(world.scalar::<i64>("select count(*) from public.odd").await, read);
         let daemon = world.start();
         daemon.until_phase("odd", "streaming").await;
@@ -50,16 +57,22 @@ async fn many_chunks_are_one_transaction_and_killed_in_it_the_walk_goes_on_where
 async fn a_row_refused_among_many_chunks_is_set_aside_alone() {
     let world = World::with(config()).await;
     assert!(world.command(&["migrate"]).status().unwrap().success());
-    world.execute("alter table public.odd add constraint odd_one check (doc ->> 'n' <> '777')").await;
+    world
+        .execute("alter table public.odd add constraint odd_one check (doc ->> 'n' <> '777')")
+        .await;
     load(&world, 3_000).await;
     let daemon = world.start();
     daemon.until_phase("odd", "streaming").await;
     assert_eq!(world.scalar::<i64>("select count(*) from public.odd").await, 2_999);
-    let (id, event): (String, Vec<u8>) = world.row("select document_id, event from tidemark.dead_letter").await;
+    let (id, event): (String, Vec<u8>) =
+        world.row("select document_id, event from tidemark.dead_letter").await;
     let event: Document = mongodb::bson::deserialize_from_slice(&event).unwrap();
     assert_eq!((id.as_str(), event), ("000777", doc! { "_id": "000777", "n": 777 }));
     assert_eq!(account(&world).await, (1, 3_000, 2_999));
-    assert_eq!(daemon.metric("tidemark_dead_letters_total{code=\"refused\",stream=\"odd\"}").await, 1.0);
+    assert_eq!(
+        daemon.metric("tidemark_dead_letters_total{code=\"refused\",stream=\"odd\"}").await,
+        1.0
+    );
 }
 
 #[tokio::test]
@@ -87,10 +100,15 @@ async fn an_answer_lost_and_a_wire_cut_in_the_middle_cost_no_row_and_bring_none_
         daemon.until_phase("odd", "streaming").await;
         world.until_equal("odd", "public.odd").await;
         assert_eq!(account(&world).await, (1, DOCUMENTS.into(), DOCUMENTS.into()));
-        let failures = daemon.metric("tidemark_commit_failures_total{class=\"transient\",stream=\"odd\"}").await;
+        let failures = daemon
+            .metric("tidemark_commit_failures_total{class=\"transient\",stream=\"odd\"}")
+            .await;
         assert!(failures >= 1.0, "it failed in the middle");
         if answer_lost {
-            assert!(daemon.log().contains("\"landed\":true"), "the commit had landed, and that was seen");
+            assert!(
+                daemon.log().contains("\"landed\":true"),
+                "the commit had landed, and that was seen"
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Guarantee 12, beside the canaries: what is told goes only where it may, is read no further than it must be, and
-//! ends; two services in one schema are none of each other's business.
+//! Guarantee 12, beside the canaries: what is told goes only where it may, is read no further than
+//! it must be, and ends; two services in one schema are none of each other's business.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -23,7 +23,8 @@ fn endless() -> (u16, Arc<AtomicUsize>) {
     std::thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
             let _ = socket.read(&mut [0; 8 << 10]);
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{\"ok\":true,\"error\":\"";
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: \
+                        application/json\r\n\r\n{\"ok\":true,\"error\":\"";
             let mut answer = socket.write_all(head.as_bytes());
             while answer.is_ok() {
                 answer = socket.write_all(&[b'x'; 8 << 10]);
@@ -37,7 +38,8 @@ fn endless() -> (u16, Arc<AtomicUsize>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_without_an_end_is_not_read_to_the_end() {
     let (port, taken) = endless();
-    let variable = |key: &str, value: &str| (format!("TIDEMARK__ALERT__SLACK__{key}"), value.to_owned());
+    let variable =
+        |key: &str, value: &str| (format!("TIDEMARK__ALERT__SLACK__{key}"), value.to_owned());
     let variables = vec![
         variable("BOT_TOKEN", "xoxb-t"),
         variable("CHANNEL", "C1"),
@@ -70,18 +72,23 @@ async fn notices_are_sent_by_https_or_to_this_machine_only() {
     assert_eq!(run(&world, &["check", "--offline"]).0, Some(0));
 }
 
-const INCIDENT: &str = "insert into tidemark.incident (tag, environment, service, code, stream, severity, state, \
-     opened_at, summary, detail) values (gen_random_uuid(), 'development', 'tidemark', 'target_full', null, 'critical', \
-     'open', now(), 's', '{\"since\": \"2026-11-21T05:29:00Z\", \"worst\": \"critical\", \"doing\": \"d\", \"action\": null, \
-     \"progress\": null, \"resync\": null, \"gap\": null, \"revision\": 1, \"last\": \"opened\", \
-     \"changed_at\": \"2026-11-21T05:29:00Z\", \"remind_at\": \"2026-11-21T05:29:00Z\", \"away_since\": null}')";
+const INCIDENT: &str = "insert into tidemark.incident (tag, environment, service, code, stream, \
+                        severity, state, opened_at, summary, detail) values (gen_random_uuid(), \
+                        'development', 'tidemark', 'target_full', null, 'critical', 'open', now(), \
+                        's', '{\"since\": \"2026-11-21T05:29:00Z\", \"worst\": \"critical\", \
+                        \"doing\": \"d\", \"action\": null, \"progress\": null, \"resync\": null, \
+                        \"gap\": null, \"revision\": 1, \"last\": \"opened\", \"changed_at\": \
+                        \"2026-11-21T05:29:00Z\", \"remind_at\": \"2026-11-21T05:29:00Z\", \
+                        \"away_since\": null}')";
 
 #[tokio::test]
 async fn an_acknowledgement_ends_within_a_week_or_says_that_it_does_not() {
     let world = World::new().await;
     assert_eq!(run(&world, &["migrate"]).0, Some(0));
     world.execute(INCIDENT).await;
-    let ack = |rest: &[&str]| run(&world, &[&["incident", "ack", "1", "--by", "Mary\u{1b}[2J"], rest].concat());
+    let ack = |rest: &[&str]| {
+        run(&world, &[&["incident", "ack", "1", "--by", "Mary\u{1b}[2J"], rest].concat())
+    };
     for (rest, why) in [
         (&["--until", "8days"][..], "--forever"),
         (&["--until", "9999-01-01T00:00:00Z"], "--forever"),
@@ -120,7 +127,8 @@ async fn two_services_in_one_schema_are_none_of_each_others_business() {
     let world = World::with(Config { extra: quick.to_owned(), streams: doctors.clone() }).await;
     let fakes = Fakes::start().unwrap();
     let extra = format!("service = \"other\"\n{quick}{}", fakes.config());
-    let other = world.beside(&Config { extra: extra.clone(), streams: stream("patient", "patient", "") });
+    let other =
+        world.beside(&Config { extra: extra.clone(), streams: stream("patient", "patient", "") });
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     let stranger = other.start();
@@ -131,7 +139,8 @@ async fn two_services_in_one_schema_are_none_of_each_others_business() {
     // An event set aside, then a halt: both are the first service's to tell.
     world.execute("alter table public.doctor add constraint picky check (n <> 7)").await;
     world.collection("doctorsForDB").insert_one(doc! { "_id": "a", "n": 7 }).await.unwrap();
-    let told = |code: &str| format!("select count(*) = 1 from tidemark.incident where code = '{code}'");
+    let told =
+        |code: &str| format!("select count(*) = 1 from tidemark.incident where code = '{code}'");
     world.until("the letter is told", &told("dead_letters")).await;
     world.execute("alter table public.doctor drop column n").await;
     world.collection("doctorsForDB").insert_one(doc! { "_id": "b", "n": 8 }).await.unwrap();
@@ -141,11 +150,19 @@ async fn two_services_in_one_schema_are_none_of_each_others_business() {
     let of = world.column("select distinct service from tidemark.incident").await;
     assert_eq!(of, ["tidemark"]);
     let sent = fakes.raw();
-    assert!(fakes.roots().is_empty() && fakes.events().is_empty() && !sent.contains("doctor"), "{sent}");
+    assert!(
+        fakes.roots().is_empty() && fakes.events().is_empty() && !sent.contains("doctor"),
+        "{sent}"
+    );
 
-    for (command, shows) in [(&["dead-letter", "list"][..], "picky"), (&["resync", "list"], "first_snapshot")] {
+    for (command, shows) in
+        [(&["dead-letter", "list"][..], "picky"), (&["resync", "list"], "first_snapshot")]
+    {
         let (own, others) = (run(&world, command).1, run(&other, command).1);
-        assert!(own.contains("doctor") && own.contains(shows) && !others.contains("doctor"), "{own}{others}");
+        assert!(
+            own.contains("doctor") && own.contains(shows) && !others.contains("doctor"),
+            "{own}{others}"
+        );
     }
     for command in [
         &["dead-letter", "show", "1"][..],
@@ -168,31 +185,36 @@ async fn two_services_in_one_schema_are_none_of_each_others_business() {
         &["compare", "doctor"],
     ] {
         let (code, said) = run(&namesake, command);
-        let refused = said.contains("stream doctor belongs to service tidemark in environment development");
+        let refused =
+            said.contains("stream doctor belongs to service tidemark in environment development");
         assert!(code == Some(1) && refused, "{command:?}: {said}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_environments_do_not_count_each_others_deaths() {
-    let world = World::with(Config { streams: stream("doctor", "doctorsForDB", ""), ..Config::default() }).await;
+    let world =
+        World::with(Config { streams: stream("doctor", "doctorsForDB", ""), ..Config::default() })
+            .await;
     assert_eq!(run(&world, &["migrate"]).0, Some(0));
     world
         .execute(
-            "insert into tidemark.process (id, service, environment, holder, version, started_at, seen_at) \
-             select gen_random_uuid(), 'tidemark', 'staging', 'host/' || n, 'x', now() - interval '2 minutes', \
-             now() - interval '1 minute' from generate_series(1, 5) as n",
+            "insert into tidemark.process (id, service, environment, holder, version, started_at, \
+             seen_at) select gen_random_uuid(), 'tidemark', 'staging', 'host/' || n, 'x', now() - \
+             interval '2 minutes', now() - interval '1 minute' from generate_series(1, 5) as n",
         )
         .await;
     let since: String = world.scalar("select now()::text").await;
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     until_looked(&world, "tidemark", "development", &since).await;
-    let loops = "select count(*) from tidemark.incident where code = 'crash_loop' and environment = 'development'";
+    let loops = "select count(*) from tidemark.incident where code = 'crash_loop' and environment \
+                 = 'development'";
     assert_eq!(world.scalar::<i64>(loops).await, 0);
     let extra = "environment = \"staging\"".to_owned();
     let staging = world.beside(&Config { extra, streams: stream("other", "other", "") });
     let _daemon = staging.start();
-    let loops = "select count(*) = 1 from tidemark.incident where code = 'crash_loop' and environment = 'staging'";
+    let loops = "select count(*) = 1 from tidemark.incident where code = 'crash_loop' and \
+                 environment = 'staging'";
     world.until("its own deaths are counted", loops).await;
 }

@@ -14,7 +14,8 @@ use crate::support::{Config, Daemon, World, run};
 const CANARY: &str = "c4n4ry";
 
 /// What a refusal's states may be, none of which is what it says.
-const STATES: [&str; 9] = ["P0001", "57014", "42501", "40001", "53100", "XX000", "0A000", "25006", "ZZ001"];
+const STATES: [&str; 9] =
+    ["P0001", "57014", "42501", "40001", "53100", "XX000", "0A000", "25006", "ZZ001"];
 
 pub async fn migrated(extra: &str) -> World {
     let world = World::with(Config { extra: extra.to_owned(), ..Config::default() }).await;
@@ -23,7 +24,8 @@ pub async fn migrated(extra: &str) -> World {
 }
 
 pub async fn insert(world: &World, ids: impl IntoIterator<Item = usize>, name: &str) {
-    let of = |id: usize| doc! { "_id": id.to_string(), "doctorLastName": name, "doctorStatus": "DRAFT" };
+    let of =
+        |id: usize| doc! { "_id": id.to_string(), "doctorLastName": name, "doctorStatus": "DRAFT" };
     let documents: Vec<Document> = ids.into_iter().map(of).collect();
     world.collection(DOCTORS).insert_many(documents).await.unwrap();
 }
@@ -37,7 +39,8 @@ pub async fn the_other_goes_on(world: &World, daemon: &mut Daemon) {
 }
 
 pub async fn letters(world: &World, number: usize) {
-    let sql = format!("select count(*) = {number} from tidemark.dead_letter where resolved_at is null");
+    let sql =
+        format!("select count(*) = {number} from tidemark.dead_letter where resolved_at is null");
     world.until(&format!("{number} are set aside"), &sql).await;
 }
 
@@ -75,9 +78,14 @@ async fn a_delete_that_a_foreign_key_refuses_is_set_aside_and_done_once_it_may_b
     let (id, operation, code, error, event) = letter(&world).await;
     assert_eq!((id.as_str(), operation.as_str(), code.as_str()), ("7", "delete", "refused"));
     assert!(error.contains("visit_doctor_fkey") && error.contains("23503"), "{error}");
-    assert_eq!(event.get_document("documentKey").unwrap(), &doc! { "_id": "7" }, "the event, whole");
+    assert_eq!(
+        event.get_document("documentKey").unwrap(),
+        &doc! { "_id": "7" },
+        "the event, whole"
+    );
     the_other_goes_on(&world, &mut daemon).await;
-    let counted = daemon.metric("tidemark_dead_letters_total{code=\"refused\",stream=\"doctor\"}").await;
+    let counted =
+        daemon.metric("tidemark_dead_letters_total{code=\"refused\",stream=\"doctor\"}").await;
     assert_eq!(counted, 1.0);
     let status = daemon.stream("doctor").await;
     let number = |name: &str| status[name].as_u64().unwrap();
@@ -133,7 +141,10 @@ async fn what_only_a_commit_would_refuse_is_found_and_set_aside() {
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     letters(&world, 1).await;
-    doctors.insert_many((200..220).map(|n| with(n, "1-A")).chain([with(220, "1-Y")])).await.unwrap();
+    doctors
+        .insert_many((200..220).map(|n| with(n, "1-A")).chain([with(220, "1-Y")]))
+        .await
+        .unwrap();
     letters(&world, 2).await;
     assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 170);
     let errors = world.column("select error from tidemark.dead_letter").await;
@@ -169,18 +180,15 @@ async fn what_only_a_commit_would_refuse_is_found_and_set_aside() {
 
 /// Refuses with the state the document names, and tries to have its content told in every way there
 /// is.
-const TELLTALE: &str = "create function public.telltale() returns trigger \
-     language plpgsql as $$ begin \
-     raise info '%', new.doc; raise warning '%', new.doc; \
-     if new.last_name like 'c4n4ry_____' then \
-         raise exception 'no: %', new.doc using errcode = right(new.last_name, 5), \
-             constraint = new.last_name, column = new.last_name, detail = new.doc, hint = new.doc; \
-     elsif new.last_name = 'c4n4ry' then perform * from nowhere; \
-     elsif new.last_name = 'c4n4ry?' then execute 'select ' || (new.doc ->> 'doctorLastName'); \
-     end if; \
-     return new; end $$; \
-     create trigger telltale before insert or update on public.doctor \
-     for each row execute function public.telltale()";
+const TELLTALE: &str = "create function public.telltale() returns trigger language plpgsql as $$ \
+                        begin raise info '%', new.doc; raise warning '%', new.doc; if \
+                        new.last_name like 'c4n4ry_____' then raise exception 'no: %', new.doc \
+                        using errcode = right(new.last_name, 5), constraint = new.last_name, \
+                        column = new.last_name, detail = new.doc, hint = new.doc; elsif \
+                        new.last_name = 'c4n4ry' then perform * from nowhere; elsif new.last_name \
+                        = 'c4n4ry?' then execute 'select ' || (new.doc ->> 'doctorLastName'); end \
+                        if; return new; end $$; create trigger telltale before insert or update on \
+                        public.doctor for each row execute function public.telltale()";
 
 /// Nothing that was said or sent, or is shown, holds the canary.
 async fn nothing_leaked(world: &World, fakes: &Fakes, daemon: &Daemon) {
@@ -188,7 +196,10 @@ async fn nothing_leaked(world: &World, fakes: &Fakes, daemon: &Daemon) {
     for path in ["/status", "/metrics", "/", "/readyz"] {
         said.push(daemon.get(path).await.1);
     }
-    said.extend([run(world, &["status", "--json"]).1, run(world, &["incident", "list", "--json"]).1]);
+    said.extend([
+        run(world, &["status", "--json"]).1,
+        run(world, &["incident", "list", "--json"]).1,
+    ]);
     said.extend(world.column("select coalesce(halt_reason, '') from tidemark.checkpoint").await);
     said.extend(world.column("select error from tidemark.dead_letter").await);
     for text in said {
@@ -204,14 +215,16 @@ fn told(fakes: &Fakes, rest: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_a_trigger_refuses_is_set_aside_whatever_its_state_and_its_text_told_to_nobody() {
+async fn a_row_that_a_trigger_refuses_is_set_aside_whatever_its_state_and_its_text_told_to_nobody()
+{
     let fakes = Fakes::start().unwrap();
     let world = migrated(&told(&fakes, "")).await;
     world.execute(TELLTALE).await;
     let name = |state: &str| format!("{CANARY}{state}");
     // All in one batch, among others; the last two are refused with a state that could be the
     // table's.
-    let bad: Vec<String> = STATES.iter().map(|state| name(state)).chain([name(""), name("?")]).collect();
+    let bad: Vec<String> =
+        STATES.iter().map(|state| name(state)).chain([name(""), name("?")]).collect();
     for (number, name) in bad.iter().enumerate() {
         insert(&world, number * 10..number * 10 + 5, "Any").await;
         insert(&world, [number * 10 + 5], name).await;
@@ -226,7 +239,10 @@ async fn a_row_that_a_trigger_refuses_is_set_aside_whatever_its_state_and_its_te
         letters(&world, bad.len() + number + 1).await;
     }
     until_incident(&daemon, "it is told", |i| i.iter().any(|i| i["code"] == "dead_letters")).await;
-    until("Slack and Sentry are told", &world, || !fakes.roots().is_empty() && !fakes.events().is_empty()).await;
+    until("Slack and Sentry are told", &world, || {
+        !fakes.roots().is_empty() && !fakes.events().is_empty()
+    })
+    .await;
     the_other_goes_on(&world, &mut daemon).await;
     assert_eq!(daemon.stream("doctor").await["halt_code"], serde_json::Value::Null);
     nothing_leaked(&world, &fakes, &daemon).await;
@@ -250,10 +266,15 @@ async fn what_every_row_is_refused_with_stops_the_stream_by_its_cause_and_nothin
     let reason = status["reason"].as_str().unwrap();
     assert!(reason.contains("for one cause") && reason.contains("SQLSTATE P0001"), "{reason}");
     assert!(reason.contains("dead-letter accept"), "{reason}");
-    until("Slack and Sentry are told", &world, || !fakes.roots().is_empty() && !fakes.events().is_empty()).await;
+    until("Slack and Sentry are told", &world, || {
+        !fakes.roots().is_empty() && !fakes.events().is_empty()
+    })
+    .await;
     the_other_goes_on(&world, &mut daemon).await;
-    // A table that no row fits into is not its rows' trouble. At once: in between, the rows would pass.
-    let misfit = "drop trigger telltale on public.doctor; alter table public.doctor rename last_name to x";
+    // A table that no row fits into is not its rows' trouble. At once: in between, the rows would
+    // pass.
+    let misfit =
+        "drop trigger telltale on public.doctor; alter table public.doctor rename last_name to x";
     world.execute(misfit).await;
     daemon.until("doctor", "says so", |s| s["halt_code"] == "target_schema_mismatch").await;
     assert_eq!(world.scalar::<i64>("select count(*) from tidemark.dead_letter").await, 0);

@@ -1,4 +1,5 @@
-//! Guarantees 4 and 5: applied twice or from an earlier position, the tables end the same; what does not change is not written.
+//! Guarantees 4 and 5: applied twice or from an earlier position, the tables end the same; what
+//! does not change is not written.
 
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation, gmc_number};
 use mongodb::bson::{Document, doc};
@@ -6,9 +7,11 @@ use mongodb::bson::{Document, doc};
 use crate::killing::{AUDIT, assert_audit};
 use crate::support::{Config, World, stream};
 
-const POSITION: &str = "create table kept as select stream, resume_token, token, cluster_time from tidemark.checkpoint";
+const POSITION: &str = "create table kept as select stream, resume_token, token, cluster_time from \
+                        tidemark.checkpoint";
 const REWIND: &str =
-    "update tidemark.checkpoint c set resume_token = k.resume_token, token = k.token, cluster_time = k.cluster_time
+    "update tidemark.checkpoint c set resume_token = k.resume_token, token = k.token, cluster_time \
+     = k.cluster_time
     from kept k where k.stream = c.stream";
 
 #[tokio::test]
@@ -27,7 +30,9 @@ async fn an_older_position_replayed_ends_in_the_same_tables() {
         world.until_equal(DOCTORS, "public.doctor").await;
         world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
         daemon
-            .until("doctor", "caught up", |s| s["lag_seconds"] == 0.0 && s["events_applied"].as_u64() > Some(0))
+            .until("doctor", "caught up", |s| {
+                s["lag_seconds"] == 0.0 && s["events_applied"].as_u64() > Some(0)
+            })
             .await;
         daemon.stop();
         world.execute(REWIND).await;
@@ -40,20 +45,47 @@ async fn an_older_change_never_overwrites_a_newer_row() {
     let doctors = world.collection(DOCTORS);
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    doctors.insert_one(doc! { "_id": "1000001", "doctorLastName": "Old", "doctorStatus": "DRAFT" }).await.unwrap();
+    doctors
+        .insert_one(doc! { "_id": "1000001", "doctorLastName": "Old", "doctorStatus": "DRAFT" })
+        .await
+        .unwrap();
     world.until_equal(DOCTORS, "public.doctor").await;
     daemon.kill();
     // A row from the future stands for one that a newer event has written already.
-    world.execute("update public.doctor set _cluster_time = _cluster_time + (1::bigint << 32) * 3600, doc = '{\"new\": true}'").await;
-    doctors.update_one(doc! { "_id": "1000001" }, doc! { "$set": { "doctorLastName": "Older" } }).await.unwrap();
+    world
+        .execute(
+            "update public.doctor set _cluster_time = _cluster_time + (1::bigint << 32) * \
+             3600, doc = '{\"new\": true}'",
+        )
+        .await;
+    doctors
+        .update_one(doc! { "_id": "1000001" }, doc! { "$set": { "doctorLastName": "Older" } })
+        .await
+        .unwrap();
     doctors.insert_one(doc! { "_id": "1000002", "doctorStatus": "DRAFT" }).await.unwrap();
     let _daemon = world.start();
-    world.until("the later event is there", "select exists (select from public.doctor where id = '1000002')").await;
-    assert!(world.scalar::<bool>("select doc = '{\"new\": true}' from public.doctor where id = '1000001'").await);
+    world
+        .until(
+            "the later event is there",
+            "select exists (select from public.doctor where id = '1000002')",
+        )
+        .await;
+    assert!(
+        world
+            .scalar::<bool>(
+                "select doc = '{\"new\": true}' from public.doctor where id = '1000001'"
+            )
+            .await
+    );
     // Nor does an older delete remove it.
     doctors.delete_one(doc! { "_id": "1000001" }).await.unwrap();
     doctors.delete_one(doc! { "_id": "1000002" }).await.unwrap();
-    world.until("the later delete is done", "select not exists (select from public.doctor where id = '1000002')").await;
+    world
+        .until(
+            "the later delete is done",
+            "select not exists (select from public.doctor where id = '1000002')",
+        )
+        .await;
     assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 1);
 }
 
@@ -64,8 +96,11 @@ async fn a_nightly_rewrite_of_twenty_thousand_unchanged_documents_writes_no_row(
     data.load(20_000, 0).await.unwrap();
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    world.execute("create table versions as select id, xmin::text as version from public.doctor").await;
-    // The server writes no event for a replacement equal to the byte; another order of fields is one.
+    world
+        .execute("create table versions as select id, xmin::text as version from public.doctor")
+        .await;
+    // The server writes no event for a replacement equal to the byte; another order of fields is
+    // one.
     let doctors = world.collection(DOCTORS);
     let mut cursor = doctors.find(doc! {}).await.unwrap();
     let mut updates = Vec::new();
@@ -76,12 +111,18 @@ async fn a_nightly_rewrite_of_twenty_thousand_unchanged_documents_writes_no_row(
         updates.push(doc! { "q": { "_id": document.get_str("_id").unwrap() }, "u": document });
     }
     for chunk in updates.chunks(1_000) {
-        let reply = world.source.run_command(doc! { "update": DOCTORS, "updates": chunk.to_vec() }).await.unwrap();
+        let reply = world
+            .source
+            .run_command(doc! { "update": DOCTORS, "updates": chunk.to_vec() })
+            .await
+            .unwrap();
         assert_eq!(reply.get_i32("nModified").unwrap(), 1_000);
     }
-    let stream = daemon.until("doctor", "saw every rewrite", |s| s["events_applied"] == 20_000).await;
+    let stream =
+        daemon.until("doctor", "saw every rewrite", |s| s["events_applied"] == 20_000).await;
     assert_eq!(stream["rows_changed"], 20_000, "the snapshot's, none of the rewrite's");
-    let changed = "select count(*) from public.doctor d join versions v on v.id = d.id and v.version <> d.xmin::text";
+    let changed = "select count(*) from public.doctor d join versions v on v.id = d.id and \
+                   v.version <> d.xmin::text";
     assert_eq!(world.scalar::<i64>(changed).await, 0);
     assert_eq!(world.until_equal(DOCTORS, "public.doctor").await, 20_000);
 }
@@ -108,7 +149,8 @@ async fn changes_of_one_key_in_one_batch_come_to_the_last() {
     doctors.delete_one(doc! { "_id": "never seen" }).await.unwrap();
     assert_eq!(world.until_equal(DOCTORS, "public.doctor").await, 25);
     let stream = daemon.until("doctor", "caught up", |s| s["events_received"] == 200).await;
-    let sum = stream["events_applied"].as_u64().unwrap() + stream["events_skipped"].as_u64().unwrap();
+    let sum =
+        stream["events_applied"].as_u64().unwrap() + stream["events_skipped"].as_u64().unwrap();
     assert_eq!(sum, 200, "received = applied + skipped");
     assert_audit(&world).await;
 }
@@ -116,8 +158,11 @@ async fn changes_of_one_key_in_one_batch_come_to_the_last() {
 /// A transaction over both collections, larger than a batch, cut in the middle by a kill.
 #[tokio::test]
 async fn a_transaction_over_both_collections_arrives_whole_after_a_kill() {
-    let world =
-        World::with(crate::support::Config { extra: "batch.events_max = 7".into(), ..Default::default() }).await;
+    let world = World::with(crate::support::Config {
+        extra: "batch.events_max = 7".into(),
+        ..Default::default()
+    })
+    .await;
     for collection in [DOCTORS, RECOMMENDATIONS] {
         world.source.create_collection(collection).await.unwrap();
     }
@@ -127,11 +172,13 @@ async fn a_transaction_over_both_collections_arrives_whole_after_a_kill() {
     daemon.kill();
     let mut session = world.source.client().start_session().await.unwrap();
     session.start_transaction().await.unwrap();
-    let both: [mongodb::Collection<Document>; 2] = [world.collection(DOCTORS), world.collection(RECOMMENDATIONS)];
+    let both: [mongodb::Collection<Document>; 2] =
+        [world.collection(DOCTORS), world.collection(RECOMMENDATIONS)];
     for n in 0..300 {
         for collection in &both {
             let document = doc! { "_id": gmc_number(n % 100), "n": i32::try_from(n).unwrap() };
-            let replace = collection.replace_one(doc! { "_id": gmc_number(n % 100) }, document).upsert(true);
+            let replace =
+                collection.replace_one(doc! { "_id": gmc_number(n % 100) }, document).upsert(true);
             replace.session(&mut session).await.unwrap();
         }
     }
@@ -145,8 +192,8 @@ async fn a_transaction_over_both_collections_arrives_whole_after_a_kill() {
     assert_eq!(world.until_equal(RECOMMENDATIONS, "public.recommendation").await, 100);
 }
 
-/// A document is looked up later than its event was written: the row carries the time of the look, so that what happened
-/// in between is known to be older.
+/// A document is looked up later than its event was written: the row carries the time of the look,
+/// so that what happened in between is known to be older.
 #[tokio::test]
 async fn a_row_never_shows_what_is_older_than_it_has_shown() {
     let config = Config { extra: "batch.events_max = 1".into(), streams: stream("odd", "odd", "") };
@@ -158,10 +205,10 @@ async fn a_row_never_shows_what_is_older_than_it_has_shown() {
     world.until_equal("odd", "public.odd").await;
     world
         .execute(
-            "create table public.shown (at bigint generated always as identity, n int); \
-             create function show() returns trigger language plpgsql as \
-             $$ begin insert into public.shown (n) values ((new.doc ->> 'n')::int); return new; end $$; \
-             create trigger show after insert or update on public.odd for each row execute function show()",
+            "create table public.shown (at bigint generated always as identity, n int); create \
+             function show() returns trigger language plpgsql as $$ begin insert into public.shown \
+             (n) values ((new.doc ->> 'n')::int); return new; end $$; create trigger show after \
+             insert or update on public.odd for each row execute function show()",
         )
         .await;
     for round in 0..20 {
@@ -174,7 +221,10 @@ async fn a_row_never_shows_what_is_older_than_it_has_shown() {
         world.until_equal("odd", "public.odd").await;
     }
     let back: i64 = world
-        .scalar("select count(*) from (select n, lag(n) over (order by at) as before from shown) as s where n < before")
+        .scalar(
+            "select count(*) from (select n, lag(n) over (order by at) as before from shown) \
+             as s where n < before",
+        )
         .await;
     assert_eq!(back, 0, "{:?}", world.column("select n::text from shown order by at").await);
 }

@@ -1,4 +1,5 @@
-//! Guarantee 7: history lost is repaired within bounds, while the stream is followed on; and it can be said what was missed.
+//! Guarantee 7: history lost is repaired within bounds, while the stream is followed on; and it can
+//! be said what was missed.
 
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ async fn insert(world: &World, numbers: std::ops::Range<usize>) {
     }
 }
 
-/// Follows until the first snapshot is done and some rows were written by the live stream, then stops.
+/// Follows until the first snapshot is done and some rows were written by the live stream, then
+/// stops.
 async fn follow_once(world: &World) {
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
@@ -43,7 +45,8 @@ async fn follow_once(world: &World) {
     assert_eq!(daemon.stop().0, Some(0));
 }
 
-/// `each` inserts, updates and deletes that nobody follows, then the history that told of them is rolled away.
+/// `each` inserts, updates and deletes that nobody follows, then the history that told of them is
+/// rolled away.
 async fn gap(mongo: &Mongo, world: &World, documents: usize, each: usize) {
     insert(world, documents..documents + each).await;
     let doctors = world.collection(DOCTORS);
@@ -61,7 +64,7 @@ async fn until_repaired(world: &World, daemon: &Daemon) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rollover_while_the_daemon_was_down_is_repaired_and_reported_and_the_other_stream_never_notices() {
+async fn a_rollover_while_the_daemon_was_down_is_repaired_and_the_other_stream_never_notices() {
     let (mongo, world) = world(50_000, Config::default()).await;
     follow_once(&world).await;
     // Another process keeps the other stream's place while this history rolls over.
@@ -73,7 +76,10 @@ async fn a_rollover_while_the_daemon_was_down_is_repaired_and_reported_and_the_o
     let doctors = world.collection(DOCTORS);
     let ids = |from: usize| (from..from + 1_000).map(number).collect::<Vec<_>>();
     doctors
-        .update_many(doc! { "_id": { "$in": ids(1_000) } }, doc! { "$set": { "doctorStatus": "MISSED" } })
+        .update_many(
+            doc! { "_id": { "$in": ids(1_000) } },
+            doc! { "$set": { "doctorStatus": "MISSED" } },
+        )
         .await
         .unwrap();
     doctors.delete_many(doc! { "_id": { "$in": ids(5_000) } }).await.unwrap();
@@ -86,25 +92,46 @@ async fn a_rollover_while_the_daemon_was_down_is_repaired_and_reported_and_the_o
     until_repaired(&world, &daemon).await;
     assert!(begun.elapsed() < Duration::from_secs(60), "repaired within a minute");
     let gap: (i64, i64, i64) = world
-        .row("select rows_inserted, rows_changed, rows_deleted from tidemark.gap_report where stream = 'doctor'")
+        .row(
+            "select rows_inserted, rows_changed, rows_deleted from tidemark.gap_report where \
+             stream = 'doctor'",
+        )
         .await;
     assert_eq!(gap, (1_000, 1_000, 1_000));
-    let told: (bool, i64) =
-        world.row("select blind_from < blind_until, cardinality(sample_ids)::bigint from tidemark.gap_report").await;
+    let told: (bool, i64) = world
+        .row(
+            "select blind_from < blind_until, cardinality(sample_ids)::bigint from \
+             tidemark.gap_report",
+        )
+        .await;
     assert!(told.0 && told.1 > 0);
-    let others: i64 = world.scalar("select count(*) from tidemark.resync where stream = 'recommendation'").await;
+    let others: i64 =
+        world.scalar("select count(*) from tidemark.resync where stream = 'recommendation'").await;
     assert_eq!(others, 1, "only its first snapshot");
     let phases = daemon.phases("recommendation");
-    assert!(!phases.contains(&"resyncing".to_owned()) && !phases.contains(&"halted".to_owned()), "{phases:?}");
-    let kept: i64 = world.scalar("select count(*) from tidemark.checkpoint_history where stream = 'doctor'").await;
+    assert!(
+        !phases.contains(&"resyncing".to_owned()) && !phases.contains(&"halted".to_owned()),
+        "{phases:?}"
+    );
+    let kept: i64 = world
+        .scalar("select count(*) from tidemark.checkpoint_history where stream = 'doctor'")
+        .await;
     assert_eq!(kept, 1, "the lost position is archived");
     assert_eq!(
-        daemon.metric("tidemark_resyncs_total{reason=\"history_lost\",result=\"completed\",stream=\"doctor\"}").await,
+        daemon
+            .metric(
+                "tidemark_resyncs_total{reason=\"history_lost\",result=\"completed\",\
+                 stream=\"doctor\"}",
+            )
+            .await,
         1.0
     );
     assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync_seen").await, 0);
     let first: (i64, i64) = world
-        .row("select rows_inserted, rows_changed from tidemark.resync where stream = 'doctor' and reason = 'first_snapshot'")
+        .row(
+            "select rows_inserted, rows_changed from tidemark.resync where stream = 'doctor' and \
+             reason = 'first_snapshot'",
+        )
         .await;
     assert_eq!(first, (50_000, 0), "a snapshot's rows are new");
     let (code, listed) = run(&world, &["resync", "list"]);
@@ -131,7 +158,12 @@ async fn a_resync_converges_under_a_writer_at_full_speed_and_a_kill_every_second
                     let new = doc! { "_id": &id, "doctorStatus": "NEW", "n": rng.i32(..) };
                     doctors.replace_one(doc! { "_id": &id }, new).upsert(true).await.unwrap();
                 }
-                _ => drop(doctors.update_one(doc! { "_id": id }, doc! { "$set": { "n": rng.i32(..) } }).await.unwrap()),
+                _ => drop(
+                    doctors
+                        .update_one(doc! { "_id": id }, doc! { "$set": { "n": rng.i32(..) } })
+                        .await
+                        .unwrap(),
+                ),
             }
             written += 1;
         }
@@ -142,7 +174,10 @@ async fn a_resync_converges_under_a_writer_at_full_speed_and_a_kill_every_second
         let daemon = world.start();
         tokio::time::sleep(Duration::from_millis(1_000)).await;
         let open: Option<(i64, i64)> = world
-            .row_or_none("select id, documents_read from tidemark.resync where state in ('running', 'sweeping')")
+            .row_or_none(
+                "select id, documents_read from tidemark.resync where state in \
+                 ('running', 'sweeping')",
+            )
             .await;
         daemon.kill();
         match open {
@@ -159,10 +194,17 @@ async fn a_resync_converges_under_a_writer_at_full_speed_and_a_kill_every_second
     assert!(writing.await.unwrap() > 0);
     until_repaired(&world, &daemon).await;
     let walked: (i64, i64) = world
-        .row("select count(*), max(documents_read) from tidemark.resync where reason = 'history_lost' and stream = 'doctor'")
+        .row(
+            "select count(*), max(documents_read) from tidemark.resync where reason = \
+             'history_lost' and stream = 'doctor'",
+        )
         .await;
     assert_eq!(walked.0, 1);
-    assert!(walked.1 < 22_000, "no chunk was walked twice: {} documents read of some 20,500", walked.1);
+    assert!(
+        walked.1 < 22_000,
+        "no chunk was walked twice: {} documents read of some 20,500",
+        walked.1
+    );
 }
 
 #[tokio::test]
@@ -175,7 +217,11 @@ async fn history_lost_again_during_a_resync_begins_it_anew_and_reports_the_whole
     insert(&world, 3_000..3_050).await;
     mongo.roll_oplog(2).await.unwrap();
     let daemon = world.start();
-    daemon.until("doctor", "some of it is walked", |s| s["resync"]["documents_read"].as_u64() > Some(1_000)).await;
+    daemon
+        .until("doctor", "some of it is walked", |s| {
+            s["resync"]["documents_read"].as_u64() > Some(1_000)
+        })
+        .await;
     daemon.kill();
     // Missed, too: a row the walk had been past already.
     world.collection(DOCTORS).delete_one(doc! { "_id": number(0) }).await.unwrap();
@@ -183,11 +229,17 @@ async fn history_lost_again_during_a_resync_begins_it_anew_and_reports_the_whole
     let daemon = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
     until_repaired(&world, &daemon).await;
     let states: Vec<String> = world
-        .column("select state from tidemark.resync where stream = 'doctor' and reason = 'history_lost' order by id")
+        .column(
+            "select state from tidemark.resync where stream = 'doctor' and reason = \
+             'history_lost' order by id",
+        )
         .await;
     assert_eq!(states, ["failed", "completed"]);
     let gap: (i64, i64, bool) = world
-        .row("select rows_inserted, rows_deleted, g.blind_from = (select min(blind_from) from tidemark.resync) from tidemark.gap_report g where stream = 'doctor'")
+        .row(
+            "select rows_inserted, rows_deleted, g.blind_from = (select min(blind_from) from \
+             tidemark.resync) from tidemark.gap_report g where stream = 'doctor'",
+        )
         .await;
     assert_eq!(gap, (50, 1, true), "what the first repaired is in the report of the second");
 }
@@ -205,9 +257,14 @@ async fn a_walk_slower_than_the_history_window_keeps_its_place_fresh() {
     let started = daemon.until_phase("doctor", "resyncing").await;
     // The history rolls over, three times, while the walk goes on.
     mongo.roll_oplog_gently(3).await.unwrap();
-    world.collection(DOCTORS).insert_one(doc! { "_id": "late", "doctorStatus": "NEW" }).await.unwrap();
+    world
+        .collection(DOCTORS)
+        .insert_one(doc! { "_id": "late", "doctorStatus": "NEW" })
+        .await
+        .unwrap();
     until_repaired(&world, &daemon).await;
-    let resyncs: i64 = world.scalar("select count(*) from tidemark.resync where stream = 'doctor'").await;
+    let resyncs: i64 =
+        world.scalar("select count(*) from tidemark.resync where stream = 'doctor'").await;
     assert_eq!(resyncs, 2, "the snapshot and one resync; it began with {started}");
 }
 
@@ -218,22 +275,35 @@ async fn an_emptied_source_never_empties_the_table_until_a_person_says_so() {
     world.collection(DOCTORS).delete_many(doc! {}).await.unwrap();
     mongo.roll_oplog(2).await.unwrap();
     let daemon = world.start();
-    let held = daemon.until("doctor", "the sweep is held", |s| s["resync"]["state"] == "held").await;
+    let held =
+        daemon.until("doctor", "the sweep is held", |s| s["resync"]["state"] == "held").await;
     assert_eq!(held["resync"]["held_code"], "resync_held");
     assert_eq!(held["resync"]["rows_to_delete"], 60);
     assert_eq!(held["phase"], "resyncing");
     assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 60);
     // The stream goes on meanwhile.
-    world.collection(DOCTORS).insert_one(doc! { "_id": "new", "doctorStatus": "NEW" }).await.unwrap();
+    world
+        .collection(DOCTORS)
+        .insert_one(doc! { "_id": "new", "doctorStatus": "NEW" })
+        .await
+        .unwrap();
     world.until("the live stream is applied", "select count(*) = 61 from public.doctor").await;
     let status = daemon.status().await;
     assert_eq!(status["verdict"], "critical");
     let id = held["resync"]["id"].to_string();
-    assert!(status["action"].as_str().unwrap().contains(&format!("tidemark resync approve {id}")), "{status}");
+    assert!(
+        status["action"].as_str().unwrap().contains(&format!("tidemark resync approve {id}")),
+        "{status}"
+    );
     let (code, told) = run(&world, &["resync", "approve", &id]);
     assert!(code == Some(0) && told.contains("--execute"), "{told}");
-    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 61, "a preview changes nothing");
-    let (code, told) = run(&world, &["resync", "approve", &id, "--reason", "emptied on purpose", "--execute"]);
+    assert_eq!(
+        world.scalar::<i64>("select count(*) from public.doctor").await,
+        61,
+        "a preview changes nothing"
+    );
+    let (code, told) =
+        run(&world, &["resync", "approve", &id, "--reason", "emptied on purpose", "--execute"]);
     assert!(code == Some(0) && told.contains("approved"), "{told}");
     until_repaired(&world, &daemon).await;
     assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 1);
@@ -261,12 +331,16 @@ async fn more_losses_in_a_day_than_allowed_halt_the_stream_until_a_person_asks_f
         assert!(halted["reason"].as_str().unwrap().contains("automatic_per_day_max"), "{halted}");
         let (code, told) = run(&world, &["resync", "doctor", "--reason", "looked into it"]);
         assert!(code == Some(0) && told.contains("about 210 documents"), "{told}");
-        let (code, told) = run(&world, &["resync", "doctor", "--reason", "looked into it", "--execute"]);
+        let (code, told) =
+            run(&world, &["resync", "doctor", "--reason", "looked into it", "--execute"]);
         assert!(code == Some(0) && told.contains("begun"), "{told}");
         daemon.until_phase("doctor", "streaming").await;
         world.until_equal(DOCTORS, TABLE).await;
     }
-    let off = World::beside(&world, &Config { extra: "resync.automatic = false".to_owned(), ..Config::default() });
+    let off = World::beside(
+        &world,
+        &Config { extra: "resync.automatic = false".to_owned(), ..Config::default() },
+    );
     mongo.roll_oplog(2).await.unwrap();
     let daemon = off.start();
     let halted = daemon.until_phase("doctor", "halted").await;
@@ -275,8 +349,9 @@ async fn more_losses_in_a_day_than_allowed_halt_the_stream_until_a_person_asks_f
 
 #[tokio::test]
 async fn a_resync_over_its_duration_waits_for_a_person_and_can_go_on_or_be_cancelled() {
-    let extra =
-        "resync.duration_max = \"1s\"\nresync.documents_per_second_max = 100\nresync.chunk_documents = 50".to_owned();
+    let extra = "resync.duration_max = \"1s\"\nresync.documents_per_second_max = \
+         100\nresync.chunk_documents = 50"
+        .to_owned();
     let (mongo, world) = world(1_000, Config { extra, ..Config::default() }).await;
     let mut first = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
     first.until_phase("doctor", "streaming").await;
@@ -315,16 +390,21 @@ async fn a_dropped_collection_that_is_there_again_is_taken_up_by_a_resync() {
     world.collection(DOCTORS).drop().await.unwrap();
     let halted = daemon.until_phase("doctor", "halted").await;
     assert_eq!(halted["halt_code"], "source_dropped");
-    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 150, "the table is untouched");
+    assert_eq!(
+        world.scalar::<i64>("select count(*) from public.doctor").await,
+        150,
+        "the table is untouched"
+    );
     insert(&world, 0..149).await;
     daemon.until_phase("doctor", "streaming").await;
     world.until_equal(DOCTORS, TABLE).await;
-    let reason: String = world.scalar("select reason from tidemark.resync order by id desc limit 1").await;
+    let reason: String =
+        world.scalar("select reason from tidemark.resync order by id desc limit 1").await;
     assert_eq!(reason, "collection_recreated");
 }
 
 #[tokio::test]
-async fn a_source_that_may_not_be_read_during_a_resync_costs_no_row_and_the_walk_goes_on_once_it_may() {
+async fn a_source_that_may_not_be_read_during_a_resync_costs_no_row_and_the_walk_goes_on() {
     let extra = "resync.documents_per_second_max = 300\nresync.chunk_documents = 50".to_owned();
     let (mongo, world) = world(1_000, Config { extra, ..Config::default() }).await;
     let mut first = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
@@ -333,15 +413,28 @@ async fn a_source_that_may_not_be_read_during_a_resync_costs_no_row_and_the_walk
     world.collection(DOCTORS).delete_one(doc! { "_id": number(900) }).await.unwrap();
     mongo.roll_oplog(2).await.unwrap();
     let daemon = world.start();
-    daemon.until("doctor", "some of it is walked", |s| s["resync"]["documents_read"].as_u64() > Some(100)).await;
-    let always = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": { "failCommands": ["find"], "appName": &world.name, "errorCode": 13 } };
+    daemon
+        .until("doctor", "some of it is walked", |s| {
+            s["resync"]["documents_read"].as_u64() > Some(100)
+        })
+        .await;
+    let refuse = doc! { "failCommands": ["find"], "appName": &world.name, "errorCode": 13 };
+    let always = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": refuse };
     mongo.client().await.unwrap().database("admin").run_command(always).await.unwrap();
     let halted = daemon.until_phase("doctor", "halted").await;
     assert_eq!(halted["halt_code"], "source_unauthorised");
-    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 1_000, "no row is deleted");
+    assert_eq!(
+        world.scalar::<i64>("select count(*) from public.doctor").await,
+        1_000,
+        "no row is deleted"
+    );
     mongo.clear_failpoint().await.unwrap();
     until_repaired(&world, &daemon).await;
-    let resyncs: i64 =
-        world.scalar("select count(*) from tidemark.resync where reason = 'history_lost' and stream = 'doctor'").await;
+    let resyncs: i64 = world
+        .scalar(
+            "select count(*) from tidemark.resync where reason = 'history_lost' and \
+             stream = 'doctor'",
+        )
+        .await;
     assert_eq!(resyncs, 1, "the same one went on");
 }

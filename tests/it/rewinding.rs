@@ -34,7 +34,8 @@ async fn a_promoted_standby_has_what_it_heard_of_and_nothing_else() {
 #[tokio::test]
 async fn a_crash_loses_what_was_not_flushed() {
     let settings = vec!["wal_writer_delay=10s".to_owned()];
-    let mut postgres = Postgres::start(&PostgresOptions { settings, ..PostgresOptions::default() }).unwrap();
+    let mut postgres =
+        Postgres::start(&PostgresOptions { settings, ..PostgresOptions::default() }).unwrap();
     let run = async |postgres: &Postgres, sql: &'static str| {
         let mut connection = postgres.connect("postgres").await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();

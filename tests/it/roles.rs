@@ -1,5 +1,5 @@
-//! The roles of `deploy/roles.sql`: the whole life of a stream with exactly these, and nothing beyond
-//! what each is for.
+//! The roles of `deploy/roles.sql`: the whole life of a stream with exactly these, and nothing
+//! beyond what each is for.
 
 use std::path::Path;
 
@@ -58,7 +58,9 @@ impl Roles {
     async fn refuses(&self, role: &str, statements: &[&str]) {
         let mut connection = PgConnection::connect(&self.url(role)).await.unwrap();
         for statement in statements {
-            let done = sqlx::raw_sql(AssertSqlSafe((*statement).to_owned())).execute(&mut connection).await;
+            let done = sqlx::raw_sql(AssertSqlSafe((*statement).to_owned()))
+                .execute(&mut connection)
+                .await;
             let code = done.as_ref().err().and_then(|error| error.as_database_error()?.code());
             assert_eq!(code.as_deref(), Some("42501"), "{role}: {statement}: {done:?}");
         }
@@ -77,7 +79,10 @@ async fn a_stream_lives_its_whole_life_with_four_roles_that_may_do_nothing_more(
     let roles = Roles::new().await;
     let world = &roles.world;
     let doctors = world.collection(COLLECTION);
-    doctors.insert_many((0..60).map(|n| doc! { "_id": format!("d{n:02}"), "last": "Any" })).await.unwrap();
+    doctors
+        .insert_many((0..60).map(|n| doc! { "_id": format!("d{n:02}"), "last": "Any" }))
+        .await
+        .unwrap();
     roles.grant();
     let [owner, as_daemon, viewer, operator] =
         ["owner", "daemon", "viewer", "operator"].map(|role| roles.as_role(role));
@@ -86,7 +91,10 @@ async fn a_stream_lives_its_whole_life_with_four_roles_that_may_do_nothing_more(
     let daemon = as_daemon.start();
     let told = daemon.until_phase("doctor", "halted").await;
     assert_eq!(told["halt_code"], "target_schema_mismatch", "{told:#}");
-    assert!(told["reason"].as_str().unwrap().contains("run `tidemark migrate` as their owner"), "{told:#}");
+    assert!(
+        told["reason"].as_str().unwrap().contains("run `tidemark migrate` as their owner"),
+        "{told:#}"
+    );
     let (code, told) = run(&as_daemon, &["check"]);
     assert!(code == Some(1) && told.contains("migrate.automatic is false"), "{told}");
 
@@ -96,32 +104,48 @@ async fn a_stream_lives_its_whole_life_with_four_roles_that_may_do_nothing_more(
     roles.grant();
     daemon.until_phase("doctor", "streaming").await;
     assert_eq!(as_daemon.until_equal(COLLECTION, TABLE).await, 60);
-    for (who, arguments) in [(&as_daemon, &["check"][..]), (&viewer, &["check", "--role", &roles.name("daemon")])] {
+    for (who, arguments) in
+        [(&as_daemon, &["check"][..]), (&viewer, &["check", "--role", &roles.name("daemon")])]
+    {
         let (code, told) = run(who, arguments);
         assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains(&format!("{} has each that `run` needs", roles.name("daemon"))), "{told}");
+        assert!(
+            told.contains(&format!("{} has each that `run` needs", roles.name("daemon"))),
+            "{told}"
+        );
     }
 
     // Events, one of which is refused; a letter is retried; an incident is taken on.
-    world.execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')").await;
+    world
+        .execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')")
+        .await;
     doctors.insert_one(doc! { "_id": "bad", "last": "Bad" }).await.unwrap();
     doctors.delete_one(doc! { "_id": "d07" }).await.unwrap();
     world.until("a letter", "select count(*) = 1 from tidemark.dead_letter").await;
-    let open = "select count(*) = 1 from tidemark.incident where code = 'dead_letters' and resolved_at is null";
+    let open = "select count(*) = 1 from tidemark.incident where code = 'dead_letters' and \
+                resolved_at is null";
     world.until("an incident", open).await;
-    let incident: i64 = world.scalar("select id from tidemark.incident where code = 'dead_letters'").await;
+    let incident: i64 =
+        world.scalar("select id from tidemark.incident where code = 'dead_letters'").await;
     let incident = incident.to_string();
-    let (code, told) = run(&operator, &["incident", "ack", &incident, "--by", "mary", "--until", "1h"]);
+    let (code, told) =
+        run(&operator, &["incident", "ack", &incident, "--by", "mary", "--until", "1h"]);
     assert_eq!(code, Some(0), "{told}");
     let (_, told) = run(&viewer, &["incident", "show", &incident]);
     assert!(told.contains(&roles.name("operator")) && told.contains("127.0.0.1"), "{told}");
     world.execute("alter table public.doctor drop constraint picky").await;
-    let (code, told) = run(&operator, &["dead-letter", "retry", "--all", "doctor", "--reason", "mended", "--execute"]);
+    let (code, told) = run(
+        &operator,
+        &["dead-letter", "retry", "--all", "doctor", "--reason", "mended", "--execute"],
+    );
     assert!(code == Some(0) && told.contains("1 written"), "{told}");
 
     // A resync, with a sweep.
-    world.execute("insert into public.doctor (id, doc, _cluster_time) values ('extra', '{}', 1)").await;
-    let (code, told) = run(&operator, &["resync", "doctor", "--reason", "an extra row", "--execute"]);
+    world
+        .execute("insert into public.doctor (id, doc, _cluster_time) values ('extra', '{}', 1)")
+        .await;
+    let (code, told) =
+        run(&operator, &["resync", "doctor", "--reason", "an extra row", "--execute"]);
     assert_eq!(code, Some(0), "{told}");
     world.until("swept", "select rows_deleted = 1 from tidemark.gap_report").await;
     assert_eq!(world.until_equal(COLLECTION, TABLE).await, 60);
@@ -147,7 +171,8 @@ async fn nothing_more(roles: &Roles) {
         .refuses(
             "viewer",
             &[
-                "insert into tidemark.command (verb, stream, actor, reason) values ('resync', 'doctor', 'x', 'x')",
+                "insert into tidemark.command (verb, stream, actor, reason) values ('resync', \
+                 'doctor', 'x', 'x')",
                 "update tidemark.checkpoint set epoch = 1",
                 "update tidemark.incident set acked_by = 'x'",
                 "delete from public.doctor",
@@ -160,7 +185,8 @@ async fn nothing_more(roles: &Roles) {
         .refuses(
             "operator",
             &[
-                "insert into tidemark.command (verb, stream, actor, reason, db_user) values ('x', 'x', 'x', 'x', 'boss')",
+                "insert into tidemark.command (verb, stream, actor, reason, db_user) values ('x', \
+                 'x', 'x', 'x', 'boss')",
                 "update tidemark.command set actor = 'x'",
                 "update tidemark.incident set acked_user = 'boss'",
                 "update tidemark.incident set summary = ''",

@@ -1,4 +1,5 @@
-//! Passwords that change while streams are followed: no restart, no halt, no incident, nothing lost.
+//! Passwords that change while streams are followed: no restart, no halt, no incident, nothing
+//! lost.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use mongodb::bson::doc;
 
 use crate::support::{Config, World, stream};
 
-const ACCESS: &str = "host all tidemark 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+const ACCESS: &str =
+    "host all tidemark 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
 
 /// A secret is replaced as a mounted one is: whole, under its name.
 fn write(path: &Path, text: &str) {
@@ -29,15 +31,21 @@ struct Ends {
 
 impl Ends {
     async fn new(extra: impl Fn(&Path, &Path) -> String) -> Self {
-        let mongo = Mongo::start(&MongoOptions { proxied: true, ..MongoOptions::small_oplog() }).unwrap();
-        let postgres =
-            Postgres::start(&PostgresOptions { access: Some(ACCESS.to_owned()), ..PostgresOptions::default() })
-                .unwrap();
+        let mongo =
+            Mongo::start(&MongoOptions { proxied: true, ..MongoOptions::small_oplog() }).unwrap();
+        let postgres = Postgres::start(&PostgresOptions {
+            access: Some(ACCESS.to_owned()),
+            ..PostgresOptions::default()
+        })
+        .unwrap();
         let folder = std::env::temp_dir().join(devstack::unique("tidemark-rotation"));
         std::fs::create_dir_all(&folder).unwrap();
         let (uri_file, url_file) = (folder.join("uri"), folder.join("url"));
         let database = postgres.database().await.unwrap();
-        let config = Config { extra: extra(&uri_file, &url_file), streams: stream("doctor", "doctorsForDB", "") };
+        let config = Config {
+            extra: extra(&uri_file, &url_file),
+            streams: stream("doctor", "doctorsForDB", ""),
+        };
         let world = World::of(&mongo.uri(), &postgres.url(&database), config).await;
         world.execute("create role follower login superuser password 'aleph-71'").await;
         let user = doc! { "createUser": "follower", "pwd": "aleph-71", "roles": ["root"] };
@@ -46,7 +54,10 @@ impl Ends {
     }
 
     fn uri(&self, login: &str) -> String {
-        format!("mongodb://{login}@{}/?replicaSet=rs0&authSource=admin", self.mongo.hosts().join(","))
+        format!(
+            "mongodb://{login}@{}/?replicaSet=rs0&authSource=admin",
+            self.mongo.hosts().join(",")
+        )
     }
 
     fn url(&self, login: &str) -> String {
@@ -60,7 +71,8 @@ impl Ends {
         self.mongo.client().await.unwrap().database("admin").run_command(user).await.unwrap();
         self.world.execute(&format!("alter role follower password '{password}'")).await;
         self.mongo.proxy(0).unwrap().cut();
-        let end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'follower'";
+        let end =
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'follower'";
         self.world.execute(end).await;
         // What is refused meanwhile is no person's matter: the new password is on its way.
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -68,8 +80,17 @@ impl Ends {
     }
 
     async fn stay_quiet(&self, daemon: &crate::support::Daemon) {
-        assert_eq!(self.world.scalar::<i64>("select count(*) from tidemark.incident").await, 0, "{}", daemon.log());
-        assert!(!daemon.phases("doctor").contains(&"halted".to_owned()), "{:?}", daemon.phases("doctor"));
+        assert_eq!(
+            self.world.scalar::<i64>("select count(*) from tidemark.incident").await,
+            0,
+            "{}",
+            daemon.log()
+        );
+        assert!(
+            !daemon.phases("doctor").contains(&"halted".to_owned()),
+            "{:?}",
+            daemon.phases("doctor")
+        );
         for secret in ["aleph-71", "beth-72", "gimel-73"] {
             assert!(!daemon.log().contains(secret), "{}", daemon.log());
         }
@@ -86,8 +107,9 @@ impl Ends {
                 let mut written = 0;
                 while !stop.load(Ordering::Relaxed) {
                     // The proxy is cut for the writer, too.
-                    let write =
-                        doctors.update_one(doc! { "_id": written }, doc! { "$set": { "n": written } }).upsert(true);
+                    let write = doctors
+                        .update_one(doc! { "_id": written }, doc! { "$set": { "n": written } })
+                        .upsert(true);
                     written += i32::from(write.await.is_ok());
                 }
                 written
@@ -112,7 +134,9 @@ impl Ends {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passwords_in_files_change_while_streams_are_followed() {
-    let ends = Ends::new(|uri, url| format!("source.uri_file = {uri:?}\ntarget.url_file = {url:?}\n")).await;
+    let ends =
+        Ends::new(|uri, url| format!("source.uri_file = {uri:?}\ntarget.url_file = {url:?}\n"))
+            .await;
     let publish = |password: &str| {
         write(&ends.uri_file, &ends.uri(&format!("follower:{password}")));
         write(&ends.url_file, &ends.url(&format!("follower:{password}")));
@@ -127,7 +151,8 @@ async fn passwords_that_a_command_says_change_while_streams_are_followed() {
         // The files hold the passwords here; the strings stand in the configuration.
         let command = |path: &Path| format!("cat {}", path.display());
         format!(
-            "source.uri_file = {:?}\ntarget.url_file = {:?}\nsource.password_command = {:?}\ntarget.password_command = {:?}\n",
+            "source.uri_file = {:?}\ntarget.url_file = {:?}\nsource.password_command = \
+             {:?}\ntarget.password_command = {:?}\n",
             uri.with_extension("string"),
             url.with_extension("string"),
             command(uri),

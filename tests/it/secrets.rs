@@ -1,4 +1,5 @@
-//! Guarantee 12: no secret and no document content in logs, errors, metrics, the status, Slack or Sentry.
+//! Guarantee 12: no secret and no document content in logs, errors, metrics, the status, Slack or
+//! Sentry.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -12,12 +13,15 @@ use crate::support::{Config, World, run};
 const CANARY: &str = "c4n4ry";
 
 fn config(fakes: &Fakes, extra: &str) -> Config {
-    let quick = "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\nretry.delay_max = \"300ms\"\n\
-         record.dead_letter_count_min = 5\nrecord.dead_letter_fraction_max = 0.0001\nlog.filter = \"trace\"\n";
+    let quick = "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\nretry.delay_max = \
+                 \"300ms\"\nrecord.dead_letter_count_min = 5\nrecord.dead_letter_fraction_max = \
+                 0.0001\nlog.filter = \"trace\"\n";
     let alert = format!(
         "alert.slack.bot_token = \"xoxb-{CANARY}\"\nalert.slack.channel = \"C0FAKE\"\n\
-         alert.slack.api_base = \"{0}/slack/api\"\nalert.slack.webhook_url = \"{0}/slack/webhook/B0FAKE?{CANARY}\"\n\
-         alert.sentry.dsn = {1:?}\nalert.heartbeat.url = \"{0}/heartbeat/{CANARY}\"\nalert.heartbeat.interval = \"1s\"\n",
+         alert.slack.api_base = \"{0}/slack/api\"\nalert.slack.webhook_url \
+         = \"{0}/slack/webhook/B0FAKE?{CANARY}\"\n\
+         alert.sentry.dsn = {1:?}\nalert.heartbeat.url \
+         = \"{0}/heartbeat/{CANARY}\"\nalert.heartbeat.interval = \"1s\"\n",
         fakes.base(),
         fakes.dsn(),
     );
@@ -39,7 +43,8 @@ fn disguises() -> Vec<String> {
     all
 }
 
-/// Nothing that this world's daemons and commands said or sent holds the canary, however it is written.
+/// Nothing that this world's daemons and commands said or sent holds the canary, however it is
+/// written.
 fn nothing_leaked(world: &World, fakes: &Fakes, said: &[String]) {
     let sent = fakes.raw();
     for text in said.iter().chain([&sent, &world.logs()]) {
@@ -47,12 +52,17 @@ fn nothing_leaked(world: &World, fakes: &Fakes, said: &[String]) {
             let at = text.find(&disguise).unwrap_or_default();
             let from = text.floor_char_boundary(at.saturating_sub(300));
             let to = text.floor_char_boundary((at + 100).min(text.len()));
-            assert!(!text.contains(&disguise), "the canary is in, as {disguise}: …{}…", &text[from..to]);
+            assert!(
+                !text.contains(&disguise),
+                "the canary is in, as {disguise}: …{}…",
+                &text[from..to]
+            );
         }
     }
 }
 
-/// What stands in the database for people and for other processes: all but what is there to be repaired or gone back to.
+/// What stands in the database for people and for other processes: all but what is there to be
+/// repaired or gone back to.
 async fn told_in_the_database(world: &World) -> Vec<String> {
     let mut told = Vec::new();
     for rows in [
@@ -75,9 +85,12 @@ async fn told_in_the_database(world: &World) -> Vec<String> {
 
 fn everywhere(id: &str) -> Document {
     doc! {
-        "_id": format!("{CANARY}{id}"), "doctorLastName": CANARY, "doctorStatus": CANARY, "admin": { "n": CANARY },
-        "submissionDate": CANARY, "existsInGmc": format!("{CANARY}?"), format!("{CANARY} 1234567"): [CANARY],
-        format!("{CANARY}{id}"): { format!("{CANARY}.$key"): CANARY }, format!("$x{CANARY}{id}"): Bson::Null,
+        "_id": format!("{CANARY}{id}"),
+        "doctorLastName": CANARY, "doctorStatus": CANARY, "admin": { "n": CANARY },
+        "submissionDate": CANARY, "existsInGmc": format!("{CANARY}?"),
+        format!("{CANARY} 1234567"): [CANARY],
+        format!("{CANARY}{id}"): { format!("{CANARY}.$key"): CANARY },
+        format!("$x{CANARY}{id}"): Bson::Null,
     }
 }
 
@@ -118,17 +131,23 @@ async fn what_is_in_documents_is_told_to_nobody() {
         doctors.insert_one(everywhere(&n.to_string())).await.unwrap();
     }
     assert_eq!(run(&world, &["migrate"]).0, Some(0));
-    world.execute("alter table public.doctor add constraint picky check (last_name <> 'c4n4ry2')").await;
+    world
+        .execute("alter table public.doctor add constraint picky check (last_name <> 'c4n4ry2')")
+        .await;
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    // Dead letters, then their rate; drift; a divergence; a lost history: every kind that sees documents.
+    // Dead letters, then their rate; drift; a divergence; a lost history: every kind that sees
+    // documents.
     let bad = doc! { "$set": { "doctorLastName": "c4n4ry2", "admin": Bson::Int32(3) } };
     doctors.update_one(doc! { "_id": "c4n4ry1" }, bad.clone()).await.unwrap();
-    until_incident(&daemon, "dead letters", |i| i.iter().any(|i| i["code"] == "dead_letters")).await;
+    until_incident(&daemon, "dead letters", |i| i.iter().any(|i| i["code"] == "dead_letters"))
+        .await;
     world.execute("update public.doctor set doc = '{}' where id = 'c4n4ry4'").await;
-    until_incident(&daemon, "a divergence", |i| i.iter().any(|i| i["code"] == "divergence_found")).await;
+    until_incident(&daemon, "a divergence", |i| i.iter().any(|i| i["code"] == "divergence_found"))
+        .await;
     doctors.update_many(doc! {}, bad).await.unwrap();
-    until_incident(&daemon, "their rate", |i| i.iter().any(|i| i["code"] == "dead_letter_rate")).await;
+    until_incident(&daemon, "their rate", |i| i.iter().any(|i| i["code"] == "dead_letter_rate"))
+        .await;
     let status = daemon.get("/status").await.1;
     assert!(status.contains("…#"), "a position is shown: {status}");
     let mut said = vec![status, daemon.get("/metrics").await.1, daemon.get("/").await.1];
@@ -144,14 +163,14 @@ async fn what_is_in_documents_is_told_to_nobody() {
     until("the loss is told", &world, || fakes.raw().contains("history lost")).await;
     daemon.until_phase("doctor", "streaming").await;
     doctors.insert_one(everywhere("last")).await.unwrap();
-    let last =
-        "select exists (select from tidemark.checkpoint where stream = 'doctor' and token like '%63346E347279%')";
+    let last = "select exists (select from tidemark.checkpoint where stream = 'doctor' and token \
+                like '%63346E347279%')";
     world.until("the last position is an event's", last).await;
     world
         .until(
             "and a lease's report is of it",
-            "select exists (select from tidemark.lease where stream = 'doctor' \
-         and left(report #>> '{position,resume_token}', 18) = (select left(token, 18) from tidemark.checkpoint \
+            "select exists (select from tidemark.lease where stream = 'doctor' and left(report #>> \
+             '{position,resume_token}', 18) = (select left(token, 18) from tidemark.checkpoint \
              where stream = 'doctor'))",
         )
         .await;
@@ -175,14 +194,16 @@ async fn what_is_in_uris_and_tokens_is_told_to_nobody() {
     let database = stack.postgres.database().await.unwrap();
     let port = stack.postgres.port();
     let url = format!("postgres://tidemark:{CANARY}@127.0.0.1:{port}/{database}");
-    let uri = format!("mongodb://user:{CANARY}@127.0.0.1:{}/?directConnection=true", stack.mongo.port());
+    let uri =
+        format!("mongodb://user:{CANARY}@127.0.0.1:{}/?directConnection=true", stack.mongo.port());
     let refused = World::of(&uri, &url, config(&fakes, "")).await;
     let daemon = refused.start();
     until("the refusal is told", &refused, || {
         fakes.events().iter().any(|e| e["tags"]["code"] == "source_unauthorised")
     })
     .await;
-    let mut said = vec![daemon.get("/status").await.1, daemon.get("/metrics").await.1, daemon.log()];
+    let mut said =
+        vec![daemon.get("/status").await.1, daemon.get("/metrics").await.1, daemon.log()];
     for command in [&["status"][..], &["check"], &["check", "--print"], &["alert", "test"]] {
         said.push(run(&refused, command).1);
     }
@@ -209,7 +230,12 @@ async fn what_is_in_uris_and_tokens_is_told_to_nobody() {
 /// A command that may go on for ever is ended after two seconds.
 fn run_briefly(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = std::process::Command::new("timeout");
-    command.arg("2").arg(env!("CARGO_BIN_EXE_tidemark")).args(arguments).arg("--config").arg(&world.config);
+    command
+        .arg("2")
+        .arg(env!("CARGO_BIN_EXE_tidemark"))
+        .args(arguments)
+        .arg("--config")
+        .arg(&world.config);
     let output = command.output().unwrap();
     (output.status.code(), crate::support::text(&output))
 }

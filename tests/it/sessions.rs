@@ -11,7 +11,8 @@ use tidemark::settings::{Origin, Settings};
 use crate::support::{Config, World, run};
 
 fn target(world: &World) -> Target {
-    let settings = Settings::load(&Origin { file: Some(world.config.clone()), ..Origin::default() }).unwrap();
+    let settings =
+        Settings::load(&Origin { file: Some(world.config.clone()), ..Origin::default() }).unwrap();
     Target::new(&settings).unwrap()
 }
 
@@ -24,14 +25,17 @@ async fn through(proxy: &Proxy) -> World {
     world
 }
 
-/// Everything that a schema on the way could put before Postgres's own, each of which writes down that it was called by
-/// tidemark. The database's own setting puts `public` first.
+/// Everything that a schema on the way could put before Postgres's own, each of which writes down
+/// that it was called by tidemark. The database's own setting puts `public` first.
 const HOSTILE: &str = "
     create table public.called (what text);
-    create function public.spy(what text) returns void language plpgsql set search_path = pg_catalog as $$ begin
-        if current_setting('application_name') = 'tidemark' then insert into public.called values (what); end if;
+    create function public.spy(what text) returns void language plpgsql set search_path = \
+    pg_catalog as $$ begin
+        if current_setting('application_name') = 'tidemark' then insert into public.called values \
+        (what); end if;
     end $$;
-    create function public.gather(state text[], value text) returns text[] language plpgsql as $$ begin
+    create function public.gather(state text[], value text) returns text[] language plpgsql as $$ \
+    begin
         perform public.spy('array_agg'); return pg_catalog.array_append(state, value); end $$;
     create aggregate public.array_agg(text) (sfunc = public.gather, stype = text[]);
     create function public.unnest(a text[]) returns setof text language plpgsql as $$ begin
@@ -44,10 +48,12 @@ const HOSTILE: &str = "
         perform public.spy('set_config'); return pg_catalog.set_config($1, $2, $3); end $$;
     create function public.pg_backend_pid() returns int language plpgsql as $$ begin
         perform public.spy('pg_backend_pid'); return pg_catalog.pg_backend_pid(); end $$;
-    create function public.same(text, text) returns boolean language plpgsql set search_path = pg_catalog as $$ begin
+    create function public.same(text, text) returns boolean language plpgsql set search_path = \
+    pg_catalog as $$ begin
         perform public.spy('='); return $1 = $2; end $$;
     create operator public.= (leftarg = text, rightarg = text, function = public.same);
-    create function public.less(bigint, bigint) returns boolean language plpgsql set search_path = pg_catalog as $$ begin
+    create function public.less(bigint, bigint) returns boolean language plpgsql set search_path = \
+    pg_catalog as $$ begin
         perform public.spy('<='); return $1 <= $2; end $$;
     create operator public.<= (leftarg = bigint, rightarg = bigint, function = public.less);
     create table public.pg_namespace (nspname name);
@@ -58,7 +64,8 @@ const HOSTILE: &str = "
 async fn what_stands_in_a_schema_on_the_way_is_never_called() {
     let world = World::new().await;
     world.execute(HOSTILE).await;
-    let first = "do $$ begin execute format('alter database %I set search_path = public, pg_catalog', current_database()); end $$";
+    let first = "do $$ begin execute format('alter database %I set search_path = public, \
+                 pg_catalog', current_database()); end $$";
     world.execute(first).await;
     let mut data = Revalidation::new(world.source.clone(), 161);
     data.load(1_500, 300).await.unwrap();
@@ -71,7 +78,8 @@ async fn what_stands_in_a_schema_on_the_way_is_never_called() {
         assert_eq!(code, Some(0), "{text}");
     }
     run(&world, &["resync", "doctor", "--reason", "test", "--execute"]);
-    let resynced = "select exists (select from tidemark.resync where reason = 'requested' and state = 'completed')";
+    let resynced = "select exists (select from tidemark.resync where reason = 'requested' and \
+                    state = 'completed')";
     world.until("resynced", resynced).await;
     daemon.until_phase("doctor", "streaming").await;
     assert_eq!(world.column("select distinct what from public.called").await, Vec::<String>::new());
@@ -80,10 +88,16 @@ async fn what_stands_in_a_schema_on_the_way_is_never_called() {
 #[tokio::test]
 async fn every_session_is_what_it_was_promised_to_be() {
     let world = World::new().await;
-    let settings = ["search_path", "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "jit"];
+    let settings = [
+        "search_path",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "jit",
+    ];
     let show = async |connection: &mut PgConnection| {
-        let all =
-            "select array_agg(current_setting(name) order by place) from unnest($1) with ordinality u (name, place)";
+        let all = "select array_agg(current_setting(name) order by place) from unnest($1) with \
+                   ordinality u (name, place)";
         let names: Vec<String> = settings.iter().map(|name| (*name).to_owned()).collect();
         sqlx::query_scalar::<_, Vec<String>>(all).bind(names).fetch_one(connection).await.unwrap()
     };
@@ -99,7 +113,9 @@ async fn all_at_once(pool: &Pool, sessions: usize) {
         all.push(within(Duration::from_secs(10), pool.acquire()).await.unwrap());
     }
     for mut session in all {
-        within(Duration::from_secs(10), sqlx::query("select 1").execute(&mut *session)).await.unwrap();
+        within(Duration::from_secs(10), sqlx::query("select 1").execute(&mut *session))
+            .await
+            .unwrap();
         session.give_back();
     }
 }
@@ -112,7 +128,8 @@ async fn a_call_that_times_out_keeps_nothing_of_its_pool() {
     all_at_once(&pool, 3).await;
     for _ in 0..3 {
         proxy.set(Mode::Stall);
-        let asks = (0..3).map(|_| within(Duration::from_millis(200), sqlx::query("select 1").execute(&pool)));
+        let asks = (0..3)
+            .map(|_| within(Duration::from_millis(200), sqlx::query("select 1").execute(&pool)));
         for answer in futures_util::future::join_all(asks).await {
             assert!(answer.unwrap_err().message.starts_with("no answer"));
         }
@@ -123,8 +140,9 @@ async fn a_call_that_times_out_keeps_nothing_of_its_pool() {
     }
 }
 
-/// The lease is renewed on another session long before it has run out; what the data path had under way is given up
-/// after the deadline of a statement, and then what was asked meanwhile has its turn.
+/// The lease is renewed on another session long before it has run out; what the data path had under
+/// way is given up after the deadline of a statement, and then what was asked meanwhile has its
+/// turn.
 #[tokio::test]
 async fn a_wire_lost_in_silence_costs_no_lease_and_a_request_is_obeyed_after_one_deadline() {
     let proxy = Proxy::to(Stack::shared().postgres.port()).unwrap();
@@ -137,17 +155,29 @@ async fn a_wire_lost_in_silence_costs_no_lease_and_a_request_is_obeyed_after_one
     let begun = Instant::now();
     proxy.lose();
     let missed = async |stream| {
-        daemon.metric(&format!("tidemark_retries_total{{step=\"lease\",stream=\"{stream}\"}}")).await > 0.0
+        daemon
+            .metric(&format!("tidemark_retries_total{{step=\"lease\",stream=\"{stream}\"}}"))
+            .await
+            > 0.0
     };
     // Who misses first throws away what the other would have missed with.
-    daemon.until_metric("a lease is missed", async || missed("doctor").await || missed("recommendation").await).await;
+    daemon
+        .until_metric("a lease is missed", async || {
+            missed("doctor").await || missed("recommendation").await
+        })
+        .await;
     let renewed = "select bool_and(expires_at > now() + interval '2 seconds') from tidemark.lease";
     world.until("the leases last anew", renewed).await;
     let renewed = begun.elapsed();
     assert!(renewed < Duration::from_secs(6), "{renewed:?}\n{}", daemon.log());
     data.work(100).await.unwrap();
     let (_, text) = run(&world, &["resync", "doctor", "--reason", "test", "--execute"]);
-    world.until("the request is obeyed", "select bool_and(done_at is not null) from tidemark.command").await;
+    world
+        .until(
+            "the request is obeyed",
+            "select bool_and(done_at is not null) from tidemark.command",
+        )
+        .await;
     let (obeyed, deadline) = (begun.elapsed(), target(&world).deadline());
     assert!(obeyed < deadline + Duration::from_secs(5), "{obeyed:?} {text}\n{}", daemon.log());
     world.until_equal(DOCTORS, "public.doctor").await;

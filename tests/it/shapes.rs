@@ -1,5 +1,5 @@
-//! Values and shapes that a document may have: guarantees 1 and 8 where `_id`s change their type, 11 where documents are
-//! large or have a shape of their own, 12 where keys are data.
+//! Values and shapes that a document may have: guarantees 1 and 8 where `_id`s change their type,
+//! 11 where documents are large or have a shape of their own, 12 where keys are data.
 
 use std::str::FromStr;
 
@@ -25,7 +25,8 @@ fn equals(number: i32) -> Vec<Bson> {
     }
 }
 
-/// Guarantee 1: one document, one row, whatever type its `_id` is replaced by; live, walked and repaired.
+/// Guarantee 1: one document, one row, whatever type its `_id` is replaced by; live, walked and
+/// repaired.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_id_replaced_by_an_equal_one_of_another_type_is_one_row() {
     let seed = fastrand::u64(..);
@@ -73,7 +74,11 @@ async fn an_id_replaced_by_an_equal_one_of_another_type_is_one_row() {
                 for number in 1..=60 {
                     let of = equals(number);
                     let update = doc! { "q": { "_id": &of[0] }, "u": { "_id": &of[1], "n": -1 } };
-                    world.source.run_command(doc! { "update": "odd", "updates": [update] }).await.unwrap();
+                    world
+                        .source
+                        .run_command(doc! { "update": "odd", "updates": [update] })
+                        .await
+                        .unwrap();
                 }
                 world.execute("update tidemark.checkpoint set resume_token = null").await;
                 daemon = world.start();
@@ -88,7 +93,8 @@ async fn an_id_replaced_by_an_equal_one_of_another_type_is_one_row() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_that_are_data_stand_nowhere_and_reports_stay_small() {
     let column = "column = [ { name = \"kind\", field = \"kind\", type = \"text\" } ]";
-    let world = World::with(Config { streams: stream("map", "map", column), ..Config::default() }).await;
+    let world =
+        World::with(Config { streams: stream("map", "map", column), ..Config::default() }).await;
     let map = world.collection("map");
     // Letters only, as names have.
     let letters = |number: u32| -> String {
@@ -96,7 +102,8 @@ async fn keys_that_are_data_stand_nowhere_and_reports_stay_small() {
         digits.bytes().map(|digit| char::from(b'a' + digit - b'0')).collect()
     };
     let document = |n: u32| {
-        let keys = (0..100).map(|key| (format!("zqperson{}", letters(n * 100 + key)), Bson::Int32(1)));
+        let keys =
+            (0..100).map(|key| (format!("zqperson{}", letters(n * 100 + key)), Bson::Int32(1)));
         keys.chain([("kind".to_owned(), "map".into())]).collect::<mongodb::bson::Document>()
     };
     map.insert_many((0..500).map(document)).await.unwrap();
@@ -105,11 +112,15 @@ async fn keys_that_are_data_stand_nowhere_and_reports_stay_small() {
     map.insert_many((500..1_000).map(document)).await.unwrap();
     map.update_many(doc! {}, doc! { "$set": { "aNewField": 1 } }).await.unwrap();
     world.until_equal("map", "public.map").await;
-    let told = |s: &serde_json::Value| s["drift"].as_array().unwrap().iter().any(|drift| drift["field"] == "aNewField");
+    let told = |s: &serde_json::Value| {
+        s["drift"].as_array().unwrap().iter().any(|drift| drift["field"] == "aNewField")
+    };
     let status = daemon.until("map", "a field among them is told", told).await;
     assert_eq!(status["drift"].as_array().unwrap().len(), 1, "{status:#}");
     assert_eq!(status["fields"]["unmapped"], serde_json::json!(["(keys look like data)"]));
-    world.until("it is reported", "select report::text like '%aNewField%' from tidemark.lease").await;
+    world
+        .until("it is reported", "select report::text like '%aNewField%' from tidemark.lease")
+        .await;
     let mut shown = vec![daemon.log()];
     for path in ["/status", "/metrics", "/"] {
         shown.push(daemon.get(path).await.1);
@@ -145,10 +156,12 @@ fn tiny_fields() -> RawDocumentBuf {
     RawDocumentBuf::from_bytes(bytes).unwrap()
 }
 
-/// Guarantee 11: what a document costs is bounded whatever its shape, and what is too large is set aside whole.
+/// Guarantee 11: what a document costs is bounded whatever its shape, and what is too large is set
+/// aside whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documents_of_sixteen_megabytes_of_any_shape_are_bounded_or_set_aside() {
-    let streams = stream("odd", "odd", "column = [ { name = \"text\", field = \"text\", type = \"text\" } ]");
+    let streams =
+        stream("odd", "odd", "column = [ { name = \"text\", field = \"text\", type = \"text\" } ]");
     let world = World::with(Config { streams, ..Config::default() }).await;
     let raw = world.source.collection::<RawDocumentBuf>("odd");
     let control = |id: i32| {
@@ -168,15 +181,23 @@ async fn documents_of_sixteen_megabytes_of_any_shape_are_bounded_or_set_aside() 
     let odd = world.collection("odd");
     odd.update_one(doc! { "_id": 1 }, doc! { "$set": { "more": 1 } }).await.unwrap();
     odd.insert_one(doc! { "_id": 5, "text": "small" }).await.unwrap();
-    let list =
-        "select string_agg(document_id || ' ' || operation || ' ' || code, ', ' order by id) from tidemark.dead_letter";
-    world.until("the last has come", "select exists (select from public.odd where doc ->> 'text' = 'small')").await;
+    let list = "select string_agg(document_id || ' ' || operation || ' ' || code, ', ' order by \
+                id) from tidemark.dead_letter";
+    world
+        .until(
+            "the last has come",
+            "select exists (select from public.odd where doc ->> 'text' = 'small')",
+        )
+        .await;
     let letters: String = world.scalar(list).await;
     let id = |n: i32| format!("{{\"$numberInt\":\"{n}\"}}");
     let wanted = [(1, "snapshot"), (2, "snapshot"), (4, "insert"), (1, "update")];
     let wanted = wanted.map(|(n, operation)| format!("{} {operation} too_large", id(n)));
     assert_eq!(letters, wanted.join(", "));
-    assert_eq!(daemon.metric("tidemark_dead_letters_total{code=\"too_large\",stream=\"odd\"}").await, 4.0);
+    assert_eq!(
+        daemon.metric("tidemark_dead_letters_total{code=\"too_large\",stream=\"odd\"}").await,
+        4.0
+    );
     assert_eq!(world.column("select id from public.odd order by id").await, [id(3), id(5)]);
     println!("walked: {} MiB, live: {} MiB", walked >> 20, peak(&daemon) >> 20);
     assert!(peak(&daemon) < 256 << 20, "{} MiB", peak(&daemon) >> 20);

@@ -1,4 +1,5 @@
-//! From the first instant to the last: names that cannot be resolved, signals, and an end in time whatever hangs.
+//! From the first instant to the last: names that cannot be resolved, signals, and an end in time
+//! whatever hangs.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +14,8 @@ const IN_TIME: Duration = Duration::from_secs(9);
 
 /// Whether the process has a handler of its own for a signal.
 fn catches(child: &Child, signal: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
     u64::from_str_radix(mask.trim(), 16).unwrap_or_default() >> (signal - 1) & 1 == 1
 }
@@ -36,7 +38,10 @@ async fn a_signal_counts_before_the_configuration_is_read() {
     let pipe = world.config.with_file_name("secret");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let mut command = world.command(&["run"]);
-    command.env("TIDEMARK__ALERT__SENTRY__DSN_FILE", &pipe).stdin(Stdio::null()).stderr(Stdio::null());
+    command
+        .env("TIDEMARK__ALERT__SENTRY__DSN_FILE", &pipe)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while !catches(&child, 15) {
@@ -72,13 +77,20 @@ async fn names_that_cannot_be_resolved_are_told_and_waited_for() {
     let config = || Config { extra: quick.to_owned(), ..Config::default() };
     let target = Stack::shared().postgres.url(&database);
     let world = World::of(&Stack::shared().mongo.uri(), &target, config()).await;
-    let (srv, nowhere) = ("mongodb+srv://cluster.tidemark.invalid/", "postgres://t@db.tidemark.invalid/d");
-    let cases = [("source_unreachable", "SOURCE__URI", srv), ("target_unreachable", "TARGET__URL", nowhere)];
+    let (srv, nowhere) =
+        ("mongodb+srv://cluster.tidemark.invalid/", "postgres://t@db.tidemark.invalid/d");
+    let cases = [
+        ("source_unreachable", "SOURCE__URI", srv),
+        ("target_unreachable", "TARGET__URL", nowhere),
+    ];
     for (code, key, value) in cases {
         let mut daemon = world.start_with(&[(&format!("TIDEMARK__{key}"), value)]);
         assert_eq!(daemon.get("/livez").await.0, 200, "{code}");
         assert_eq!(daemon.get("/readyz").await.0, 503, "{code}");
-        until_incident(&daemon, code, |incidents| incidents.iter().any(|incident| incident["code"] == code)).await;
+        until_incident(&daemon, code, |incidents| {
+            incidents.iter().any(|incident| incident["code"] == code)
+        })
+        .await;
         assert!(daemon.is_running(), "{code}: {}", daemon.log());
         let (ended, took) = daemon.stop();
         assert_eq!(ended, Some(0), "{code}: {}", daemon.log());
@@ -98,12 +110,14 @@ async fn it_ends_in_time_whatever_hangs() {
     fakes.slack(Behaviour::TakesAndHangs);
     fakes.sentry(Behaviour::Hangs);
     for (source_hangs, target_hangs) in [(true, false), (false, true), (true, true)] {
-        let (to_mongo, to_postgres) = (Proxy::to(stack.mongo.port()), Proxy::to(stack.postgres.port()));
+        let (to_mongo, to_postgres) =
+            (Proxy::to(stack.mongo.port()), Proxy::to(stack.postgres.port()));
         let (to_mongo, to_postgres) = (to_mongo.unwrap(), to_postgres.unwrap());
         let database = stack.postgres.database().await.unwrap();
         let uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", to_mongo.port());
         let url = format!("postgres://tidemark@127.0.0.1:{}/{database}", to_postgres.port());
-        let extra = format!("{}retry.escalate_after = \"1s\"\nlease.duration = \"15s\"\n", fakes.config());
+        let extra =
+            format!("{}retry.escalate_after = \"1s\"\nlease.duration = \"15s\"\n", fakes.config());
         let world = World::of(&uri, &url, Config { extra, ..Config::default() }).await;
         let direct = stack.mongo.client().await.unwrap().database(&world.name);
         let mut data = Revalidation::new(direct, 72);
@@ -114,7 +128,9 @@ async fn it_ends_in_time_whatever_hangs() {
         let client = tidemark::http::builder().build().unwrap();
         let mut viewers = Vec::new();
         for _ in 0..8 {
-            viewers.push(client.get(format!("http://{}/events", daemon.address)).send().await.unwrap());
+            viewers.push(
+                client.get(format!("http://{}/events", daemon.address)).send().await.unwrap(),
+            );
         }
         if source_hangs {
             to_mongo.set(Mode::Stall);

@@ -7,7 +7,8 @@ use crate::alerting::{DOCTORS, TABLE, until_incident};
 use crate::refusals::{insert, letters, migrated, retried, the_other_goes_on};
 
 /// A statement may take two seconds.
-const QUICK: &str = "lease.duration = \"2s\"\nretry.escalate_after = \"1s\"\nalert.resolve_hold = \"1s\"\n";
+const QUICK: &str =
+    "lease.duration = \"2s\"\nretry.escalate_after = \"1s\"\nalert.resolve_hold = \"1s\"\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_runs_out_of_time_is_halved_until_it_passes_and_grows_again() {
@@ -71,9 +72,13 @@ async fn a_row_that_does_not_pass_alone_is_set_aside_as_slow() {
     daemon.until_phase("doctor", "streaming").await;
     insert(&world, [100], "Slow").await;
     letters(&world, 2).await;
-    let said = world.column("select distinct code || ': ' || error from tidemark.dead_letter").await;
+    let said =
+        world.column("select distinct code || ': ' || error from tidemark.dead_letter").await;
     assert_eq!(said, ["slow: a statement ran longer than it may (SQLSTATE 57014)"]);
-    assert_eq!(daemon.metric("tidemark_dead_letters_total{code=\"slow\",stream=\"doctor\"}").await, 2.0);
+    assert_eq!(
+        daemon.metric("tidemark_dead_letters_total{code=\"slow\",stream=\"doctor\"}").await,
+        2.0
+    );
     the_other_goes_on(&world, &mut daemon).await;
     retried(&world, 1, "0 written, 2 still refused");
     world.execute("drop trigger stuck on public.doctor").await;

@@ -119,12 +119,16 @@ impl World {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let text = daemon.log();
-            let found = text.split("status at http://").nth(1).and_then(|rest| rest.split('/').next());
+            let found =
+                text.split("status at http://").nth(1).and_then(|rest| rest.split('/').next());
             if let Some(address) = found {
                 address.clone_into(&mut daemon.address);
                 return daemon;
             }
-            assert!(Instant::now() < deadline && daemon.is_running(), "the daemon did not start:\n{text}");
+            assert!(
+                Instant::now() < deadline && daemon.is_running(),
+                "the daemon did not start:\n{text}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -150,7 +154,10 @@ impl World {
         T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
         (T,): for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
     {
-        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut self.pg().await).await.unwrap()
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&mut self.pg().await)
+            .await
+            .unwrap()
     }
 
     /// One row from the target.
@@ -165,12 +172,18 @@ impl World {
     where
         T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
     {
-        sqlx::query_as(AssertSqlSafe(sql.to_owned())).fetch_optional(&mut self.pg().await).await.unwrap()
+        sqlx::query_as(AssertSqlSafe(sql.to_owned()))
+            .fetch_optional(&mut self.pg().await)
+            .await
+            .unwrap()
     }
 
     /// One column of texts.
     pub async fn column(&self, sql: &str) -> Vec<String> {
-        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.pg().await).await.unwrap()
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_all(&mut self.pg().await)
+            .await
+            .unwrap()
     }
 
     pub async fn execute(&self, sql: &str) {
@@ -296,14 +309,22 @@ impl Daemon {
         let begun = Instant::now();
         self.signal("TERM");
         while self.child.try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < Duration::from_secs(15), "the daemon did not stop:\n{}", self.log());
+            assert!(
+                begun.elapsed() < Duration::from_secs(15),
+                "the daemon did not stop:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         (self.child.wait().unwrap().code(), begun.elapsed())
     }
 
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let answer = tidemark::http::client().get(format!("http://{}{path}", self.address)).send().await.unwrap();
+        let answer = tidemark::http::client()
+            .get(format!("http://{}{path}", self.address))
+            .send()
+            .await
+            .unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
@@ -313,14 +334,28 @@ impl Daemon {
 
     pub async fn stream(&self, name: &str) -> Value {
         let status = self.status().await;
-        status["streams"].as_array().unwrap().iter().find(|stream| stream["name"] == name).unwrap().clone()
+        status["streams"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|stream| stream["name"] == name)
+            .unwrap()
+            .clone()
     }
 
     /// One series' value.
     pub async fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").await.1;
-        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
-        line.ok_or_else(|| format!("no series {series}")).unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+        let line = text
+            .lines()
+            .find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        line.ok_or_else(|| format!("no series {series}"))
+            .unwrap()
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 
     /// Waits until what is asked of a stream's status holds.
@@ -331,7 +366,11 @@ impl Daemon {
             if holds(&status) {
                 return status;
             }
-            assert!(Instant::now() < deadline, "not within a minute: {stream} {what}\n{status:#}\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "not within a minute: {stream} {what}\n{status:#}\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -372,7 +411,11 @@ pub fn stream(name: &str, collection: &str, rest: &str) -> String {
 
 /// What a command printed, on both channels.
 pub fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// Runs a command: its exit code, and what it printed.

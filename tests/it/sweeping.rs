@@ -1,4 +1,5 @@
-//! Guarantee 7: no living row is deleted, whatever happened at the source or the target while a resync went on.
+//! Guarantee 7: no living row is deleted, whatever happened at the source or the target while a
+//! resync went on.
 
 use devstack::Stack;
 use mongodb::bson::{Document, doc};
@@ -35,7 +36,11 @@ async fn followed(config: Config, rows: i32) -> World {
 
 /// The position is gone, as if history were lost.
 async fn lose_position(world: &World) {
-    world.execute("update tidemark.checkpoint set resume_token = null, token = null, cluster_time = null").await;
+    world
+        .execute(
+            "update tidemark.checkpoint set resume_token = null, token = null, cluster_time = null",
+        )
+        .await;
 }
 
 async fn until_walked(daemon: &Daemon, documents: u64) {
@@ -44,7 +49,9 @@ async fn until_walked(daemon: &Daemon, documents: u64) {
 }
 
 async fn until_repaired(daemon: &Daemon) {
-    daemon.until("odd", "is repaired", |s| s["resync"].is_null() && s["phase"] == "streaming").await;
+    daemon
+        .until("odd", "is repaired", |s| s["resync"].is_null() && s["phase"] == "streaming")
+        .await;
 }
 
 async fn until_held(daemon: &Daemon) -> serde_json::Value {
@@ -69,12 +76,17 @@ async fn what_was_deleted_in_the_gap_and_is_put_back_as_it_was_behind_the_walk_s
     world.collection("odd").insert_many(documents(0..30)).await.unwrap();
     until_repaired(&daemon).await;
     assert_eq!(world.until_equal("odd", ROWS).await, 601);
-    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync_kept").await, 0, "forgotten with the walk");
+    assert_eq!(
+        world.scalar::<i64>("select count(*) from tidemark.resync_kept").await,
+        0,
+        "forgotten with the walk"
+    );
 }
 
 #[tokio::test]
 async fn what_was_put_back_while_a_sweep_was_held_stays_when_a_person_approves() {
-    let world = followed(Config { streams: stream("odd", "odd", ""), ..Config::default() }, 60).await;
+    let world =
+        followed(Config { streams: stream("odd", "odd", ""), ..Config::default() }, 60).await;
     world.collection("odd").delete_many(doc! {}).await.unwrap();
     lose_position(&world).await;
     let mut daemon = world.start();
@@ -90,25 +102,35 @@ async fn what_was_put_back_while_a_sweep_was_held_stays_when_a_person_approves()
     daemon.until("odd", "has met them", |s| s["events_applied"].as_u64() >= Some(30)).await;
     approve(&world, &held);
     until_repaired(&daemon).await;
-    assert_eq!(world.until_equal("odd", ROWS).await, 60, "only the row of the one that was not put back is gone");
+    assert_eq!(
+        world.until_equal("odd", ROWS).await,
+        60,
+        "only the row of the one that was not put back is gone"
+    );
 }
 
 #[tokio::test]
 async fn an_approval_holds_for_no_more_than_the_person_saw() {
-    let world = followed(Config { streams: stream("odd", "odd", ""), ..Config::default() }, 60).await;
+    let world =
+        followed(Config { streams: stream("odd", "odd", ""), ..Config::default() }, 60).await;
     world.collection("odd").delete_many(doc! {}).await.unwrap();
     lose_position(&world).await;
     let daemon = world.start();
     let held = until_held(&daemon).await;
     world
         .execute(
-            "insert into public.odd (id, doc, _cluster_time) select 'x' || n, '{}', 0 from generate_series(1, 9) n",
+            "insert into public.odd (id, doc, _cluster_time) select 'x' || n, '{}', 0 from \
+             generate_series(1, 9) n",
         )
         .await;
     approve(&world, &held);
     let again = daemon.until("odd", "is held again", |s| s["resync"]["rows_to_delete"] == 70).await;
     assert!(again["resync"]["note"].as_str().unwrap().contains("61 rows were approved"), "{again}");
-    assert_eq!(world.scalar::<i64>("select count(*) from public.odd").await, 70, "nothing is deleted");
+    assert_eq!(
+        world.scalar::<i64>("select count(*) from public.odd").await,
+        70,
+        "nothing is deleted"
+    );
     approve(&world, &again);
     until_repaired(&daemon).await;
     world.until_equal("odd", ROWS).await;
@@ -127,15 +149,24 @@ async fn before_rows_are_swept_the_source_is_asked_for_them_whatever_the_walk_sa
     approve(&world, &held);
     until_repaired(&daemon).await;
     assert_eq!(world.until_equal("odd", ROWS).await, 391);
-    assert_eq!(world.scalar::<i64>("select rows_deleted from tidemark.gap_report order by 1 desc limit 1").await, 10);
+    assert_eq!(
+        world
+            .scalar::<i64>("select rows_deleted from tidemark.gap_report order by 1 desc limit 1")
+            .await,
+        10
+    );
 }
 
 #[tokio::test]
 async fn ids_of_every_type_are_asked_for_and_only_what_is_gone_is_swept() {
-    use mongodb::bson::{Binary, Bson, DateTime, Decimal128, Timestamp, oid::ObjectId, spec::BinarySubtype};
-    let world = followed(Config { streams: stream("odd", "odd", ""), ..Config::default() }, 5).await;
+    use mongodb::bson::{
+        Binary, Bson, DateTime, Decimal128, Timestamp, oid::ObjectId, spec::BinarySubtype,
+    };
+    let world =
+        followed(Config { streams: stream("odd", "odd", ""), ..Config::default() }, 5).await;
     let pair = |even: Bson, odd: Bson| [even, odd];
-    let binary = |byte| Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: vec![byte; 16] });
+    let binary =
+        |byte| Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: vec![byte; 16] });
     let ids: Vec<[Bson; 2]> = vec![
         pair(Bson::Int32(7), Bson::Int32(8)),
         pair(Bson::Int64(1 << 40), Bson::Int64(1 << 41)),
@@ -167,14 +198,16 @@ async fn ids_of_every_type_are_asked_for_and_only_what_is_gone_is_swept() {
     // Nothing that the walk has seen is remembered: it is the source alone that says what lives.
     world
         .execute(
-            "create function forget() returns trigger language plpgsql as $$ begin return null; end $$; \
-             create trigger forget before insert on tidemark.resync_seen for each row execute function forget()",
+            "create function forget() returns trigger language plpgsql as $$ begin return null; \
+             end $$; create trigger forget before insert on tidemark.resync_seen for each row \
+             execute function forget()",
         )
         .await;
     let daemon = world.start();
     until_repaired(&daemon).await;
-    let left: (i64, i64) =
-        world.row("select (select count(*) from public.odd), rows_deleted from tidemark.gap_report").await;
+    let left: (i64, i64) = world
+        .row("select (select count(*) from public.odd), rows_deleted from tidemark.gap_report")
+        .await;
     assert_eq!(left, (21, 15), "{:?}", world.column("select id from public.odd order by 1").await);
 }
 
@@ -187,9 +220,9 @@ async fn an_adopted_table_without_times_and_a_row_from_the_future_are_mended() {
     world.collection("odd").insert_many(documents(0..50)).await.unwrap();
     world
         .execute(
-            "create table public.odd (id text primary key, doc jsonb, _cluster_time bigint, _applied_at timestamptz, \
-             _hash bigint); \
-             insert into public.odd (id, doc) select lpad(n::text, 6, '0'), '{}' from generate_series(0, 59) n",
+            "create table public.odd (id text primary key, doc jsonb, _cluster_time bigint, \
+             _applied_at timestamptz, _hash bigint); insert into public.odd (id, doc) select \
+             lpad(n::text, 6, '0'), '{}' from generate_series(0, 59) n",
         )
         .await;
     let daemon = world.start();
@@ -197,13 +230,25 @@ async fn an_adopted_table_without_times_and_a_row_from_the_future_are_mended() {
     assert_eq!(world.until_equal("odd", ROWS).await, 50, "ten rows were of no document");
     // Rows without a time are followed like any other.
     world.execute("update public.odd set _cluster_time = null where id < '000020'").await;
-    world.collection("odd").update_many(ids(0..10), doc! { "$set": { "new": true } }).await.unwrap();
+    world
+        .collection("odd")
+        .update_many(ids(0..10), doc! { "$set": { "new": true } })
+        .await
+        .unwrap();
     world.collection("odd").delete_many(ids(10..20)).await.unwrap();
     assert_eq!(world.until_equal("odd", ROWS).await, 40);
     // Stamped in a year that has not come: no change is newer.
     let year = "5000000000::bigint << 31";
-    world.execute(&format!("update public.odd set _cluster_time = {year}, doc = '{{}}' where id < '000030'")).await;
-    world.execute(&format!("insert into public.odd (id, doc, _cluster_time) values ('future', '{{}}', {year})")).await;
+    world
+        .execute(&format!(
+            "update public.odd set _cluster_time = {year}, doc = '{{}}' where id < '000030'"
+        ))
+        .await;
+    world
+        .execute(&format!(
+            "insert into public.odd (id, doc, _cluster_time) values ('future', '{{}}', {year})"
+        ))
+        .await;
     let (code, told) = run(&world, &["resync", "odd", "--reason", "a test", "--execute"]);
     assert_eq!(code, Some(0), "{told}");
     until_repaired(&daemon).await;
@@ -223,8 +268,11 @@ async fn a_silent_streams_position_moves_while_a_walk_commits_chunk_after_chunk(
     let before: String = world.scalar(token).await;
     // Another collection of the same replica set moves the source's time on; this one is silent.
     world.collection("other").insert_one(doc! {}).await.unwrap();
-    world.until("the position moves", &format!("select token <> '{before}' from ({token}) as now")).await;
-    let walk: String = world.scalar("select state from tidemark.resync order by id desc limit 1").await;
+    world
+        .until("the position moves", &format!("select token <> '{before}' from ({token}) as now"))
+        .await;
+    let walk: String =
+        world.scalar("select state from tidemark.resync order by id desc limit 1").await;
     assert_eq!(walk, "running", "while the walk goes on");
 }
 
@@ -240,7 +288,8 @@ async fn a_sweep_waits_until_the_live_stream_has_come_to_where_the_walk_ended() 
         .execute(
             "create function slowly() returns trigger language plpgsql as \
              $$ begin perform pg_sleep(0.02); return old; end $$; \
-             create trigger slowly before delete on public.odd for each row execute function slowly()",
+             create trigger slowly before delete on public.odd for each row execute function \
+             slowly()",
         )
         .await;
     let daemon = world.start();

@@ -1,6 +1,7 @@
 //! Real TLS at both ends, with certificates that are right and that are not.
 //!
-//! The address 0.0.0.0 stands for a host beyond this machine: it is none of its names, and leads here.
+//! The address 0.0.0.0 stands for a host beyond this machine: it is none of its names, and leads
+//! here.
 
 use std::path::PathBuf;
 
@@ -21,8 +22,10 @@ fn file(name: &str, text: &str) -> PathBuf {
 async fn world(uri: &str, url: &str, extra: &str) -> World {
     let world = World::with(Config::default()).await;
     let streams = stream("doctor", "doctorsForDB", "");
-    let text =
-        format!("source.uri = {uri:?}\ntarget.url = {url:?}\nstatus.listen = \"127.0.0.1:0\"\n{extra}\n{streams}");
+    let text = format!(
+        "source.uri = {uri:?}\ntarget.url = {url:?}\nstatus.listen \
+         = \"127.0.0.1:0\"\n{extra}\n{streams}"
+    );
     std::fs::write(&world.config, text).unwrap();
     world
 }
@@ -43,7 +46,8 @@ async fn until_check_says(world: &World, words: &str) -> String {
 /// By name (`UnknownIssuer`) or, where the names are the same, by key (`BadSignature`).
 const STRANGER: &str = "signed by none of the authorities that are trusted";
 
-/// What is presented, and what is said of it: no two the same one after the other, so that each is seen.
+/// What is presented, and what is said of it: no two the same one after the other, so that each is
+/// seen.
 fn cases(ours: &Authority) -> Vec<(Certificate, &'static str)> {
     vec![
         (Authority::new().unwrap().sign(FAR).unwrap(), STRANGER),
@@ -58,10 +62,17 @@ async fn postgres_is_believed_only_with_the_right_certificate() {
     let ours = Authority::new().unwrap();
     let roots = file("roots.pem", &ours.pem());
     let right = ours.sign(FAR).unwrap();
-    let postgres =
-        Postgres::start(&PostgresOptions { certificate: Some(right.clone()), ..PostgresOptions::default() }).unwrap();
+    let postgres = Postgres::start(&PostgresOptions {
+        certificate: Some(right.clone()),
+        ..PostgresOptions::default()
+    })
+    .unwrap();
     let uri = Stack::shared().mongo.uri();
-    let url = format!("postgres://tidemark@{FAR}:{}/postgres?sslrootcert={}", postgres.port(), roots.display());
+    let url = format!(
+        "postgres://tidemark@{FAR}:{}/postgres?sslrootcert={}",
+        postgres.port(),
+        roots.display()
+    );
     let far = world(&uri, &url, "").await;
     let text = until_check_says(&far, "0.0.0.0: name and authority verified").await;
     assert!(text.contains("target's wire") && text.contains("TLSv1.3, TLS_AES"), "{text}");
@@ -69,11 +80,13 @@ async fn postgres_is_believed_only_with_the_right_certificate() {
         postgres.present(&presented).unwrap();
         let text = until_check_says(&far, words).await;
         assert!(
-            text.contains("the certificate of postgres is not accepted") && text.contains("→ check sslrootcert"),
+            text.contains("the certificate of postgres is not accepted")
+                && text.contains("→ check sslrootcert"),
             "{text}"
         );
     }
-    // On this machine, too, if it is asked for: the roots given are the only ones, whatever the mode.
+    // On this machine, too, if it is asked for: the roots given are the only ones, whatever the
+    // mode.
     let others = file("others.pem", &Authority::new().unwrap().pem());
     postgres.present(&right).unwrap();
     until_check_says(&far, "0.0.0.0: name and authority verified").await;
@@ -86,11 +99,16 @@ async fn postgres_is_believed_only_with_the_right_certificate() {
         until_check_says(&world(&uri, &url, "").await, words).await;
     }
     // Without sslrootcert the machine's own authorities are asked, which have not signed it.
-    let machine = world(&uri, &format!("postgres://tidemark@{FAR}:{}/postgres", postgres.port()), "").await;
+    let machine =
+        world(&uri, &format!("postgres://tidemark@{FAR}:{}/postgres", postgres.port()), "").await;
     let output = machine.command(&["check"]).env("SSL_CERT_FILE", &others).output().unwrap();
     assert!(crate::support::text(&output).contains(STRANGER), "{}", crate::support::text(&output));
     let output = machine.command(&["check"]).env("SSL_CERT_FILE", &roots).output().unwrap();
-    assert!(crate::support::text(&output).contains("name and authority verified"), "{}", crate::support::text(&output));
+    assert!(
+        crate::support::text(&output).contains("name and authority verified"),
+        "{}",
+        crate::support::text(&output)
+    );
     // The daemon waits, and says why.
     postgres.present(&Certificate::self_signed(FAR).unwrap()).unwrap();
     until_check_says(&far, STRANGER).await;
@@ -123,9 +141,14 @@ async fn mongodb_is_believed_only_with_the_right_certificate_and_believes_a_clie
     let ours = Authority::new().unwrap();
     let roots = file("roots.pem", &ours.pem());
     let right = (ours.sign(FAR).unwrap(), ours.pem());
-    let mongo = Mongo::start(&MongoOptions { certificate: Some(right), ..MongoOptions::small_oplog() }).unwrap();
+    let mongo =
+        Mongo::start(&MongoOptions { certificate: Some(right), ..MongoOptions::small_oplog() })
+            .unwrap();
     let url = Stack::shared().postgres.url("postgres");
-    let far = format!("mongodb://{FAR}:{}/?directConnection=true&serverSelectionTimeoutMS=2000&tls=true", mongo.port());
+    let far = format!(
+        "mongodb://{FAR}:{}/?directConnection=true&serverSelectionTimeoutMS=2000&tls=true",
+        mongo.port()
+    );
     let roots = format!("&tlsCAFile={}", roots.display());
     let trusting = world(&format!("{far}{roots}"), &url, "").await;
     let text = until_check_says(&trusting, "TLS 1.2 or later; name and authority verified").await;
@@ -133,7 +156,8 @@ async fn mongodb_is_believed_only_with_the_right_certificate_and_believes_a_clie
     // X.509: whom the certificate names logs in by it alone.
     let client = ours.sign("follower").unwrap();
     let key = file("client.pem", &client.together());
-    let x509 = format!("{far}{roots}&tlsCertificateKeyFile={}&authMechanism=MONGODB-X509", key.display());
+    let x509 =
+        format!("{far}{roots}&tlsCertificateKeyFile={}&authMechanism=MONGODB-X509", key.display());
     let by_certificate = world(&x509, &url, "").await;
     until_check_says(&by_certificate, "check the user, password and authSource").await;
     let user = doc! { "createUser": "CN=follower", "roles": [{ "role": "root", "db": "admin" }] };
@@ -148,7 +172,8 @@ async fn mongodb_is_believed_only_with_the_right_certificate_and_believes_a_clie
         mongo.present(&presented).await.unwrap();
         let text = until_check_says(&trusting, words).await;
         assert!(
-            text.contains("the certificate of mongodb is not accepted") && text.contains("→ check tlsCAFile"),
+            text.contains("the certificate of mongodb is not accepted")
+                && text.contains("→ check tlsCAFile"),
             "{text}"
         );
     }

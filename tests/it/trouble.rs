@@ -1,4 +1,5 @@
-//! The world misbehaves: wires are cut, replies lost, servers restarted, collections dropped, codes answered.
+//! The world misbehaves: wires are cut, replies lost, servers restarted, collections dropped, codes
+//! answered.
 
 use std::time::Duration;
 
@@ -11,8 +12,15 @@ use crate::support::{Config, World, stream};
 
 async fn through(mongo_port: u16, postgres_port: u16, postgres: &Postgres) -> World {
     let database = postgres.database().await.unwrap();
-    let uri = format!("mongodb://127.0.0.1:{mongo_port}/?directConnection=true&serverSelectionTimeoutMS=2000");
-    World::of(&uri, &format!("postgres://tidemark@127.0.0.1:{postgres_port}/{database}"), Config::default()).await
+    let uri = format!(
+        "mongodb://127.0.0.1:{mongo_port}/?directConnection=true&serverSelectionTimeoutMS=2000"
+    );
+    World::of(
+        &uri,
+        &format!("postgres://tidemark@127.0.0.1:{postgres_port}/{database}"),
+        Config::default(),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -39,7 +47,8 @@ async fn a_commit_whose_answer_is_lost_is_found_out_and_not_repeated() {
     assert!(log.contains("commit in doubt resolved"), "{log}");
     assert!(log.contains("\"landed\":true"), "the commit had landed, and that was seen");
     assert_audit(&world).await;
-    let twice = "select count(*) from (select id, after from audit where what = 'position' and after <> before group by 1, 2 having count(*) > 1) d";
+    let twice = "select count(*) from (select id, after from audit where what = 'position' and \
+                 after <> before group by 1, 2 having count(*) > 1) d";
     assert_eq!(world.scalar::<i64>(twice).await, 0, "no position was committed twice");
 }
 
@@ -85,7 +94,8 @@ async fn wires_cut_and_stalled_on_both_sides_lose_nothing() {
 async fn postgres_killed_and_restarted_is_waited_for() {
     let mut postgres = Postgres::start(&PostgresOptions::durable()).unwrap();
     let database = postgres.database().await.unwrap();
-    let world = World::of(&Stack::shared().mongo.uri(), &postgres.url(&database), Config::default()).await;
+    let world =
+        World::of(&Stack::shared().mongo.uri(), &postgres.url(&database), Config::default()).await;
     let mut data = Revalidation::new(world.source.clone(), 43);
     data.load(500, 200).await.unwrap();
     let mut daemon = world.start();
@@ -109,10 +119,15 @@ async fn postgres_killed_and_restarted_is_waited_for() {
 
 #[tokio::test]
 async fn an_election_is_followed_through() {
-    let mut mongo =
-        Mongo::start(&MongoOptions { members: 3, cache_gigabytes: 0.25, ..MongoOptions::default() }).unwrap();
+    let mut mongo = Mongo::start(&MongoOptions {
+        members: 3,
+        cache_gigabytes: 0.25,
+        ..MongoOptions::default()
+    })
+    .unwrap();
     let database = Stack::shared().postgres.database().await.unwrap();
-    let world = World::of(&mongo.uri(), &Stack::shared().postgres.url(&database), Config::default()).await;
+    let world =
+        World::of(&mongo.uri(), &Stack::shared().postgres.url(&database), Config::default()).await;
     let mut data = Revalidation::new(world.source.clone(), 44);
     data.load(500, 200).await.unwrap();
     let daemon = world.start();
@@ -132,9 +147,11 @@ async fn an_election_is_followed_through() {
 
 #[tokio::test]
 async fn a_dropped_or_renamed_collection_halts_its_stream_and_leaves_the_table() {
-    for (what, command) in
-        [("drop", doc! { "drop": DOCTORS }), ("rename", doc! {}), ("dropDatabase", doc! { "dropDatabase": 1 })]
-    {
+    for (what, command) in [
+        ("drop", doc! { "drop": DOCTORS }),
+        ("rename", doc! {}),
+        ("dropDatabase", doc! { "dropDatabase": 1 }),
+    ] {
         let world = World::new().await;
         let doctors = world.collection(DOCTORS);
         doctors.insert_one(doc! { "_id": "1000001", "doctorStatus": "DRAFT" }).await.unwrap();
@@ -143,7 +160,8 @@ async fn a_dropped_or_renamed_collection_halts_its_stream_and_leaves_the_table()
         daemon.until_phase("recommendation", "streaming").await;
         doctors.insert_one(doc! { "_id": "1000002", "doctorStatus": "DRAFT" }).await.unwrap();
         if what == "rename" {
-            let (from, to) = (format!("{}.{DOCTORS}", world.name), format!("{}.elsewhere", world.name));
+            let (from, to) =
+                (format!("{}.{DOCTORS}", world.name), format!("{}.elsewhere", world.name));
             let admin = world.source.client().database("admin");
             admin.run_command(doc! { "renameCollection": from, "to": to }).await.unwrap();
         } else {
@@ -159,17 +177,23 @@ async fn a_dropped_or_renamed_collection_halts_its_stream_and_leaves_the_table()
         );
         assert_eq!(daemon.status().await["verdict"], "critical");
         if what != "dropDatabase" {
-            assert_eq!(daemon.stream("recommendation").await["phase"], "streaming", "the other never left");
+            assert_eq!(
+                daemon.stream("recommendation").await["phase"],
+                "streaming",
+                "the other never left"
+            );
         }
     }
 }
 
 #[tokio::test]
 async fn a_row_that_cannot_be_stored_is_set_aside_whole_and_the_rest_goes_on() {
-    let world = World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
+    let world =
+        World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
     let daemon = world.start();
     daemon.until_phase("odd", "streaming").await;
-    let long: String = (0..6_000).map(|n| char::from(b'a' + u8::try_from(n * 7919 % 26).unwrap())).collect();
+    let long: String =
+        (0..6_000).map(|n| char::from(b'a' + u8::try_from(n * 7919 % 26).unwrap())).collect();
     let mut documents: Vec<_> = (0..500).map(|n| doc! { "_id": n, "name": "Mary Smith" }).collect();
     // Longer than an index entry may be, and not to be compressed into one.
     let random: String = std::iter::repeat_with(fastrand::alphanumeric).take(9_000).collect();
@@ -185,8 +209,14 @@ async fn a_row_that_cannot_be_stored_is_set_aside_whole_and_the_rest_goes_on() {
     let event: mongodb::bson::Document = mongodb::bson::deserialize_from_slice(&event).unwrap();
     assert_eq!(event.get_document("fullDocument").unwrap(), &documents[250]);
     let stream = daemon.until("odd", "told", |s| s["dead_letters"] == 1).await;
-    assert_eq!(stream["events_received"].as_u64().unwrap(), stream["events_applied"].as_u64().unwrap() + 1);
-    assert_eq!(daemon.metric("tidemark_dead_letters_total{code=\"refused\",stream=\"odd\"}").await, 1.0);
+    assert_eq!(
+        stream["events_received"].as_u64().unwrap(),
+        stream["events_applied"].as_u64().unwrap() + 1
+    );
+    assert_eq!(
+        daemon.metric("tidemark_dead_letters_total{code=\"refused\",stream=\"odd\"}").await,
+        1.0
+    );
     assert!(!daemon.log().contains("Mary"), "no document content in the log");
 }
 
@@ -196,7 +226,9 @@ async fn more_refusals_than_an_accident_halt_the_stream_and_skip_nothing() {
     let world = World::with(Config { extra, streams: stream("odd", "odd", "") }).await;
     let daemon = world.start();
     daemon.until_phase("odd", "streaming").await;
-    world.execute("alter table public.odd add constraint small check ((doc ->> 'n')::int < 50)").await;
+    world
+        .execute("alter table public.odd add constraint small check ((doc ->> 'n')::int < 50)")
+        .await;
     let documents: Vec<_> = (0..100).map(|n| doc! { "_id": n, "n": n }).collect();
     world.collection("odd").insert_many(documents).await.unwrap();
     let stream = daemon.until_phase("odd", "halted").await;

@@ -10,14 +10,16 @@ const COLLECTION: &str = "doctorsForDB";
 const TABLE: &str = "public.doctor";
 
 /// As a newer release would: it adds, and this one knows nothing of it.
-const NEWER: &str = "alter table tidemark.command add column of_the_future text; \
-    create table tidemark.future (id bigint); \
-    insert into tidemark._sqlx_migrations (version, description, success, checksum, execution_time) \
-    values (9001, 'future', true, 'x', 0)";
+const NEWER: &str = "alter table tidemark.command add column of_the_future text; create table \
+                     tidemark.future (id bigint); insert into tidemark._sqlx_migrations (version, \
+                     description, success, checksum, execution_time) values (9001, 'future', true, \
+                     'x', 0)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_runs_on_tables_that_a_newer_one_added_to_and_says_where_it_is_too_old() {
-    let world = World::with(Config { streams: stream("doctor", COLLECTION, ""), ..Config::default() }).await;
+    let world =
+        World::with(Config { streams: stream("doctor", COLLECTION, ""), ..Config::default() })
+            .await;
     world.collection(COLLECTION).insert_one(doc! { "_id": 1 }).await.unwrap();
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
@@ -33,7 +35,12 @@ async fn a_release_runs_on_tables_that_a_newer_one_added_to_and_says_where_it_is
     assert_eq!(code, Some(0), "{told}");
     let (code, told) = run(&world, &["check"]);
     assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("format 1 is asked for, this release knows 1, and 1 migration(s) of a newer one"), "{told}");
+    assert!(
+        told.contains(
+            "format 1 is asked for, this release knows 1, and 1 migration(s) of a newer one"
+        ),
+        "{told}"
+    );
     let (code, told) = run(&world, &["migrate"]);
     assert!(code == Some(0) && told.contains("nothing to do"), "{told}");
 
@@ -43,7 +50,8 @@ async fn a_release_runs_on_tables_that_a_newer_one_added_to_and_says_where_it_is
     let daemon = world.start();
     let halted = daemon.until_phase("doctor", "halted").await;
     assert_eq!(halted["halt_code"], "target_schema_mismatch");
-    let sentence = "this release is too old for the tables in schema tidemark: they ask for format 2, and it knows 1";
+    let sentence = "this release is too old for the tables in schema tidemark: they ask for format \
+                    2, and it knows 1";
     assert!(halted["reason"].as_str().unwrap().contains(sentence), "{halted:#}");
     for command in ["check", "migrate"] {
         let (code, told) = run(&world, &[command]);
@@ -62,7 +70,14 @@ impl Previous {
         let binary = std::env::var("TIDEMARK_PREVIOUS").unwrap();
         let mut command = Command::new(binary);
         command.arg("run").arg("--config").arg(&world.config);
-        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        Self(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
     }
 }
 
@@ -77,7 +92,9 @@ impl Drop for Previous {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "wants the binary of the last release in TIDEMARK_PREVIOUS"]
 async fn the_last_release_works_on_the_tables_of_this_one() {
-    let world = World::with(Config { streams: stream("doctor", COLLECTION, ""), ..Config::default() }).await;
+    let world =
+        World::with(Config { streams: stream("doctor", COLLECTION, ""), ..Config::default() })
+            .await;
     let doctors = world.collection(COLLECTION);
     let mut id = 0;
     let mut next = async || {

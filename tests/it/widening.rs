@@ -30,7 +30,8 @@ async fn a_table_that_is_locked_when_it_is_to_be_widened_keeps_no_other_and_hard
         .execute(&mut report)
         .await
         .unwrap();
-    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut report).await.unwrap();
+    let pid: i32 =
+        sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut report).await.unwrap();
 
     let wider = world.beside(&Config { streams: two(COLUMN), extra: extra.into() });
     let daemon = wider.start();
@@ -42,12 +43,14 @@ async fn a_table_that_is_locked_when_it_is_to_be_widened_keeps_no_other_and_hard
     // Who holds the lock is named.
     let named = format!("process {pid} (user tidemark, application \"yearly report\", for ");
     let told = daemon
-        .until("one", "the holder is named", |s| s["reason"].as_str().is_some_and(|told| told.contains(&named)))
+        .until("one", "the holder is named", |s| {
+            s["reason"].as_str().is_some_and(|told| told.contains(&named))
+        })
         .await;
     assert_eq!(told["failing"][0]["code"], "target_schema_mismatch", "{told:#}");
     let incident = format!(
-        "select count(*) = 1 from tidemark.incident where code = 'target_schema_mismatch' and stream = 'one' \
-         and summary like '%process {pid} %' and resolved_at is null"
+        "select count(*) = 1 from tidemark.incident where code = 'target_schema_mismatch' and \
+         stream = 'one' and summary like '%process {pid} %' and resolved_at is null"
     );
     wider.until("an incident names it, too", &incident).await;
     // Whoever reads meanwhile waits no longer than the change does.
@@ -81,9 +84,13 @@ async fn nothing_is_done_to_a_table_that_is_somebody_elses() {
     assert_eq!(halted["halt_code"], "target_schema_mismatch");
     let reason = halted["reason"].as_str().unwrap();
     assert!(reason.contains("column id of table public.one is integer"), "{reason}");
-    assert!(reason.contains("has no column doc jsonb, as every table of tidemark's has"), "{reason}");
+    assert!(
+        reason.contains("has no column doc jsonb, as every table of tidemark's has"),
+        "{reason}"
+    );
     assert_eq!(world.until_equal("two", "public.two").await, 1);
-    let columns = "select attname::text from pg_attribute where attrelid = 'public.one'::regclass and attnum > 0";
+    let columns = "select attname::text from pg_attribute where attrelid = 'public.one'::regclass \
+                   and attnum > 0";
     assert_eq!(world.column(columns).await, ["id", "surname"]);
     daemon.stop();
 
@@ -110,6 +117,8 @@ async fn processes_that_start_at_once_on_an_empty_database_make_its_tables_once(
         assert!(!daemon.log().contains("halted"), "{}", daemon.log());
     }
     let mut connection = PgConnection::connect(&world.target_url).await.unwrap();
-    let sql = AssertSqlSafe("select count(*) = count(distinct version) from tidemark._sqlx_migrations".to_owned());
+    let sql = AssertSqlSafe(
+        "select count(*) = count(distinct version) from tidemark._sqlx_migrations".to_owned(),
+    );
     assert!(sqlx::query_scalar::<_, bool>(sql).fetch_one(&mut connection).await.unwrap());
 }

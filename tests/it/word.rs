@@ -1,4 +1,5 @@
-//! Guarantee 9: what is said is so. A remedy that is named works, a number counts what it says, a pause is no halt.
+//! Guarantee 9: what is said is so. A remedy that is named works, a number counts what it says, a
+//! pause is no halt.
 
 use std::time::Duration;
 
@@ -89,12 +90,15 @@ async fn the_samples_of_a_gap_report_are_of_rows_that_were_deleted() {
     let gap = "select rows_deleted, sample_ids from tidemark.gap_report";
     assert_eq!(world.row::<(i64, Vec<String>)>(gap).await, (1, vec!["1000008".to_owned()]));
     assert_eq!(world.compare(DOCTORS, TABLE).await.extra, ["1000007"]);
-    tokio::time::timeout(Duration::from_secs(60), world.execute("drop trigger keep on doctor")).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), world.execute("drop trigger keep on doctor"))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn a_halted_stream_takes_the_resync_it_asks_for_though_another_is_held() {
-    let extra = "resync.automatic = false\nresync.delete_count_min = 1\nresync.delete_fraction_max = 0.001\n";
+    let extra = "resync.automatic = false\nresync.delete_count_min = 1\nresync.delete_fraction_max \
+                 = 0.001\n";
     let world = World::with(Config { extra: extra.into(), ..Config::default() }).await;
     seed(&world, 50).await;
     let mut daemon = world.start();
@@ -102,7 +106,12 @@ async fn a_halted_stream_takes_the_resync_it_asks_for_though_another_is_held() {
     world.until_equal(DOCTORS, TABLE).await;
     world.execute("insert into doctor (id, doc, _cluster_time) values ('stray', '{}', 1)").await;
     assert_eq!(run(&world, &["resync", "doctor", "--reason", "strays", "--execute"]).0, Some(0));
-    world.until("the sweep is held", "select state = 'held' from tidemark.resync where reason = 'requested'").await;
+    world
+        .until(
+            "the sweep is held",
+            "select state = 'held' from tidemark.resync where reason = 'requested'",
+        )
+        .await;
     let held = daemon.status().await["action"].to_string();
     assert!(held.contains("approve 3 --execute"), "{held}");
     daemon.stop();
@@ -116,7 +125,8 @@ async fn a_halted_stream_takes_the_resync_it_asks_for_though_another_is_held() {
     let (code, said) = run(&world, &["resync", "doctor", "--reason", "lost", "--execute"]);
     assert_eq!(code, Some(0), "{said}");
     until_reported(&world, &daemon).await;
-    let states = "select string_agg(state, ' ' order by id) from tidemark.resync where stream = 'doctor'";
+    let states =
+        "select string_agg(state, ' ' order by id) from tidemark.resync where stream = 'doctor'";
     assert_eq!(world.scalar::<String>(states).await, "completed failed completed");
     world.until_equal(DOCTORS, TABLE).await;
 }
@@ -124,7 +134,8 @@ async fn a_halted_stream_takes_the_resync_it_asks_for_though_another_is_held() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_resync_repairs_nothing_and_ends_no_incident() {
     let fakes = Fakes::start().unwrap();
-    let slow = "resync.automatic = false\nresync.documents_per_second_max = 20\nresync.chunk_documents = 10\n";
+    let slow = "resync.automatic = false\nresync.documents_per_second_max = \
+                20\nresync.chunk_documents = 10\n";
     let world = world(&fakes, slow).await;
     seed(&world, 100).await;
     followed(&world).await;
@@ -140,9 +151,13 @@ async fn a_cancelled_resync_repairs_nothing_and_ends_no_incident() {
     world.until("the incident says so", said).await;
     let looked = "select seen_at from tidemark.process";
     let since: chrono::DateTime<chrono::Utc> = world.scalar(looked).await;
-    let later = format!("select max(seen_at) > '{since}'::timestamptz + interval '5s' from tidemark.process");
+    let later = format!(
+        "select max(seen_at) > '{since}'::timestamptz + interval '5s' from tidemark.process"
+    );
     world.until("the watch has looked again", &later).await;
-    assert!(world.scalar::<bool>(said).await && fakes.roots().iter().all(|root| !is_resolved(root)));
+    assert!(
+        world.scalar::<bool>(said).await && fakes.roots().iter().all(|root| !is_resolved(root))
+    );
     let status = daemon.status().await;
     assert_eq!(status["verdict"], "critical");
     assert!(status["action"].as_str().unwrap().contains("tidemark resync doctor"), "{status:#}");

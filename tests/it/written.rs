@@ -1,4 +1,5 @@
-//! Guarantee 9 where incidents are written down: one that cannot be stands before no other; Postgres may lose rows.
+//! Guarantee 9 where incidents are written down: one that cannot be stands before no other;
+//! Postgres may lose rows.
 
 use devstack::{Fakes, Proxy, Stack};
 use tidemark::alert::Observed;
@@ -8,7 +9,10 @@ use crate::channels::{Bench, halted, header, lost, observed, well};
 use crate::one_thread::{follow_then_lose, resync};
 
 fn both(bench: &Bench) -> Observed {
-    observed(vec![halted("recommendation", "history_lost", bench), halted("doctor", "dead_letter_rate", bench)])
+    observed(vec![
+        halted("recommendation", "history_lost", bench),
+        halted("doctor", "dead_letter_rate", bench),
+    ])
 }
 
 const KEPT: &str = "select code || ' ' || state from tidemark.incident order by code";
@@ -28,7 +32,8 @@ async fn an_incident_whose_row_is_gone_is_written_anew_and_stands_before_no_othe
     assert_eq!(bench.world.column(KEPT).await, ["dead_letter_rate open", "history_lost open"]);
     assert_eq!(bench.world.scalar::<String>(tag).await, before, "it is the same incident");
     let told: Vec<String> = bench.fakes.roots().iter().map(header).collect();
-    let expected = ["🔴 recommendation: history lost", "🔴 doctor: too many events cannot be stored"];
+    let expected =
+        ["🔴 recommendation: history lost", "🔴 doctor: too many events cannot be stored"];
     assert_eq!(told, expected);
     let deliveries = "select count(*) from tidemark.outbox where not pending";
     assert_eq!(bench.world.scalar::<i64>(deliveries).await, 4, "two channels know of both");
@@ -52,7 +57,8 @@ async fn an_incident_that_postgres_refuses_is_told_and_stands_before_no_other() 
     assert_eq!(bench.world.column(KEPT).await, ["dead_letter_rate open"]);
     let mut told: Vec<String> = bench.fakes.roots().iter().map(header).collect();
     told.sort();
-    let expected = ["🔴 doctor: too many events cannot be stored", "🔴 recommendation: history lost"];
+    let expected =
+        ["🔴 doctor: too many events cannot be stored", "🔴 recommendation: history lost"];
     assert_eq!(told, expected, "one that cannot be written down is told from memory");
     bench.world.execute("drop trigger no on tidemark.incident").await;
     for _ in 0..3 {
@@ -89,7 +95,8 @@ async fn what_postgres_has_lost_of_incidents_is_written_anew_while_the_daemon_ru
     let daemon = world.start();
     until("the first is told", &world, || fakes.roots().len() == 1).await;
     let letter = "delete from tidemark.incident; insert into tidemark.dead_letter \
-                  (stream, operation, event, code, error) values ('recommendation', 'insert', '', 'refused', 'no')";
+                  (stream, operation, event, code, error) values ('recommendation', 'insert', '', \
+                  'refused', 'no')";
     world.execute(letter).await;
     until("the second is told", &world, || fakes.roots().len() == 2).await;
     let both = "select array_agg(code || ' ' || state order by code) = \
@@ -105,8 +112,8 @@ async fn what_postgres_has_lost_of_incidents_is_written_anew_while_the_daemon_ru
     let ended = "select resolved_at is not null from tidemark.incident where code = 'history_lost'";
     world.until("the first is over", ended).await;
     // Postgres goes back to where it was open.
-    let back = "update tidemark.incident i set state = b.state, resolved_at = b.resolved_at, detail = b.detail \
-                from before b where b.id = i.id";
+    let back = "update tidemark.incident i set state = b.state, resolved_at = b.resolved_at, \
+                detail = b.detail from before b where b.id = i.id";
     world.execute(back).await;
     world.until("the first is over again", ended).await;
     world.execute("delete from tidemark.dead_letter").await;

@@ -38,14 +38,20 @@ fn what_people_read() {
     told.insert("4 reminder".into(), reply(&voice(), &book.incidents[0], 0, after(4 * 3600 + 60)));
     let ack = Ack { by: "Mary O'Hara <mary>".into(), until: after(8 * 3600) };
     book.acknowledge(after(4 * 3600 + 300), 8, &ack);
-    told.insert("5 acknowledged".into(), reply(&voice(), &book.incidents[0], 1, after(4 * 3600 + 300)));
+    told.insert(
+        "5 acknowledged".into(),
+        reply(&voice(), &book.incidents[0], 1, after(4 * 3600 + 300)),
+    );
     for second in [5 * 3600, 5 * 3600 + 30] {
         let mut over = observed(stream(after(second)));
         over.facts.as_mut().unwrap().ended = vec![ended("completed")];
         look(&mut book, after(second), &over);
     }
     told.insert("6 resolved".into(), root(&voice(), &book.incidents[0], after(5 * 3600 + 30)));
-    told.insert("7 resolved, reply".into(), reply(&voice(), &book.incidents[0], 0, after(5 * 3600 + 30)));
+    told.insert(
+        "7 resolved, reply".into(),
+        reply(&voice(), &book.incidents[0], 0, after(5 * 3600 + 30)),
+    );
     insta::assert_json_snapshot!(told);
 }
 
@@ -84,7 +90,9 @@ fn a_message_is_edited_once_a_minute_and_replied_to_on_each_transition() {
     assert_eq!(for_bot(&voice(), &incident, &delivery, after(59)), None);
     assert!(matches!(for_bot(&voice(), &incident, &delivery, after(60)), Some(Notice::Edit(..))));
     (incident.detail.revision, incident.detail.last) = (3, Transition::Acknowledged);
-    let Some(Notice::Reply(body, ..)) = for_bot(&voice(), &incident, &delivery, after(1)) else { panic!("no reply") };
+    let Some(Notice::Reply(body, ..)) = for_bot(&voice(), &incident, &delivery, after(1)) else {
+        panic!("no reply")
+    };
     assert!(body.to_string().contains("1 earlier update could"), "{body}");
     delivery.told = 3;
     assert!(matches!(for_bot(&voice(), &incident, &delivery, after(2)), Some(Notice::Edit(..))));
@@ -102,7 +110,10 @@ fn a_webhook_tells_the_opening_and_the_end_and_only_what_the_bot_cannot() {
     assert_eq!(for_webhook(&voice(), &incident, &told, None, start()), None);
     // The bot is well: nothing from here, whether it has told already or not.
     assert_eq!(for_webhook(&voice(), &incident, &fresh, Some((&fresh, false)), start()), None);
-    assert_eq!(for_webhook(&voice(), &incident, &fresh, Some((&told, false)), start()), Some(Notice::Nothing));
+    assert_eq!(
+        for_webhook(&voice(), &incident, &fresh, Some((&told, false)), start()),
+        Some(Notice::Nothing)
+    );
     assert!(posts(for_webhook(&voice(), &incident, &fresh, Some((&fresh, true)), start())));
     (incident.detail.revision, incident.detail.last) = (2, Transition::Reminder);
     assert_eq!(for_webhook(&voice(), &incident, &told, None, start()), Some(Notice::Nothing));
@@ -136,9 +147,15 @@ fn the_heart_beats_only_on_proof_of_progress() {
     let old = Some(now - TimeDelta::minutes(2));
     assert!(proof(&|_| {}, &[]));
     assert!(proof(&|s| s.last_commit_at = old, &[]), "idle and caught up");
-    assert!(!proof(&|s| (s.last_commit_at, s.lag_seconds) = (old, 5.0), &[]), "behind and not committing");
+    assert!(
+        !proof(&|s| (s.last_commit_at, s.lag_seconds) = (old, 5.0), &[]),
+        "behind and not committing"
+    );
     assert!(!proof(&|s| s.last_poll_at = old, &[]));
-    assert!(proof(&|s| (s.last_poll_at, s.lag_seconds) = (old, 5.0), &[]), "busy with what was read");
+    assert!(
+        proof(&|s| (s.last_poll_at, s.lag_seconds) = (old, 5.0), &[]),
+        "busy with what was read"
+    );
     assert!(!proof(&|s| s.phase = "halted".into(), &[]));
     assert!(!proof(&|s| s.leader = false, &[]), "a process that leads nothing proves nothing");
     let mut incident = open_incident();

@@ -11,8 +11,12 @@ fn token(seconds: u32) -> Document {
 
 fn event(operation: &str, id: i32, seconds: u32, full: bool) -> Document {
     let time = Timestamp { time: seconds, increment: 1 };
-    let mut event =
-        doc! { "_id": token(seconds), "operationType": operation, "clusterTime": time, "documentKey": { "_id": id } };
+    let mut event = doc! {
+        "_id": token(seconds),
+        "operationType": operation,
+        "clusterTime": time,
+        "documentKey": { "_id": id },
+    };
     if full {
         event.insert("fullDocument", doc! { "_id": id, "at": i64::from(seconds) });
     }
@@ -22,7 +26,8 @@ fn event(operation: &str, id: i32, seconds: u32, full: bool) -> Document {
 fn gather(events: Vec<Document>, token_after: u32) -> Gather {
     let start = ResumeToken::new(&token(1).to_vec().unwrap()).unwrap();
     let mut gather = Gather::after(Position::of(start, ClusterTime::default()));
-    let reply = doc! { "cursor": { "nextBatch": events, "postBatchResumeToken": token(token_after) }, "ok": 1.0 };
+    let cursor = doc! { "nextBatch": events, "postBatchResumeToken": token(token_after) };
+    let reply = doc! { "cursor": cursor, "ok": 1.0 };
     gather.push(Reply::of_bytes(reply.to_vec().unwrap()).unwrap()).unwrap();
     gather
 }
@@ -43,7 +48,11 @@ fn the_last_change_of_each_key_wins_and_all_are_counted() {
     let taken = gather(events, 20).take(ALL).unwrap();
     let plan = plan(&taken.events);
     assert_eq!(plan.received, [3, 1, 1, 2]);
-    let changes: Vec<_> = plan.changes.iter().map(|c| (c.id.as_str(), c.operation, c.cluster_time.seconds())).collect();
+    let changes: Vec<_> = plan
+        .changes
+        .iter()
+        .map(|c| (c.id.as_str(), c.operation, c.cluster_time.seconds()))
+        .collect();
     let id = |n: i32| format!("{{\"$numberInt\":\"{n}\"}}");
     assert_eq!(
         changes,
@@ -53,12 +62,17 @@ fn the_last_change_of_each_key_wins_and_all_are_counted() {
             (id(3).as_str(), Operation::Replace, 14)
         ]
     );
-    assert_eq!(taken.position.cluster_time.seconds(), 20, "a reply taken whole ends at its post-batch token");
+    assert_eq!(
+        taken.position.cluster_time.seconds(),
+        20,
+        "a reply taken whole ends at its post-batch token"
+    );
 }
 
 #[test]
 fn a_batch_cut_short_ends_at_its_last_event_and_the_rest_follows() {
-    let mut gather = gather((0..5).map(|n| event("insert", n, 10 + n.cast_unsigned(), true)).collect(), 30);
+    let mut gather =
+        gather((0..5).map(|n| event("insert", n, 10 + n.cast_unsigned(), true)).collect(), 30);
     let two = Limits { events: 2, ..ALL };
     let mut taken = gather.take(two).unwrap();
     assert_eq!((taken.events.len(), taken.position.cluster_time.seconds()), (2, 11));
@@ -98,7 +112,9 @@ fn what_changes_no_row_ends_the_plan_and_is_named() {
         let mut last = event(name, 0, 12, false);
         last.remove("documentKey");
         let mut taken =
-            gather(vec![event("insert", 1, 10, true), last, event("insert", 2, 13, true)], 20).take(ALL).unwrap();
+            gather(vec![event("insert", 1, 10, true), last, event("insert", 2, 13, true)], 20)
+                .take(ALL)
+                .unwrap();
         let stop = {
             let plan = plan(&taken.events);
             assert_eq!(plan.changes.len(), 1);
@@ -106,7 +122,11 @@ fn what_changes_no_row_ends_the_plan_and_is_named() {
         };
         assert_eq!(stop, (1, operation, name.to_owned()));
         taken.truncate(1).unwrap();
-        assert_eq!(taken.position.cluster_time.seconds(), 10, "the position stays before what cannot be applied");
+        assert_eq!(
+            taken.position.cluster_time.seconds(),
+            10,
+            "the position stays before what cannot be applied"
+        );
     }
 }
 
@@ -120,7 +140,10 @@ fn an_event_that_cannot_be_read_is_told_and_the_others_go_on() {
     let plan = plan(&taken.events);
     assert_eq!(plan.changes.len(), 1);
     let errors: Vec<_> = plan.broken.iter().map(|b| (b.event, b.error.as_str())).collect();
-    assert_eq!(errors, [(0, "malformed BSON: event without documentKey._id"), (1, "an array cannot be an _id")]);
+    assert_eq!(
+        errors,
+        [(0, "malformed BSON: event without documentKey._id"), (1, "an array cannot be an _id")]
+    );
     assert_eq!(plan.received.iter().sum::<u64>(), 3, "received = applied + set aside");
 }
 

@@ -1,4 +1,5 @@
-//! How large what is written of one document may become: no document's size or shape decides what it costs.
+//! How large what is written of one document may become: no document's size or shape decides what
+//! it costs.
 
 use crate::model::bson::Malformed;
 

@@ -72,9 +72,14 @@ pub enum Fit {
     TooLarge,
 }
 
-/// Appends the value in binary; appends nothing unless the result is [`Fit::Value`]. What is written
-/// to may become as long as `bound.end`.
-pub fn encode_column(value: Option<Value<'_>>, column: ColumnType, bound: Bound, out: &mut Vec<u8>) -> Fit {
+/// Appends the value in binary; appends nothing unless the result is [`Fit::Value`]. What is
+/// written to may become as long as `bound.end`.
+pub fn encode_column(
+    value: Option<Value<'_>>,
+    column: ColumnType,
+    bound: Bound,
+    out: &mut Vec<u8>,
+) -> Fit {
     let Some(value) = value.filter(|v| !matches!(v.kind, kind::NULL | kind::UNDEFINED)) else {
         return Fit::Null;
     };
@@ -82,12 +87,16 @@ pub fn encode_column(value: Option<Value<'_>>, column: ColumnType, bound: Bound,
     let written = match column {
         ColumnType::Text => text(value, bound.end, out),
         ColumnType::Boolean => value.as_bool().map(|b| out.push(u8::from(b))),
-        ColumnType::Integer => integer(value).and_then(|n| i32::try_from(n).ok()).map(|n| put(out, &n.to_be_bytes())),
+        ColumnType::Integer => {
+            integer(value).and_then(|n| i32::try_from(n).ok()).map(|n| put(out, &n.to_be_bytes()))
+        }
         ColumnType::Bigint => integer(value).map(|n| put(out, &n.to_be_bytes())),
         ColumnType::Double => double(value).map(|n| put(out, &n.to_be_bytes())),
         ColumnType::Numeric => numeric(value, out),
         ColumnType::Date => value.as_date().and_then(pg_date).map(|n| put(out, &n.to_be_bytes())),
-        ColumnType::Timestamptz => value.as_date().and_then(pg_timestamp).map(|n| put(out, &n.to_be_bytes())),
+        ColumnType::Timestamptz => {
+            value.as_date().and_then(pg_timestamp).map(|n| put(out, &n.to_be_bytes()))
+        }
         ColumnType::Jsonb => {
             out.push(1);
             match encode_value(value, bound, out) {
@@ -114,8 +123,8 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// What `doc ->> field` would give for a scalar; documents and arrays do not fit. What cannot be stored
-/// grows as it is replaced: that ends where there is no more room.
+/// What `doc ->> field` would give for a scalar; documents and arrays do not fit. What cannot be
+/// stored grows as it is replaced: that ends where there is no more room.
 fn text(value: Value<'_>, end: usize, out: &mut Vec<u8>) -> Option<()> {
     match value.kind {
         kind::STRING | kind::SYMBOL => {
@@ -139,7 +148,9 @@ fn text(value: Value<'_>, end: usize, out: &mut Vec<u8>) -> Option<()> {
                 }
             }
         }
-        kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128 => drop(write_number(value, out)?),
+        kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128 => {
+            write_number(value, out)?;
+        }
         kind::BOOLEAN => put(out, if value.as_bool()? { b"true" } else { b"false" }),
         kind::OBJECT_ID => write_hex(value.bytes, out),
         kind::DATE => return super::date::rfc3339_millis(value.as_date()?, out).then_some(()),

@@ -1,8 +1,12 @@
-//! The values that break followers, each with what it must become; and what must hold for all values.
+//! The values that break followers, each with what it must become; and what must hold for all
+//! values.
 
 use bson::oid::ObjectId;
 use bson::spec::BinarySubtype;
-use bson::{Binary, Bson, DateTime, DbPointer, Decimal128, Document, JavaScriptCodeWithScope, Regex, Timestamp, doc};
+use bson::{
+    Binary, Bson, DateTime, DbPointer, Decimal128, Document, JavaScriptCodeWithScope, Regex,
+    Timestamp, doc,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -19,7 +23,8 @@ fn json(value: impl Into<Bson>) -> String {
 /// Both ways a document is written: by the layout of its keys, and as a value.
 fn encode_document(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<Encoded, Unwritable> {
     let fields: Vec<_> = doc.elements().collect::<Result<_, _>>()?;
-    let by_layout = Layout::new(fields.iter().map(|(key, _)| *key)).encode(&fields, Bound::NONE, out);
+    let by_layout =
+        Layout::new(fields.iter().map(|(key, _)| *key)).encode(&fields, Bound::NONE, out);
     let mut alone = Vec::new();
     let value = Value { kind: kind::DOCUMENT, bytes: doc.bytes() };
     let as_value = encode_value(value, Bound::NONE, &mut alone);
@@ -52,10 +57,22 @@ fn every_type_is_written_as_the_contract_says() {
     let cases: [(Bson, &str); 28] = [
         (oid.into(), "\"5f1a2b3c4d5e6f7081920a0b\""),
         (DateTime::from_millis(1_795_342_490_634).into(), "\"2026-11-22T10:14:50.634Z\""),
-        (DateTime::from_millis(-62_167_219_200_000).into(), r#"{"$date":{"$numberLong":"-62167219200000"}}"#),
-        (DateTime::from_millis(253_402_300_800_000).into(), r#"{"$date":{"$numberLong":"253402300800000"}}"#),
-        (DateTime::from_millis(i64::MAX).into(), r#"{"$date":{"$numberLong":"9223372036854775807"}}"#),
-        (DateTime::from_millis(i64::MIN).into(), r#"{"$date":{"$numberLong":"-9223372036854775808"}}"#),
+        (
+            DateTime::from_millis(-62_167_219_200_000).into(),
+            r#"{"$date":{"$numberLong":"-62167219200000"}}"#,
+        ),
+        (
+            DateTime::from_millis(253_402_300_800_000).into(),
+            r#"{"$date":{"$numberLong":"253402300800000"}}"#,
+        ),
+        (
+            DateTime::from_millis(i64::MAX).into(),
+            r#"{"$date":{"$numberLong":"9223372036854775807"}}"#,
+        ),
+        (
+            DateTime::from_millis(i64::MIN).into(),
+            r#"{"$date":{"$numberLong":"-9223372036854775808"}}"#,
+        ),
         (i32::MIN.into(), "-2147483648"),
         (9_007_199_254_740_993_i64.into(), "9007199254740993"),
         (1.0.into(), "1.0"),
@@ -74,17 +91,26 @@ fn every_type_is_written_as_the_contract_says() {
         (Bson::MinKey, r#"{"$minKey":1}"#),
         (Bson::MaxKey, r#"{"$maxKey":1}"#),
         (Bson::Symbol("s".into()), r#"{"$symbol":"s"}"#),
-        (Bson::RegularExpression(regex), r#"{"$regularExpression":{"pattern":"^a\"b","options":"im"}}"#),
-        (Bson::Timestamp(Timestamp { time: 4_000_000_000, increment: 2 }), r#"{"$timestamp":{"t":4000000000,"i":2}}"#),
+        (
+            Bson::RegularExpression(regex),
+            r#"{"$regularExpression":{"pattern":"^a\"b","options":"im"}}"#,
+        ),
+        (
+            Bson::Timestamp(Timestamp { time: 4_000_000_000, increment: 2 }),
+            r#"{"$timestamp":{"t":4000000000,"i":2}}"#,
+        ),
         (Bson::JavaScriptCode("f()".into()), r#"{"$code":"f()"}"#),
-        (Bson::JavaScriptCodeWithScope(scope), r#"{"$code":"f()","$scope":{"x":{"$numberInt":"1"}}}"#),
+        (
+            Bson::JavaScriptCodeWithScope(scope),
+            r#"{"$code":"f()","$scope":{"x":{"$numberInt":"1"}}}"#,
+        ),
     ];
     for (value, expected) in cases {
         assert_eq!(json(value.clone()), expected, "{value:?}");
     }
-    let pointer: DbPointer = serde_json::from_value(
-        serde_json::json!({ "$dbPointer": { "$ref": "db.c", "$id": { "$oid": "5f1a2b3c4d5e6f7081920a0b" } } }),
-    )
+    let pointer: DbPointer = serde_json::from_value(serde_json::json!({
+        "$dbPointer": { "$ref": "db.c", "$id": { "$oid": "5f1a2b3c4d5e6f7081920a0b" } },
+    }))
     .unwrap();
     assert_eq!(
         json(Bson::DbPointer(pointer)),
@@ -94,10 +120,13 @@ fn every_type_is_written_as_the_contract_says() {
 
 #[test]
 fn decimals_of_any_exponent_are_json_numbers() {
-    for text in ["1E+6000", "9.999999999999999999999999999999999E+6144", "1E-6176", "-1.50", "0E+3", "1E+3"] {
+    for text in
+        ["1E+6000", "9.999999999999999999999999999999999E+6144", "1E-6176", "-1.50", "0E+3", "1E+3"]
+    {
         let written = json(decimal(text));
         assert!(
-            serde_json::from_str::<&serde_json::value::RawValue>(&written).is_ok() || written.parse::<f64>().is_ok(),
+            serde_json::from_str::<&serde_json::value::RawValue>(&written).is_ok()
+                || written.parse::<f64>().is_ok(),
             "{written}"
         );
         let mut numeric = Vec::new();
@@ -111,16 +140,30 @@ fn strings_keep_everything_but_what_postgres_cannot_store() {
     let bytes = doc! { "k": "a\0b\0" }.to_vec().unwrap();
     let mut out = Vec::new();
     let encoded = encode_document(Doc::new(&bytes).unwrap(), &mut out).unwrap();
-    assert_eq!((String::from_utf8(out).unwrap().as_str(), encoded.replaced), ("{\"k\":\"a\u{fffd}b\u{fffd}\"}", 2));
-    let invalid = Builder::default().value("k", Value { kind: kind::STRING, bytes: b"\x03\0\0\0a\xff\0" }).finish();
+    assert_eq!(
+        (String::from_utf8(out).unwrap().as_str(), encoded.replaced),
+        ("{\"k\":\"a\u{fffd}b\u{fffd}\"}", 2)
+    );
+    let invalid = Builder::default()
+        .value("k", Value { kind: kind::STRING, bytes: b"\x03\0\0\0a\xff\0" })
+        .finish();
     let mut out = Vec::new();
     let encoded = encode_document(Doc::new(&invalid).unwrap(), &mut out).unwrap();
-    assert_eq!((String::from_utf8(out).unwrap().as_str(), encoded.replaced), ("{\"k\":\"a\u{fffd}\"}", 1));
+    assert_eq!(
+        (String::from_utf8(out).unwrap().as_str(), encoded.replaced),
+        ("{\"k\":\"a\u{fffd}\"}", 1)
+    );
 }
 
 #[test]
 fn keys_of_every_kind_and_a_hundred_levels_are_written() {
-    let odd = Builder::default().i32("", 1).i32("a.b", 2).i32("$x", 3).i32("same", 4).i32("same", 5).finish();
+    let odd = Builder::default()
+        .i32("", 1)
+        .i32("a.b", 2)
+        .i32("$x", 3)
+        .i32("same", 4)
+        .i32("same", 5)
+        .finish();
     let mut out = Vec::new();
     encode_document(Doc::new(&odd).unwrap(), &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), r#"{"":1,"$x":3,"a.b":2,"same":4,"same":5}"#);
@@ -162,7 +205,10 @@ fn a_value_fits_its_column_or_is_drift() {
         let mut out = Vec::new();
         let value = Doc::new(&bytes).unwrap().get("v").unwrap();
         let fit = encode_column(value, column, Bound::NONE, &mut out);
-        assert_eq!(fit == Fit::Value, !out.is_empty() || column == ColumnType::Text && fit == Fit::Value);
+        assert_eq!(
+            fit == Fit::Value,
+            !out.is_empty() || column == ColumnType::Text && fit == Fit::Value
+        );
         (fit, out)
     };
     let value = |bson: Bson, column| {
@@ -174,8 +220,14 @@ fn a_value_fits_its_column_or_is_drift() {
     assert_eq!(value(7.into(), ColumnType::Text), b"7");
     assert_eq!(value(7.0.into(), ColumnType::Integer), 7_i32.to_be_bytes());
     assert_eq!(value(7.into(), ColumnType::Bigint), 7_i64.to_be_bytes());
-    assert_eq!(value(DateTime::from_millis(946_684_800_000).into(), ColumnType::Date), 0_i32.to_be_bytes());
-    assert_eq!(value(DateTime::from_millis(946_684_800_001).into(), ColumnType::Timestamptz), 1_000_i64.to_be_bytes());
+    assert_eq!(
+        value(DateTime::from_millis(946_684_800_000).into(), ColumnType::Date),
+        0_i32.to_be_bytes()
+    );
+    assert_eq!(
+        value(DateTime::from_millis(946_684_800_001).into(), ColumnType::Timestamptz),
+        1_000_i64.to_be_bytes()
+    );
     assert_eq!(value(true.into(), ColumnType::Boolean), [1]);
     assert_eq!(value(doc! { "a": 1 }.into(), ColumnType::Jsonb), b"\x01{\"a\":1}");
     for (bson, column) in [
@@ -223,7 +275,8 @@ fn any_id() -> impl Strategy<Value = Bson> {
         Just(Bson::MaxKey),
         "[a-c]{0,2}".prop_map(Bson::Symbol),
         "[a-c]{0,2}".prop_map(Bson::JavaScriptCode),
-        (0_u32..3, 0_u32..3).prop_map(|(time, increment)| Bson::Timestamp(Timestamp { time, increment })),
+        (0_u32..3, 0_u32..3)
+            .prop_map(|(time, increment)| Bson::Timestamp(Timestamp { time, increment })),
         (any::<u8>(), proptest::collection::vec(any::<u8>(), 0..4))
             .prop_filter("subtype 2 repeats its length", |(subtype, _)| *subtype != 2)
             .prop_map(|(subtype, bytes)| Bson::Binary(Binary { subtype: subtype.into(), bytes })),
@@ -233,7 +286,8 @@ fn any_id() -> impl Strategy<Value = Bson> {
         prop_oneof![
             proptest::collection::vec((key, inner.clone()), 0..3)
                 .prop_map(|pairs| Bson::Document(pairs.into_iter().collect())),
-            proptest::collection::vec(inner, 0..3).prop_map(|items| Bson::Document(doc! { "list": items })),
+            proptest::collection::vec(inner, 0..3)
+                .prop_map(|items| Bson::Document(doc! { "list": items })),
         ]
     })
 }
@@ -248,11 +302,14 @@ proptest! {
 
     #[test]
     fn an_id_that_can_be_decoded_is_decoded_to_what_it_was_written_for(of in any_id()) {
-        let decoded = decode_id(&id(of.clone())).map(|bytes| Document::from_reader(bytes.as_slice()).unwrap());
+        let decoded = decode_id(&id(of.clone()))
+            .map(|bytes| Document::from_reader(bytes.as_slice()).unwrap());
         let is_plain = matches!(&of, Bson::String(text) if id(of.clone()) == *text);
-        let number = matches!(&of, Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_));
+        let number =
+            matches!(&of, Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_));
         let is_decoded = decoded.is_some();
-        prop_assert!(is_decoded || !(is_plain || number || matches!(of, Bson::ObjectId(_))), "{:?}", of);
+        let readable = is_plain || number || matches!(of, Bson::ObjectId(_));
+        prop_assert!(is_decoded || !readable, "{:?}", of);
         let is_the_same = decoded.is_none_or(|decoded| decoded == doc! { "": of });
         prop_assert!(is_the_same);
     }
@@ -286,7 +343,8 @@ proptest! {
 fn of_equal_keys_the_last_counts_at_every_depth_as_in_jsonb() {
     let int = |number: &'static [u8; 4]| Value { kind: kind::INT32, bytes: number };
     let twice = || Builder::default().value("b", int(&[1, 0, 0, 0])).value("b", int(&[2, 0, 0, 0]));
-    let document = Builder::default().document("a", Builder::default()).document("a", twice()).finish();
+    let document =
+        Builder::default().document("a", Builder::default()).document("a", twice()).finish();
     let doc = Doc::new(&document).unwrap();
     let path = ["a".into(), "b".into()];
     assert_eq!(find(doc, &path).and_then(|value| value.as_i32()), Some(2));
@@ -304,10 +362,15 @@ fn an_old_binary_without_its_inner_length_is_another_id_than_one_with_it() {
     assert_ne!(raw_id(with), raw_id(without));
     let back = decode_id(&raw_id(with)).unwrap();
     assert_eq!(Doc::new(&back).unwrap().get("").unwrap(), Some(with));
-    assert_eq!(decode_id(&raw_id(without)), None, "it cannot be asked for, and is not taken for another");
+    assert_eq!(
+        decode_id(&raw_id(without)),
+        None,
+        "it cannot be asked for, and is not taken for another"
+    );
 }
 
-/// What stands in the scope of code is written as canonical Extended JSON, and has to be stored all the same.
+/// What stands in the scope of code is written as canonical Extended JSON, and has to be stored all
+/// the same.
 #[test]
 fn what_postgres_cannot_store_is_replaced_in_the_scope_of_code_too() {
     let text = |bytes: &'static [u8]| Value { kind: kind::STRING, bytes };
@@ -319,10 +382,12 @@ fn what_postgres_cannot_store_is_replaced_in_the_scope_of_code_too() {
     let mut code = (u32::try_from(scope.len()).unwrap() + 10).to_le_bytes().to_vec();
     code.extend(b"\x02\0\0\0f\0");
     code.extend(&scope);
-    let document = Builder::default().value("a", Value { kind: kind::CODE_WITH_SCOPE, bytes: &code }).finish();
+    let document =
+        Builder::default().value("a", Value { kind: kind::CODE_WITH_SCOPE, bytes: &code }).finish();
     let mut json = Vec::new();
     let encoded = encode_document(Doc::new(&document).unwrap(), &mut json).unwrap();
-    let scope = "{\"nul\":\"\u{fffd}\",\"broken\":\"\u{fffd}\",\"\u{fffd}ey\":{\"$numberInt\":\"1\"}}";
+    let scope =
+        "{\"nul\":\"\u{fffd}\",\"broken\":\"\u{fffd}\",\"\u{fffd}ey\":{\"$numberInt\":\"1\"}}";
     let expected = format!("{{\"a\":{{\"$code\":\"f\",\"$scope\":{scope}}}}}");
     assert_eq!(String::from_utf8(json).unwrap(), expected);
     assert_eq!(encoded.replaced, 3);

@@ -2,12 +2,14 @@
 
 const DAY_MILLIS: i64 = 86_400_000;
 
-/// Days since 1970-01-01 → (year, month, day), proleptic Gregorian. Howard Hinnant's `civil_from_days`.
+/// Days since 1970-01-01 → (year, month, day), proleptic Gregorian. Howard Hinnant's
+/// `civil_from_days`.
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
@@ -90,7 +92,8 @@ mod tests {
         #[test]
         fn the_calendar_agrees_with_chrono(millis in -62_135_596_800_000_i64..253_402_300_800_000) {
             let expected = chrono::DateTime::from_timestamp_millis(millis).unwrap();
-            prop_assert_eq!(text(millis).unwrap(), expected.to_rfc3339_opts(chrono::SecondsFormat::Millis, true));
+            let expected = expected.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+            prop_assert_eq!(text(millis).unwrap(), expected);
         }
 
         #[test]

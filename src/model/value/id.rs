@@ -28,11 +28,13 @@ impl From<Unwritable> for NoId {
 /// No index of Postgres holds a longer one, however well it compresses.
 const ID_BYTES_MAX: usize = 1 << 20;
 
-/// Writes the `id` of an `_id`: a string as it is, an `ObjectId` as 24 hex digits, the rest as canonical Extended
-/// JSON. A string that reads like one of the others is written as a JSON string, so distinct `_id`s stay distinct.
+/// Writes the `id` of an `_id`: a string as it is, an `ObjectId` as 24 hex digits, the rest as
+/// canonical Extended JSON. A string that reads like one of the others is written as a JSON string,
+/// so distinct `_id`s stay distinct.
 ///
 /// # Errors
-/// The value is malformed, an array (which no server accepts as `_id`), or longer than any key may be.
+/// The value is malformed, an array (which no server accepts as `_id`), or longer than any key may
+/// be.
 pub fn encode_id(id: Value<'_>, out: &mut Vec<u8>) -> Result<(), NoId> {
     if id.bytes.len() > ID_BYTES_MAX {
         return Err(NoId::TooLarge);
@@ -54,8 +56,8 @@ pub fn encode_id(id: Value<'_>, out: &mut Vec<u8>) -> Result<(), NoId> {
     Ok(())
 }
 
-/// The `_id` that an `id` was written for, as `{"": _id}`; `None` where no `_id` is written so, or where it cannot be told
-/// (a string that was not UTF-8).
+/// The `_id` that an `id` was written for, as `{"": _id}`; `None` where no `_id` is written so, or
+/// where it cannot be told (a string that was not UTF-8).
 pub fn decode_id(id: &str) -> Option<Vec<u8>> {
     if is_plain(id.as_bytes()) {
         return Some(Builder::default().text("", id).finish());
@@ -84,6 +86,7 @@ fn object_id(digits: &[u8; 24]) -> Option<Vec<u8>> {
 /// Whether a string can stand for itself: it reads like no other `id`, and Postgres can store it.
 fn is_plain(text: &[u8]) -> bool {
     let object_id = text.len() == 24 && text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let json = matches!(text.first(), Some(b'{' | b'"')) || matches!(text, b"true" | b"false" | b"null");
+    let json =
+        matches!(text.first(), Some(b'{' | b'"')) || matches!(text, b"true" | b"false" | b"null");
     !object_id && !json && !text.contains(&0) && std::str::from_utf8(text).is_ok()
 }

@@ -1,7 +1,8 @@
 //! Documents as JSON text, straight from raw BSON.
 //!
-//! Two dialects, one writer: `Plain` is what `doc` holds (numbers as numbers, dates as RFC 3339 text);
-//! `Canonical` is MongoDB's canonical Extended JSON v2, for the types JSON has no word for and for ids.
+//! Two dialects, one writer: `Plain` is what `doc` holds (numbers as numbers, dates as RFC 3339
+//! text); `Canonical` is MongoDB's canonical Extended JSON v2, for the types JSON has no word for
+//! and for ids.
 
 use std::io::Write;
 
@@ -33,23 +34,36 @@ pub struct Encoded {
     pub replaced: u64,
 }
 
-/// Writes one value as plain JSON, within a bound: no more than one value's plain text goes beyond it.
+/// Writes one value as plain JSON, within a bound: no more than one value's plain text goes beyond
+/// it.
 ///
 /// # Errors
 /// The bytes are not BSON, or nest deeper than [`DEPTH_MAX`]; the bound is passed.
-pub fn encode_value(value: Value<'_>, bound: Bound, out: &mut Vec<u8>) -> Result<Encoded, Unwritable> {
+pub fn encode_value(
+    value: Value<'_>,
+    bound: Bound,
+    out: &mut Vec<u8>,
+) -> Result<Encoded, Unwritable> {
     let mut writer = Writer::new(out, Dialect::Plain, bound);
     writer.value(value, 0)?;
     writer.finish()
 }
 
-pub(super) fn encode_canonical(value: Value<'_>, bound: Bound, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+pub(super) fn encode_canonical(
+    value: Value<'_>,
+    bound: Bound,
+    out: &mut Vec<u8>,
+) -> Result<(), Unwritable> {
     let mut writer = Writer::new(out, Dialect::Canonical, bound);
     writer.value(value, 0)?;
     writer.finish().map(drop)
 }
 
-pub(super) fn encode_string_losslessly(text: &[u8], bound: Bound, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+pub(super) fn encode_string_losslessly(
+    text: &[u8],
+    bound: Bound,
+    out: &mut Vec<u8>,
+) -> Result<(), Unwritable> {
     let mut writer = Writer::new(out, Dialect::Canonical, bound);
     writer.text(text);
     writer.finish().map(drop)
@@ -89,7 +103,9 @@ impl<'o, 'd> Writer<'o, 'd> {
     fn document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Unwritable> {
         match self.dialect {
             Dialect::Plain => self.sorted_document(doc, depth),
-            Dialect::Scope | Dialect::Canonical if has_dollar_key(doc) => self.escaped_document(doc, depth),
+            Dialect::Scope | Dialect::Canonical if has_dollar_key(doc) => {
+                self.escaped_document(doc, depth)
+            }
             Dialect::Scope | Dialect::Canonical => self.exact_document(doc, depth),
         }
     }
@@ -135,8 +151,8 @@ impl<'o, 'd> Writer<'o, 'd> {
         Ok(())
     }
 
-    /// A document with a `$` key reads like Extended JSON for something else (`{"$oid": …}`); two ids must not
-    /// share a text, so inside ids such a document is written as a list of pairs.
+    /// A document with a `$` key reads like Extended JSON for something else (`{"$oid": …}`); two
+    /// ids must not share a text, so inside ids such a document is written as a list of pairs.
     fn escaped_document(&mut self, doc: Doc<'d>, depth: usize) -> Result<(), Unwritable> {
         self.raw(b"{\"$document\":[");
         for (index, element) in doc.elements().enumerate() {
@@ -176,8 +192,12 @@ impl<'o, 'd> Writer<'o, 'd> {
             kind::DOCUMENT => self.document(value.as_document().ok_or(broken)?, depth)?,
             kind::ARRAY => self.array(value.as_document().ok_or(broken)?, depth)?,
             kind::NULL => self.raw(b"null"),
-            kind::BOOLEAN => self.raw(if value.as_bool().ok_or(broken)? { b"true" } else { b"false" }),
-            kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128 => self.number(value).ok_or(broken)?,
+            kind::BOOLEAN => {
+                self.raw(if value.as_bool().ok_or(broken)? { b"true" } else { b"false" })
+            }
+            kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128 => {
+                self.number(value).ok_or(broken)?
+            }
             kind::DATE => self.date(value.as_date().ok_or(broken)?),
             kind::OBJECT_ID => self.object_id(value.bytes),
             kind::BINARY => self.binary(value.bytes).ok_or(broken)?,
@@ -381,8 +401,8 @@ fn has_dollar_key(doc: Doc<'_>) -> bool {
     doc.elements().any(|element| element.is_ok_and(|(key, _)| key.first() == Some(&b'$')))
 }
 
-/// The old binary subtype 2 repeats its length inside; Extended JSON leaves the repetition out. `None` if it
-/// is not there.
+/// The old binary subtype 2 repeats its length inside; Extended JSON leaves the repetition out.
+/// `None` if it is not there.
 const fn without_inner_length(data: &[u8]) -> Option<&[u8]> {
     match data.split_first_chunk::<4>() {
         Some((length, inner)) if u32::from_le_bytes(*length) as usize == inner.len() => Some(inner),

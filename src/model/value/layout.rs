@@ -9,7 +9,8 @@ use crate::model::bson::{Malformed, Value};
 /// What is the same in the plain JSON of all documents with the same keys in the same order.
 #[derive(Debug)]
 pub struct Layout {
-    /// In the order they are written: what comes before the value, and where among the fields it is.
+    /// In the order they are written: what comes before the value, and where among the fields it
+    /// is.
     fields: Vec<(Box<[u8]>, usize)>,
     /// Of the keys.
     encoded: Encoded,
@@ -34,7 +35,8 @@ impl Layout {
     /// Writes a document of these fields as plain JSON, within a bound of what its values are.
     ///
     /// # Errors
-    /// A value is not BSON, or nests deeper than [`DEPTH_MAX`](super::DEPTH_MAX); the bound is passed.
+    /// A value is not BSON, or nests deeper than [`DEPTH_MAX`](super::DEPTH_MAX); the bound is
+    /// passed.
     pub fn encode(
         &self,
         fields: &[(&[u8], Value<'_>)],
@@ -53,8 +55,8 @@ impl Layout {
     }
 }
 
-/// The order `jsonb` keeps: shorter keys first, then by bytes. Postgres sorts every object it parses, and what is
-/// sorted already costs it a quarter less.
+/// The order `jsonb` keeps: shorter keys first, then by bytes. Postgres sorts every object it
+/// parses, and what is sorted already costs it a quarter less.
 pub(super) fn jsonb_order(a: &[u8], b: &[u8]) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }

@@ -1,7 +1,9 @@
-//! Values: how a document becomes what Postgres receives. Contract: `docs/reference.md`, "Followed tables".
+//! Values: how a document becomes what Postgres receives. Contract: `docs/reference.md`, "Followed
+//! tables".
 //!
-//! Everything here writes from raw BSON into one buffer, in Postgres's binary format, and builds no tree.
-//! Invariants: distinct `_id`s never share an `id`; a document that BSON can hold always lands.
+//! Everything here writes from raw BSON into one buffer, in Postgres's binary format, and builds no
+//! tree. Invariants: distinct `_id`s never share an `id`; a document that BSON can hold always
+//! lands.
 
 mod bound;
 mod column;

@@ -2,13 +2,14 @@
 
 use crate::model::bson::{Value, kind};
 
-/// A Decimal128's exact text: digits with an exponent where one is needed, or `NaN`, `Infinity`, `-Infinity`.
+/// A Decimal128's exact text: digits with an exponent where one is needed, or `NaN`, `Infinity`,
+/// `-Infinity`.
 pub(super) fn decimal128_text(bytes: [u8; 16]) -> String {
     bson::Decimal128::from_bytes(bytes).to_string()
 }
 
-/// Writes a decimal text (`-12.5`, `1E+3`, `NaN`, `Infinity`) as a binary `numeric`. Returns false, having
-/// written nothing, if the text is no such number or is out of `numeric`'s range.
+/// Writes a decimal text (`-12.5`, `1E+3`, `NaN`, `Infinity`) as a binary `numeric`. Returns false,
+/// having written nothing, if the text is no such number or is out of `numeric`'s range.
 ///
 /// Layout, all big-endian 16 bit: digit count, weight, sign, display scale, base-10000 digits.
 /// Source: `numeric_send` in Postgres's `src/backend/utils/adt/numeric.c`.
@@ -30,7 +31,8 @@ fn finite(text: &str, out: &mut Vec<u8>) -> Option<()> {
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
-    let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).map(|b| b.wrapping_sub(b'0')).collect();
+    let digits: Vec<u8> =
+        whole.bytes().chain(fraction.bytes()).map(|b| b.wrapping_sub(b'0')).collect();
     if digits.iter().any(|&d| d > 9) {
         return None;
     }
@@ -61,7 +63,9 @@ fn group(digits: &[u8], point: i32) -> Vec<u16> {
     let padded: Vec<u8> = std::iter::repeat_n(0, lead).chain(digits.iter().copied()).collect();
     padded
         .chunks(4)
-        .map(|chunk| (0..4).fold(0, |sum, i| sum * 10 + u16::from(chunk.get(i).copied().unwrap_or_default())))
+        .map(|chunk| {
+            (0..4).fold(0, |sum, i| sum * 10 + u16::from(chunk.get(i).copied().unwrap_or_default()))
+        })
         .collect()
 }
 
@@ -75,8 +79,12 @@ fn head(out: &mut Vec<u8>, count: u16, weight: i16, sign: u16, scale: u16) {
 /// Writes a number's text; returns whether it is finite (and so a JSON number).
 pub(super) fn write_number(value: Value<'_>, out: &mut Vec<u8>) -> Option<bool> {
     match value.kind {
-        kind::INT32 => out.extend_from_slice(itoa::Buffer::new().format(value.as_i32()?).as_bytes()),
-        kind::INT64 => out.extend_from_slice(itoa::Buffer::new().format(value.as_i64()?).as_bytes()),
+        kind::INT32 => {
+            out.extend_from_slice(itoa::Buffer::new().format(value.as_i32()?).as_bytes())
+        }
+        kind::INT64 => {
+            out.extend_from_slice(itoa::Buffer::new().format(value.as_i64()?).as_bytes())
+        }
         kind::DOUBLE => {
             let number = value.as_f64()?;
             if !number.is_finite() {

@@ -1,4 +1,5 @@
-//! Rights in Postgres, each asked for by its name: of whoever asks, or of the role that a daemon will be.
+//! Rights in Postgres, each asked for by its name: of whoever asks, or of the role that a daemon
+//! will be.
 
 use std::collections::BTreeMap;
 
@@ -31,27 +32,39 @@ pub(super) struct Own {
 impl<'a> Rights<'a> {
     /// # Errors
     /// There is no such role; or whatever Postgres answers.
-    pub async fn of(connection: &mut PgConnection, target: &'a Target, role: Option<&str>) -> Result<Self, Fault> {
-        let sql =
-            "select coalesce((select rolname::text from pg_roles where rolname = coalesce($1, current_user)), '')";
+    pub async fn of(
+        connection: &mut PgConnection,
+        target: &'a Target,
+        role: Option<&str>,
+    ) -> Result<Self, Fault> {
+        let sql = "select coalesce((select rolname::text from pg_roles where rolname = \
+                   coalesce($1, current_user)), '')";
         let query = sqlx::query_scalar::<_, String>(sql).bind(role);
         let found = within(target.deadline(), query.fetch_one(connection)).await?;
         if found.is_empty() {
             let message = format!("there is no role {} in Postgres", role.unwrap_or_default());
-            return Err(unauthorised(message, "name the role that the daemon logs in as; deploy/roles.sql makes it"));
+            return Err(unauthorised(
+                message,
+                "name the role that the daemon logs in as; deploy/roles.sql makes it",
+            ));
         }
         Ok(Self { target, role: found })
     }
 
     /// On tidemark's own tables.
-    pub async fn on_own_tables(&self, connection: &mut PgConnection, schema: &str) -> Result<Own, Fault> {
+    pub async fn on_own_tables(
+        &self,
+        connection: &mut PgConnection,
+        schema: &str,
+    ) -> Result<Own, Fault> {
         let query = sqlx::query_as::<_, (String, Vec<String>)>(
             "select c.relname::text, coalesce(array_agg(p.privilege order by p.place) \
-                 filter (where not has_table_privilege($1, c.oid, p.privilege)), '{}') \
+             filter (where not has_table_privilege($1, c.oid, p.privilege)), '{}') \
              from pg_class as c join pg_namespace as n on n.oid = c.relnamespace \
              cross join unnest($3::text[]) with ordinality as p (privilege, place) \
              where n.nspname = $2 and c.relkind in ('r', 'p') \
-             and (p.privilege = 'select' or c.relname <> all($4)) group by c.relname order by c.relname",
+             and (p.privilege = 'select' or c.relname <> all($4)) group by c.relname order by \
+             c.relname",
         )
         .bind(&self.role)
         .bind(schema)
@@ -64,16 +77,25 @@ impl<'a> Rights<'a> {
         for (name, privileges) in tables.iter().filter(|(_, privileges)| !privileges.is_empty()) {
             by_privilege.entry(privileges.join(", ")).or_default().push(name);
         }
-        lacking.extend(by_privilege.iter().map(|(privileges, names)| format!("{privileges} on {}", names.join(", "))));
+        lacking.extend(
+            by_privilege
+                .iter()
+                .map(|(privileges, names)| format!("{privileges} on {}", names.join(", "))),
+        );
         Ok(Own { tables: tables.into_iter().map(|(name, _)| name).collect(), lacking })
     }
 
     /// On a followed table that is there: what the role may not do.
-    pub async fn on_table(&self, connection: &mut PgConnection, table: &Table) -> Result<Vec<String>, Fault> {
+    pub async fn on_table(
+        &self,
+        connection: &mut PgConnection,
+        table: &Table,
+    ) -> Result<Vec<String>, Fault> {
         let query = sqlx::query_scalar::<_, String>(
-            "select p.privilege from pg_class as c join pg_namespace as n on n.oid = c.relnamespace, \
-             unnest($4::text[]) with ordinality as p (privilege, place) where n.nspname = $2 and c.relname = $3 \
-             and not has_table_privilege($1, c.oid, p.privilege) order by p.place",
+            "select p.privilege from pg_class as c join pg_namespace as n on n.oid = \
+             c.relnamespace, unnest($4::text[]) with ordinality as p (privilege, place) where \
+             n.nspname = $2 and c.relname = $3 and not has_table_privilege($1, c.oid, p.privilege) \
+             order by p.place",
         )
         .bind(&self.role)
         .bind(&table.schema)
@@ -88,14 +110,19 @@ impl<'a> Rights<'a> {
     }
 
     /// Whether a schema can be looked into, if it is there.
-    async fn usage(&self, connection: &mut PgConnection, schema: &str) -> Result<Vec<String>, Fault> {
-        let sql = "select coalesce(bool_and(has_schema_privilege($1, oid, 'usage')), true) from pg_namespace \
-                   where nspname = $2";
+    async fn usage(
+        &self,
+        connection: &mut PgConnection,
+        schema: &str,
+    ) -> Result<Vec<String>, Fault> {
+        let sql = "select coalesce(bool_and(has_schema_privilege($1, oid, 'usage')), true) from \
+                   pg_namespace where nspname = $2";
         let may = self.ask(connection, sql, schema).await?;
         Ok(Vec::from_iter((!may).then(|| format!("usage on schema {schema}"))))
     }
 
-    /// Whether tables can be made in a schema, which may have to be made first. What is missing, if not.
+    /// Whether tables can be made in a schema, which may have to be made first. What is missing, if
+    /// not.
     pub async fn cannot_create_in(
         &self,
         connection: &mut PgConnection,
@@ -103,7 +130,9 @@ impl<'a> Rights<'a> {
         exists: bool,
     ) -> Result<Option<String>, Fault> {
         if exists {
-            let may = self.ask(connection, "select has_schema_privilege($1, $2, 'create')", schema).await?;
+            let may = self
+                .ask(connection, "select has_schema_privilege($1, $2, 'create')", schema)
+                .await?;
             return Ok((!may).then(|| format!("create on schema {schema}")));
         }
         let sql = "select has_database_privilege($1, current_database(), 'create') and $2 <> ''";
@@ -112,19 +141,30 @@ impl<'a> Rights<'a> {
     }
 
     /// Whether every table of a schema can be altered.
-    pub async fn owns_all(&self, connection: &mut PgConnection, schema: &str) -> Result<bool, Fault> {
-        let sql = "select coalesce(bool_and(pg_has_role($1, c.relowner, 'usage')), true) from pg_class as c \
-                   join pg_namespace as n on n.oid = c.relnamespace where n.nspname = $2 and c.relkind in ('r', 'p')";
+    pub async fn owns_all(
+        &self,
+        connection: &mut PgConnection,
+        schema: &str,
+    ) -> Result<bool, Fault> {
+        let sql = "select coalesce(bool_and(pg_has_role($1, c.relowner, 'usage')), true) from \
+                   pg_class as c join pg_namespace as n on n.oid = c.relnamespace where n.nspname \
+                   = $2 and c.relkind in ('r', 'p')";
         self.ask(connection, sql, schema).await
     }
 
     /// Whether one table can.
     pub async fn owns(&self, connection: &mut PgConnection, table: &Table) -> Result<bool, Fault> {
-        let sql = "select pg_has_role($1, relowner, 'usage') from pg_class where oid = to_regclass($2)";
+        let sql =
+            "select pg_has_role($1, relowner, 'usage') from pg_class where oid = to_regclass($2)";
         self.ask(connection, sql, &table.sql()).await
     }
 
-    async fn ask(&self, connection: &mut PgConnection, sql: &'static str, about: &str) -> Result<bool, Fault> {
+    async fn ask(
+        &self,
+        connection: &mut PgConnection,
+        sql: &'static str,
+        about: &str,
+    ) -> Result<bool, Fault> {
         let query = sqlx::query_scalar::<_, bool>(sql).bind(&self.role).bind(about);
         within(self.target.deadline(), query.fetch_one(connection)).await
     }

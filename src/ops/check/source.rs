@@ -13,10 +13,9 @@ pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
         Ok(source) => source,
         Err(fault) => return vec![Finding::failed("source", &fault)],
     };
-    let reached = source
-        .facts()
-        .await
-        .map(|facts| format!("{} at {}, replica set {}", facts.version, source.shown(), facts.replica_set));
+    let reached = source.facts().await.map(|facts| {
+        format!("{} at {}, replica set {}", facts.version, source.shown(), facts.replica_set)
+    });
     let unreachable = reached.is_err();
     let mut findings = vec![Finding::of("source", reached)];
     if unreachable {
@@ -44,8 +43,8 @@ pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
 fn identified(cluster: Option<String>) -> String {
     cluster.map_or_else(
         || {
-            "not told: grant `find` on local.system.replset and local.oplog.rs, or another cluster with the same names, or \
-             this one restored to an earlier moment, is not noticed"
+            "not told: grant `find` on local.system.replset and local.oplog.rs, or another cluster \
+             with the same names, or this one restored to an earlier moment, is not noticed"
                 .to_owned()
         },
         |id| format!("replica set id {id}"),
@@ -54,12 +53,20 @@ fn identified(cluster: Option<String>) -> String {
 
 /// Opens the stream with the very options `run` uses, and reads its first reply.
 async fn open(source: &Source, settings: &Settings, stream: &Stream) -> Result<String, Fault> {
-    let options = FeedOptions { poll: std::time::Duration::from_millis(100), ..FeedOptions::of(stream, settings) };
+    let options = FeedOptions {
+        poll: std::time::Duration::from_millis(100),
+        ..FeedOptions::of(stream, settings)
+    };
     let reply = source.open(&options, None).await?.next().await?;
-    let mode = PostImage::NAMES.iter().find(|(_, mode)| *mode == stream.post_image).map_or("", |(name, _)| *name);
+    let mode = PostImage::NAMES
+        .iter()
+        .find(|(_, mode)| *mode == stream.post_image)
+        .map_or("", |(name, _)| *name);
     if reply.token.is_none() && options.heartbeat.is_none() {
-        let message = "opens, but the server sends no post-batch resume token: an idle stream would lose its place";
-        let hint = "set source.heartbeat_collection to a collection of its own that the user may write";
+        let message = "opens, but the server sends no post-batch resume token: an idle stream \
+                       would lose its place";
+        let hint =
+            "set source.heartbeat_collection to a collection of its own that the user may write";
         return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, message, hint));
     }
     let token = if reply.token.is_some() { "with" } else { "heartbeats instead of" };
@@ -83,7 +90,8 @@ async fn read(source: &Source, stream: &Stream) -> Result<String, Fault> {
 /// How many documents are looked at for columns that cannot take their fields.
 const SAMPLE: u64 = 200;
 
-/// A column none of whose sampled values fits its type is named: the configuration is wrong, or the field has changed.
+/// A column none of whose sampled values fits its type is named: the configuration is wrong, or the
+/// field has changed.
 async fn fields(source: &Source, stream: &Stream, limits: RowLimits) -> Result<String, Fault> {
     let mapping = Mapping::new(&stream.columns, limits);
     let (mut seen, mut found) = (0_u64, Vec::new());
@@ -112,10 +120,14 @@ async fn history(source: &Source, settings: &Settings) -> Finding {
     let read = source.oldest_entry().await.is_some();
     match source.horizon(settings.source.history_retention).await {
         Ok(horizon) => {
-            let told =
-                if read { "read from the oplog" } else { "from source.history_retention; the oplog may not be read" };
-            let window =
-                horizon.window_seconds.map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h, {told}", s / 3600.0));
+            let told = if read {
+                "read from the oplog"
+            } else {
+                "from source.history_retention; the oplog may not be read"
+            };
+            let window = horizon
+                .window_seconds
+                .map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h, {told}", s / 3600.0));
             Finding::ok("history kept", window)
         }
         Err(fault) => Finding::failed("history kept", &fault),

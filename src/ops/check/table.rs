@@ -12,7 +12,11 @@ use crate::model::namespace::Table;
 use crate::postgres::within;
 use crate::settings::Stream;
 
-pub(super) async fn table(connection: &mut PgConnection, ends: &Ends<'_>, stream: &Stream) -> Vec<Finding> {
+pub(super) async fn table(
+    connection: &mut PgConnection,
+    ends: &Ends<'_>,
+    stream: &Stream,
+) -> Vec<Finding> {
     let table = Table { schema: ends.settings.target.schema.clone(), name: stream.table.clone() };
     let what = format!("table {table}");
     let live = match read_live(connection, ends.target, &table).await {
@@ -21,9 +25,14 @@ pub(super) async fn table(connection: &mut PgConnection, ends: &Ends<'_>, stream
     };
     let misfits = live.misfits(&table, &stream.columns);
     if !misfits.is_empty() {
-        let hint = "alter it by hand, or change [[stream]]; tidemark never retypes or replaces what is there";
-        let failed =
-            |misfit| Finding::failed(&what, &Fault::new(Class::Halt, Code::TargetSchemaMismatch, misfit, hint));
+        let hint = "alter it by hand, or change [[stream]]; tidemark never retypes or replaces \
+                    what is there";
+        let failed = |misfit| {
+            Finding::failed(
+                &what,
+                &Fault::new(Class::Halt, Code::TargetSchemaMismatch, misfit, hint),
+            )
+        };
         return misfits.into_iter().map(failed).collect();
     }
     let lacking = live.lacking(&table, &stream.columns);
@@ -34,7 +43,8 @@ pub(super) async fn table(connection: &mut PgConnection, ends: &Ends<'_>, stream
             Err(fault) => Finding::failed(what, &fault),
         }];
     }
-    let mut findings = vec![Finding::ok(&what, format!("{} columns as configured", stream.columns.len()))];
+    let mut findings =
+        vec![Finding::ok(&what, format!("{} columns as configured", stream.columns.len()))];
     let lacking = ends.rights.on_table(connection, &table).await;
     let granted = lacking.and_then(|lacking| rights(&ends.rights, &lacking));
     let may = granted.is_ok();
@@ -69,7 +79,10 @@ async fn pending(
         None => Ok(format!("{lacks}; `run` makes it, or `tidemark migrate`")),
         Some(right) => {
             let message = format!("{lacks}; and {} may not make it: it lacks {right}", rights.role);
-            Err(unauthorised(message, "run `tidemark migrate` as a user who may (deploy/roles.sql), or grant it"))
+            Err(unauthorised(
+                message,
+                "run `tidemark migrate` as a user who may (deploy/roles.sql), or grant it",
+            ))
         }
     }
 }
@@ -107,5 +120,8 @@ async fn statements(
     if failed.is_empty() {
         return vec![Finding::ok(format!("statements on {table}"), format!("{number} {how}"))];
     }
-    failed.iter().map(|(names, fault)| Finding::failed(format!("{} on {table}", names.join(", ")), fault)).collect()
+    failed
+        .iter()
+        .map(|(names, fault)| Finding::failed(format!("{} on {table}", names.join(", ")), fault))
+        .collect()
 }

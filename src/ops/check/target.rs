@@ -31,12 +31,15 @@ pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Findi
     };
     let query = sqlx::query_scalar::<_, String>("select current_setting('server_version')");
     let version = within(target.deadline(), query.fetch_one(&mut connection)).await;
-    let mut findings = vec![Finding::of(what, version.map(|version| format!("PostgreSQL {version}")))];
+    let mut findings =
+        vec![Finding::of(what, version.map(|version| format!("PostgreSQL {version}")))];
     findings.push(tls::target(&mut connection, &target, settings).await);
     match Rights::of(&mut connection, &target, role).await {
         Ok(rights) => {
-            let checkpoints = Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
-            let ends = Ends { settings, target: &target, checkpoints, rights, executes: role.is_none() };
+            let checkpoints =
+                Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
+            let ends =
+                Ends { settings, target: &target, checkpoints, rights, executes: role.is_none() };
             findings.extend(own(&mut connection, &ends).await);
             for stream in &settings.streams {
                 findings.extend(table::table(&mut connection, &ends, stream).await);
@@ -48,8 +51,8 @@ pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Findi
     findings
 }
 
-/// tidemark's own tables: there, of a format this release knows, its streams' and nobody else's, and the right to
-/// write them.
+/// tidemark's own tables: there, of a format this release knows, its streams' and nobody else's,
+/// and the right to write them.
 async fn own(connection: &mut PgConnection, ends: &Ends<'_>) -> Vec<Finding> {
     let (settings, checkpoints) = (ends.settings, &ends.checkpoints);
     let schema = &settings.target.state_schema;
@@ -58,10 +61,13 @@ async fn own(connection: &mut PgConnection, ends: &Ends<'_>) -> Vec<Finding> {
         Ok(own) => own,
         Err(fault) => return vec![Finding::failed(what, &fault)],
     };
-    let granted = Finding::of(format!("rights on schema {schema}"), rights(&ends.rights, &own.lacking));
+    let granted =
+        Finding::of(format!("rights on schema {schema}"), rights(&ends.rights, &own.lacking));
     let standing = match checkpoints.standing(connection).await {
         Ok(standing) => standing,
-        Err(fault) if fault.code == Code::TargetUnauthorised && !granted.ok => return vec![granted],
+        Err(fault) if fault.code == Code::TargetUnauthorised && !granted.ok => {
+            return vec![granted];
+        }
         Err(fault) => return vec![Finding::failed(what, &fault)],
     };
     let mut findings = Vec::new();
@@ -85,13 +91,20 @@ async fn own(connection: &mut PgConnection, ends: &Ends<'_>) -> Vec<Finding> {
     if whole {
         let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
         let ours = checkpoints.refuse_strangers(connection, &names).await;
-        findings.push(Finding::of("whose streams", ours.map(|()| format!("{}'s, or nobody's yet", settings.owner()))));
+        findings.push(Finding::of(
+            "whose streams",
+            ours.map(|()| format!("{}'s, or nobody's yet", settings.owner())),
+        ));
     }
     findings
 }
 
 /// Who makes what is missing, if somebody can.
-async fn pending(connection: &mut PgConnection, ends: &Ends<'_>, standing: &Standing) -> Result<String, Fault> {
+async fn pending(
+    connection: &mut PgConnection,
+    ends: &Ends<'_>,
+    standing: &Standing,
+) -> Result<String, Fault> {
     let (settings, rights) = (ends.settings, &ends.rights);
     let (schema, lacks) = (&settings.target.state_schema, standing.lacks());
     if !settings.migrate.automatic {
@@ -101,15 +114,22 @@ async fn pending(connection: &mut PgConnection, ends: &Ends<'_>, standing: &Stan
     }
     let cannot = rights.cannot_create_in(connection, schema, standing.schema_exists).await?;
     let cannot = match cannot {
-        None if !rights.owns_all(connection, schema).await? => Some("the tables' ownership".to_owned()),
+        None if !rights.owns_all(connection, schema).await? => {
+            Some("the tables' ownership".to_owned())
+        }
         cannot => cannot,
     };
     match cannot {
         None => Ok(format!("{lacks}; `run` makes what is missing, or `tidemark migrate`")),
         Some(right) => {
-            let message =
-                format!("not there yet: {lacks}; and {} may not make what is missing: it lacks {right}", rights.role);
-            Err(unauthorised(message, "run `tidemark migrate` as a user who may (deploy/roles.sql), or grant it"))
+            let message = format!(
+                "not there yet: {lacks}; and {} may not make what is missing: it lacks {right}",
+                rights.role
+            );
+            Err(unauthorised(
+                message,
+                "run `tidemark migrate` as a user who may (deploy/roles.sql), or grant it",
+            ))
         }
     }
 }
@@ -119,7 +139,8 @@ fn complete(standing: &Standing, gone: &[&str]) -> Result<String, Fault> {
         return Ok(standing.format());
     }
     let message = format!("gone, though they were made once: {}", gone.join(", "));
-    let hint = "restore the schema and the followed tables from one backup, or give tidemark another state_schema";
+    let hint = "restore the schema and the followed tables from one backup, or give tidemark \
+                another state_schema";
     Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, hint))
 }
 
@@ -128,6 +149,7 @@ pub(super) fn rights(rights: &Rights<'_>, lacking: &[String]) -> Result<String, 
     if lacking.is_empty() {
         return Ok(format!("{} has each that `run` needs", rights.role));
     }
-    let message = format!("{} may not write as it must: it lacks {}", rights.role, lacking.join("; "));
+    let message =
+        format!("{} may not write as it must: it lacks {}", rights.role, lacking.join("; "));
     Err(unauthorised(message, "grant it, or run deploy/roles.sql"))
 }

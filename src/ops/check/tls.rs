@@ -8,10 +8,16 @@ use crate::settings::Settings;
 use crate::source::Source;
 
 /// The wire to Postgres, as the server has it.
-pub(super) async fn target(connection: &mut PgConnection, target: &Target, settings: &Settings) -> Finding {
+pub(super) async fn target(
+    connection: &mut PgConnection,
+    target: &Target,
+    settings: &Settings,
+) -> Finding {
     let sql = "select coalesce(version || ', ' || cipher, '') from pg_catalog.pg_stat_ssl \
                where pid = pg_catalog.pg_backend_pid() and ssl";
-    let told = within(target.deadline(), sqlx::query_scalar::<_, String>(sql).fetch_optional(connection)).await;
+    let told =
+        within(target.deadline(), sqlx::query_scalar::<_, String>(sql).fetch_optional(connection))
+            .await;
     let verified = guarded(settings);
     let found = told.and_then(|wire| {
         let wire = wire.unwrap_or_else(|| "no TLS".to_owned());
@@ -20,8 +26,12 @@ pub(super) async fn target(connection: &mut PgConnection, target: &Target, setti
     Finding::of("target's wire", found)
 }
 
-/// The wire to MongoDB: the driver tells no version and no cipher, but takes no wire that is not as asked for.
+/// The wire to MongoDB: the driver tells no version and no cipher, but takes no wire that is not as
+/// asked for.
 pub(super) fn source(source: &Source) -> Vec<Finding> {
-    let idle = source.idle_options().iter().map(|idle| Finding::ok("source.uri", format!("without effect: {idle}")));
+    let idle = source
+        .idle_options()
+        .iter()
+        .map(|idle| Finding::ok("source.uri", format!("without effect: {idle}")));
     std::iter::once(Finding::ok("source's wire", source.guarded())).chain(idle).collect()
 }

@@ -1,8 +1,9 @@
 //! What differs at first sight, told from what is only on its way.
 //!
-//! A look: the documents are read; the stream's position is waited for until it has passed that time; they are read
-//! again, and then their rows. A document that was the same both times should have just that row by then, unless the
-//! row shows something newer. What is found otherwise several times in a row differs.
+//! A look: the documents are read; the stream's position is waited for until it has passed that
+//! time; they are read again, and then their rows. A document that was the same both times should
+//! have just that row by then, unless the row shows something newer. What is found otherwise
+//! several times in a row differs.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,8 +21,8 @@ use crate::postgres::within;
 /// How long the stream is waited for before what differs is looked at again.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What is found to differ so many times in a row does. Fewer would tell wrongly of a document that is taken away and put
-/// back all the time.
+/// What is found to differ so many times in a row does. Fewer would tell wrongly of a document that
+/// is taken away and put back all the time.
 const STAYS: u32 = 3;
 
 /// After so many looks, what has been changing all the time cannot be told.
@@ -53,7 +54,8 @@ impl Suspect {
 /// What is known of a document and its row at one look.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    /// A hash of the document before the stream's position had passed that time; `None` if it was not there.
+    /// A hash of the document before the stream's position had passed that time; `None` if it was
+    /// not there.
     before: Option<u64>,
     after: Option<u64>,
     /// The time of its row, read last; `None` if there is none.
@@ -72,7 +74,8 @@ enum Look {
 }
 
 impl Seen {
-    /// `since` is the time of the first read, which the stream's position has passed; `now`, that after the last.
+    /// `since` is the time of the first read, which the stream's position has passed; `now`, that
+    /// after the last.
     fn look(self, since: ClusterTime, now: ClusterTime) -> Look {
         let kind = match (self.after, self.row) {
             (None, None) => return Look::Equal,
@@ -88,8 +91,8 @@ impl Seen {
 }
 
 impl Comparison<'_> {
-    /// Tells what stays different from what was only on its way. Rows older than `started` that the walk did not meet
-    /// are looked at as well.
+    /// Tells what stays different from what was only on its way. Rows older than `started` that the
+    /// walk did not meet are looked at as well.
     pub(super) async fn settle(&mut self, started: Option<ClusterTime>) -> Result<(), Fault> {
         let now = self.source.now().await?;
         let mut told = self.catch_up(now).await?;
@@ -112,8 +115,9 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// Waits until the stream's position has passed a time of the source; not for ever: it may be down. `false`: it has
-    /// not, and what differs cannot be told from what has still to be applied.
+    /// Waits until the stream's position has passed a time of the source; not for ever: it may be
+    /// down. `false`: it has not, and what differs cannot be told from what has still to be
+    /// applied.
     async fn catch_up(&mut self, time: ClusterTime) -> Result<bool, Fault> {
         let begun = Instant::now();
         loop {
@@ -122,9 +126,15 @@ impl Comparison<'_> {
             if position.is_some_and(|position| position >= time) {
                 return Ok(true);
             }
-            let led = self.checkpoints.leases().await?.iter().any(|held| held.stream == self.config.name && held.live);
+            let led = self
+                .checkpoints
+                .leases()
+                .await?
+                .iter()
+                .any(|held| held.stream == self.config.name && held.live);
             if !led || begun.elapsed() > PATIENCE {
-                let note = "the stream has not caught up: what it has still to apply counts as a difference";
+                let note = "the stream has not caught up: what it has still to apply counts as a \
+                            difference";
                 self.found.note = Some(note.to_owned());
                 return Ok(false);
             }
@@ -135,7 +145,8 @@ impl Comparison<'_> {
     /// One look at all suspects. `false`: the stream did not catch up.
     async fn look_again(&mut self) -> Result<bool, Fault> {
         let (mut before, mut since) = (HashMap::new(), self.source.now().await?);
-        let all: Vec<(String, Vec<u8>)> = self.suspects.iter().map(|(id, s)| (id.clone(), s.raw_id.clone())).collect();
+        let all: Vec<(String, Vec<u8>)> =
+            self.suspects.iter().map(|(id, s)| (id.clone(), s.raw_id.clone())).collect();
         let part_max = self.settings.resync.chunk_documents.max(1);
         for part in all.chunks(part_max) {
             before.extend(self.hashes(part, since).await?.0);
@@ -168,7 +179,11 @@ impl Comparison<'_> {
 
     fn found_to_stay(&mut self, id: &str, kind: Option<Kind>) {
         if let Some(suspect) = self.suspects.get_mut(id) {
-            suspect.stays = if kind == Some(suspect.kind) { suspect.stays + 1 } else { u32::from(kind.is_some()) };
+            suspect.stays = if kind == Some(suspect.kind) {
+                suspect.stays + 1
+            } else {
+                u32::from(kind.is_some())
+            };
             suspect.kind = kind.unwrap_or(suspect.kind);
         }
     }
@@ -179,11 +194,14 @@ impl Comparison<'_> {
         part: &[(String, Vec<u8>)],
         after: ClusterTime,
     ) -> Result<(HashMap<String, u64>, Vec<String>), Fault> {
-        let raw_ids: Vec<Value<'_>> = part.iter().filter_map(|(_, raw)| Doc::new(raw).ok()?.get("").ok()?).collect();
+        let raw_ids: Vec<Value<'_>> =
+            part.iter().filter_map(|(_, raw)| Doc::new(raw).ok()?.get("").ok()?).collect();
         let (mut hashes, mut differing) = (HashMap::new(), Vec::new());
         let mut documents = self.source.lookup(&self.config.collection, &raw_ids, after).await?;
         while let Some(reply) = documents.next().await? {
-            let read = reply.items().filter_map(|bytes| Some((id_of(bytes)?.0, XxHash3_64::oneshot(bytes))));
+            let read = reply
+                .items()
+                .filter_map(|bytes| Some((id_of(bytes)?.0, XxHash3_64::oneshot(bytes))));
             hashes.extend(read);
             let rows = self.encode(reply.items(), after);
             differing.extend(self.differing(&rows).await?.into_iter().map(|(id, _)| id));
@@ -192,13 +210,17 @@ impl Comparison<'_> {
     }
 
     /// The rows that are there, with their times.
-    async fn row_times(&mut self, part: &[(String, Vec<u8>)]) -> Result<HashMap<String, ClusterTime>, Fault> {
+    async fn row_times(
+        &mut self,
+        part: &[(String, Vec<u8>)],
+    ) -> Result<HashMap<String, ClusterTime>, Fault> {
         let sql = AssertSqlSafe(format!(
             "select t.id, coalesce(t._cluster_time, 0) from {} as t where t.id = any($1)",
             self.table.sql()
         ));
         let ids: Vec<&str> = part.iter().map(|(id, _)| id.as_str()).collect();
-        let query = sqlx::query_as::<_, (String, i64)>(sql).bind(ids).fetch_all(&mut self.connection);
+        let query =
+            sqlx::query_as::<_, (String, i64)>(sql).bind(ids).fetch_all(&mut self.connection);
         let rows = within(self.target.deadline(), query).await?;
         Ok(rows.into_iter().map(|(id, time)| (id, ClusterTime::from_sql(time))).collect())
     }
@@ -206,10 +228,10 @@ impl Comparison<'_> {
     /// Rows the walk did not meet and that are older than its start: the source may not have them.
     async fn extra(&mut self, started: ClusterTime) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "with extra as (select t.id from {} as t where coalesce(t._cluster_time, 0) < $1 \
-                 and not exists (select from tidemark_seen as s where s.id = t.id)) \
-             select (select count(*) from extra), \
-                 coalesce((select array_agg(id) from (select id from extra limit $2) as e), '{{}}')",
+            "with extra as (select t.id from {} as t where coalesce(t._cluster_time, 0) < $1 and \
+             not exists (select from tidemark_seen as s where s.id = t.id)) select (select \
+             count(*) from extra), coalesce((select array_agg(id) from (select id from extra limit \
+             $2) as e), '{{}}')",
             self.table.sql()
         ));
         let room = KEPT_MAX.saturating_sub(self.suspects.len());
@@ -218,7 +240,9 @@ impl Comparison<'_> {
             .bind(i64::try_from(room).unwrap_or(i64::MAX))
             .fetch_one(&mut self.connection);
         let (number, ids) = within(self.settings.resync.duration_max, query).await?;
-        let beyond = u64::try_from(number).unwrap_or_default().saturating_sub(crate::status::count(ids.len()));
+        let beyond = u64::try_from(number)
+            .unwrap_or_default()
+            .saturating_sub(crate::status::count(ids.len()));
         self.found.extra = Some(beyond);
         for id in ids {
             match decode_id(&id) {
@@ -266,7 +290,11 @@ mod tests {
         assert_eq!(look(Some(1), Some(1), Some(90), true), Look::Stays(Kind::Different));
         assert_eq!(look(Some(1), Some(2), Some(90), true), Look::Changing, "it changed meanwhile");
         assert_eq!(look(Some(1), Some(1), Some(105), true), Look::Changing, "its row is newer");
-        assert_eq!(look(Some(1), Some(1), Some(999), true), Look::Stays(Kind::Different), "of a time to come");
+        assert_eq!(
+            look(Some(1), Some(1), Some(999), true),
+            Look::Stays(Kind::Different),
+            "of a time to come"
+        );
         assert_eq!(look(Some(1), Some(1), None, false), Look::Stays(Kind::Missing));
         assert_eq!(look(None, None, Some(90), false), Look::Stays(Kind::Extra));
         assert_eq!(look(Some(1), None, Some(90), false), Look::Changing, "it was just deleted");

@@ -23,7 +23,11 @@ impl Applier<'_> {
     /// Goes on from a position with care, until there is nothing more to read or what processes
     /// died of is far behind; `position` moves along. What the source answers beside events is left
     /// to the reader, who reads it again.
-    pub(super) async fn step_over(&mut self, mut care: Care, position: &mut Position) -> Result<(), Fault> {
+    pub(super) async fn step_over(
+        &mut self,
+        mut care: Care,
+        position: &mut Position,
+    ) -> Result<(), Fault> {
         if let Some(doomed) = care.doomed() {
             self.leave_out(doomed, position).await?;
         }
@@ -53,13 +57,21 @@ impl Applier<'_> {
 
     fn is_told_to_end(&self) -> bool {
         let signals = self.signals;
-        signals.lost.is_cancelled() || signals.drain.is_cancelled() || signals.commanded.is_cancelled()
+        signals.lost.is_cancelled()
+            || signals.drain.is_cancelled()
+            || signals.commanded.is_cancelled()
     }
 
     /// The next events after a position; an empty reply if there are none by now.
-    async fn read_step(&self, steps: &mut Option<Steps>, size: usize, after: &Position) -> Result<Reply, Fault> {
+    async fn read_step(
+        &self,
+        steps: &mut Option<Steps>,
+        size: usize,
+        after: &Position,
+    ) -> Result<Reply, Fault> {
         if steps.as_ref().is_none_or(|steps| steps.size != size) {
-            *steps = Some(Steps { feed: self.open(size, false, after).await?, size, opened: false });
+            *steps =
+                Some(Steps { feed: self.open(size, false, after).await?, size, opened: false });
         }
         let Some(steps) = steps else { return Err(Fault::bug("no feed to step along")) };
         loop {
@@ -115,8 +127,10 @@ impl Applier<'_> {
             operation = event.operation.name(),
             "processes died of one event: it is set aside unread"
         );
-        let dead = letter(id, event.operation.name(), reply.item(0).to_vec(), Some(event.cluster_time));
-        let work = Work { dead: vec![dead], position: Some(after.clone()), events: 1, ..Work::default() };
+        let dead =
+            letter(id, event.operation.name(), reply.item(0).to_vec(), Some(event.cluster_time));
+        let work =
+            Work { dead: vec![dead], position: Some(after.clone()), events: 1, ..Work::default() };
         let received = Operation::ROWS.map(|operation| u64::from(operation == event.operation));
         let follows = Some(self.taken.clone());
         let last_event = Some(event.cluster_time);
@@ -135,7 +149,9 @@ fn token_of_first(reply: &Reply) -> Option<Vec<u8>> {
 /// through its log.
 fn is_up_to_date(reply: &Reply) -> bool {
     match (&reply.token, reply.operation_time) {
-        (Some(token), Some(now)) => Position::of(token.clone(), now).cluster_time.seconds() + 1 >= now.seconds(),
+        (Some(token), Some(now)) => {
+            Position::of(token.clone(), now).cluster_time.seconds() + 1 >= now.seconds()
+        }
         _ => true,
     }
 }

@@ -1,4 +1,5 @@
-//! Chunks of a first snapshot go into one transaction, and one COPY, for as long as nobody waits for its end.
+//! Chunks of a first snapshot go into one transaction, and one COPY, for as long as nobody waits
+//! for its end.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ const POUR_TIME: Duration = Duration::from_millis(500);
 /// Nor longer than this once a batch waits.
 const POUR_TIME_BESIDE_A_BATCH: Duration = Duration::from_millis(200);
 
-/// A chunk that takes longer than this to come goes into the next transaction: none is kept open for a slow source.
+/// A chunk that takes longer than this to come goes into the next transaction: none is kept open
+/// for a slow source.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What was poured.
@@ -44,7 +46,10 @@ impl Applier<'_> {
         let (sender, chunks) = mpsc::channel(1);
         let mut poured = Poured::default();
         let pouring = async {
-            tokio::join!(self.writer.pour(chunks, &self.context.spares), feed(job, first, batches, sender, &mut poured))
+            tokio::join!(
+                self.writer.pour(chunks, &self.context.spares),
+                feed(job, first, batches, sender, &mut poured)
+            )
         };
         let (done, next) = tokio::select! {
             biased;
@@ -79,18 +84,22 @@ impl Applier<'_> {
         }
     }
 
-    /// What was poured is gone with its transaction, or is in the table after all: the walk goes on from where the
-    /// database says it is, chunk by chunk from now on, each of which is kept until it is committed.
+    /// What was poured is gone with its transaction, or is in the table after all: the walk goes on
+    /// from where the database says it is, chunk by chunk from now on, each of which is kept until
+    /// it is committed.
     async fn take_up_again(&mut self, mut trouble: Option<Fault>) -> Result<(), Fault> {
         (self.job, self.pours) = (None, false);
         let mut backoff = Backoff::new(self.context.settings.retry);
         loop {
             if let Some(trouble) = trouble.take() {
                 self.context.status.commit_failed(&trouble);
+                let again = wait_or_give_up(self.context, "apply", &mut backoff, trouble.clone());
                 tokio::select! {
                     biased;
-                    () = self.signals.end(), if trouble.class.may_retry() => return Err(self.gave_up(trouble)),
-                    waited = wait_or_give_up(self.context, "apply", &mut backoff, trouble.clone()) => waited?,
+                    () = self.signals.end(), if trouble.class.may_retry() => {
+                        return Err(self.gave_up(trouble));
+                    }
+                    waited = again => waited?,
                 }
             }
             match self.stored_job().await {
@@ -106,13 +115,14 @@ impl Applier<'_> {
     async fn stored_job(&mut self) -> Result<Job, Fault> {
         self.writer.settle().await?;
         let walk = self.context.checkpoints.open_walk(&self.context.config.name).await?;
-        let walk = walk.ok_or_else(|| Fault::bug("the walk ended though chunks of it were to be committed"))?;
+        let walk = walk
+            .ok_or_else(|| Fault::bug("the walk ended though chunks of it were to be committed"))?;
         Ok(Job::take_up(self.context, &walk, self.reached.subscribe(), None))
     }
 }
 
-/// Sends chunks until the transaction has lasted long enough; returns a piece that has to be committed by itself, if it
-/// came to one.
+/// Sends chunks until the transaction has lasted long enough; returns a piece that has to be
+/// committed by itself, if it came to one.
 async fn feed(
     job: &mut Job,
     first: Piece,
@@ -128,7 +138,9 @@ async fn feed(
         // A row that is refused is read again: what it was made from need not be held meanwhile.
         piece.work.origins = Origins::None;
         // Whoever does not take it says why.
-        let (Ok(()), Ok(room)) = (sender.send(piece.work).await, sender.reserve().await) else { return Ok(None) };
+        let (Ok(()), Ok(room)) = (sender.send(piece.work).await, sender.reserve().await) else {
+            return Ok(None);
+        };
         drop(room);
         let time = if batches.is_empty() { POUR_TIME } else { POUR_TIME_BESIDE_A_BATCH };
         let until = (begun + time).min(Instant::now() + PATIENCE);

@@ -41,7 +41,8 @@ fn several_hosts_are_taken_in_the_order_given() {
 #[test]
 fn user_and_database_are_decoded_and_what_follows_the_question_mark_wins() {
     let host = |url| read(url, |_| {}).unwrap().remove(0);
-    let of = |url| (host(url).get_username().to_owned(), host(url).get_database().unwrap().to_owned());
+    let of =
+        |url| (host(url).get_username().to_owned(), host(url).get_database().unwrap().to_owned());
     let pair = |user: &str, database: &str| (user.to_owned(), database.to_owned());
     assert_eq!(of("postgres://a%40b:p%2Fw@localhost/d%20b"), pair("a@b", "d b"));
     assert_eq!(of("postgres://a@localhost"), pair("a", "a"));
@@ -65,7 +66,10 @@ fn what_is_wrong_with_a_url_is_named_and_no_part_of_it_repeated() {
         ("postgres://u@localhost/d?host=a,b,c&port=1,2", "another number of ports"),
         ("postgres://u@localhost/d?host=a&hostaddr=10.0.0.1", "both host and hostaddr"),
         ("postgres://u@localhost/d?hostaddr=c4n4ry", "a hostaddr that is no address"),
-        ("postgres://u@localhost/d?application_name=c4n4ry", "application_name, which is without effect"),
+        (
+            "postgres://u@localhost/d?application_name=c4n4ry",
+            "application_name, which is without effect",
+        ),
         ("postgres://u@localhost/d?sslmode=prefer&sslmode=prefer", "the parameter sslmode twice"),
         ("postgres://u@localhost/d?options=-cc4n4ry", "not written -c name=value"),
         ("postgres://u@localhost/d?target_session_attrs=any", "target_session_attrs other than"),
@@ -81,9 +85,18 @@ fn what_is_wrong_with_a_url_is_named_and_no_part_of_it_repeated() {
 fn a_host_beyond_this_machine_is_verified_unless_said_otherwise() {
     let modes = |url: &str, insecure: bool| {
         let hosts = read(url, |target| target.insecure = insecure);
-        hosts.map(|hosts| hosts.iter().map(|host| format!("{:?}", host.get_ssl_mode())).collect::<Vec<_>>().join(" "))
+        hosts.map(|hosts| {
+            hosts
+                .iter()
+                .map(|host| format!("{:?}", host.get_ssl_mode()))
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
     };
-    assert_eq!(modes("postgres://u@localhost,db,127.0.0.1/d", false).unwrap(), "Prefer VerifyFull Prefer");
+    assert_eq!(
+        modes("postgres://u@localhost,db,127.0.0.1/d", false).unwrap(),
+        "Prefer VerifyFull Prefer"
+    );
     assert_eq!(modes("postgres://u@db/d?sslmode=verify-full", false).unwrap(), "VerifyFull");
     for mode in ["disable", "prefer", "require", "verify-ca"] {
         let url = format!("postgres://u@localhost,db/d?sslmode={mode}");

@@ -1,4 +1,5 @@
-//! The model's source: documents, what a change stream tells of them, and a collection that may be another one.
+//! The model's source: documents, what a change stream tells of them, and a collection that may be
+//! another one.
 
 use std::collections::BTreeMap;
 
@@ -114,7 +115,8 @@ impl Source {
     /// Up to `FIND` documents after a place, as far as `last` if that is given.
     pub fn find(&self, from: Option<u8>, last: Option<u8>) -> Answer {
         let found = |high: u8| {
-            let rest = self.documents.iter().filter(|(key, _)| from.is_none_or(|from| **key > from));
+            let rest =
+                self.documents.iter().filter(|(key, _)| from.is_none_or(|from| **key > from));
             let rows = rest.filter(|(key, _)| **key <= high).take(FIND);
             rows.map(|(key, content)| (*key, *content)).collect::<Vec<_>>()
         };
@@ -122,7 +124,12 @@ impl Source {
         let at = self.now;
         if rows.is_empty() {
             let rows = found(KEYS);
-            return Answer { place: rows.last().map(|(key, _)| *key), end: rows.len() < FIND, rows, at };
+            return Answer {
+                place: rows.last().map(|(key, _)| *key),
+                end: rows.len() < FIND,
+                rows,
+                at,
+            };
         }
         let place = if rows.len() < FIND { last } else { rows.last().map(|(key, _)| *key) };
         Answer { rows, at, place, end: false }

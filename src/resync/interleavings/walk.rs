@@ -14,7 +14,8 @@ const SWEPT_UNASKED: usize = 3;
 /// One find of the chunk being read.
 struct Find {
     from: Option<u8>,
-    /// What the table had next when it was asked, before the find: the find goes as far as its last key.
+    /// What the table had next when it was asked, before the find: the find goes as far as its last
+    /// key.
     there: Vec<(u8, u32)>,
     answer: Option<Answer>,
 }
@@ -58,9 +59,13 @@ impl World {
         }
     }
 
-    /// Begins a find, where the one before it is to end if one is under way; the table may be asked what it has there.
+    /// Begins a find, where the one before it is to end if one is under way; the table may be asked
+    /// what it has there.
     pub(super) fn begin_find(&mut self, rng: &mut Rng) {
-        let Some(chunk) = self.chunk.as_mut().filter(|chunk| !chunk.end && chunk.finds.len() < 3) else { return };
+        let Some(chunk) = self.chunk.as_mut().filter(|chunk| !chunk.end && chunk.finds.len() < 3)
+        else {
+            return;
+        };
         let from = match chunk.finds.back().map(|find| find.there.last()) {
             None => chunk.place,
             Some(Some((last, _))) => Some(*last),
@@ -74,7 +79,8 @@ impl World {
     /// The source answers one of the finds under way, in no order.
     pub(super) fn answer_find(&mut self, rng: &mut Rng) {
         let Some(chunk) = &mut self.chunk else { return };
-        let mut open: Vec<&mut Find> = chunk.finds.iter_mut().filter(|find| find.answer.is_none()).collect();
+        let mut open: Vec<&mut Find> =
+            chunk.finds.iter_mut().filter(|find| find.answer.is_none()).collect();
         if let Some(index) = (!open.is_empty()).then(|| rng.usize(..open.len()))
             && let Some(find) = open.get_mut(index)
         {
@@ -92,10 +98,13 @@ impl World {
         let Some(find) = chunk.finds.pop_front_if(|find| find.answer.is_some()) else { return };
         let Some(answer) = find.answer else { return };
         (chunk.taken, chunk.place, chunk.end) = (true, answer.place.or(chunk.place), answer.end);
-        if chunk.finds.front().is_some_and(|next| next.from != chunk.place) && self.without != Without::OneLine {
+        if chunk.finds.front().is_some_and(|next| next.from != chunk.place)
+            && self.without != Without::OneLine
+        {
             chunk.finds.clear();
         }
-        let found: Vec<(u8, u32)> = answer.rows.iter().map(|(key, content)| (*key, content.value)).collect();
+        let found: Vec<(u8, u32)> =
+            answer.rows.iter().map(|(key, content)| (*key, content.value)).collect();
         let is_stretch = if self.without == Without::NothingElseInStretch {
             found.iter().all(|row| find.there.contains(row))
         } else {
@@ -105,10 +114,15 @@ impl World {
             (Some((low, _)), Some((high, _))) if is_stretch => chunk.stretches.push((*low, *high)),
             _ => {
                 let asks = rng.bool();
-                let (table, forgets) = (&self.stored.table, self.without == Without::SeenThoughKnown);
-                let is_known =
-                    |key: u8, content: &Content| asks && table.get(&key).is_some_and(|has| has.value == content.value);
-                let seen = answer.rows.iter().filter(|(key, content)| !forgets || !is_known(*key, content));
+                let (table, forgets) =
+                    (&self.stored.table, self.without == Without::SeenThoughKnown);
+                let is_known = |key: u8, content: &Content| {
+                    asks && table.get(&key).is_some_and(|has| has.value == content.value)
+                };
+                let seen = answer
+                    .rows
+                    .iter()
+                    .filter(|(key, content)| !forgets || !is_known(*key, content));
                 chunk.seen.extend(seen.map(|(key, _)| *key));
                 let rows = answer.rows.iter().filter(|(key, content)| !is_known(*key, content));
                 chunk.rows.extend(rows.map(|(key, content)| (*key, *content, answer.at)));
@@ -169,7 +183,8 @@ impl World {
     /// The rows the walk did not see, older than its start.
     fn unseen(&self) -> Vec<u8> {
         let (stored, any_age) = (&self.stored, self.without == Without::SweepAge);
-        let in_stretch = |key: &u8| stored.stretches.iter().any(|(low, high)| (low..=high).contains(&key));
+        let in_stretch =
+            |key: &u8| stored.stretches.iter().any(|(low, high)| (low..=high).contains(&key));
         let rows = stored.table.iter().filter(|(key, row)| {
             !stored.seen.contains(key) && !in_stretch(key) && (row.stamp < stored.start || any_age)
         });
@@ -183,7 +198,8 @@ impl World {
         }
         let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.part.is_empty()) else { return };
         let next = sweep.found.len().saturating_sub(2);
-        self.swept_blindly |= self.source.collection != Some(self.stored.collection) && next < sweep.found.len();
+        self.swept_blindly |=
+            self.source.collection != Some(self.stored.collection) && next < sweep.found.len();
         let lives = |key: u8| (key, self.source.documents.contains_key(&key));
         sweep.part = sweep.found.split_off(next).into_iter().map(lives).collect();
         if self.asks {
@@ -199,7 +215,8 @@ impl World {
         let Some(sweep) = &mut self.sweep else { return };
         for (key, lives) in std::mem::take(&mut sweep.part) {
             let old = self.stored.table.get(&key).is_some_and(|row| row.stamp < self.stored.start);
-            let is_swept = (old || self.without == Without::SweepAge) && !self.stored.seen.contains(&key);
+            let is_swept =
+                (old || self.without == Without::SweepAge) && !self.stored.seen.contains(&key);
             if is_swept && self.stored.table.remove(&key).is_some() {
                 self.swept_alive |= lives;
             }
@@ -223,6 +240,7 @@ impl World {
     }
 
     fn is_walked_collection(&self) -> bool {
-        self.source.collection == Some(self.stored.collection) || self.without == Without::SameCollection
+        self.source.collection == Some(self.stored.collection)
+            || self.without == Without::SameCollection
     }
 }

@@ -48,7 +48,10 @@ impl Stored {
     }
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "a model's switches and what it has noticed, each by itself")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a model's switches and what it has noticed, each by itself"
+)]
 pub(super) struct World {
     pub without: Without,
     /// The walk is wrong: it does not see every document.
@@ -64,8 +67,8 @@ pub(super) struct World {
     pub swept_blindly: bool,
     /// A row was swept whose document the source had.
     pub swept_alive: bool,
-    /// In memory: the revision made last, the chunk being read, the keys written live since its read began, the sweep,
-    /// and that the stream's collection is gone.
+    /// In memory: the revision made last, the chunk being read, the keys written live since its
+    /// read began, the sweep, and that the stream's collection is gone.
     made: u64,
     pub chunk: Option<Chunk>,
     pub touched: BTreeSet<u8>,
@@ -74,7 +77,8 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A table that is equal to the source, then a gap of changes nobody saw, then a new live position.
+    /// A table that is equal to the source, then a gap of changes nobody saw, then a new live
+    /// position.
     pub fn after_a_gap(rng: &mut Rng, without: Without) -> Self {
         let mut source = Source::new();
         (0..rng.usize(..30)).for_each(|_| source.change(rng, false));
@@ -126,7 +130,8 @@ impl World {
         if row.is_some_and(|row| row.value == content.value) {
             return true;
         }
-        self.regressed |= newer || self.stored.shown.get(&key).is_some_and(|shown| *shown > content.since);
+        self.regressed |=
+            newer || self.stored.shown.get(&key).is_some_and(|shown| *shown > content.since);
         self.stored.table.insert(key, Row { value: content.value, stamp: at });
         self.stored.shown.insert(key, content.since);
         false
@@ -169,7 +174,9 @@ impl World {
                 return;
             }
             Told::Brought(content) => (Some(content), at),
-            Told::Changed if self.without == Without::ReadStamp => (self.source.documents.get(&key).copied(), at),
+            Told::Changed if self.without == Without::ReadStamp => {
+                (self.source.documents.get(&key).copied(), at)
+            }
             Told::Changed => (self.source.documents.get(&key).copied(), read_at),
         };
         // A document that is gone: its deletion follows.
@@ -188,7 +195,8 @@ impl World {
         self.source.now += 1;
         let (start, applied) = (self.source.now, self.source.log.len());
         let Stored { revision, table, shown, .. } = std::mem::take(&mut self.stored);
-        self.stored = Stored { revision, table, shown, applied, start, collection, ..Stored::default() };
+        self.stored =
+            Stored { revision, table, shown, applied, start, collection, ..Stored::default() };
         self.commit();
     }
 

@@ -1,5 +1,5 @@
-//! Who comes in: connections by number and by time, so that whoever is slow, or many, takes neither the data path's
-//! descriptors nor a probe's answer.
+//! Who comes in: connections by number and by time, so that whoever is slow, or many, takes neither
+//! the data path's descriptors nor a probe's answer.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 /// How long a request's head may take, and how long a connection may be idle.
 const HEAD_MAX: Duration = Duration::from_secs(5);
 
-/// How long a connection lives; a page left open makes a new one by itself. What is under way then has a while to end.
+/// How long a connection lives; a page left open makes a new one by itself. What is under way then
+/// has a while to end.
 const LIFE_MAX: Duration = Duration::from_secs(300);
 const LIFE_GRACE: Duration = Duration::from_secs(10);
 
@@ -52,7 +53,9 @@ impl Limits {
 
     fn of(limits: &str) -> Self {
         let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-        let files = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(1024_usize);
+        let files = line
+            .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+            .unwrap_or(1024_usize);
         let connections = (files / 4).clamp(16, 256);
         Self { connections, viewers: connections / 4 }
     }
@@ -81,8 +84,8 @@ struct Guests {
 }
 
 impl Guests {
-    /// Where all seats are taken the oldest that is no page left open goes: a probe is answered in a moment, so it never
-    /// is the oldest.
+    /// Where all seats are taken the oldest that is no page left open goes: a probe is answered in
+    /// a moment, so it never is the oldest.
     fn make_room(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         self.seats.retain(|(task, _)| !task.is_finished());
@@ -102,8 +105,14 @@ impl Guests {
 }
 
 /// Lets in whoever comes, until told to stop.
-pub(super) async fn keep(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
-    let mut guests = Guests { tasks: JoinSet::new(), seats: VecDeque::new(), max: limits.connections };
+pub(super) async fn keep(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let mut guests =
+        Guests { tasks: JoinSet::new(), seats: VecDeque::new(), max: limits.connections };
     loop {
         let come = tokio::select! {
             () = stop.cancelled() => break,
@@ -149,11 +158,17 @@ mod tests {
     #[test]
     fn the_data_path_keeps_three_descriptors_of_four() {
         let of = |soft: &str| {
-            let text = format!("Limit  Soft Limit  Hard Limit  Units\nMax open files    {soft}    524288    files \n");
+            let text = format!(
+                "Limit  Soft Limit  Hard Limit  Units\nMax open files    {soft}    524288    \
+                 files \n"
+            );
             let Limits { connections, viewers } = Limits::of(&text);
             (connections, viewers)
         };
-        assert_eq!([of("1024"), of("400"), of("20"), of("unlimited")], [(256, 64), (100, 25), (16, 4), (256, 64)]);
+        assert_eq!(
+            [of("1024"), of("400"), of("20"), of("unlimited")],
+            [(256, 64), (100, 25), (16, 4), (256, 64)]
+        );
         assert_eq!(Limits::of("").connections, 256);
     }
 }

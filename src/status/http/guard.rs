@@ -1,5 +1,5 @@
-//! Who is answered: whoever names the address by a name of its own and has the token, where there is one. The probes are
-//! answered to all. Pure, but for the hand-over.
+//! Who is answered: whoever names the address by a name of its own and has the token, where there
+//! is one. The probes are answered to all. Pure, but for the hand-over.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -54,11 +54,13 @@ impl Access {
         }
     }
 
-    /// A page of somebody else's can have a browser ask us under its own name, once DNS says that this is us; it can not
-    /// under an address, nor under `localhost`.
+    /// A page of somebody else's can have a browser ask us under its own name, once DNS says that
+    /// this is us; it can not under an address, nor under `localhost`.
     fn is_own(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let told = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let Some(name) = uri.authority().map(Authority::as_str).or(told).map(name) else { return false };
+        let Some(name) = uri.authority().map(Authority::as_str).or(told).map(name) else {
+            return false;
+        };
         name.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
             || self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
@@ -67,7 +69,9 @@ impl Access {
     fn is_known(&self, headers: &HeaderMap) -> bool {
         let told = headers.get(header::AUTHORIZATION).and_then(|told| told.to_str().ok());
         self.token.is_empty()
-            || told.and_then(token).is_some_and(|told| bool::from(told.as_bytes().ct_eq(self.token.as_bytes())))
+            || told
+                .and_then(token)
+                .is_some_and(|told| bool::from(told.as_bytes().ct_eq(self.token.as_bytes())))
     }
 }
 
@@ -96,20 +100,27 @@ fn token(told: &str) -> Option<String> {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
-            Self::Misdirected => {
-                (StatusCode::MISDIRECTED_REQUEST, "not a name of this address: add it to status.hosts\n")
-                    .into_response()
-            }
+            Self::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "not a name of this address: add it to status.hosts\n",
+            )
+                .into_response(),
             Self::Unknown => {
-                let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"tidemark\", charset=\"UTF-8\"")];
-                let sentence = "the token is missing or wrong: send it as a bearer token, or as the password\n";
+                let challenge =
+                    [(header::WWW_AUTHENTICATE, "Basic realm=\"tidemark\", charset=\"UTF-8\"")];
+                let sentence = "the token is missing or wrong: send it as a bearer token, or as \
+                                the password\n";
                 (StatusCode::UNAUTHORIZED, challenge, sentence).into_response()
             }
         }
     }
 }
 
-pub(super) async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut response = match access.refusal(request.uri(), request.headers()) {
         Some(refusal) => refusal.into_response(),
         None => next.run(request).await,
@@ -120,8 +131,9 @@ pub(super) async fn guard(State(access): State<Arc<Access>>, request: Request, n
 
 /// Nothing from elsewhere, nothing inline, in no frame, in no cache.
 fn harden(response: &mut Response) {
-    const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src \
+                          'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+                          frame-ancestors 'none'";
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -139,7 +151,12 @@ fn harden(response: &mut Response) {
 mod tests {
     use super::*;
 
-    fn asked(access: &Access, path: &'static str, host: Option<&str>, told: Option<&str>) -> Option<Refusal> {
+    fn asked(
+        access: &Access,
+        path: &'static str,
+        host: Option<&str>,
+        told: Option<&str>,
+    ) -> Option<Refusal> {
         let mut headers = HeaderMap::new();
         for (name, value) in [(header::HOST, host), (header::AUTHORIZATION, told)] {
             headers.extend(value.map(|value| (name, HeaderValue::from_str(value).unwrap())));
@@ -150,18 +167,32 @@ mod tests {
     #[test]
     fn only_names_of_its_own_are_answered_to() {
         let access = Access::new("", &["tidemark.example".to_owned()]);
-        let own =
-            ["127.0.0.1", "10.1.2.3:80", "[::1]:9464", "[::1]", "localhost:8080", "LOCALHOST", "tidemark.example:1"];
+        let own = [
+            "127.0.0.1",
+            "10.1.2.3:80",
+            "[::1]:9464",
+            "[::1]",
+            "localhost:8080",
+            "LOCALHOST",
+            "tidemark.example:1",
+        ];
         for host in own {
             assert_eq!(asked(&access, "/status", Some(host), None), None, "{host}");
         }
         let others = ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", ""];
         for host in others {
-            assert_eq!(asked(&access, "/status", Some(host), None), Some(Refusal::Misdirected), "{host}");
+            assert_eq!(
+                asked(&access, "/status", Some(host), None),
+                Some(Refusal::Misdirected),
+                "{host}"
+            );
             assert_eq!(asked(&access, "/livez", Some(host), None), None, "{host}");
         }
         assert_eq!(asked(&access, "/", None, None), Some(Refusal::Misdirected));
-        assert_eq!(asked(&access, "http://evil.example/", Some("localhost"), None), Some(Refusal::Misdirected));
+        assert_eq!(
+            asked(&access, "http://evil.example/", Some("localhost"), None),
+            Some(Refusal::Misdirected)
+        );
     }
 
     #[test]
@@ -169,11 +200,25 @@ mod tests {
         let access = Access::new("s3cret", &[]);
         let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
         let ask = |told: Option<&str>| asked(&access, "/metrics", Some("localhost"), told);
-        for told in ["Bearer s3cret".to_owned(), "bearer s3cret".to_owned(), basic("anyone:s3cret"), basic(":s3cret")] {
+        for told in [
+            "Bearer s3cret".to_owned(),
+            "bearer s3cret".to_owned(),
+            basic("anyone:s3cret"),
+            basic(":s3cret"),
+        ] {
             assert_eq!(ask(Some(&told)), None, "{told}");
         }
-        let wrong = ["Bearer s3cre", "Bearer s3crets", "Bearer ", "s3cret", "Digest s3cret", "Basic s3cret", "Bearer"];
-        for told in wrong.map(str::to_owned).into_iter().chain([basic("s3cret:"), basic("s3cret")]) {
+        let wrong = [
+            "Bearer s3cre",
+            "Bearer s3crets",
+            "Bearer ",
+            "s3cret",
+            "Digest s3cret",
+            "Basic s3cret",
+            "Bearer",
+        ];
+        for told in wrong.map(str::to_owned).into_iter().chain([basic("s3cret:"), basic("s3cret")])
+        {
             assert_eq!(ask(Some(&told)), Some(Refusal::Unknown), "{told}");
         }
         assert_eq!(ask(None), Some(Refusal::Unknown));

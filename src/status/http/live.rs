@@ -1,4 +1,5 @@
-//! The page, rendered once a second at most however many look at it, and sent to them only when it has changed.
+//! The page, rendered once a second at most however many look at it, and sent to them only when it
+//! has changed.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,7 +63,8 @@ impl Live {
         });
     }
 
-    /// What a viewer is sent: the page, then the page again whenever it has changed. `None` where too many look already.
+    /// What a viewer is sent: the page, then the page again whenever it has changed. `None` where
+    /// too many look already.
     pub fn view(&self) -> Option<impl Stream<Item = Result<Event, Infallible>> + use<>> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         self.render();

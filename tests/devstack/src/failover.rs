@@ -101,8 +101,8 @@ impl Failover {
         until(&mut primary, sync, "the standby is not synchronous after a minute").await
     }
 
-    /// The primary dies, the standby becomes one. It has all that was acknowledged while it was synchronous, and waits
-    /// for no other, as whoever promotes has to see to.
+    /// The primary dies, the standby becomes one. It has all that was acknowledged while it was
+    /// synchronous, and waits for no other, as whoever promotes has to see to.
     pub async fn take_over(&mut self) -> Result<()> {
         let standby = self.follower()?;
         let mut connection = standby.connect("postgres").await?;

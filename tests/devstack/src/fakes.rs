@@ -1,5 +1,5 @@
-//! Stand-ins for Slack, Sentry and a heartbeat receiver: they speak the real protocols over loopback, keep what they
-//! are sent, refuse what the real ones would, and fail on demand.
+//! Stand-ins for Slack, Sentry and a heartbeat receiver: they speak the real protocols over
+//! loopback, keep what they are sent, refuse what the real ones would, and fail on demand.
 
 mod page;
 
@@ -104,7 +104,8 @@ impl Fakes {
             .route("/", get(page::received))
             .with_state(Arc::clone(&fakes.received));
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 tokio::select! {
@@ -160,12 +161,22 @@ impl Fakes {
 
     /// Root messages, in the order they were posted.
     pub fn roots(&self) -> Vec<Message> {
-        self.received().messages.iter().filter(|message| message.thread.is_none()).cloned().collect()
+        self.received()
+            .messages
+            .iter()
+            .filter(|message| message.thread.is_none())
+            .cloned()
+            .collect()
     }
 
     /// The replies in a thread.
     pub fn replies(&self, ts: &str) -> Vec<Message> {
-        self.received().messages.iter().filter(|message| message.thread.as_deref() == Some(ts)).cloned().collect()
+        self.received()
+            .messages
+            .iter()
+            .filter(|message| message.thread.as_deref() == Some(ts))
+            .cloned()
+            .collect()
     }
 
     pub fn messages(&self) -> Vec<Message> {
@@ -223,11 +234,18 @@ async fn misbehave(behaviour: &Behaviour) -> Option<Response> {
             tokio::time::sleep(Duration::from_secs(3600)).await;
             None
         }
-        Behaviour::Error(error) => Some(axum::Json(json!({ "ok": false, "error": error })).into_response()),
+        Behaviour::Error(error) => {
+            Some(axum::Json(json!({ "ok": false, "error": error })).into_response())
+        }
     }
 }
 
-async fn slack(State(shared): Shared, Path(method): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
+async fn slack(
+    State(shared): Shared,
+    Path(method): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let behaviour = {
         let mut received = lock(&shared);
         received.raw.push(format!("slack {method} {}", String::from_utf8_lossy(&body)));
@@ -239,8 +257,10 @@ async fn slack(State(shared): Shared, Path(method): Path<String>, headers: Heade
         return answer;
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let authorised = headers.get(header::AUTHORIZATION).is_some_and(|v| v == &format!("Bearer {TOKEN}"));
-    let answer = if authorised { take(&mut lock(&shared), &method, &body) } else { refuse("invalid_auth") };
+    let authorised =
+        headers.get(header::AUTHORIZATION).is_some_and(|v| v == &format!("Bearer {TOKEN}"));
+    let answer =
+        if authorised { take(&mut lock(&shared), &method, &body) } else { refuse("invalid_auth") };
     if behaviour == Behaviour::TakesAndHangs {
         tokio::time::sleep(Duration::from_secs(3600)).await;
     }
@@ -270,13 +290,20 @@ fn take(received: &mut Received, method: &str, body: &Value) -> Value {
             }
             let ts = format!("1700000000.{:06}", received.next);
             received.next += 1;
-            let message = Message { ts: ts.clone(), thread, body: body.clone(), edits: 0, at: Instant::now() };
+            let message = Message {
+                ts: ts.clone(),
+                thread,
+                body: body.clone(),
+                edits: 0,
+                at: Instant::now(),
+            };
             received.messages.push(message);
             json!({ "ok": true, "channel": CHANNEL, "ts": ts })
         }
         "chat.update" => {
             let ts = text("ts");
-            let Some(message) = received.messages.iter_mut().find(|message| message.ts == ts) else {
+            let Some(message) = received.messages.iter_mut().find(|message| message.ts == ts)
+            else {
                 return refuse("message_not_found");
             };
             message.body = body.clone();
@@ -301,7 +328,9 @@ fn malformed(body: &Value) -> Option<&'static str> {
         let fine = match block["type"].as_str() {
             Some("header") => (1..=150).contains(&length) && block["text"]["type"] == "plain_text",
             Some("section") => (1..=3000).contains(&length),
-            Some("context") => block["elements"].as_array().is_some_and(|e| (1..=10).contains(&e.len())),
+            Some("context") => {
+                block["elements"].as_array().is_some_and(|e| (1..=10).contains(&e.len()))
+            }
             _ => false,
         };
         if !fine {
@@ -335,7 +364,12 @@ async fn webhook(State(shared): Shared, Path(id): Path<String>, body: Bytes) -> 
     "ok".into_response()
 }
 
-async fn sentry(State(shared): Shared, Path(project): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
+async fn sentry(
+    State(shared): Shared,
+    Path(project): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let behaviour = {
         let mut received = lock(&shared);
         received.raw.push(format!("sentry {}", String::from_utf8_lossy(&body)));
@@ -353,7 +387,8 @@ async fn sentry(State(shared): Shared, Path(project): Path<String>, headers: Hea
     lines.next();
     while let Some(header) = lines.next() {
         let header: HashMap<String, Value> = serde_json::from_str(header).unwrap_or_default();
-        let item: Value = lines.next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+        let item: Value =
+            lines.next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
         match header.get("type").and_then(Value::as_str) {
             Some("event") => lock(&shared).events.push(item),
             Some("check_in") => lock(&shared).check_ins.push(item),

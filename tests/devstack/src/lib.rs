@@ -1,7 +1,9 @@
-//! Throwaway real servers for tests, the demo and benches: found on the machine or fetched as packages, started on
-//! free loopback ports, ended by process id even when a test panics or is killed; and ways to break them on purpose.
+//! Throwaway real servers for tests, the demo and benches: found on the machine or fetched as
+//! packages, started on free loopback ports, ended by process id even when a test panics or is
+//! killed; and ways to break them on purpose.
 //!
-//! Nothing here is part of the product. A server that cannot be had is an error with its remedy, never a skip.
+//! Nothing here is part of the product. A server that cannot be had is an error with its remedy,
+//! never a skip.
 
 mod authority;
 mod binaries;

@@ -99,20 +99,36 @@ impl Mongo {
             arguments.push("--replSet=rs0".to_owned());
         }
         if let Some((certificate, authority)) = &options.certificate {
-            let (own, clients) = (member.folder.join("server.pem"), member.folder.join("clients.pem"));
+            let (own, clients) =
+                (member.folder.join("server.pem"), member.folder.join("clients.pem"));
             std::fs::write(&own, certificate.together())?;
             std::fs::write(&clients, authority)?;
-            arguments.extend(["--tlsMode=preferTLS", "--tlsAllowConnectionsWithoutCertificates"].map(str::to_owned));
-            arguments.extend(["--tlsAllowInvalidHostnames".to_owned(), "--tlsAllowInvalidCertificates".to_owned()]);
+            arguments.extend(
+                ["--tlsMode=preferTLS", "--tlsAllowConnectionsWithoutCertificates"]
+                    .map(str::to_owned),
+            );
+            arguments.extend([
+                "--tlsAllowInvalidHostnames".to_owned(),
+                "--tlsAllowInvalidCertificates".to_owned(),
+            ]);
             arguments.push(format!("--tlsCertificateKeyFile={}", own.display()));
             arguments.push(format!("--tlsCAFile={}", clients.display()));
         }
         let log = std::env::temp_dir().join(format!("{}.log", member.folder.display()));
-        let process = Guarded::spawn(&binaries::mongod()?, &arguments, &log, "KILL", Some(&member.folder), User(None))?;
+        let process = Guarded::spawn(
+            &binaries::mongod()?,
+            &arguments,
+            &log,
+            "KILL",
+            Some(&member.folder),
+            User(None),
+        )?;
         let deadline = Instant::now() + Duration::from_secs(60);
         while std::net::TcpStream::connect(("127.0.0.1", member.port)).is_err() {
             if !process.is_running() || Instant::now() > deadline {
-                return Err(format!("mongod did not start; the end of its log:\n{}", tail(&log)).into());
+                return Err(
+                    format!("mongod did not start; the end of its log:\n{}", tail(&log)).into()
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -126,13 +142,17 @@ impl Mongo {
             .members
             .iter()
             .enumerate()
-            .map(|(id, member)| doc! { "_id": i32::try_from(id).unwrap_or(0), "host": member.host() })
+            .map(|(id, member)| {
+                doc! { "_id": i32::try_from(id).unwrap_or(0), "host": member.host() }
+            })
             .collect();
         let settings = doc! { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 };
         let config = doc! { "_id": "rs0", "members": members, "settings": settings };
-        let direct =
-            Client::with_uri_str(format!("mongodb://127.0.0.1:{}/?directConnection=true", self.members[0].port))
-                .await?;
+        let direct = Client::with_uri_str(format!(
+            "mongodb://127.0.0.1:{}/?directConnection=true",
+            self.members[0].port
+        ))
+        .await?;
         direct.database("admin").run_command(doc! { "replSetInitiate": config }).await?;
         self.wait_for_primary().await
     }
@@ -161,7 +181,10 @@ impl Mongo {
     ) -> Result<()> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| -> Result<()> {
-                tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(make(self))
+                tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?
+                    .block_on(make(self))
             });
             thread.join().map_err(|_| "a devstack thread panicked")?
         })
@@ -184,7 +207,11 @@ impl Mongo {
     /// Presents another certificate from now on.
     pub async fn present(&self, certificate: &Certificate) -> Result<()> {
         std::fs::write(self.members[0].folder.join("server.pem"), certificate.together())?;
-        self.client().await?.database("admin").run_command(doc! { "rotateCertificates": 1 }).await?;
+        self.client()
+            .await?
+            .database("admin")
+            .run_command(doc! { "rotateCertificates": 1 })
+            .await?;
         Ok(())
     }
 
@@ -194,20 +221,24 @@ impl Mongo {
     }
 
     pub fn uri(&self) -> String {
-        format!("mongodb://{}/?replicaSet=rs0&serverSelectionTimeoutMS=5000", self.hosts().join(","))
+        format!(
+            "mongodb://{}/?replicaSet=rs0&serverSelectionTimeoutMS=5000",
+            self.hosts().join(",")
+        )
     }
 
     pub async fn client(&self) -> Result<Client> {
         Ok(Client::with_uri_str(self.uri()).await?)
     }
 
-    /// Writes into a collection of its own until the oplog has been rolled over `times` times, as fast as it can: faster
-    /// than anyone can follow.
+    /// Writes into a collection of its own until the oplog has been rolled over `times` times, as
+    /// fast as it can: faster than anyone can follow.
     pub async fn roll_oplog(&self, times: usize) -> Result<()> {
         self.roll(times, 100, Duration::ZERO).await
     }
 
-    /// The same at a pace of some seconds a roll, which a follower that reads every second keeps up with.
+    /// The same at a pace of some seconds a roll, which a follower that reads every second keeps up
+    /// with.
     pub async fn roll_oplog_gently(&self, times: usize) -> Result<()> {
         self.roll(times, 5, Duration::from_millis(100)).await
     }
@@ -217,11 +248,16 @@ impl Mongo {
         let filler = client.database("devstack").collection::<Document>("filler");
         let oplog = client.database("local").collection::<Document>("oplog.rs");
         for _ in 0..times {
-            let newest = oplog.find_one(doc! {}).sort(doc! { "$natural": -1 }).await?.ok_or("an empty oplog")?;
+            let newest = oplog
+                .find_one(doc! {})
+                .sort(doc! { "$natural": -1 })
+                .await?
+                .ok_or("an empty oplog")?;
             let newest = newest.get_timestamp("ts")?;
             let deadline = Instant::now() + Duration::from_secs(120);
             loop {
-                let filling: Vec<Document> = (0..documents).map(|_| doc! { "filler": "x".repeat(100_000) }).collect();
+                let filling: Vec<Document> =
+                    (0..documents).map(|_| doc! { "filler": "x".repeat(100_000) }).collect();
                 filler.insert_many(filling).await?;
                 tokio::time::sleep(pause).await;
                 let oldest = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).await;
@@ -235,7 +271,9 @@ impl Mongo {
                 }
                 if Instant::now() > deadline {
                     return Err(
-                        "the oplog was not rolled over within two minutes; start mongod with small_oplog()".into()
+                        "the oplog was not rolled over within two minutes; start mongod with \
+                         small_oplog()"
+                            .into(),
                     );
                 }
             }
@@ -259,16 +297,20 @@ impl Mongo {
         Ok(())
     }
 
-    /// Makes the secondaries take nothing more from the primary, or go on: the majority point stands still.
+    /// Makes the secondaries take nothing more from the primary, or go on: the majority point
+    /// stands still.
     pub async fn replicate(&self, go_on: bool) -> Result<()> {
         for host in self.hosts() {
-            let member = Client::with_uri_str(format!("mongodb://{host}/?directConnection=true")).await?;
+            let member =
+                Client::with_uri_str(format!("mongodb://{host}/?directConnection=true")).await?;
             let admin = member.database("admin");
             if admin.run_command(doc! { "hello": 1 }).await?.get_bool("isWritablePrimary")? {
                 continue;
             }
             let mode = if go_on { "off" } else { "alwaysOn" };
-            admin.run_command(doc! { "configureFailPoint": "stopReplProducer", "mode": mode }).await?;
+            admin
+                .run_command(doc! { "configureFailPoint": "stopReplProducer", "mode": mode })
+                .await?;
         }
         Ok(())
     }
@@ -284,7 +326,9 @@ impl Mongo {
         let client = self.client().await?;
         let _ = client
             .database("admin")
-            .run_command(doc! { "replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5, "force": true })
+            .run_command(
+                doc! { "replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5, "force": true },
+            )
             .await;
         self.wait_for_primary().await
     }
@@ -310,7 +354,14 @@ impl Mongo {
     /// A killed member's data as they are, to be put back later.
     pub fn copy(&self, member: usize) -> Result<PathBuf> {
         let copy = self.members[member].folder.with_extension("copy");
-        run("cp", &["-a", &self.members[member].folder.display().to_string(), &copy.display().to_string()])?;
+        run(
+            "cp",
+            &[
+                "-a",
+                &self.members[member].folder.display().to_string(),
+                &copy.display().to_string(),
+            ],
+        )?;
         Ok(copy)
     }
 
@@ -341,5 +392,6 @@ fn run(program: &str, arguments: &[&str]) -> Result<()> {
 
 /// 136, `CappedPositionLost`.
 fn is_position_lost(error: &mongodb::error::Error) -> bool {
-    matches!(error.kind.as_ref(), mongodb::error::ErrorKind::Command(command) if command.code == 136)
+    use mongodb::error::ErrorKind;
+    matches!(error.kind.as_ref(), ErrorKind::Command(command) if command.code == 136)
 }

@@ -61,7 +61,9 @@ impl Postgres {
         user.apply(&mut initdb);
         let output = initdb.output()?;
         if !output.status.success() {
-            return Err(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr)).into());
+            return Err(
+                format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr)).into()
+            );
         }
         Self::over(folder, user, options, &bin)
     }
@@ -124,13 +126,22 @@ impl Postgres {
         ];
         let settings = settings.iter().chain(&own).chain(&self.options.settings).cloned();
         arguments.extend(settings.flat_map(|setting| ["-c".to_owned(), setting]));
-        let process = Guarded::spawn(&bin.join("postgres"), &arguments, &log, "INT", Some(&self.folder), self.user)?;
+        let process = Guarded::spawn(
+            &bin.join("postgres"),
+            &arguments,
+            &log,
+            "INT",
+            Some(&self.folder),
+            self.user,
+        )?;
         let deadline = Instant::now() + Duration::from_secs(60);
         // Ready when the log says so: a port that is open may still refuse.
         // A standby is ready for reads.
         while !std::fs::read_to_string(&log).unwrap_or_default().contains("ready to accept") {
             if !process.is_running() || Instant::now() > deadline {
-                return Err(format!("Postgres did not start; the end of its log:\n{}", tail(&log)).into());
+                return Err(
+                    format!("Postgres did not start; the end of its log:\n{}", tail(&log)).into()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -1,7 +1,8 @@
 //! A server process that ends with us, however we end.
 //!
-//! A shell stands between: it starts the server, says its process id, and waits for its standard input to close.
-//! That happens when we drop it, when we panic, and when we are killed; then it kills the server and removes its files.
+//! A shell stands between: it starts the server, says its process id, and waits for its standard
+//! input to close. That happens when we drop it, when we panic, and when we are killed; then it
+//! kills the server and removes its files.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -18,7 +19,10 @@ pid=$!
 echo $pid
 read _
 kill -CONT $pid 2>/dev/null; kill -"$DEVSTACK_SIGNAL" $pid 2>/dev/null
-for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do kill -0 $pid 2>/dev/null || break; sleep 0.1; done
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  kill -0 $pid 2>/dev/null || break
+  sleep 0.1
+done
 kill -KILL $pid 2>/dev/null
 wait $pid 2>/dev/null
 [ -n "$DEVSTACK_REMOVE" ] && rm -rf "$DEVSTACK_REMOVE"
@@ -50,9 +54,9 @@ impl User {
             Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
         };
         let found = ids("postgres").or_else(|| ids("nobody"));
-        found
-            .map(|ids| Self(Some(ids)))
-            .ok_or_else(|| "Postgres does not run as root, and there is neither a user postgres nor nobody".into())
+        found.map(|ids| Self(Some(ids))).ok_or_else(|| {
+            "Postgres does not run as root, and there is neither a user postgres nor nobody".into()
+        })
     }
 
     pub fn own(self, path: &Path) -> Result<()> {
@@ -123,12 +127,17 @@ impl Guarded {
 /// Sends a signal to a process by name.
 pub fn signal(pid: u32, name: &str) -> Result<()> {
     let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status()?;
-    if status.success() { Ok(()) } else { Err(format!("signal {name} could not be sent to {pid}").into()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("signal {name} could not be sent to {pid}").into())
+    }
 }
 
 fn is_zombie(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+    })
 }
 
 impl Drop for Guarded {

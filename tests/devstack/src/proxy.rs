@@ -22,10 +22,12 @@ struct Shared {
     target: AtomicU16,
     mode: Mutex<Mode>,
     connections: Mutex<Vec<TcpStream>>,
-    /// How many connections there have been, and how many of them, the first ones, are dead without a word.
+    /// How many connections there have been, and how many of them, the first ones, are dead without
+    /// a word.
     made: AtomicUsize,
     lost: AtomicUsize,
-    /// A request holding these bytes is passed on, its reply is swallowed and the connection closed.
+    /// A request holding these bytes is passed on, its reply is swallowed and the connection
+    /// closed.
     swallow: Mutex<Option<Vec<u8>>>,
     swallowed: AtomicUsize,
     stop: AtomicBool,
@@ -93,12 +95,14 @@ impl Proxy {
         }
     }
 
-    /// From now on nothing passes on any connection there is, and neither end hears of it; new ones are well.
+    /// From now on nothing passes on any connection there is, and neither end hears of it; new ones
+    /// are well.
     pub fn lose(&self) {
         self.shared.lost.store(self.shared.made.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    /// The next request that holds `bytes` reaches the server; its reply is lost and the connection cut.
+    /// The next request that holds `bytes` reaches the server; its reply is lost and the connection
+    /// cut.
     pub fn swallow_reply_to(&self, bytes: &[u8]) {
         if let Ok(mut swallow) = self.shared.swallow.lock() {
             *swallow = Some(bytes.to_vec());
@@ -126,7 +130,9 @@ impl Shared {
 
     fn wants_swallowed(&self, request: &[u8]) -> bool {
         let Ok(mut swallow) = self.swallow.lock() else { return false };
-        let found = swallow.as_ref().is_some_and(|bytes| request.windows(bytes.len()).any(|part| part == bytes));
+        let found = swallow
+            .as_ref()
+            .is_some_and(|bytes| request.windows(bytes.len()).any(|part| part == bytes));
         if found {
             *swallow = None;
         }
@@ -165,7 +171,13 @@ fn join(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
 }
 
 /// Copies until an end closes or `pass` says no; waits while stalled.
-fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, number: usize, mut pass: impl FnMut(&[u8]) -> bool) {
+fn pump(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    shared: &Shared,
+    number: usize,
+    mut pass: impl FnMut(&[u8]) -> bool,
+) {
     let mut buffer = vec![0; 64 << 10];
     let stands = || shared.mode() == Mode::Stall || number < shared.lost.load(Ordering::SeqCst);
     while let Ok(length) = from.read(&mut buffer) {

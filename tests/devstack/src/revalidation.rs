@@ -12,13 +12,24 @@ use crate::Result;
 pub const DOCTORS: &str = "doctorsForDB";
 pub const RECOMMENDATIONS: &str = "recommendation";
 
-const FIRST: [&str; 12] =
-    ["Mary", "Aisha", "John", "Siân", "Olu", "Chen", "Zoë", "Rajesh", "Fatima", "Müller", "Ngozi", "Tomasz"];
-const LAST: [&str; 12] =
-    ["O'Neill", "Khan", "Smith", "Davies", "Okafor", "Wei", "Brontë", "Patel", "Hassan", "Jones", "Adeyemi", "Nowak"];
+const FIRST: [&str; 12] = [
+    "Mary", "Aisha", "John", "Siân", "Olu", "Chen", "Zoë", "Rajesh", "Fatima", "Müller", "Ngozi",
+    "Tomasz",
+];
+const LAST: [&str; 12] = [
+    "O'Neill", "Khan", "Smith", "Davies", "Okafor", "Wei", "Brontë", "Patel", "Hassan", "Jones",
+    "Adeyemi", "Nowak",
+];
 const BODIES: [&str; 6] = ["1-AIIDWI", "1-AIIDSA", "1-AIIDR8", "1-AIIDWT", "1-AIIDH1", "1-AIIDQQ"];
-const STATUS: [&str; 7] =
-    ["NOT_STARTED", "STARTED", "READY_TO_REVIEW", "READY_TO_SUBMIT", "SUBMITTED_TO_GMC", "COMPLETED", "DRAFT"];
+const STATUS: [&str; 7] = [
+    "NOT_STARTED",
+    "STARTED",
+    "READY_TO_REVIEW",
+    "READY_TO_SUBMIT",
+    "SUBMITTED_TO_GMC",
+    "COMPLETED",
+    "DRAFT",
+];
 
 fn pick<'a>(rng: &mut Rng, from: &[&'a str]) -> &'a str {
     from[rng.usize(..from.len())]
@@ -46,8 +57,10 @@ pub fn doctor(rng: &mut Rng, number: usize) -> Document {
         "sanction": if rng.u8(..20) == 0 { "Yes" } else { "No" },
         "doctorStatus": pick(rng, &STATUS),
         "lastUpdatedDate": midnight(rng),
-        "gmcLastUpdatedDateTime": DateTime::from_millis(1_700_000_000_000 + rng.i64(0..90_000_000_000)),
-        "designatedBodyCode": if rng.u8(..15) == 0 { Bson::Null } else { pick(rng, &BODIES).into() },
+        "gmcLastUpdatedDateTime":
+            DateTime::from_millis(1_700_000_000_000 + rng.i64(0..90_000_000_000)),
+        "designatedBodyCode":
+            if rng.u8(..15) == 0 { Bson::Null } else { pick(rng, &BODIES).into() },
         "admin": format!("{}.{}@example.nhs.uk", first.to_lowercase(), rng.u16(..50)),
         "existsInGmc": rng.u8(..50) != 0,
         "_class": "uk.nhs.hee.tis.revalidation.entity.DoctorsForDB",
@@ -61,7 +74,8 @@ pub fn doctor(rng: &mut Rng, number: usize) -> Document {
 /// A recommendation for one of `doctors` doctors.
 pub fn recommendation(rng: &mut Rng, id: ObjectId, doctors: usize) -> Document {
     let kind = pick(rng, &["REVALIDATE", "DEFER", "NON_ENGAGEMENT"]);
-    let comments: Vec<String> = (0..rng.usize(..4)).map(|n| format!("comment {n}: \"seen\", \\ and agreed")).collect();
+    let comments: Vec<String> =
+        (0..rng.usize(..4)).map(|n| format!("comment {n}: \"seen\", \\ and agreed")).collect();
     let mut document = doc! {
         "_id": id,
         "gmcNumber": gmc_number(rng.usize(..doctors.max(1))),
@@ -87,7 +101,10 @@ pub fn recommendation(rng: &mut Rng, id: ObjectId, doctors: usize) -> Document {
 
 /// An id that tells the order of making.
 pub fn object_id(rng: &mut Rng) -> ObjectId {
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    let seconds = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs();
     let mut bytes = [0; 12];
     bytes[..4].copy_from_slice(&u32::try_from(seconds).unwrap_or_default().to_be_bytes());
     rng.fill(&mut bytes[4..]);
@@ -106,7 +123,13 @@ pub struct Revalidation {
 
 impl Revalidation {
     pub fn new(database: Database, seed: u64) -> Self {
-        Self { database, rng: Rng::with_seed(seed), doctors: 0, recommendations: Vec::new(), changes: 0 }
+        Self {
+            database,
+            rng: Rng::with_seed(seed),
+            doctors: 0,
+            recommendations: Vec::new(),
+            changes: 0,
+        }
     }
 
     /// Loads both collections.
@@ -118,7 +141,8 @@ impl Revalidation {
             self.database.collection::<Document>(DOCTORS).insert_many(chunk).await?;
         }
         let ids: Vec<ObjectId> = (0..recommendations).map(|_| object_id(&mut self.rng)).collect();
-        let all: Vec<Document> = ids.iter().map(|id| recommendation(&mut self.rng, *id, self.doctors)).collect();
+        let all: Vec<Document> =
+            ids.iter().map(|id| recommendation(&mut self.rng, *id, self.doctors)).collect();
         for chunk in all.chunks(5_000) {
             self.database.collection::<Document>(RECOMMENDATIONS).insert_many(chunk).await?;
         }
@@ -127,7 +151,8 @@ impl Revalidation {
         Ok(())
     }
 
-    /// Makes `number` changes as a working day does, in bulk commands of mixed kind: most are replaces of doctors.
+    /// Makes `number` changes as a working day does, in bulk commands of mixed kind: most are
+    /// replaces of doctors.
     pub async fn work(&mut self, number: usize) -> Result<()> {
         let mut left = number;
         while left > 0 {
@@ -159,11 +184,14 @@ impl Revalidation {
                 2 => deletes.push(doc! { "q": { "_id": gmc_number(n) }, "limit": 1 }),
                 3..=12 => {
                     let replacement = doctor(&mut self.rng, n);
-                    updates.push(doc! { "q": { "_id": gmc_number(n) }, "u": replacement, "upsert": true });
+                    updates.push(
+                        doc! { "q": { "_id": gmc_number(n) }, "u": replacement, "upsert": true },
+                    );
                 }
                 _ => {
                     let status = pick(&mut self.rng, &STATUS);
-                    let set = doc! { "$set": { "doctorStatus": status, "lastUpdatedDate": midnight(&mut self.rng) } };
+                    let date = midnight(&mut self.rng);
+                    let set = doc! { "$set": { "doctorStatus": status, "lastUpdatedDate": date } };
                     updates.push(doc! { "q": { "_id": gmc_number(n) }, "u": set });
                 }
             }
@@ -191,10 +219,12 @@ impl Revalidation {
                     deletes.push(doc! { "q": { "_id": id }, "limit": 1 });
                 }
                 4..=6 => {
-                    updates.push(doc! { "q": { "_id": id }, "u": recommendation(&mut self.rng, id, self.doctors) })
+                    let whole = recommendation(&mut self.rng, id, self.doctors);
+                    updates.push(doc! { "q": { "_id": id }, "u": whole });
                 }
                 _ => {
-                    let set = doc! { "$set": { "outcome": pick(&mut self.rng, &["APPROVED", "REJECTED"]) }, "$push": { "comments": "x" } };
+                    let outcome = pick(&mut self.rng, &["APPROVED", "REJECTED"]);
+                    let set = doc! { "$set": { "outcome": outcome }, "$push": { "comments": "x" } };
                     updates.push(doc! { "q": { "_id": id }, "u": set });
                 }
             }
@@ -209,9 +239,11 @@ impl Revalidation {
         updates: Vec<Document>,
         deletes: Vec<Document>,
     ) -> Result<()> {
-        for (verb, field, documents) in
-            [("insert", "documents", inserts), ("update", "updates", updates), ("delete", "deletes", deletes)]
-        {
+        for (verb, field, documents) in [
+            ("insert", "documents", inserts),
+            ("update", "updates", updates),
+            ("delete", "deletes", deletes),
+        ] {
             if !documents.is_empty() {
                 let mut command = doc! { verb: collection };
                 command.insert(field, documents);

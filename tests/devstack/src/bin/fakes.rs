@@ -1,5 +1,5 @@
-//! Recorders in place of Slack, Sentry and a heartbeat receiver, with a page that shows what was received.
-//! `fakes [ADDRESS]`, 127.0.0.1:9500 unless said otherwise.
+//! Recorders in place of Slack, Sentry and a heartbeat receiver, with a page that shows what was
+//! received. `fakes [ADDRESS]`, 127.0.0.1:9500 unless said otherwise.
 
 fn main() {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9500".to_owned());
