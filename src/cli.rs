@@ -1,13 +1,13 @@
 //! The command line: parses, runs, prints, and turns what came of it into an exit code.
 
+mod dead_letter;
 mod incident;
-mod letter;
 mod purge;
+mod render;
 mod repair;
 mod run;
 mod signals;
 mod source;
-mod tables;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -19,12 +19,12 @@ use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
 use crate::alert::Store;
-use crate::checkpoint::Checkpoints;
 use crate::error::Fault;
 use crate::model::shown::{shown_json, shown_lines};
 use crate::ops;
 use crate::postgres::Target;
 use crate::settings::{Origin, Settings};
+use crate::state::Checkpoints;
 
 /// Exit codes beside 0 and those of `status`.
 pub mod exit {
@@ -70,7 +70,7 @@ enum Command {
     /// Say which source is meant, where it is another one or was taken back in time
     Source(source::SourceArgs),
     /// Events set aside: list, show, retry, discard
-    DeadLetter(letter::LetterArgs),
+    DeadLetter(dead_letter::LetterArgs),
     /// Forget what is over: letters resolved, incidents and requests ended, positions retired
     Purge(purge::PurgeArgs),
     /// Open and past incidents; take one on
@@ -163,7 +163,7 @@ async fn obey(command: Command, settings: &Settings) -> u8 {
         Command::Compare(args) => repair::compare(settings, &args).await,
         Command::Checkpoint(args) => repair::checkpoint(settings, args).await,
         Command::Source(args) => source::source(settings, args).await,
-        Command::DeadLetter(args) => letter::letter(settings, args).await,
+        Command::DeadLetter(args) => dead_letter::letter(settings, args).await,
         Command::Purge(args) => purge::purge(settings, &args).await,
         Command::Incident(args) => incident::incident(settings, args).await,
         Command::Alert(args) => incident::alert(settings, &args).await,
@@ -193,7 +193,7 @@ async fn check(settings: &Settings, args: &CheckArgs) -> u8 {
         return 0;
     }
     let findings = ops::check::check(settings, args.role.as_deref()).await;
-    repair::show(args.json, findings.as_slice(), tables::findings);
+    repair::show(args.json, findings.as_slice(), render::findings);
     if findings.iter().all(|finding| finding.ok) {
         0
     } else if findings.iter().any(|finding| finding.down) {
@@ -233,7 +233,7 @@ async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
         if args.json {
             print_json(&report);
         } else {
-            print(&tables::status(&report));
+            print(&render::status(&report));
         }
         if !args.watch {
             return report.verdict.exit_code();

@@ -16,8 +16,8 @@ pub mod settings;
 
 pub mod postgres;
 
-pub mod checkpoint;
 pub mod source;
+pub mod state;
 
 pub mod apply;
 pub mod batch;

@@ -40,7 +40,7 @@ pub fn judge(settings: &Settings) -> Result<(), Fault> {
 ///
 /// # Errors
 /// The call's own, classified, or the deadline's.
-pub async fn within<T>(
+pub async fn with_deadline<T>(
     deadline: Duration,
     call: impl Future<Output = Result<T, sqlx::Error>> + Send,
 ) -> Result<T, Fault> {
@@ -57,7 +57,7 @@ async fn in_time<T>(
 /// The same for a statement about rows, of which one may be at fault.
 ///
 /// # Errors
-/// Refused, if a part of the rows may pass; else as [`within`].
+/// Refused, if a part of the rows may pass; else as [`with_deadline`].
 pub async fn about_rows<T>(
     deadline: Duration,
     call: impl Future<Output = Result<T, sqlx::Error>> + Send,

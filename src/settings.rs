@@ -35,7 +35,7 @@ pub struct Settings {
     pub source: Source,
     pub target: Target,
     pub migrate: Migrate,
-    pub batch: Batch,
+    pub batch: BatchSettings,
     pub checkpoint: Checkpoint,
     pub resync: Resync,
     pub compare: Compare,
@@ -58,7 +58,7 @@ pub struct Migrate {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Batch {
+pub struct BatchSettings {
     pub events_max: usize,
     pub bytes_max: usize,
     pub linger: Duration,
@@ -246,7 +246,7 @@ impl Settings {
             source: Source::read(r),
             target: Target::read(r),
             migrate: Migrate { automatic: r.boolean("migrate.automatic") },
-            batch: Batch {
+            batch: BatchSettings {
                 events_max: r.count("batch.events_max", 1, 100_000),
                 bytes_max: r.size("batch.bytes_max", 64 << 10, 256 << 20),
                 linger: r.duration("batch.linger"),

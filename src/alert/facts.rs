@@ -6,12 +6,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::causes::{Facts, KnownWalk};
-use super::incident::Gap;
-use super::process::Process;
-use super::store::Store;
+use crate::alert::incident::life::Gap;
+use crate::alert::incident::store::Store;
+use crate::alert::process::Process;
+use crate::alert::rule::causes::{Facts, KnownWalk};
 use crate::error::Fault;
-use crate::postgres::within;
+use crate::postgres::with_deadline;
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -66,7 +66,7 @@ impl Store {
         ));
         let dead =
             sqlx::query_as::<_, (String, i64)>(dead).bind(&*self.service).bind(&*self.environment);
-        let dead = within(DEADLINE, dead.fetch_all(self.pool())).await?;
+        let dead = with_deadline(DEADLINE, dead.fetch_all(self.pool())).await?;
         // Each stream's newest walk, and its newest that ended.
         let walks = AssertSqlSafe(format!(
             "select distinct on (stream) id, stream, reason, state, note, ended_at > now() - \
@@ -102,6 +102,6 @@ impl Store {
 
     async fn walks(&self, sql: AssertSqlSafe<String>) -> Result<Vec<WalkRow>, Fault> {
         let query = sqlx::query_as(sql).bind(&*self.service).bind(&*self.environment);
-        within(DEADLINE, query.fetch_all(self.pool())).await
+        with_deadline(DEADLINE, query.fetch_all(self.pool())).await
     }
 }

@@ -6,24 +6,15 @@
 //! never an error's text; nothing that is told holds a secret or a document's content. `rules`,
 //! `causes`, `incident` and `render` are pure.
 
-mod book;
-mod causes;
 mod channel;
-mod checkin;
-mod deliver;
-mod desk;
 mod facts;
-mod heartbeat;
 mod incident;
+mod outbox;
 mod process;
-mod record;
-mod render;
+mod rule;
 pub mod rules;
-mod sentry;
-mod slack;
-mod store;
-mod trial;
-mod walks;
+mod sender;
+mod test_incident;
 mod watch;
 
 #[cfg(test)]
@@ -35,21 +26,21 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use tokio::task::JoinSet;
 
-pub use book::{Book, Pace};
-pub use causes::{Facts, KnownWalk, Limits, Observed, Seen};
-pub use channel::Sent;
-pub use deliver::Sender;
-pub use desk::{Desk, HEARTBEAT, report};
-pub use heartbeat::Heartbeat;
-pub use incident::{Ack, Incident, Key, Severity};
-pub use render::Voice;
-pub use sentry::Sentry;
-pub use slack::{Bot, Webhook};
-pub use store::Store;
+pub use channel::answer::Sent;
+pub use channel::heartbeat::Heartbeat;
+pub use channel::message::Voice;
+pub use channel::sentry::Sentry;
+pub use channel::slack::{Bot, Webhook};
+pub use incident::book::{Book, Pace};
+pub use incident::life::{Ack, Incident, Key, Severity};
+pub use incident::store::Store;
+pub use outbox::{Desk, HEARTBEAT, report};
+pub use rule::causes::{Facts, KnownWalk, Limits, Observed, Seen};
+pub use sender::Sender;
 
-use crate::checkpoint::Checkpoints;
 use crate::postgres::Target;
 use crate::settings::Settings;
+use crate::state::Checkpoints;
 use crate::status::Board;
 
 /// How long leading waits for the first look, at most.
@@ -79,8 +70,12 @@ impl Alerts {
         let desk = desk(settings, &senders, board);
         let mut tasks = JoinSet::new();
         let check_ins = sentry.as_ref().map(|sentry| {
-            let (check_ins, waiting) = checkin::CheckIns::new(settings);
-            tasks.spawn(checkin::send(Arc::clone(sentry), Arc::clone(&desk), waiting));
+            let (check_ins, waiting) = channel::sentry_checkin::CheckIns::new(settings);
+            tasks.spawn(channel::sentry_checkin::send(
+                Arc::clone(sentry),
+                Arc::clone(&desk),
+                waiting,
+            ));
             check_ins
         });
         let watch = watch::Watch::new(

@@ -6,9 +6,9 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
-use super::store::{DEADLINE, Store};
+use crate::alert::incident::store::{DEADLINE, Store};
 use crate::error::Fault;
-use crate::postgres::within;
+use crate::postgres::with_deadline;
 
 /// A process that has not registered again for so long has died, or cannot reach Postgres.
 const SILENT_SECONDS: f64 = 15.0;
@@ -77,7 +77,7 @@ impl Store {
             .bind(&*self.service)
             .bind(self.process())
             .bind(&*self.environment);
-        let others = within(DEADLINE, query.fetch_all(self.pool())).await?;
+        let others = with_deadline(DEADLINE, query.fetch_all(self.pool())).await?;
         let runs = |number: &str| Path::new("/proc").join(number).exists();
         Ok(others
             .into_iter()
@@ -104,7 +104,7 @@ impl Store {
             .bind(crate::VERSION)
             .bind(&me.place)
             .bind(&*self.environment);
-        within(DEADLINE, query.execute(self.pool())).await.map(drop)
+        with_deadline(DEADLINE, query.execute(self.pool())).await.map(drop)
     }
 
     /// This process ends because it was told to.
@@ -113,7 +113,7 @@ impl Store {
             "update {}.process set ended_at = now() where id = $1",
             self.schema
         ));
-        let _ = within(
+        let _ = with_deadline(
             Duration::from_secs(1),
             sqlx::query(sql).bind(self.process()).execute(self.pool()),
         )

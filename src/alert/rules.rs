@@ -6,7 +6,7 @@
 
 use chrono::TimeDelta;
 
-use super::incident::Severity;
+use crate::alert::incident::life::Severity;
 use crate::error::Code;
 
 /// How long a cause must last before it is an incident.

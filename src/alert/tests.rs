@@ -3,11 +3,11 @@ mod telling;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::book::{Book, Pace};
-use super::causes::{ChannelTrouble, Facts, KnownWalk, Limits, Observed, Seen};
-use super::incident::{Ack, Gap, Key, Severity, State, Transition};
-use super::render::Voice;
-use super::rules::{self, Scope};
+use crate::alert::channel::message::Voice;
+use crate::alert::incident::book::{Book, Pace};
+use crate::alert::incident::life::{Ack, Gap, Key, Severity, State, Transition};
+use crate::alert::rule::causes::{ChannelTrouble, Facts, KnownWalk, Limits, Observed, Seen};
+use crate::alert::rules::{self, Scope};
 use crate::error::Code;
 use crate::status::{ComparedReport, DriftReport, FailingReport, ResyncReport, StreamReport};
 

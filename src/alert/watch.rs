@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::causes::{Facts, Limits, Observed, Seen};
-use super::checkin::CheckIns;
-use super::desk::Desk;
-use super::incident::Ack;
-use super::process::Process;
-use super::store::Store;
-use crate::checkpoint::{Checkpoints, Held};
+use crate::alert::channel::sentry_checkin::CheckIns;
+use crate::alert::incident::life::Ack;
+use crate::alert::incident::store::Store;
+use crate::alert::outbox::Desk;
+use crate::alert::process::Process;
+use crate::alert::rule::causes::{Facts, Limits, Observed, Seen};
 use crate::error::Fault;
 use crate::settings::Settings;
+use crate::state::{Checkpoints, Held};
 use crate::status::StreamReport;
 
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -6,8 +6,8 @@ use std::ops::Range;
 use sqlx::postgres::{PgConnection, PgCopyIn};
 use tokio::sync::mpsc;
 
-use super::rows::{Rows, Spares};
-use super::transaction::{Scribe, Work};
+use super::row_writer::{RowWriter, Work};
+use super::rows::{RowBuffers, Rows};
 use crate::failpoint;
 use crate::postgres::{Trouble, about_rows};
 
@@ -21,7 +21,7 @@ const PIECE: usize = 64 << 10;
 
 type Sink<'c> = PgCopyIn<&'c mut PgConnection>;
 
-impl Scribe<'_> {
+impl RowWriter<'_> {
     pub(super) async fn copy(
         &self,
         connection: &mut PgConnection,
@@ -43,14 +43,14 @@ impl Scribe<'_> {
         &self,
         connection: &mut PgConnection,
         mut chunks: mpsc::Receiver<Work>,
-        spares: &Spares,
+        buffers: &RowBuffers,
     ) -> Result<(u64, Work), Trouble> {
         let deadline = self.target.deadline();
         let mut sink = about_rows(deadline, self.open(connection)).await?;
         let mut rest = Work::default();
         while let Some(mut chunk) = chunks.recv().await {
             about_rows(deadline, send(&mut sink, &chunk.rows, 0..chunk.rows.len())).await?;
-            spares.give(chunk.rows);
+            buffers.give(chunk.rows);
             rest.dead.append(&mut chunk.dead);
             rest.events += chunk.events;
             rest.walk = chunk.walk;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::parts::{Kind, Refused};
-use super::transaction::Work;
+use super::row_writer::Work;
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::{Builder, Doc};
 use crate::model::event::Operation;

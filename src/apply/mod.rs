@@ -5,30 +5,30 @@
 //! or delete, never stops the rest.
 
 mod bind;
+mod checksum;
 mod copy;
 mod dead_letter;
 mod drift;
-mod known;
 mod mapping;
 mod pace;
 mod parts;
 mod rehearsal;
+mod row_writer;
 mod rows;
 mod schema;
 mod shape;
 mod statements;
-mod transaction;
 mod walk;
 mod writer;
 
+pub use checksum::{Candidate, Checksums, Segment};
 pub use dead_letter::{DeadLetter, Tally};
 pub use drift::{Drift, DriftKind};
-pub use known::{Known, Stretch, Suspect};
 pub use mapping::Mapping;
 pub use rehearsal::rehearse;
-pub use rows::{Deletes, Rows, Spares};
+pub use row_writer::{Applied, Beside, Origins, Work, row_arguments};
+pub use rows::{Deletes, RowBuffers, Rows};
 pub use schema::{Kind, LiveTable, ensure, read_live};
 pub use statements::Statements;
-pub use transaction::{Applied, Beside, Origins, Work, row_arguments};
 pub use walk::{Seen, Step, Then, Walk};
 pub use writer::Writer;

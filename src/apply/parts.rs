@@ -9,7 +9,7 @@ use std::ops::Range;
 use sqlx::postgres::PgConnection;
 
 use super::pace::Pace;
-use super::transaction::{Applied, Scribe, Work};
+use super::row_writer::{Applied, RowWriter, Work};
 use crate::postgres::{Refusal, Trouble, Whose};
 
 /// What is sent in parts.
@@ -40,7 +40,7 @@ const RELEASE: &str = "set constraints all immediate; release savepoint part";
 const ROLLBACK: &str = "rollback to savepoint part; release savepoint part";
 
 pub(super) struct Halving<'a> {
-    scribe: &'a Scribe<'a>,
+    row_writer: &'a RowWriter<'a>,
     work: &'a Work,
     pace: &'a mut Pace,
     /// More refusals than this are no accident: the rest need not be tried.
@@ -52,13 +52,13 @@ pub(super) struct Halving<'a> {
 
 impl<'a> Halving<'a> {
     pub const fn new(
-        scribe: &'a Scribe<'a>,
+        row_writer: &'a RowWriter<'a>,
         work: &'a Work,
         pace: &'a mut Pace,
         allowance: u64,
     ) -> Self {
         Self {
-            scribe,
+            row_writer,
             work,
             pace,
             allowance,
@@ -150,13 +150,13 @@ impl<'a> Halving<'a> {
         done: &mut Applied,
     ) -> Result<Option<Refusal>, Trouble> {
         let before = done.clone();
-        self.scribe.plain(connection, "savepoint part").await?;
+        self.row_writer.plain(connection, "savepoint part").await?;
         let mut sent = match kind {
-            Kind::Rows => self.scribe.put(connection, self.work, range, done).await,
-            Kind::Deletes => self.scribe.delete(connection, self.work, range, done).await,
+            Kind::Rows => self.row_writer.put(connection, self.work, range, done).await,
+            Kind::Deletes => self.row_writer.delete(connection, self.work, range, done).await,
         };
         if sent.is_ok() {
-            sent = self.scribe.plain(connection, RELEASE).await;
+            sent = self.row_writer.plain(connection, RELEASE).await;
         }
         match sent {
             Ok(()) => {
@@ -168,7 +168,7 @@ impl<'a> Halving<'a> {
                 Ok(None)
             }
             Err(Trouble::Refused(refusal)) => {
-                self.scribe.plain(connection, ROLLBACK).await?;
+                self.row_writer.plain(connection, ROLLBACK).await?;
                 *done = before;
                 Ok(Some(refusal))
             }

@@ -5,12 +5,12 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::{Arguments, AssertSqlSafe, Connection};
 
 use super::copy::{END, SIGNATURE};
+use super::row_writer::row_arguments;
 use super::rows::Rows;
 use super::schema::Kind;
 use super::statements::Statements;
-use super::transaction::row_arguments;
 use crate::error::Fault;
-use crate::postgres::{Target, within};
+use crate::postgres::{Target, with_deadline};
 use crate::settings::Column;
 
 /// What each statement comes to on a table of this kind, by its name.
@@ -40,7 +40,7 @@ async fn execute(
     arguments: Result<PgArguments, Fault>,
 ) -> Result<(), Fault> {
     let query = sqlx::query_with(AssertSqlSafe(sql.to_owned()), arguments?);
-    within(target.deadline(), async {
+    with_deadline(target.deadline(), async {
         let mut transaction = connection.begin().await?;
         query.execute(&mut *transaction).await?;
         transaction.rollback().await
@@ -49,7 +49,7 @@ async fn execute(
 }
 
 async fn copy(connection: &mut PgConnection, target: &Target, sql: &str) -> Result<(), Fault> {
-    within(target.deadline(), async {
+    with_deadline(target.deadline(), async {
         let mut transaction = connection.begin().await?;
         let mut sink = transaction.copy_in_raw(sql).await?;
         sink.send(SIGNATURE).await?;
@@ -68,7 +68,7 @@ fn arguments(name: &str, columns: &[Column]) -> Result<PgArguments, Fault> {
         "upsert" | "repair" | "repair of partitions" | "compare" => {
             return row_arguments(&Rows::default(), 0..0, columns);
         }
-        "stretch" => arguments.add("").and_then(|()| arguments.add(0_i64)),
+        "segment" => arguments.add("").and_then(|()| arguments.add(0_i64)),
         "unknown between" => arguments
             .add(none)
             .and_then(|()| arguments.add(no_numbers))

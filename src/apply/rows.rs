@@ -110,9 +110,9 @@ impl Rows {
 /// Buffers of rows that were written, used again: a fresh one of megabytes is copied as it grows,
 /// and the kernel clears each of its pages.
 #[derive(Debug, Clone, Default)]
-pub struct Spares(Arc<Mutex<Vec<Rows>>>);
+pub struct RowBuffers(Arc<Mutex<Vec<Rows>>>);
 
-impl Spares {
+impl RowBuffers {
     /// One for the batch being prepared, one for the chunk being read.
     const NUMBER_MAX: usize = 2;
 
@@ -124,11 +124,12 @@ impl Spares {
     }
 
     pub fn give(&self, mut rows: Rows) {
-        let mut spares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spares.len() < Self::NUMBER_MAX && (1..=Self::BYTES_MAX).contains(&rows.bytes.capacity())
+        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffers.len() < Self::NUMBER_MAX
+            && (1..=Self::BYTES_MAX).contains(&rows.bytes.capacity())
         {
             rows.truncate(0);
-            spares.push(rows);
+            buffers.push(rows);
         }
     }
 }
@@ -241,11 +242,12 @@ mod tests {
 
     #[test]
     fn a_spare_is_empty_and_a_large_one_is_not_kept() {
-        let spares = Spares::default();
-        spares.give(rows(&["a"]));
-        spares.give(Rows { bytes: Vec::with_capacity(Spares::BYTES_MAX + 1), ..Rows::default() });
-        let spare = spares.take();
+        let buffers = RowBuffers::default();
+        buffers.give(rows(&["a"]));
+        buffers
+            .give(Rows { bytes: Vec::with_capacity(RowBuffers::BYTES_MAX + 1), ..Rows::default() });
+        let spare = buffers.take();
         assert!(spare.is_empty() && spare.size() == 0 && spare.bytes.capacity() > 0);
-        assert_eq!(spares.take().bytes.capacity(), 0);
+        assert_eq!(buffers.take().bytes.capacity(), 0);
     }
 }

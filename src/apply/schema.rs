@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::{Table, quote};
-use crate::postgres::{Target, ddl, within};
+use crate::postgres::{Target, ddl, with_deadline};
 use crate::settings::Column;
 
 /// The columns every followed table has, beside those of the configuration.
@@ -172,7 +172,7 @@ pub async fn read_live(
     )
     .bind(&table.schema)
     .bind(&table.name);
-    Ok(match within(target.deadline(), query.fetch_optional(connection)).await? {
+    Ok(match with_deadline(target.deadline(), query.fetch_optional(connection)).await? {
         None => LiveTable::default(),
         Some((kind, names, types)) => LiveTable {
             schema_exists: true,

@@ -21,7 +21,7 @@ pub struct Statements {
     pub repair_partitioned: Arc<str>,
     /// Of the rows after an id, up to a limit: the first id and the last, how many, the exclusive
     /// or of their hashes.
-    pub stretch: Arc<str>,
+    pub segment: Arc<str>,
     /// Of the ids and hashes given, the places (counted from one) of those that no row has so, as
     /// far as the rows between two ids tell, and no more of them than are asked for.
     pub unknown_between: Arc<str>,
@@ -67,7 +67,7 @@ impl Statements {
             upsert: upsert.on(&format!("{NOT_NEWER} and {}", upsert.differs)).into(),
             // Here and below the limit keeps the planner to the index, whatever it thinks of the
             // table's size.
-            stretch: format!(
+            segment: format!(
                 "select (array_agg(t.id))[1], (array_agg(t.id))[count(*)::int], count(*), \
                  coalesce(bit_xor(t._hash), 0) from (select t.id, t._hash from {sql} as t where \
                  t.id > $1 order by t.id limit $2) as t"
@@ -116,7 +116,7 @@ impl Statements {
             ("upsert", &self.upsert),
             ("repair", &self.repair),
             ("repair of partitions", &self.repair_partitioned),
-            ("stretch", &self.stretch),
+            ("segment", &self.segment),
             ("unknown between", &self.unknown_between),
             ("unknown", &self.unknown),
             ("compare", &self.compare),

@@ -3,9 +3,9 @@
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::transaction::{Applied, Scribe};
+use super::row_writer::{Applied, RowWriter};
 use crate::error::{Code, Fault};
-use crate::postgres::within;
+use crate::postgres::with_deadline;
 
 /// One step of a walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,12 +32,12 @@ pub enum Step {
     Completed,
 }
 
-/// What a walk saw in one chunk: ids, and stretches of the table that held its documents and
+/// What a walk saw in one chunk: ids, and segments of the table that held its documents and
 /// nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
     pub ids: Vec<String>,
-    /// First and last id of each stretch.
+    /// First and last id of each segment.
     pub lows: Vec<String>,
     pub highs: Vec<String>,
 }
@@ -85,7 +85,7 @@ impl Walk {
     }
 }
 
-impl Scribe<'_> {
+impl RowWriter<'_> {
     pub(super) async fn advance_walk(
         &self,
         connection: &mut PgConnection,
@@ -133,7 +133,7 @@ impl Scribe<'_> {
             .bind(&seen.ids)
             .bind(&seen.lows)
             .bind(&seen.highs);
-        within(self.target.deadline(), query.execute(connection)).await.map(drop)
+        with_deadline(self.target.deadline(), query.execute(connection)).await.map(drop)
     }
 
     async fn chunk(
@@ -161,7 +161,7 @@ impl Scribe<'_> {
             .bind(i64::try_from(chunk.inserted).unwrap_or(i64::MAX))
             .bind(i64::try_from(done.rows_changed - chunk.inserted).unwrap_or(i64::MAX))
             .bind(&done.sample_ids);
-        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+        Ok(with_deadline(self.target.deadline(), query.execute(connection)).await?.rows_affected())
     }
 
     async fn swept(
@@ -179,7 +179,7 @@ impl Scribe<'_> {
             .bind(id)
             .bind(i64::try_from(done.rows_deleted).unwrap_or(i64::MAX))
             .bind(&done.sample_ids);
-        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+        Ok(with_deadline(self.target.deadline(), query.execute(connection)).await?.rows_affected())
     }
 
     async fn held(
@@ -197,7 +197,7 @@ impl Scribe<'_> {
         );
         let query =
             sqlx::query(AssertSqlSafe(sql)).bind(id).bind(code.name()).bind(note).bind(rows);
-        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+        Ok(with_deadline(self.target.deadline(), query.execute(connection)).await?.rows_affected())
     }
 
     /// The end and the gap report are one statement.
@@ -213,7 +213,7 @@ impl Scribe<'_> {
             self.state_schema
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(id);
-        Ok(within(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+        Ok(with_deadline(self.target.deadline(), query.execute(connection)).await?.rows_affected())
     }
 }
 

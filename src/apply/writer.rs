@@ -9,15 +9,15 @@ use tokio::sync::mpsc;
 
 use super::dead_letter::RateWindow;
 use super::pace::Pace;
-use super::rows::Spares;
+use super::row_writer::{Applied, COPY_MIN, InsertPath, RowWriter, Work};
+use super::rows::RowBuffers;
 use super::statements::Statements;
-use super::transaction::{Applied, COPY_MIN, Road, Scribe, Work};
 use super::walk::Walk;
-use crate::checkpoint::{Checkpoints, Fence, Lease};
 use crate::error::{Class, Code, Fault};
 use crate::failpoint;
-use crate::postgres::{Ending, Target, Trouble, Whose, commit, within};
+use crate::postgres::{Ending, Target, Trouble, Whose, commit, with_deadline};
 use crate::settings::{Column, Record};
+use crate::state::{Checkpoints, Fence, Lease};
 
 /// Writes for one stream under one lease.
 #[derive(Debug)]
@@ -116,9 +116,9 @@ impl Writer {
     pub async fn pour(
         &mut self,
         chunks: mpsc::Receiver<Work>,
-        spares: &Spares,
+        buffers: &RowBuffers,
     ) -> Result<Applied, Trouble> {
-        let done = self.transact(Load::Chunks(chunks, spares)).await?;
+        let done = self.transact(Load::Chunks(chunks, buffers)).await?;
         self.landed(&done);
         Ok(done)
     }
@@ -138,7 +138,7 @@ impl Writer {
     pub async fn apply_whole(&mut self, work: &Work) -> Result<Applied, Trouble> {
         match self.resolve().await? {
             Some(done) => Ok(done),
-            None => self.transact(Load::Whole(work, Road::Whole)).await,
+            None => self.transact(Load::Whole(work, InsertPath::Whole)).await,
         }
     }
 
@@ -158,11 +158,11 @@ impl Writer {
         self.no_copy_for = self.no_copy_for.saturating_sub(1);
         let statement = work.rows.len().max(work.deletes.ids.len());
         let mut road = if !self.pace.allows(statement) {
-            Road::Parts
+            InsertPath::Parts
         } else if work.fresh >= COPY_MIN && self.no_copy_for == 0 {
-            Road::Copy
+            InsertPath::Copy
         } else {
-            Road::Whole
+            InsertPath::Whole
         };
         loop {
             let refusal = match self.transact(Load::Whole(work, road)).await {
@@ -170,11 +170,11 @@ impl Writer {
                 Err(Trouble::Failed(fault)) => return Err(fault),
                 Err(Trouble::Refused(refusal)) => refusal,
             };
-            if road == Road::Copy {
+            if road == InsertPath::Copy {
                 self.no_copy_for = NO_COPY_BATCHES;
             }
             road = match road {
-                Road::Parts => return Err(refusal.fault),
+                InsertPath::Parts => return Err(refusal.fault),
                 _ if refusal.whose == Whose::Time && statement > 1 => {
                     self.pace.timed_out(statement);
                     return Err(refusal.fault);
@@ -182,8 +182,8 @@ impl Writer {
                 _ if refusal.whose == Whose::Time && !self.pace.stands_alone() => {
                     return Err(refusal.fault);
                 }
-                Road::Copy => Road::Whole,
-                Road::Whole => Road::Parts,
+                InsertPath::Copy => InsertPath::Whole,
+                InsertPath::Whole => InsertPath::Parts,
             };
         }
     }
@@ -209,7 +209,7 @@ impl Writer {
     ) -> Result<Applied, Trouble> {
         let deadline = self.target.deadline();
         let mut transaction: Transaction<'_, _> =
-            within(deadline, connection.begin_with(load.begin())).await?;
+            with_deadline(deadline, connection.begin_with(load.begin())).await?;
         failpoint::hit("apply.begun");
         let fence =
             Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
@@ -218,7 +218,7 @@ impl Writer {
             self.partitioned =
                 Some(is_partitioned(&mut transaction, &self.target, &self.statements.table).await?);
         }
-        let scribe = Scribe {
+        let row_writer = RowWriter {
             target: &self.target,
             stream: self.lease.stream(),
             state_schema: self.checkpoints.schema(),
@@ -230,21 +230,22 @@ impl Writer {
         let mut done = match load {
             Load::Whole(work, road) => {
                 let mut allowance = self.rate.allowance();
-                if road == Road::Parts {
+                if road == InsertPath::Parts {
                     let (checkpoints, stream) = (&self.checkpoints, self.lease.stream());
                     allowance += checkpoints.letters_accepted(&mut *transaction, stream).await?;
                 }
                 let way = (road, &mut self.pace);
-                scribe.write(&mut transaction, &fence, work, way, allowance).await?
+                row_writer.write(&mut transaction, &fence, work, way, allowance).await?
             }
-            Load::Chunks(chunks, spares) => {
-                let (rows_changed, rest) = scribe.pour(&mut transaction, chunks, spares).await?;
+            Load::Chunks(chunks, buffers) => {
+                let (rows_changed, rest) =
+                    row_writer.pour(&mut transaction, chunks, buffers).await?;
                 let mut done = Applied { rows_changed, ..Applied::default() };
-                scribe.conclude(&mut transaction, &fence, &rest, &[], &mut done).await?;
+                row_writer.conclude(&mut transaction, &fence, &rest, &[], &mut done).await?;
                 done
             }
         };
-        let moves_witness = scribe.moves_witness && done.rows_changed > 0;
+        let moves_witness = row_writer.moves_witness && done.rows_changed > 0;
         self.keep_the_rate(&mut transaction, &mut done).await?;
         let revision = fence.revision();
         failpoint::hit("apply.before_commit");
@@ -311,11 +312,11 @@ impl Writer {
     async fn resolve(&mut self) -> Result<Option<Applied>, Fault> {
         let Some((revision, done)) = self.in_doubt.clone() else { return Ok(None) };
         let mut connection = self.connect().await?;
-        let mut transaction = within(self.target.deadline(), connection.begin()).await?;
+        let mut transaction = with_deadline(self.target.deadline(), connection.begin()).await?;
         let fence =
             Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
         let stored = fence.revision();
-        within(self.target.deadline(), transaction.rollback()).await?;
+        with_deadline(self.target.deadline(), transaction.rollback()).await?;
         let landed = stored == revision + 1;
         self.made = Some(revision + i64::from(landed));
         self.knows(stored)?;
@@ -328,8 +329,8 @@ impl Writer {
 
 /// What one transaction is to hold.
 enum Load<'a> {
-    Whole(&'a Work, Road),
-    Chunks(mpsc::Receiver<Work>, &'a Spares),
+    Whole(&'a Work, InsertPath),
+    Chunks(mpsc::Receiver<Work>, &'a RowBuffers),
 }
 
 impl Load<'_> {
@@ -360,5 +361,5 @@ async fn is_partitioned(
 ) -> Result<bool, Fault> {
     let sql = "select relkind = 'p' from pg_class where oid = $1::regclass";
     let query = sqlx::query_scalar(sql).bind(table);
-    within(target.deadline(), query.fetch_one(connection)).await
+    with_deadline(target.deadline(), query.fetch_one(connection)).await
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
 use super::repair::show;
-use super::{ends, exit, failed, print, print_json, tables};
+use super::{ends, exit, failed, print, print_json, render};
 use crate::alert::Store;
 use crate::error::Fault;
 use crate::ops;
@@ -82,15 +82,15 @@ async fn obey(store: &Store, verb: IncidentVerb) -> Result<(), Fault> {
     match verb {
         IncidentVerb::List { json: true } => print_json(&ops::incident::list(store).await?),
         IncidentVerb::List { json: false } => {
-            print(&tables::incidents(&ops::incident::list(store).await?))
+            print(&render::incidents(&ops::incident::list(store).await?))
         }
         IncidentVerb::Show { id, json } => {
             let shown = ops::incident::show(store, id).await?;
-            if json { print_json(&shown) } else { print(&tables::fields(&shown)) }
+            if json { print_json(&shown) } else { print(&render::fields(&shown)) }
         }
         IncidentVerb::Ack { id, by, until, .. } => {
             let ack = ops::incident::acknowledge(store, id, &by, until).await?;
-            print(&tables::acked(id, &ack));
+            print(&render::acked(id, &ack));
         }
     }
     Ok(())
@@ -99,6 +99,6 @@ async fn obey(store: &Store, verb: IncidentVerb) -> Result<(), Fault> {
 pub(super) async fn alert(settings: &Settings, args: &AlertArgs) -> u8 {
     let AlertVerb::Test { json } = args.verb;
     let tried = ops::alert::test(settings).await;
-    show(json, tried.as_slice(), tables::tried);
+    show(json, tried.as_slice(), render::tried);
     if tried.is_empty() || tried.iter().any(|one| !one.ok) { exit::FAILED } else { 0 }
 }

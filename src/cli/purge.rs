@@ -4,12 +4,12 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 
 use super::repair::{Act, answer, only_shown, show};
-use super::{ends, failed, tables};
-use crate::checkpoint::PURGE;
+use super::{ends, failed, render};
 use crate::error::Fault;
+use crate::ops::command::ask;
 use crate::ops::purge;
-use crate::ops::request::ask;
 use crate::settings::Settings;
+use crate::state::PURGE;
 
 #[derive(Debug, Args)]
 pub(super) struct PurgeArgs {
@@ -31,7 +31,7 @@ async fn forget(settings: &Settings, args: &PurgeArgs) -> Result<u8, Fault> {
     let (_, checkpoints) = ends(settings)?;
     if !args.act.execute {
         let over = purge::preview(&checkpoints, args.before).await?;
-        show(args.act.json, over.as_slice(), tables::forgettable);
+        show(args.act.json, over.as_slice(), render::forgettable);
         return Ok(only_shown());
     }
     let asked = ask(&checkpoints, PURGE, "", &purge::arguments(args.before), &args.reason).await?;

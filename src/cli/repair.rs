@@ -3,9 +3,9 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{complain, ends, exit, failed, print, print_json, tables};
+use super::{complain, ends, exit, failed, print, print_json, render};
 use crate::error::Fault;
-use crate::ops::request::{Asked, ask};
+use crate::ops::command::{Asked, ask};
 use crate::ops::{self, resync as walks};
 use crate::settings::Settings;
 
@@ -132,7 +132,7 @@ pub(super) async fn resync(settings: &Settings, args: ResyncArgs) -> u8 {
 async fn list(settings: &Settings, json: bool) -> Result<u8, Fault> {
     let (_, checkpoints) = ends(settings)?;
     let listed = walks::list(&checkpoints).await?;
-    show(json, listed.as_slice(), tables::walks);
+    show(json, listed.as_slice(), render::walks);
     Ok(0)
 }
 
@@ -140,7 +140,7 @@ async fn begin(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Re
     let (target, checkpoints) = ends(settings)?;
     let preview = walks::preview(settings, &target, &checkpoints, stream).await?;
     if !act.execute {
-        show(act.json, &preview, tables::preview);
+        show(act.json, &preview, render::preview);
         return Ok(only_shown());
     }
     let asked = ask(&checkpoints, "resync", stream, &serde_json::json!({}), reason).await?;
@@ -154,7 +154,7 @@ async fn about(settings: &Settings, verb: &str, one: &OneWalk) -> Result<u8, Fau
         show(
             one.act.json,
             [walks::Listed { walk, gap: None, asked: None, approved: None }].as_slice(),
-            tables::walks,
+            render::walks,
         );
         return Ok(only_shown());
     }
@@ -178,7 +178,7 @@ pub(super) async fn checkpoint(settings: &Settings, args: CheckpointArgs) -> u8 
 async fn show_checkpoint(settings: &Settings, stream: &str, json: bool) -> Result<u8, Fault> {
     let (_, checkpoints) = ends(settings)?;
     let shown = ops::checkpoint::show(settings, &checkpoints, stream).await?;
-    show(json, &shown, tables::checkpoint);
+    show(json, &shown, render::checkpoint);
     Ok(0)
 }
 
@@ -186,7 +186,7 @@ async fn history(settings: &Settings, stream: &str, json: bool) -> Result<u8, Fa
     let (_, checkpoints) = ends(settings)?;
     walks::own_stream(settings, &checkpoints, stream).await?;
     let retired = checkpoints.retired(stream).await?;
-    show(json, retired.as_slice(), tables::retired);
+    show(json, retired.as_slice(), render::retired);
     Ok(0)
 }
 
@@ -200,7 +200,7 @@ async fn rewind(
     let (_, checkpoints) = ends(settings)?;
     let rewind = ops::checkpoint::rewind(settings, &checkpoints, stream, to).await?;
     if !act.execute {
-        show(act.json, &rewind, tables::rewind);
+        show(act.json, &rewind, render::rewind);
         return Ok(only_shown());
     }
     let asked = ask(&checkpoints, "checkpoint_rewind", stream, &rewind.arguments, reason).await?;
@@ -230,7 +230,7 @@ pub(super) async fn compare(settings: &Settings, args: &CompareArgs) -> u8 {
             if args.json {
                 print_json(&serde_json::json!({ "compared": compared, "repair": asked }));
             } else {
-                print(&tables::compared(&compared));
+                print(&render::compared(&compared));
             }
             let refused = asked.is_some_and(|asked| answer(&asked, args.json) != 0);
             if compared.is_equal() && !refused { 0 } else { exit::FAILED }
@@ -261,7 +261,7 @@ pub(super) fn answer(asked: &Asked, json: bool) -> u8 {
     if json {
         print_json(asked);
     } else {
-        print(&tables::asked(asked));
+        print(&render::asked(asked));
     }
     if asked.refused() { exit::FAILED } else { 0 }
 }

@@ -3,12 +3,12 @@
 use clap::{Args, Subcommand};
 
 use super::repair::{Act, answer, only_shown, show};
-use super::{ends, failed, tables};
-use crate::checkpoint::ADOPT;
+use super::{ends, failed, render};
 use crate::error::Fault;
 use crate::ops;
-use crate::ops::request::ask;
+use crate::ops::command::ask;
 use crate::settings::Settings;
+use crate::state::ADOPT;
 
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
@@ -39,7 +39,7 @@ async fn adopt(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Re
     let (target, checkpoints) = ends(settings)?;
     let adoption = ops::source::adopt(settings, &target, &checkpoints, stream).await?;
     if !act.execute {
-        show(act.json, &adoption, tables::adoption);
+        show(act.json, &adoption, render::adoption);
         return Ok(only_shown());
     }
     let asked = ask(&checkpoints, ADOPT, stream, &adoption.arguments, reason).await?;

@@ -2,17 +2,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::tables;
+use super::render;
 use crate::alert::Ack;
-use crate::checkpoint::{Command, Letter, Retired, WalkRow};
 use crate::model::shown::is_obeyed;
 use crate::ops::alert::Tried;
 use crate::ops::check::Finding;
 use crate::ops::checkpoint::{Rewind, Shown};
+use crate::ops::command::Asked;
 use crate::ops::compare::Compared;
-use crate::ops::request::Asked;
 use crate::ops::resync::{Listed, Preview};
 use crate::ops::source::{Adoption, Ends};
+use crate::state::{Command, Letter, Retired, WalkRow};
 use crate::status::Report;
 
 fn at() -> DateTime<Utc> {
@@ -97,8 +97,8 @@ fn of_streams(text: &str) -> Vec<String> {
     let t = || text.to_owned();
     let ends = || Ends { owner: t(), cluster: Some(t()), collection: Some(t()) };
     vec![
-        tables::status(&report(text)),
-        tables::preview(&Preview {
+        render::status(&report(text)),
+        render::preview(&Preview {
             stream: t(),
             source: t(),
             table: t(),
@@ -110,8 +110,8 @@ fn of_streams(text: &str) -> Vec<String> {
             open: Some(walk(text)),
             halted: false,
         }),
-        tables::walks(&[listed(text)]),
-        tables::checkpoint(&Shown {
+        render::walks(&[listed(text)]),
+        render::checkpoint(&Shown {
             stream: t(),
             source: t(),
             options: t(),
@@ -125,7 +125,7 @@ fn of_streams(text: &str) -> Vec<String> {
             halt_code: Some(t()),
             updated_at: at(),
         }),
-        tables::retired(&[Retired {
+        render::retired(&[Retired {
             id: 1,
             source: t(),
             options: t(),
@@ -137,7 +137,7 @@ fn of_streams(text: &str) -> Vec<String> {
             collection_uuid: None,
             retired_at: at(),
         }]),
-        tables::rewind(&Rewind {
+        render::rewind(&Rewind {
             stream: t(),
             meant: t(),
             token: t(),
@@ -145,7 +145,7 @@ fn of_streams(text: &str) -> Vec<String> {
             back_seconds: 1.0,
             arguments: Value::Null,
         }),
-        tables::adoption(&Adoption {
+        render::adoption(&Adoption {
             stream: t(),
             source: t(),
             bound: Some(ends()),
@@ -153,7 +153,7 @@ fn of_streams(text: &str) -> Vec<String> {
             documents: 1,
             arguments: Value::Null,
         }),
-        tables::compared(&Compared {
+        render::compared(&Compared {
             stream: t(),
             missing_ids: vec![t()],
             extra_ids: vec![t()],
@@ -207,7 +207,7 @@ fn of_people(text: &str) -> Vec<String> {
     let nested: Value =
         json!({ text: text, "list": [text, { text: text }], "object": { text: { text: text } } });
     vec![
-        tables::letters(&[Letter {
+        render::letters(&[Letter {
             id: 1,
             stream: t(),
             document_id: Some(t()),
@@ -219,19 +219,19 @@ fn of_people(text: &str) -> Vec<String> {
             resolved_at: Some(at()),
             resolution: Some(t()),
         }]),
-        tables::findings(&[Finding {
+        render::findings(&[Finding {
             what: t(),
             ok: false,
             detail: t(),
             remedy: format!("do {text}"),
             down: false,
         }]),
-        tables::tried(&[Tried { channel: "slack", ok: false, detail: t() }]),
-        tables::asked(&asked(Some(t()), Some(t()))),
-        tables::asked(&asked(None, Some(t()))),
-        tables::asked(&asked(None, None)),
-        tables::acked(1, &Ack { by: t(), until: at() }),
-        tables::fields(&nested),
+        render::tried(&[Tried { channel: "slack", ok: false, detail: t() }]),
+        render::asked(&asked(Some(t()), Some(t()))),
+        render::asked(&asked(None, Some(t()))),
+        render::asked(&asked(None, None)),
+        render::acked(1, &Ack { by: t(), until: at() }),
+        render::fields(&nested),
     ]
 }
 

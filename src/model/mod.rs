@@ -2,11 +2,11 @@
 
 pub mod bson;
 pub mod event;
-pub mod horizon;
+pub mod format;
+pub mod history_window;
 pub mod namespace;
 pub mod owner;
 pub mod position;
 pub mod reason;
 pub mod shown;
 pub mod value;
-pub mod words;

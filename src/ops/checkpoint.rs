@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::resync::own_stream;
-use crate::checkpoint::{Checkpoints, Start, Stored};
 use crate::error::{Class, Code, Fault};
 use crate::model::position::{ClusterTime, Position, ResumeToken, brief, hex};
 use crate::settings::Settings;
-use crate::source::{FeedOptions, Source};
+use crate::source::{ChangeStreamOptions, Source};
+use crate::state::{Checkpoints, Start, Stored};
 
 /// A stream's checkpoint, decoded.
 #[derive(Debug, Clone, Serialize)]
@@ -48,12 +48,13 @@ pub async fn show(
     let config = own_stream(settings, checkpoints, name).await?;
     let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
     let source = format!("{}.{}", settings.source.database, config.collection);
-    let usable = match stored.start(&source, &FeedOptions::of(config, settings).fingerprint()) {
-        Start::Resume(_) => "yes, if the source still has its history".to_owned(),
-        Start::New => "no: none was stored yet".to_owned(),
-        Start::Lost(_, why) => format!("no: {why}"),
-        Start::Refused(version) => format!("no: written by a newer release (format {version})"),
-    };
+    let usable =
+        match stored.start(&source, &ChangeStreamOptions::of(config, settings).fingerprint()) {
+            Start::Resume(_) => "yes, if the source still has its history".to_owned(),
+            Start::New => "no: none was stored yet".to_owned(),
+            Start::Lost(_, why) => format!("no: {why}"),
+            Start::Refused(version) => format!("no: written by a newer release (format {version})"),
+        };
     let at = stored.cluster_time.map(ClusterTime::from_sql);
     Ok(Shown {
         stream: stored.stream,
@@ -104,12 +105,12 @@ pub async fn rewind(
         && let Ok(id) = to.parse::<i64>()
     {
         (format!("retired position {id}"), {
-            let options = FeedOptions::of(config, settings).fingerprint();
+            let options = ChangeStreamOptions::of(config, settings).fingerprint();
             archived(checkpoints, name, (&source, &options), id).await?
         })
     } else if let Ok(at) = DateTime::parse_from_rfc3339(to) {
         let source = Source::new(settings).await?;
-        let options = FeedOptions::of(config, settings);
+        let options = ChangeStreamOptions::of(config, settings);
         (format!("time {to}"), source.position_at(&options, at.timestamp()).await?)
     } else {
         ("token".to_owned(), of_token(to)?)

@@ -15,16 +15,16 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
 use crate::apply::{Mapping, Rows, Statements, row_arguments};
-use crate::checkpoint::Checkpoints;
 use crate::error::Fault;
 use crate::model::bson::{Builder, Doc};
 use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
 use crate::model::value::encode_id;
-use crate::postgres::{Target, Trouble, Whose, about_rows, within};
+use crate::postgres::{Target, Trouble, Whose, about_rows, with_deadline};
 use crate::resync::{Chunk, Place, Reading};
 use crate::settings::{Settings, Stream};
 use crate::source::Source;
+use crate::state::Checkpoints;
 use settle::{Kind, Suspect};
 
 /// Differences looked at a second time, and ids kept, at most.
@@ -125,8 +125,11 @@ impl Comparison<'_> {
     async fn all(&mut self, started: ClusterTime) -> Result<(), Fault> {
         let temporary = "create temp table tidemark_seen (id text) on commit preserve rows; set \
                          statement_timeout = 0";
-        within(self.target.deadline(), sqlx::raw_sql(temporary).execute(&mut self.connection))
-            .await?;
+        with_deadline(
+            self.target.deadline(),
+            sqlx::raw_sql(temporary).execute(&mut self.connection),
+        )
+        .await?;
         let reading = Reading {
             collection: self.config.collection.clone(),
             documents_max: self.settings.resync.chunk_documents,
@@ -141,7 +144,7 @@ impl Comparison<'_> {
             self.found.documents += chunk.documents;
             let insert = sqlx::query("insert into tidemark_seen select unnest($1::text[])")
                 .bind(chunk.seen.as_ref().map(|seen| &seen.ids));
-            within(self.target.deadline(), insert.execute(&mut self.connection)).await?;
+            with_deadline(self.target.deadline(), insert.execute(&mut self.connection)).await?;
             let raw = |origin: usize| {
                 let mut items = chunk.replies.iter().flat_map(crate::source::Reply::items);
                 items.nth(origin)
@@ -153,8 +156,9 @@ impl Comparison<'_> {
         }
         let count = AssertSqlSafe(format!("select count(*) from {}", self.table.sql()));
         let rows = sqlx::query_scalar::<_, i64>(count).fetch_one(&mut self.connection).await;
-        self.found.rows = u64::try_from(within(self.target.deadline(), async { rows }).await?)
-            .unwrap_or_default();
+        self.found.rows =
+            u64::try_from(with_deadline(self.target.deadline(), async { rows }).await?)
+                .unwrap_or_default();
         Ok(())
     }
 

@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::request::actor;
+use super::command::actor;
 use crate::alert::{Ack, Store, report};
 use crate::error::{Class, Code, Fault};
-use crate::model::words::FOREVER;
+use crate::model::format::FOREVER;
 use crate::status::IncidentReport;
 
 /// How many a list shows.

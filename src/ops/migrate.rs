@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use crate::apply::ensure;
-use crate::checkpoint::Checkpoints;
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
-use crate::postgres::{Target, close, within};
+use crate::postgres::{Target, close, with_deadline};
 use crate::retry;
 use crate::settings::Settings;
+use crate::state::Checkpoints;
 
 /// Any number, the same in every process: migrations of one database run one after the other.
 const ADVISORY_LOCK: i64 = 0x7469_6465;
@@ -83,7 +83,7 @@ pub async fn own_tables(
             return Ok(0);
         }
         let lock = sqlx::query("select pg_advisory_lock($1)").bind(ADVISORY_LOCK);
-        within(target.deadline(), lock.execute(&mut connection)).await?;
+        with_deadline(target.deadline(), lock.execute(&mut connection)).await?;
         let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
         checkpoints.refuse_strangers(&mut connection, &names).await?;
         checkpoints.migrate(&mut connection).await

@@ -6,9 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::checkpoint::{Checkpoints, Command, Outcome, Over, STEP_ROWS};
 use crate::error::Fault;
 use crate::settings::{Retention, Retry};
+use crate::state::{Checkpoints, Command, Outcome, Over, STEP_ROWS};
 
 /// Between two steps: others have their turn.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -3,12 +3,12 @@
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
-use crate::checkpoint::{Checkpoints, Command, GapReport, Start, WalkRow};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
-use crate::postgres::{Target, close, within};
+use crate::postgres::{Target, close, with_deadline};
 use crate::settings::{Settings, Stream};
-use crate::source::{FeedOptions, Source};
+use crate::source::{ChangeStreamOptions, Source};
+use crate::state::{Checkpoints, Command, GapReport, Start, WalkRow};
 
 /// What a resync of a stream would do.
 #[derive(Debug, Clone, Serialize)]
@@ -83,12 +83,14 @@ pub async fn preview(
     let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };
     let mut connection = target.connect().await?;
     let count = AssertSqlSafe(format!("select count(*) from {}", table.sql()));
-    let rows =
-        within(target.deadline(), sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection))
-            .await?;
+    let rows = with_deadline(
+        target.deadline(),
+        sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection),
+    )
+    .await?;
     close(connection).await;
     let rows = u64::try_from(rows).unwrap_or_default();
-    let options = FeedOptions::of(stream, settings).fingerprint();
+    let options = ChangeStreamOptions::of(stream, settings).fingerprint();
     let stored = checkpoints.load(name).await?;
     let halted = stored.as_ref().is_some_and(|stored| stored.halt_code.is_some());
     let position = match stored {

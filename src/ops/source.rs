@@ -4,11 +4,11 @@
 use serde::Serialize;
 
 use super::resync::stream;
-use crate::checkpoint::Checkpoints;
 use crate::error::{Class, Code, Fault};
 use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::source::{Found, Source};
+use crate::state::Checkpoints;
 
 /// What a stream's position speaks for, beside what is there now.
 #[derive(Debug, Clone, Serialize)]

@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 
 use crate::alert::{self, Store};
-use crate::checkpoint::{Checkpoints, Held, Stored};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::settings::Settings;
+use crate::state::{Checkpoints, Held, Stored};
 use crate::status::{PositionReport, Report, StreamReport, Verdict, judge};
 
 /// The report of `GET /status`, as the database knows it.

@@ -1,7 +1,7 @@
 //! The applier: owns one stream's state and is the only one to write for it.
 
+mod bulk_load;
 mod care;
-mod pour;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::care::{Care, Cares};
-use super::job::{Done, Job, Piece};
-use super::prepare::{Prepared, prepare};
+use super::preparer::{Batch, prepare};
 use super::reader::read;
+use super::resync::{Done, Job, Piece};
 use super::start::Started;
 use super::{Context, Happened, Outcome, Phase, Signals, wait_or_give_up};
 use crate::apply::{Applied, Drift, Work, Writer};
-use crate::checkpoint::Lease;
 use crate::error::{Class, Fault};
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::retry::Backoff;
+use crate::state::Lease;
 use crate::status::{Committed, FieldsSeen};
 
 /// Follows until told to stop or stopped by trouble.
@@ -78,7 +78,7 @@ struct Applier<'a> {
     pours: bool,
 }
 
-type Batches = mpsc::Receiver<Result<Prepared, Fault>>;
+type Batches = mpsc::Receiver<Result<Batch, Fault>>;
 
 impl<'a> Applier<'a> {
     fn new(
@@ -131,9 +131,9 @@ impl<'a> Applier<'a> {
         let _ = self.writer.open().await;
         loop {
             if self.batch_has_the_turn
-                && let Ok(prepared) = batches.try_recv()
+                && let Ok(batch) = batches.try_recv()
             {
-                self.batch(prepared?).await?;
+                self.batch(batch?).await?;
                 continue;
             }
             let idle_due = self.positioned_at + idle_interval;
@@ -161,7 +161,7 @@ impl<'a> Applier<'a> {
                     }
                 }
                 batch = batches.recv() => match batch {
-                    Some(prepared) => self.batch(prepared?).await?,
+                    Some(batch) => self.batch(batch?).await?,
                     None => return Err(Fault::bug("the preparer ended without a word")),
                 },
                 () = tokio::time::sleep_until(idle_due), if self.idle.is_some() => {}
@@ -169,10 +169,10 @@ impl<'a> Applier<'a> {
         }
     }
 
-    async fn batch(&mut self, mut prepared: Prepared) -> Result<(), Fault> {
+    async fn batch(&mut self, mut batch: Batch) -> Result<(), Fault> {
         self.batch_has_the_turn = false;
-        prepared.work.beside = self.job.as_ref().and_then(Job::beside);
-        let Prepared { work, halt, follows, .. } = &prepared;
+        batch.work.beside = self.job.as_ref().and_then(Job::beside);
+        let Batch { work, halt, follows, .. } = &batch;
         if follows.as_ref() != Some(&self.taken) {
             return Err(Fault::bug("a batch does not follow the one before it"));
         }
@@ -184,17 +184,17 @@ impl<'a> Applier<'a> {
             let applied = self.apply(work).await?;
             self.idle = None;
             if let Some(job) = &mut self.job {
-                job.touch(work, prepared.last_event);
+                job.touch(work, batch.last_event);
             }
-            self.tell(&prepared, &applied, begun.elapsed());
+            self.tell(&batch, &applied, begun.elapsed());
         } else if let Some(position) = &work.position {
             self.idle = Some(position.clone());
         }
-        if let Some(position) = &prepared.work.position {
+        if let Some(position) = &batch.work.position {
             self.reached.send_replace(position.cluster_time);
         }
         let halt = halt.clone();
-        self.context.spares.give(prepared.work.rows);
+        self.context.buffers.give(batch.work.rows);
         halt.map_or(Ok(()), Err)
     }
 
@@ -214,7 +214,7 @@ impl<'a> Applier<'a> {
         });
         let Some(job) = &mut self.job else { return Ok(()) };
         let done = job.committed(&piece, &applied, begun.elapsed()).await;
-        self.context.spares.give(piece.work.rows);
+        self.context.buffers.give(piece.work.rows);
         match done {
             Done::More => {}
             Done::Held => {
@@ -320,19 +320,19 @@ impl<'a> Applier<'a> {
         }
     }
 
-    fn tell(&self, prepared: &Prepared, applied: &Applied, took: Duration) {
-        self.tell_drift(&prepared.drift);
+    fn tell(&self, batch: &Batch, applied: &Applied, took: Duration) {
+        self.tell_drift(&batch.drift);
         self.context.status.committed(&Committed {
             of_walk: false,
-            received: prepared.received,
+            received: batch.received,
             not_applied: applied.dead_by_operation,
-            gone: prepared.gone,
+            gone: batch.gone,
             rows_changed: applied.rows_changed + applied.rows_deleted,
             rows_unchanged: applied.rows_unchanged,
             dead_letters: dead_letters(applied),
-            position: prepared.work.position.as_ref(),
-            last_event: prepared.last_event,
-            written_at_millis: &prepared.written_at_millis,
+            position: batch.work.position.as_ref(),
+            last_event: batch.last_event,
+            written_at_millis: &batch.written_at_millis,
             took,
         });
     }

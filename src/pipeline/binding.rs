@@ -3,11 +3,11 @@
 //! anew.
 
 use super::Context;
-use crate::checkpoint::{Binding, Bound, Lease, Start, Stored, TableNow};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::model::position::{ClusterTime, ResumeToken};
 use crate::source::{Entry, Found};
+use crate::state::{Binding, Bound, Lease, Start, Stored, TableNow};
 
 /// What is at both ends now.
 #[derive(Debug, Clone)]

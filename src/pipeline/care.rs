@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use super::{Context, wait_or_give_up};
 use crate::apply::DeadLetter;
-use crate::checkpoint::{Lease, Mark, Road, WalkRow};
 use crate::error::Fault;
 use crate::model::position::{ClusterTime, Position};
 use crate::retry::Backoff;
+use crate::state::{Lease, Mark, Road, WalkRow};
 
 /// So many deaths at one place are no accident.
 const DEATHS_MIN: i32 = 2;

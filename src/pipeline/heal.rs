@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use super::Context;
 use super::binding::Here;
 use super::start::{Started, taken_up};
-use crate::checkpoint::{Beginning, Lease, Stored};
 use crate::error::{Class, Code, Fault};
 use crate::model::position::{ClusterTime, Position};
 use crate::model::reason::Reason;
-use crate::source::Feed;
+use crate::source::ChangeStream;
+use crate::state::{Beginning, Lease, Stored};
 
 /// A stream never followed before.
 pub async fn first_snapshot(
@@ -98,7 +98,7 @@ const REPLIES_MAX: usize = 60;
 
 /// A position the source gives now, and the feed that goes on from it. Where the server gives no
 /// token with an empty reply, that of a heartbeat is waited for.
-pub(super) async fn position_now(context: &Context) -> Result<(Position, Feed), Fault> {
+pub(super) async fn position_now(context: &Context) -> Result<(Position, ChangeStream), Fault> {
     let options = context.feed_options();
     let mut feed = context.source.open(&options, None).await?;
     for _ in 0..if options.heartbeat.is_some() { REPLIES_MAX } else { 1 } {

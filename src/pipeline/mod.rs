@@ -7,14 +7,14 @@
 mod applier;
 mod binding;
 mod care;
-mod chunk;
+mod chunk_reader;
+mod command;
+mod dead_letter;
 mod heal;
-mod job;
-mod letters;
-mod obey;
 mod phase;
-mod prepare;
+mod preparer;
 mod reader;
+mod resync;
 mod search;
 mod start;
 mod sweeper;
@@ -27,17 +27,17 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use obey::obey;
+pub use command::obey;
 pub use phase::{Happened, Phase};
 
-use crate::apply::{Mapping, Spares, Statements};
-use crate::checkpoint::{Checkpoints, Lease};
+use crate::apply::{Mapping, RowBuffers, Statements};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::{Namespace, Table};
 use crate::postgres::Target;
 use crate::retry::{Backoff, Decision};
 use crate::settings::{self, Settings};
-use crate::source::{FeedOptions, Source};
+use crate::source::{ChangeStreamOptions, Source};
+use crate::state::{Checkpoints, Lease};
 use crate::status;
 
 /// Everything a pipeline works with. One for a stream, for the life of the process.
@@ -52,7 +52,7 @@ pub struct Context {
     pub checkpoints: Checkpoints,
     pub mapping: Arc<Mapping>,
     pub statements: Statements,
-    pub spares: Spares,
+    pub buffers: RowBuffers,
     pub status: status::Stream,
     /// The table was made or widened as the configuration says: not done again.
     pub widened: Arc<AtomicBool>,
@@ -117,8 +117,8 @@ impl Signals {
 }
 
 impl Context {
-    fn feed_options(&self) -> FeedOptions {
-        FeedOptions::of(&self.config, &self.settings)
+    fn feed_options(&self) -> ChangeStreamOptions {
+        ChangeStreamOptions::of(&self.config, &self.settings)
     }
 
     /// What the stored position must have been made under.
@@ -209,7 +209,7 @@ async fn follow(
 
 /// Runs what computes for `items`. For many of them another thread takes over this one's sockets
 /// and timers meanwhile: the writer would wait milliseconds for answers that have come.
-fn compute<T>(items: usize, work: impl FnOnce() -> T) -> T {
+fn block_in_place_if_many<T>(items: usize, work: impl FnOnce() -> T) -> T {
     const FEW: usize = 100;
     if items <= FEW { work() } else { tokio::task::block_in_place(work) }
 }

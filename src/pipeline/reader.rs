@@ -7,7 +7,7 @@ use super::{Context, wait_or_give_up};
 use crate::error::{Class, Fault};
 use crate::model::position::{Position, ResumeToken};
 use crate::retry::Backoff;
-use crate::source::{Feed, FeedOptions, Reply};
+use crate::source::{ChangeStream, ChangeStreamOptions, Reply};
 use crate::status::Answer;
 
 /// Reads until the receiver goes away or an error needs more than patience. The error is the last
@@ -15,7 +15,7 @@ use crate::status::Answer;
 pub async fn read(
     context: Context,
     position: Position,
-    feed: Option<Feed>,
+    feed: Option<ChangeStream>,
     replies: mpsc::Sender<Result<Reply, Fault>>,
 ) {
     let mut reader = Reader {
@@ -39,11 +39,11 @@ pub async fn read(
 
 struct Reader {
     context: Context,
-    options: FeedOptions,
+    options: ChangeStreamOptions,
     backoff: Backoff,
     /// Everything up to here has been handed on.
     after: ResumeToken,
-    feed: Option<Feed>,
+    feed: Option<ChangeStream>,
     /// The server refused the token once; a refusal at open can be transient, so it is asked a
     /// second time.
     refused_once: bool,
@@ -107,7 +107,8 @@ impl Reader {
     /// An event over 16 MB cannot be sent whole: it is read without its documents, which are looked
     /// up later.
     async fn around(&mut self) -> Result<Reply, Fault> {
-        let options = FeedOptions { keys_only: true, batch_size: 1, ..self.options.clone() };
+        let options =
+            ChangeStreamOptions { keys_only: true, batch_size: 1, ..self.options.clone() };
         let mut feed = self.context.source.open(&options, Some(&self.after)).await?;
         loop {
             let reply = feed.next().await?;

@@ -11,15 +11,15 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::{Context, wait_or_give_up};
-use crate::checkpoint::{Unseen, WalkRow};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::{Doc, Value, kind};
 use crate::model::position::ClusterTime;
 use crate::model::value::{decode_id, encode_id};
-use crate::postgres::within;
+use crate::postgres::with_deadline;
 use crate::resync::{self, Limits, Verdict, judge};
 use crate::retry::Backoff;
 use crate::source;
+use crate::state::{Unseen, WalkRow};
 
 /// Rows asked for and deleted at once.
 const ROWS_AT_ONCE: usize = 1_000;
@@ -99,7 +99,7 @@ impl Search {
             "set statement_timeout = {}; set idle_in_transaction_session_timeout = 0",
             patience.as_millis()
         );
-        within(
+        with_deadline(
             context.target.deadline(),
             sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut connection),
         )
@@ -109,7 +109,7 @@ impl Search {
             .checkpoints
             .unseen(&mut connection, &context.table, self.id, self.start, now)
             .await?;
-        within(
+        with_deadline(
             context.target.deadline(),
             sqlx::raw_sql(unseen.planning()).execute(&mut connection),
         )
@@ -131,7 +131,7 @@ impl Search {
         if found.unseen > 0 {
             let mut rows = unseen.rows().fetch(&mut connection);
             let mut part = Vec::with_capacity(ROWS_AT_ONCE);
-            while let Some(row) = within(patience, rows.try_next()).await? {
+            while let Some(row) = with_deadline(patience, rows.try_next()).await? {
                 part.push(row);
                 if part.len() == ROWS_AT_ONCE && !self.send(std::mem::take(&mut part)).await? {
                     return Ok(());
@@ -142,7 +142,7 @@ impl Search {
             }
         }
         let _ = self.found.send(Ok(Part::All)).await;
-        let _ = within(context.target.deadline(), connection.close()).await;
+        let _ = with_deadline(context.target.deadline(), connection.close()).await;
         Ok(())
     }
 
@@ -164,11 +164,13 @@ impl Search {
         patience: Duration,
     ) -> Result<resync::Found, Fault> {
         let number = |n: i64| u64::try_from(n).unwrap_or_default();
-        let unseen = number(within(patience, unseen.count().fetch_one(&mut *connection)).await?);
+        let unseen =
+            number(with_deadline(patience, unseen.count().fetch_one(&mut *connection)).await?);
         let rows = if unseen > 0 {
             let count = AssertSqlSafe(format!("select count(*) from {}", self.context.table.sql()));
             number(
-                within(patience, sqlx::query_scalar::<_, i64>(count).fetch_one(connection)).await?,
+                with_deadline(patience, sqlx::query_scalar::<_, i64>(count).fetch_one(connection))
+                    .await?,
             )
         } else {
             0

@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use super::binding::{Verdict, halt_on, judge, look, remember};
 use super::{Context, Happened, Phase, heal, wait_or_give_up};
 use crate::apply::{ensure, read_live};
-use crate::checkpoint::{Lease, Start, WalkRow};
 use crate::error::{Class, Code, Fault};
 use crate::model::position::Position;
 use crate::model::reason::Reason;
-use crate::postgres::{close, within};
+use crate::postgres::{close, with_deadline};
 use crate::retry::Backoff;
-use crate::source::Feed;
+use crate::source::ChangeStream;
+use crate::state::{Lease, Start, WalkRow};
 
 /// A stream ready to be followed.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Started {
     /// The checkpoint's, when position and walk were read.
     pub revision: i64,
     /// The feed, if opening it told the first position.
-    pub feed: Option<Feed>,
+    pub feed: Option<ChangeStream>,
     pub walk: Option<WalkRow>,
     pub phase: Phase,
 }
@@ -128,7 +128,7 @@ pub(super) async fn taken_up(
     context: &Context,
     position: Position,
     revision: i64,
-    feed: Option<Feed>,
+    feed: Option<ChangeStream>,
 ) -> Result<Started, Fault> {
     let walk = context.checkpoints.open_walk(&context.config.name).await?;
     let happened = match &walk {
@@ -158,7 +158,7 @@ async fn check_schema(context: &Context) -> Result<(), Fault> {
     for (_, statement) in context.statements.preparable() {
         let sql = sqlx::AssertSqlSafe(statement.to_string());
         let prepare = sqlx::Executor::prepare(&mut connection, sqlx::SqlSafeStr::into_sql_str(sql));
-        within(target.deadline(), prepare).await?;
+        with_deadline(target.deadline(), prepare).await?;
     }
     close(connection).await;
     Ok(())

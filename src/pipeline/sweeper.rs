@@ -11,9 +11,9 @@ use super::Context;
 use super::search::{Part, Reached, Search};
 use super::walker::TOUCHED_MAX;
 use crate::apply::{Deletes, Step, Walk, Work};
-use crate::checkpoint::WalkRow;
 use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
+use crate::state::WalkRow;
 
 /// A sweep under way. The rows are looked for on a connection of its own, while the live stream
 /// goes on.

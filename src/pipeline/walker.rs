@@ -12,13 +12,13 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::care::{Care, InHand};
-use super::chunk::{Answer, Read};
-use crate::apply::{Known, Origins, Step, Then, Walk, Work};
-use crate::checkpoint::WalkRow;
+use super::chunk_reader::{Answer, Read};
+use crate::apply::{Checksums, Origins, Step, Then, Walk, Work};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
 use crate::resync::{Chunk, Place, Reading};
+use crate::state::WalkRow;
 
 /// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
 pub(super) const TOUCHED_MAX: usize = 100_000;
@@ -67,7 +67,7 @@ pub struct Walker {
     awaited: Arc<AtomicBool>,
     /// Tells which documents need not be written; `None` where all are, or while a chunk is being
     /// read.
-    known: Option<Known>,
+    checksums: Option<Checksums>,
     begun: Instant,
     read_before: u64,
     logged: Instant,
@@ -112,7 +112,8 @@ impl Walker {
             in_hand: None,
             finds: FINDS_FIRST,
             awaited: Arc::default(),
-            known: trusts.then(|| Known::new(context.target.clone(), context.statements.clone())),
+            checksums: trusts
+                .then(|| Checksums::new(context.target.clone(), context.statements.clone())),
             begun: Instant::now(),
             read_before: read,
             logged: Instant::now(),
@@ -121,7 +122,7 @@ impl Walker {
 
     /// What the walk leaves to the sweep: a connection, if it opened one.
     pub fn into_connection(self) -> Option<PgConnection> {
-        self.known.and_then(Known::into_connection)
+        self.checksums.and_then(Checksums::into_connection)
     }
 
     /// Begins to read the next chunk.
@@ -139,17 +140,17 @@ impl Walker {
                 after: self.time.unwrap_or_default(),
             },
             start: self.start,
-            known: self.known.take().filter(|_| care.is_none()),
+            checksums: self.checksums.take().filter(|_| care.is_none()),
             care,
             finds: self.finds,
             awaited: Arc::clone(&self.awaited),
         };
-        let (due, known) = (self.due(), self.time.is_some());
+        let (due, checksums) = (self.due(), self.time.is_some());
         let chunk = Chunk::at(self.place.clone(), !self.is_snapshot)
-            .with_buffer(self.context.spares.take());
+            .with_buffer(self.context.buffers.take());
         self.reading.spawn(async move {
             tokio::time::sleep_until(due).await;
-            Box::pin(read.run(chunk, known)).await
+            Box::pin(read.run(chunk, checksums)).await
         });
     }
 
@@ -181,11 +182,11 @@ impl Walker {
             let awaiting = Awaiting::new(&self.awaited);
             let joined = self.reading.join_next().await;
             drop(awaiting);
-            let Answer { chunk, known, care, in_hand } =
+            let Answer { chunk, checksums, care, in_hand } =
                 joined.and_then(Result::ok).unwrap_or_else(|| {
                     Err(Fault::bug("the task that reads chunks ended without a chunk"))
                 })?;
-            (self.known, self.care, self.in_hand) = (known, care, in_hand);
+            (self.checksums, self.care, self.in_hand) = (checksums, care, in_hand);
             if self.touched.len() > TOUCHED_MAX {
                 self.ask();
                 continue;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{Target, classify, close, within};
+use super::{Target, classify, close, with_deadline};
 use crate::error::{Class, Code, Fault};
 
 /// How long a change waits for a lock. Readers that come meanwhile wait as long.
@@ -92,7 +92,8 @@ pub async fn held(
          pg_stat_activity as a on a.pid = l.pid order by a.xact_start limit $2"
     ));
     let query = sqlx::query_as::<_, Holder>(sql).bind(parameter).bind(NAMED_MAX);
-    let holders = within(target.deadline(), query.fetch_all(connection)).await.unwrap_or_default();
+    let holders =
+        with_deadline(target.deadline(), query.fetch_all(connection)).await.unwrap_or_default();
     let named: Vec<String> = holders.iter().map(holder).collect();
     let by = match named.as_slice() {
         [] => "somebody who is gone by now".to_owned(),

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::password::Logins;
 use super::pool::Pool;
 use super::session::{Promise, prove};
-use super::{classify, in_time, options, within};
+use super::{classify, in_time, options, with_deadline};
 use crate::error::{Class, Code, Fault};
 use crate::model::owner::Owner;
 use crate::settings::Settings;
@@ -163,7 +163,7 @@ impl Target {
                    current_setting('application_name') and state = 'active' and wait_event = \
                    'ClientRead' and query_start < clock_timestamp() - make_interval(secs => $1)";
         let query = sqlx::query(sql).bind(self.promise.statement_timeout().as_secs_f64());
-        match within(self.deadline, query.execute(connection))
+        match with_deadline(self.deadline, query.execute(connection))
             .await
             .map(|ended| ended.rows_affected())
         {

@@ -1,6 +1,6 @@
 //! One chunk: read from the source and encoded, ready for the writer.
 
-use crate::apply::{DeadLetter, Drift, Mapping, Rows, Seen, Stretch};
+use crate::apply::{DeadLetter, Drift, Mapping, Rows, Seen, Segment};
 use crate::error::Fault;
 use crate::model::bson::{Builder, Doc, Value};
 use crate::model::position::ClusterTime;
@@ -165,7 +165,7 @@ impl Chunk {
     }
 
     /// Takes what was fetched as seen: the table has just that there.
-    pub fn pass(&mut self, fetched: &Fetched, there: Stretch) {
+    pub fn pass(&mut self, fetched: &Fetched, there: Segment) {
         if let Some(seen) = &mut self.seen {
             seen.lows.push(there.first);
             seen.highs.push(there.last);

@@ -33,7 +33,7 @@ enum Without {
     SeenThoughKnown,
     /// What a live batch leaves unwritten while a walk is open does not count as seen.
     SeenThoughUnwritten,
-    /// A stretch of the table may hold rows that the find did not find.
+    /// A segment of the table may hold rows that the find did not find.
     NothingElseInStretch,
     /// What one find found is followed by what another did, wherever that one began.
     OneLine,

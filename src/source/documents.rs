@@ -119,7 +119,7 @@ impl Source {
     async fn begin(&self, command: Builder) -> Result<Documents, Fault> {
         let database = self.database().await?;
         let call = database.run_raw_cursor_command(raw(command)?);
-        let cursor = self.within(DEADLINE, call.batch()).await?;
+        let cursor = self.with_deadline(DEADLINE, call.batch()).await?;
         Ok(Documents { reach: Arc::clone(&self.reach), cursor: Box::pin(cursor), read_at: None })
     }
 }
@@ -144,7 +144,8 @@ impl Documents {
     /// Whatever the server answers, classified.
     pub async fn next(&mut self) -> Result<Option<Reply>, Fault> {
         let cursor = &mut self.cursor;
-        let batch = self.reach.within(DEADLINE, async { cursor.next().await.transpose() }).await?;
+        let batch =
+            self.reach.with_deadline(DEADLINE, async { cursor.next().await.transpose() }).await?;
         let reply = batch.map(Reply::of_driver).transpose().map_err(|error| {
             Fault::new(
                 Class::Unknown,

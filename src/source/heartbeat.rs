@@ -25,6 +25,6 @@ impl Source {
         {
             command.insert("writeConcern", concern);
         }
-        self.within(DEADLINE, async { database.run_command(command).await }).await.map(drop)
+        self.with_deadline(DEADLINE, async { database.run_command(command).await }).await.map(drop)
     }
 }

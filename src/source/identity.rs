@@ -40,7 +40,7 @@ impl Source {
         let command = doc! { "listCollections": 1, "filter": { "name": name } };
         let database = self.database().await?;
         let call = async { database.run_command(command).await };
-        let reply = self.within(DEADLINE, call).await?;
+        let reply = self.with_deadline(DEADLINE, call).await?;
         let listed = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
         let entry = listed.ok().and_then(|list| list.first()).and_then(Bson::as_document);
         Ok(entry.map_or(Found::Nothing, found))
@@ -54,7 +54,7 @@ impl Source {
     /// The source does not answer.
     pub async fn cluster(&self) -> Result<Option<String>, Fault> {
         let sets = self.client().await?.database("local").collection::<Document>("system.replset");
-        match self.within(DEADLINE, async { sets.find_one(doc! {}).await }).await {
+        match self.with_deadline(DEADLINE, async { sets.find_one(doc! {}).await }).await {
             Ok(found) => Ok(found.as_ref().and_then(replica_set_id)),
             Err(fault) if fault.class.may_retry() => Err(fault),
             Err(_) => Ok(None),

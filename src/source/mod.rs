@@ -4,12 +4,12 @@
 //! Every call has a client-side deadline. The driver's own resume logic is not used: it would hide
 //! errors from the classifier.
 
+mod change_stream;
 mod classify;
 mod command;
 mod documents;
-mod feed;
 mod heartbeat;
-mod history;
+mod history_window;
 mod identity;
 mod options;
 mod probe;
@@ -23,10 +23,10 @@ use std::time::{Duration, Instant};
 
 use mongodb::{Client, Database};
 
+pub use change_stream::{ChangeStream, ChangeStreamOptions};
 pub use classify::{ServerAnswer, classify_answer};
 pub use documents::Documents;
-pub use feed::{Feed, FeedOptions};
-pub use history::Entry;
+pub use history_window::Entry;
 pub use identity::Found;
 pub use probe::Facts;
 pub use reply::Reply;
@@ -118,12 +118,12 @@ impl Source {
     }
 
     /// Runs a driver call under a deadline and classifies its error.
-    async fn within<T>(
+    async fn with_deadline<T>(
         &self,
         deadline: Duration,
         call: impl Future<Output = mongodb::error::Result<T>> + Send,
     ) -> Result<T, Fault> {
-        self.reach.within(deadline, call).await
+        self.reach.with_deadline(deadline, call).await
     }
 
     /// Whether the server tells its operation time.

@@ -21,10 +21,10 @@ impl Source {
     pub async fn facts(&self) -> Result<Facts, Fault> {
         let database = self.database().await?;
         let hello = self
-            .within(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await })
+            .with_deadline(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await })
             .await?;
         let build = self
-            .within(DEADLINE, async { database.run_command(doc! { "buildInfo": 1 }).await })
+            .with_deadline(DEADLINE, async { database.run_command(doc! { "buildInfo": 1 }).await })
             .await?;
         let replica_set = match (hello.get_str("setName"), hello.get_str("msg")) {
             (Ok(name), _) => name.to_owned(),
@@ -51,7 +51,8 @@ impl Source {
     pub async fn estimate(&self, collection: &str) -> Result<u64, Fault> {
         let command = doc! { "count": collection };
         let database = self.database().await?;
-        let reply = self.within(DEADLINE, async { database.run_command(command).await }).await?;
+        let reply =
+            self.with_deadline(DEADLINE, async { database.run_command(command).await }).await?;
         let number = match reply.get("n") {
             Some(Bson::Int32(n)) => i64::from(*n),
             Some(Bson::Int64(n)) => *n,

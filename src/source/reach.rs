@@ -145,7 +145,7 @@ impl Reach {
     }
 
     /// Runs a driver call under a deadline and classifies its error.
-    pub async fn within<T>(
+    pub async fn with_deadline<T>(
         &self,
         deadline: Duration,
         call: impl Future<Output = mongodb::error::Result<T>> + Send,

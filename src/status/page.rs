@@ -8,8 +8,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::rates::Rates;
 use super::report::{IncidentReport, Report, ResyncReport, StreamReport};
+use crate::model::format::{FOREVER, length, thousands};
 use crate::model::shown::shown;
-use crate::model::words::{FOREVER, length, thousands};
 
 pub const STYLE: &str = include_str!("page.css");
 pub const SCRIPT: &str = include_str!("page.js");

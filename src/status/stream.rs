@@ -12,7 +12,7 @@ use super::metrics::{Metrics, PHASES, Series};
 use super::report::{FailingReport, PositionReport, StreamReport};
 use super::told::{Answer, Committed};
 use crate::error::Code;
-use crate::model::horizon::Horizon;
+use crate::model::history_window::Horizon;
 use crate::model::position::{ClusterTime, Position};
 
 /// A handle on one stream's state. Cheap to clone.

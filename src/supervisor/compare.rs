@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use chrono::Utc;
 
-use crate::checkpoint::Checkpoints;
 use crate::ops::compare::{Plan, compare};
 use crate::pipeline::{Context, Phase};
 use crate::settings::Settings;
+use crate::state::Checkpoints;
 use crate::status::ComparedReport;
 
 /// Compares until aborted: each stream that is streaming here, one after the other, once an

@@ -6,7 +6,7 @@
 
 mod bugs;
 mod compare;
-mod horizon;
+mod history_window;
 mod progress;
 mod retention;
 mod stream;
@@ -19,14 +19,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::Alerts;
-use crate::apply::{Mapping, Spares, Statements};
-use crate::checkpoint::Checkpoints;
+use crate::apply::{Mapping, RowBuffers, Statements};
 use crate::error::Fault;
 use crate::model::namespace::Table;
 use crate::pipeline::Context;
 use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::source::Source;
+use crate::state::Checkpoints;
 use crate::status::{Access, Board, serve};
 use crate::telemetry;
 
@@ -103,7 +103,7 @@ impl Daemon {
                 checkpoints: checkpoints.clone(),
                 mapping: Arc::new(Mapping::new(&config.columns, settings.row)),
                 statements: Statements::new(&table(&config.table), &config.columns),
-                spares: Spares::default(),
+                buffers: RowBuffers::default(),
                 status,
                 widened: Arc::default(),
             })
@@ -128,12 +128,12 @@ impl Daemon {
             serve(self.listener.try_clone()?, Arc::clone(&self.board), access, served.clone())?;
         let mut helpers = JoinSet::new();
         helpers.spawn(turn(Arc::clone(&self.board)));
-        helpers.spawn(horizon::probe(
+        helpers.spawn(history_window::probe(
             Arc::clone(&self.board),
             self.source.clone(),
             self.settings.source.history_retention,
         ));
-        helpers.spawn(horizon::beat(self.source.clone(), Arc::clone(&self.settings)));
+        helpers.spawn(history_window::beat(self.source.clone(), Arc::clone(&self.settings)));
         helpers.spawn(compare::compare_on_schedule(
             self.contexts.clone().into(),
             self.checkpoints.clone(),

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::alert::Desk;
-use crate::checkpoint::Checkpoints;
 use crate::ops::purge;
 use crate::settings::Settings;
+use crate::state::Checkpoints;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(3600);

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::bugs::Bugs;
-use crate::checkpoint::{Held, Lease, Renewed};
 use crate::error::{Code, Fault};
 use crate::ops::migrate;
 use crate::pipeline::{self, Context, Outcome, Phase, Signals};
 use crate::retry::{self, Backoff, Decision};
 use crate::settings::Retry;
+use crate::state::{Held, Lease, Renewed};
 use crate::status::{Board, StreamReport};
 
 #[derive(Clone)]

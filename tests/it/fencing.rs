@@ -5,12 +5,12 @@ use std::time::Duration;
 use bson::doc;
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
 use tidemark::apply::{Statements, Work, Writer};
-use tidemark::checkpoint::{Checkpoints, Lease, Renewed};
 use tidemark::error::Class;
 use tidemark::model::namespace::Table;
 use tidemark::model::position::{ClusterTime, Position, ResumeToken};
 use tidemark::postgres::Target;
 use tidemark::settings::{Origin, Settings};
+use tidemark::state::{Checkpoints, Lease, Renewed};
 
 use crate::killing::{AUDIT, assert_audit};
 use crate::support::{Config, World, stream};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use devstack::revalidation::{DOCTORS, Revalidation};
 use devstack::{Mode, Proxy, Stack};
 use sqlx::postgres::PgConnection;
-use tidemark::postgres::{Pool, Target, within};
+use tidemark::postgres::{Pool, Target, with_deadline};
 use tidemark::settings::{Origin, Settings};
 
 use crate::support::{Config, World, run};
@@ -110,10 +110,10 @@ async fn every_session_is_what_it_was_promised_to_be() {
 async fn all_at_once(pool: &Pool, sessions: usize) {
     let mut all = Vec::new();
     for _ in 0..sessions {
-        all.push(within(Duration::from_secs(10), pool.acquire()).await.unwrap());
+        all.push(with_deadline(Duration::from_secs(10), pool.acquire()).await.unwrap());
     }
     for mut session in all {
-        within(Duration::from_secs(10), sqlx::query("select 1").execute(&mut *session))
+        with_deadline(Duration::from_secs(10), sqlx::query("select 1").execute(&mut *session))
             .await
             .unwrap();
         session.give_back();
@@ -128,8 +128,9 @@ async fn a_call_that_times_out_keeps_nothing_of_its_pool() {
     all_at_once(&pool, 3).await;
     for _ in 0..3 {
         proxy.set(Mode::Stall);
-        let asks = (0..3)
-            .map(|_| within(Duration::from_millis(200), sqlx::query("select 1").execute(&pool)));
+        let asks = (0..3).map(|_| {
+            with_deadline(Duration::from_millis(200), sqlx::query("select 1").execute(&pool))
+        });
         for answer in futures_util::future::join_all(asks).await {
             assert!(answer.unwrap_err().message.starts_with("no answer"));
         }

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{PACE, after, gap, look, start, wrong};
-use crate::alert::book::Book;
-use crate::alert::incident::{Ack, Incident, State, Transition};
-use crate::alert::render::{Voice, reply, root};
+use crate::alert::channel::message::{Voice, reply, root};
+use crate::alert::incident::book::Book;
+use crate::alert::incident::life::{Ack, Incident, State, Transition};
 use crate::error::Code;
 use crate::model::shown::is_obeyed;
 

@@ -4,12 +4,12 @@ use chrono::TimeDelta;
 use serde_json::json;
 
 use super::{PACE, after, ended, look, observed, start, stream, voice, walk, wrong};
-use crate::alert::book::Book;
-use crate::alert::deliver::{Notice, for_bot, for_sentry, for_webhook};
-use crate::alert::heartbeat::without_proof;
-use crate::alert::incident::{Ack, Delivery, Incident, Severity, State, Transition};
-use crate::alert::render::{reply, root};
-use crate::alert::sentry::Sentry;
+use crate::alert::channel::heartbeat::without_proof;
+use crate::alert::channel::message::{reply, root};
+use crate::alert::channel::sentry::Sentry;
+use crate::alert::incident::book::Book;
+use crate::alert::incident::life::{Ack, Delivery, Incident, Severity, State, Transition};
+use crate::alert::sender::{Notice, for_bot, for_sentry, for_webhook};
 use crate::error::Code;
 use crate::settings::{Origin, Settings};
 use crate::status::StreamReport;

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
-use crate::postgres::{Target, within};
+use crate::postgres::{Target, with_deadline};
 
 /// What is done to every table but those that only `migrate` writes.
 const DML: [&str; 4] = ["select", "insert", "update", "delete"];
@@ -40,7 +40,7 @@ impl<'a> Rights<'a> {
         let sql = "select coalesce((select rolname::text from pg_roles where rolname = \
                    coalesce($1, current_user)), '')";
         let query = sqlx::query_scalar::<_, String>(sql).bind(role);
-        let found = within(target.deadline(), query.fetch_one(connection)).await?;
+        let found = with_deadline(target.deadline(), query.fetch_one(connection)).await?;
         if found.is_empty() {
             let message = format!("there is no role {} in Postgres", role.unwrap_or_default());
             return Err(unauthorised(
@@ -70,7 +70,8 @@ impl<'a> Rights<'a> {
         .bind(schema)
         .bind(&DML[..])
         .bind(&READ[..]);
-        let tables = within(self.target.deadline(), query.fetch_all(&mut *connection)).await?;
+        let tables =
+            with_deadline(self.target.deadline(), query.fetch_all(&mut *connection)).await?;
         let mut lacking = self.usage(connection, schema).await?;
         // Tables of which the same is lacking are named together.
         let mut by_privilege: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -101,7 +102,8 @@ impl<'a> Rights<'a> {
         .bind(&table.schema)
         .bind(&table.name)
         .bind(&DML[..]);
-        let privileges = within(self.target.deadline(), query.fetch_all(&mut *connection)).await?;
+        let privileges =
+            with_deadline(self.target.deadline(), query.fetch_all(&mut *connection)).await?;
         let mut lacking = self.usage(connection, &table.schema).await?;
         if !privileges.is_empty() {
             lacking.push(format!("{} on {table}", privileges.join(", ")));
@@ -166,7 +168,7 @@ impl<'a> Rights<'a> {
         about: &str,
     ) -> Result<bool, Fault> {
         let query = sqlx::query_scalar::<_, bool>(sql).bind(&self.role).bind(about);
-        within(self.target.deadline(), query.fetch_one(connection)).await
+        with_deadline(self.target.deadline(), query.fetch_one(connection)).await
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::{Class, Code, Fault};
 use crate::model::bson::Doc;
 use crate::model::position::ClusterTime;
 use crate::settings::{PostImage, RowLimits, Settings, Stream};
-use crate::source::{FeedOptions, Found, Source};
+use crate::source::{ChangeStreamOptions, Found, Source};
 
 pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
     let source = match Source::new(settings).await {
@@ -53,9 +53,9 @@ fn identified(cluster: Option<String>) -> String {
 
 /// Opens the stream with the very options `run` uses, and reads its first reply.
 async fn open(source: &Source, settings: &Settings, stream: &Stream) -> Result<String, Fault> {
-    let options = FeedOptions {
+    let options = ChangeStreamOptions {
         poll: std::time::Duration::from_millis(100),
-        ..FeedOptions::of(stream, settings)
+        ..ChangeStreamOptions::of(stream, settings)
     };
     let reply = source.open(&options, None).await?.next().await?;
     let mode = PostImage::NAMES

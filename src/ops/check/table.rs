@@ -9,7 +9,7 @@ use super::target::{Ends, rights};
 use crate::apply::{Kind, LiveTable, Statements, read_live, rehearse};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
-use crate::postgres::within;
+use crate::postgres::with_deadline;
 use crate::settings::Stream;
 
 pub(super) async fn table(
@@ -104,7 +104,7 @@ async fn statements(
         for (name, sql) in statements.preparable() {
             let sql = AssertSqlSafe(sql.to_string()).into_sql_str();
             let prepared = sqlx::Executor::prepare(&mut *connection, sql);
-            came.push((name, within(ends.target.deadline(), prepared).await.map(drop)));
+            came.push((name, with_deadline(ends.target.deadline(), prepared).await.map(drop)));
         }
         (came, "prepared")
     };

@@ -4,10 +4,10 @@ use sqlx::postgres::PgConnection;
 
 use super::rights::{Rights, unauthorised};
 use super::{Finding, table, tls};
-use crate::checkpoint::{Checkpoints, Standing, own_tables};
 use crate::error::{Class, Code, Fault};
-use crate::postgres::{Target, close, within};
+use crate::postgres::{Target, close, with_deadline};
 use crate::settings::Settings;
+use crate::state::{Checkpoints, Standing, own_tables};
 
 /// Everything that is asked on one connection.
 pub(super) struct Ends<'a> {
@@ -30,7 +30,7 @@ pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Findi
         Err(fault) => return vec![Finding::failed(what, &fault)],
     };
     let query = sqlx::query_scalar::<_, String>("select current_setting('server_version')");
-    let version = within(target.deadline(), query.fetch_one(&mut connection)).await;
+    let version = with_deadline(target.deadline(), query.fetch_one(&mut connection)).await;
     let mut findings =
         vec![Finding::of(what, version.map(|version| format!("PostgreSQL {version}")))];
     findings.push(tls::target(&mut connection, &target, settings).await);

@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::Finding;
-use crate::postgres::{Target, guarded, within};
+use crate::postgres::{Target, guarded, with_deadline};
 use crate::settings::Settings;
 use crate::source::Source;
 
@@ -15,9 +15,11 @@ pub(super) async fn target(
 ) -> Finding {
     let sql = "select coalesce(version || ', ' || cipher, '') from pg_catalog.pg_stat_ssl \
                where pid = pg_catalog.pg_backend_pid() and ssl";
-    let told =
-        within(target.deadline(), sqlx::query_scalar::<_, String>(sql).fetch_optional(connection))
-            .await;
+    let told = with_deadline(
+        target.deadline(),
+        sqlx::query_scalar::<_, String>(sql).fetch_optional(connection),
+    )
+    .await;
     let verified = guarded(settings);
     let found = told.and_then(|wire| {
         let wire = wire.unwrap_or_else(|| "no TLS".to_owned());

@@ -16,7 +16,7 @@ use crate::error::Fault;
 use crate::model::bson::{Doc, Value};
 use crate::model::position::ClusterTime;
 use crate::model::value::decode_id;
-use crate::postgres::within;
+use crate::postgres::with_deadline;
 
 /// How long the stream is waited for before what differs is looked at again.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -221,7 +221,7 @@ impl Comparison<'_> {
         let ids: Vec<&str> = part.iter().map(|(id, _)| id.as_str()).collect();
         let query =
             sqlx::query_as::<_, (String, i64)>(sql).bind(ids).fetch_all(&mut self.connection);
-        let rows = within(self.target.deadline(), query).await?;
+        let rows = with_deadline(self.target.deadline(), query).await?;
         Ok(rows.into_iter().map(|(id, time)| (id, ClusterTime::from_sql(time))).collect())
     }
 
@@ -239,7 +239,7 @@ impl Comparison<'_> {
             .bind(started.to_sql())
             .bind(i64::try_from(room).unwrap_or(i64::MAX))
             .fetch_one(&mut self.connection);
-        let (number, ids) = within(self.settings.resync.duration_max, query).await?;
+        let (number, ids) = with_deadline(self.settings.resync.duration_max, query).await?;
         let beyond = u64::try_from(number)
             .unwrap_or_default()
             .saturating_sub(crate::status::count(ids.len()));

@@ -3,17 +3,17 @@
 
 use super::Applier;
 use crate::apply::Work;
-use crate::checkpoint::Mark;
 use crate::error::{Class, Fault};
 use crate::model::event::{Event, Operation};
 use crate::model::position::Position;
 use crate::pipeline::care::{Care, letter};
-use crate::pipeline::prepare::{Prepared, prepare_one};
-use crate::source::{Feed, FeedOptions, Reply};
+use crate::pipeline::preparer::{Batch, prepare_one};
+use crate::source::{ChangeStream, ChangeStreamOptions, Reply};
+use crate::state::Mark;
 
 /// Events as they come from one feed, in steps of one size.
 struct Steps {
-    feed: Feed,
+    feed: ChangeStream,
     size: usize,
     /// Opening was answered.
     opened: bool,
@@ -41,13 +41,13 @@ impl Applier<'_> {
                 self.leave_out(Mark::of(&first), position).await?;
                 continue;
             }
-            let prepared = prepare_one(self.context, position.clone(), reply).await?;
+            let batch = prepare_one(self.context, position.clone(), reply).await?;
             // A batch may have turned out too large: its rest is read again.
-            if usize::try_from(prepared.work.events).ok() != Some(events) {
+            if usize::try_from(batch.work.events).ok() != Some(events) {
                 steps = None;
             }
-            let after = prepared.work.position.clone();
-            self.batch(prepared).await?;
+            let after = batch.work.position.clone();
+            self.batch(batch).await?;
             if let Some(after) = after {
                 *position = after;
             }
@@ -87,8 +87,14 @@ impl Applier<'_> {
         }
     }
 
-    async fn open(&self, size: usize, keys_only: bool, after: &Position) -> Result<Feed, Fault> {
-        let options = FeedOptions { batch_size: size, keys_only, ..self.context.feed_options() };
+    async fn open(
+        &self,
+        size: usize,
+        keys_only: bool,
+        after: &Position,
+    ) -> Result<ChangeStream, Fault> {
+        let options =
+            ChangeStreamOptions { batch_size: size, keys_only, ..self.context.feed_options() };
         self.context.source.open(&options, Some(&after.token)).await
     }
 
@@ -134,7 +140,7 @@ impl Applier<'_> {
         let received = Operation::ROWS.map(|operation| u64::from(operation == event.operation));
         let follows = Some(self.taken.clone());
         let last_event = Some(event.cluster_time);
-        self.batch(Prepared { work, follows, received, last_event, ..Prepared::default() }).await?;
+        self.batch(Batch { work, follows, received, last_event, ..Batch::default() }).await?;
         *position = after;
         Ok(())
     }

@@ -27,7 +27,7 @@ pub(super) struct Chunk {
     rows: Vec<(u8, Content, Time)>,
     seen: Vec<u8>,
     /// Instead of the keys seen: from one to another the table had just what was found.
-    stretches: Vec<(u8, u8)>,
+    segments: Vec<(u8, u8)>,
     place: Option<u8>,
     end: bool,
     /// Under way, in the order of the walk.
@@ -111,7 +111,7 @@ impl World {
             find.there == found
         };
         match (find.there.first(), find.there.last()) {
-            (Some((low, _)), Some((high, _))) if is_stretch => chunk.stretches.push((*low, *high)),
+            (Some((low, _)), Some((high, _))) if is_stretch => chunk.segments.push((*low, *high)),
             _ => {
                 let asks = rng.bool();
                 let (table, forgets) =
@@ -152,7 +152,7 @@ impl World {
             self.write(*key, *content, at);
         }
         self.stored.seen.extend(&chunk.seen);
-        self.stored.stretches.extend(&chunk.stretches);
+        self.stored.segments.extend(&chunk.segments);
         (self.stored.after, self.stored.walked) = (chunk.place, chunk.end);
         self.commit();
     }
@@ -184,7 +184,7 @@ impl World {
     fn unseen(&self) -> Vec<u8> {
         let (stored, any_age) = (&self.stored, self.without == Without::SweepAge);
         let in_stretch =
-            |key: &u8| stored.stretches.iter().any(|(low, high)| (low..=high).contains(&key));
+            |key: &u8| stored.segments.iter().any(|(low, high)| (low..=high).contains(&key));
         let rows = stored.table.iter().filter(|(key, row)| {
             !stored.seen.contains(key) && !in_stretch(key) && (row.stamp < stored.start || any_age)
         });

@@ -30,7 +30,7 @@ pub(super) struct Stored {
     pub after: Option<u8>,
     pub walked: bool,
     pub seen: BTreeSet<u8>,
-    pub stretches: Vec<(u8, u8)>,
+    pub segments: Vec<(u8, u8)>,
     /// Waits for a person: so many rows would go.
     pub held: Option<usize>,
     /// What a person allowed.

@@ -1,0 +1,123 @@
+//! What a channel answers, and how long it is left alone after it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::{Response, header::RETRY_AFTER};
+
+use crate::alert::rule::causes::ChannelTrouble;
+
+/// What came of sending something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// Taken; where the message now is, if the channel says so.
+    Done(Option<(String, String)>),
+    /// Not now: the channel is away, slow or overrun. It may have been taken all the same.
+    Later { after: Option<Duration>, reason: String },
+    /// Not until a person has mended something.
+    Refused(String),
+    /// The message meant is not there any more.
+    Gone,
+    /// The channel will never take this body.
+    Malformed(String),
+}
+
+/// Why a call failed, without its URL: that may be a secret.
+pub fn unanswered(error: &reqwest::Error) -> Sent {
+    let reason = if error.is_timeout() {
+        "no answer within 10s"
+    } else if error.is_connect() {
+        "no connection can be made"
+    } else {
+        "the connection broke off"
+    };
+    Sent::Later { after: None, reason: reason.to_owned() }
+}
+
+/// `Retry-After` in seconds, if the answer says so.
+pub fn retry_after(answer: &Response) -> Option<Duration> {
+    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Whether a channel takes what it is sent, and when it is next tried.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    failing_since: Option<DateTime<Utc>>,
+    attempts: u32,
+    next_at: Option<DateTime<Utc>>,
+    refused: bool,
+    reason: String,
+}
+
+const DELAY_MIN: TimeDelta = TimeDelta::seconds(1);
+const DELAY_MAX: TimeDelta = TimeDelta::seconds(60);
+/// Whatever a server says, it is asked again within this time.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+
+impl Health {
+    /// Whether the channel may be tried now.
+    pub fn is_due(&self, now: DateTime<Utc>) -> bool {
+        self.next_at.is_none_or(|at| at <= now)
+    }
+
+    pub const fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Learns from an answer.
+    pub fn learn(&mut self, now: DateTime<Utc>, sent: &Sent) {
+        let (after, reason, refused) = match sent {
+            Sent::Done(_) | Sent::Gone | Sent::Malformed(_) => {
+                *self = Self::default();
+                return;
+            }
+            Sent::Later { after, reason } => (*after, reason, false),
+            Sent::Refused(reason) => (None, reason, true),
+        };
+        let doubled = DELAY_MIN * (1 << self.attempts.min(6));
+        let delay = match after {
+            Some(after) => TimeDelta::from_std(after.min(RETRY_AFTER_MAX)).unwrap_or(DELAY_MAX),
+            None if refused => DELAY_MAX,
+            None => doubled.min(DELAY_MAX),
+        };
+        self.failing_since.get_or_insert(now);
+        self.attempts += 1;
+        self.next_at = Some(now + delay);
+        self.refused = refused;
+        self.reason.clone_from(reason);
+    }
+
+    /// What the rules are told of it.
+    pub fn trouble(&self, name: &'static str) -> Option<ChannelTrouble> {
+        let since = self.failing_since?;
+        Some(ChannelTrouble { name, since, refused: self.refused, reason: self.reason.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_channel_is_left_alone_for_longer_and_longer_but_as_long_as_it_asks() {
+        let start = DateTime::<Utc>::UNIX_EPOCH;
+        let mut health = Health::default();
+        let later = |after| Sent::Later { after, reason: "away".into() };
+        let mut waited = Vec::new();
+        for _ in 0..8 {
+            health.learn(start, &later(None));
+            waited.push((health.next_at.unwrap() - start).num_seconds());
+        }
+        assert_eq!(waited, [1, 2, 4, 8, 16, 32, 60, 60]);
+        health.learn(start, &later(Some(Duration::from_secs(30))));
+        assert!(
+            !health.is_due(start + TimeDelta::seconds(29))
+                && health.is_due(start + TimeDelta::seconds(30))
+        );
+        health.learn(start, &Sent::Refused("invalid_auth".into()));
+        assert!(health.is_refused() && health.trouble("slack").unwrap().refused);
+        health.learn(start, &Sent::Done(None));
+        assert!(health.is_due(start) && health.trouble("slack").is_none());
+    }
+}

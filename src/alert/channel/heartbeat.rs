@@ -1,0 +1,120 @@
+//! The dead man's heartbeat: pings a URL for as long as there is proof that the data moves. Whoever
+//! listens there tells people when it stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::Client;
+
+use crate::alert::channel::answer::{Sent, unanswered};
+use crate::alert::incident::life::{Incident, Severity};
+use crate::alert::outbox::{Desk, HEARTBEAT};
+use crate::http::client;
+use crate::settings::{Alert, Secret};
+use crate::status::StreamReport;
+
+/// Why there is no proof of progress; `None` if there is. Pure.
+///
+/// Every stream led here must have been answered by the source lately and be committing, or idle
+/// with nothing to commit; and no critical incident may be without somebody who has taken it on. A
+/// process that leads nothing has nothing to prove.
+pub fn without_proof(
+    now: DateTime<Utc>,
+    streams: &[StreamReport],
+    incidents: &[Incident],
+    fresh: TimeDelta,
+) -> Option<String> {
+    let led: Vec<&StreamReport> = streams.iter().filter(|stream| stream.leader).collect();
+    if led.is_empty() {
+        return Some("no stream is led here".to_owned());
+    }
+    for stream in led {
+        let name = &stream.name;
+        if !["streaming", "snapshotting", "resyncing"].contains(&stream.phase.as_str()) {
+            return Some(format!("stream {name} is {}", stream.phase));
+        }
+        if stream.unconfirmed_since.is_some() {
+            return Some(format!("the source of stream {name} confirms nothing"));
+        }
+        let lately = |at: Option<DateTime<Utc>>| at.is_some_and(|at| now - at < fresh);
+        let catching_up = stream.lag_seconds > 0.0 && lately(stream.last_commit_at);
+        if !lately(stream.last_poll_at) && !catching_up {
+            return Some(format!("stream {name} has no recent answer of the source"));
+        }
+        let idle = stream.lag_seconds == 0.0 && stream.failing.is_empty();
+        if !lately(stream.last_commit_at) && !idle {
+            return Some(format!("stream {name} has no recent commit"));
+        }
+    }
+    let alone = |i: &&Incident| {
+        !i.is_resolved() && i.severity == Severity::Critical && i.acked(now).is_none()
+    };
+    incidents
+        .iter()
+        .find(alone)
+        .map(|i| format!("a critical incident is open and not acknowledged: {}", i.key.code))
+}
+
+/// The client of the receiver.
+#[derive(Debug)]
+pub struct Heartbeat {
+    http: Client,
+    url: Secret,
+    interval: Duration,
+    fresh: TimeDelta,
+}
+
+impl Heartbeat {
+    /// `None` where no receiver is configured. `idle` is how often an idle stream's position is
+    /// committed.
+    pub fn new(alert: &Alert, idle: Duration) -> Option<Self> {
+        let fresh =
+            TimeDelta::from_std(alert.heartbeat_interval.max(idle * 3)).unwrap_or(TimeDelta::MAX);
+        let fresh = fresh.max(TimeDelta::seconds(30));
+        (!alert.heartbeat_url.is_empty()).then(|| Self {
+            http: client(),
+            url: alert.heartbeat_url.clone(),
+            interval: alert.heartbeat_interval,
+            fresh,
+        })
+    }
+
+    /// Pings until aborted.
+    pub async fn run(self, desk: Arc<Desk>) {
+        let mut tick = tokio::time::interval(self.interval);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut told: Option<String> = None;
+        loop {
+            tick.tick().await;
+            let now = Utc::now();
+            let streams: Vec<StreamReport> =
+                desk.board.streams().iter().map(crate::status::Stream::report).collect();
+            let missing = without_proof(now, &streams, &desk.book().incidents, self.fresh);
+            if missing.is_some() && missing != told {
+                tracing::warn!(
+                    channel = HEARTBEAT,
+                    "no heartbeat: {}",
+                    missing.as_deref().unwrap_or_default()
+                );
+            }
+            told.clone_from(&missing);
+            if missing.is_none() {
+                let sent = self.ping().await;
+                desk.learn(now, HEARTBEAT, &sent);
+            }
+        }
+    }
+
+    /// One ping.
+    pub async fn ping(&self) -> Sent {
+        match self.http.get(self.url.now().expose()).send().await {
+            Ok(answer) if answer.status().is_success() => Sent::Done(None),
+            Ok(answer) => Sent::Later {
+                after: None,
+                reason: format!("answered HTTP {}", answer.status().as_u16()),
+            },
+            Err(error) => unanswered(&error),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The book of incidents: what is wrong now turned into what has begun, gone on and ended. Pure.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::alert::incident::life::{Ack, Cause, Incident, Key, State, Transition, later};
+
+/// A cause that returns within this time goes on in the same thread.
+pub const REOPEN_WITHIN: TimeDelta = TimeDelta::minutes(30);
+
+/// How long things take.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Between reminders.
+    pub repeat: TimeDelta,
+    /// How long the cause must stay away.
+    pub hold: TimeDelta,
+}
+
+/// Every incident that is open, may be reopened, or has still to be told; and causes that may
+/// become one.
+#[derive(Debug)]
+pub struct Book {
+    pace: Pace,
+    pub incidents: Vec<Incident>,
+    pending: BTreeMap<Key, DateTime<Utc>>,
+}
+
+impl Book {
+    pub const fn new(pace: Pace) -> Self {
+        Self { pace, incidents: Vec::new(), pending: BTreeMap::new() }
+    }
+
+    /// One look at the causes. `blind` names what cannot be told now: its incidents stay as they
+    /// are.
+    pub fn step(&mut self, now: DateTime<Utc>, causes: &[Cause], blind: impl Fn(&Key) -> bool) {
+        let there =
+            |key: &Key| causes.iter().any(|cause| cause.over.is_none() && cause.key == *key);
+        self.pending.retain(|key, _| there(key));
+        for cause in causes {
+            self.look(now, cause);
+        }
+        for incident in self.incidents.iter_mut().filter(|incident| !incident.is_resolved()) {
+            if !there(&incident.key) && !blind(&incident.key) {
+                incident.missed(now, self.pace.hold);
+            }
+        }
+        self.remind(now);
+        self.incidents
+            .retain(|i| i.resolved_at.is_none_or(|at| now - at < REOPEN_WITHIN) || i.is_pending());
+    }
+
+    fn look(&mut self, now: DateTime<Utc>, cause: &Cause) {
+        let Pace { repeat, .. } = self.pace;
+        // The newest of this identity that is open, or may be opened again.
+        let known = self.incidents.iter_mut().rev().find(|incident| {
+            incident.key == cause.key
+                && incident.resolved_at.is_none_or(|at| now - at < REOPEN_WITHIN)
+        });
+        match (known, &cause.over) {
+            (Some(incident), Some(gap)) if !incident.is_resolved() => incident.repaired(gap),
+            (Some(incident), Some(gap)) if incident.detail.resync == Some(gap.resync) => {}
+            (Some(incident), None) if !incident.is_resolved() => incident.met(now, cause),
+            (known, over) => {
+                let since = cause.since.unwrap_or(now);
+                let since = *self.pending.entry(cause.key.clone()).or_insert(since);
+                if cause.silenced || (over.is_none() && now - since < cause.lasting) {
+                    return;
+                }
+                self.pending.remove(&cause.key);
+                match known {
+                    Some(incident) => {
+                        incident.reopen(now, cause, repeat);
+                        if let Some(gap) = over {
+                            incident.repaired(gap);
+                        }
+                    }
+                    None => self.incidents.push(Incident::open(now, cause, since, repeat)),
+                }
+            }
+        }
+    }
+
+    fn remind(&mut self, now: DateTime<Utc>) {
+        for incident in self.incidents.iter_mut().filter(|incident| incident.state == State::Open) {
+            if incident.silenced || now < incident.detail.remind_at {
+                continue;
+            }
+            let on_schedule = later(incident.detail.remind_at, self.pace.repeat);
+            incident.detail.remind_at =
+                if on_schedule > now { on_schedule } else { later(now, self.pace.repeat) };
+            incident.turn(now, Transition::Reminder);
+        }
+    }
+
+    /// Somebody has taken an incident on.
+    pub fn acknowledge(&mut self, now: DateTime<Utc>, id: i64, ack: &Ack) {
+        let open = self
+            .incidents
+            .iter_mut()
+            .find(|incident| incident.id == Some(id) && !incident.is_resolved());
+        if let Some(incident) = open.filter(|incident| incident.ack.as_ref() != Some(ack)) {
+            incident.detail.remind_at = ack.until;
+            incident.ack = Some(ack.clone());
+            incident.turn(now, Transition::Acknowledged);
+        }
+    }
+}

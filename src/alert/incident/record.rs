@@ -1,0 +1,371 @@
+//! Incidents in Postgres, written: each by itself, so that one that cannot be stands before no
+//! other.
+//!
+//! What the database says it has is what counts: a row that is gone, or older than what was
+//! written, is written anew.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, FromRow};
+use uuid::Uuid;
+
+use crate::alert::incident::life::{Incident, State, later};
+use crate::alert::incident::store::{DEADLINE, Store};
+use crate::alert::outbox::Desk;
+use crate::error::Fault;
+use crate::postgres::with_deadline;
+
+/// The watch looks again after this time at most, whatever keeps an incident from being written
+/// down.
+const PASS_MAX: Duration = Duration::from_secs(10);
+
+/// What changes all the time is written down this often.
+const SAVE_INTERVAL: TimeDelta = TimeDelta::seconds(10);
+
+/// What cannot be written down is tried again after this time at most.
+const WRITE_PAUSE_MAX: TimeDelta = TimeDelta::seconds(60);
+
+/// After so many refusals in a row an incident is told without being written down.
+const REFUSALS_MAX: u32 = 3;
+
+/// What became of writing an incident's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    As(i64),
+    /// There is no such row any more.
+    Gone,
+    /// Another process watches.
+    Aside,
+}
+
+/// What Postgres holds of one incident.
+#[derive(Debug, FromRow)]
+pub struct Held {
+    pub tag: Uuid,
+    pub open: bool,
+    pub revision: i32,
+    /// The versions of its deliveries, summed.
+    pub versions: i64,
+}
+
+impl Store {
+    /// Writes an incident down, with what its channels have still to be told, if this process is
+    /// the one that watches. An incident that another process opened meanwhile for the same cause
+    /// is taken over: its number and its thread stand. `false`: another process watches.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn save(&self, incident: &mut Incident, now: DateTime<Utc>) -> Result<bool, Fault> {
+        let mut written = match incident.id {
+            Some(_) => self.update(incident).await?,
+            None => Written::Gone,
+        };
+        let anew = written == Written::Gone;
+        if anew {
+            let code = incident.key.code.name();
+            if let Some(id) = incident.id.take() {
+                tracing::warn!(
+                    incident = id,
+                    code,
+                    "the row of an incident is gone, it is written anew"
+                );
+            }
+            written = match self.twin(incident, now).await? {
+                Some(known) => {
+                    incident.take_over(known);
+                    self.update(incident).await?
+                }
+                None => self.insert(incident, false).await?,
+            };
+        }
+        match written {
+            Written::As(id) => incident.id = Some(id),
+            Written::Aside => return Ok(false),
+            // Taken away between two statements: the next pass finds out.
+            Written::Gone => return Ok(true),
+        }
+        if incident.unsaved || anew {
+            self.write_deliveries(incident).await?;
+        }
+        Ok(true)
+    }
+
+    /// Leaves an incident that was kept in memory to the process that watches now: it goes on in
+    /// the same thread.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers; also where that process has opened one for the same cause itself.
+    pub async fn hand_over(&self, incident: &Incident) -> Result<(), Fault> {
+        let Written::As(id) = self.insert(incident, true).await? else { return Ok(()) };
+        let mut written = incident.clone();
+        written.id = Some(id);
+        self.write_deliveries(&written).await
+    }
+
+    /// What Postgres holds of these incidents, and of every other that is open.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn held(&self, known: &[Uuid]) -> Result<Vec<Held>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select tag, resolved_at is null as open, coalesce((detail->>'revision')::integer, 0) \
+             as revision, (select coalesce(sum(version), 0) from {0}.outbox o where o.incident_id \
+             = i.id) as versions from {0}.incident i where service = $1 and environment = $2 and \
+             (resolved_at is null or tag = any($3))",
+            self.schema
+        ));
+        let query = sqlx::query_as(sql).bind(&*self.service).bind(&*self.environment).bind(known);
+        with_deadline(DEADLINE, query.fetch_all(self.pool())).await
+    }
+
+    /// An open incident of the same cause that another process wrote down.
+    async fn twin(
+        &self,
+        incident: &Incident,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Incident>, Fault> {
+        if incident.is_resolved() {
+            return Ok(None);
+        }
+        let open = self
+            .load(
+                now,
+                &[
+                    crate::alert::outbox::BOT,
+                    crate::alert::outbox::WEBHOOK,
+                    crate::alert::outbox::SENTRY,
+                ],
+            )
+            .await?;
+        let twin = |known: &Incident| {
+            known.key == incident.key && !known.is_resolved() && known.tag != incident.tag
+        };
+        Ok(open.into_iter().find(twin))
+    }
+
+    /// Who has taken it on is not written here: that is the command's to say.
+    async fn update(&self, incident: &Incident) -> Result<Written, Fault> {
+        let sql = format!(
+            "with mine as (select $14 or exists (select from {0}.watch where nonce = $13) as \
+             mine), written as (update {0}.incident set environment = $2, service = $3, code = $4, \
+             stream = $5, severity = $6, state = $7, opened_at = $8, resolved_at = $9, count = \
+             $10, summary = $11, detail = $12 where tag = $1 and (select mine from mine) returning \
+             id) select mine, (select id from written) from mine",
+            self.schema
+        );
+        self.write(sql, incident, false).await
+    }
+
+    /// Once, however often it is tried: an incident is known by its tag. Who has taken it on comes
+    /// along, for a row that is made anew.
+    async fn insert(&self, incident: &Incident, handed_over: bool) -> Result<Written, Fault> {
+        let sql = format!(
+            "with mine as (select $14 or exists (select from {0}.watch where nonce = $13) as \
+             mine), written as (insert into {0}.incident as i (tag, environment, service, code, \
+             stream, severity, state, opened_at, resolved_at, count, summary, detail, acked_by, \
+             acked_until) select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $15, $16 from \
+             mine where mine on conflict (tag) do update set severity = excluded.severity, state = \
+             excluded.state, resolved_at = excluded.resolved_at, count = excluded.count, summary = \
+             excluded.summary, detail = excluded.detail returning id) select mine, (select id from \
+             written) from mine",
+            self.schema
+        );
+        self.write(sql, incident, handed_over).await
+    }
+
+    async fn write(
+        &self,
+        sql: String,
+        incident: &Incident,
+        handed_over: bool,
+    ) -> Result<Written, Fault> {
+        let state = match incident.state {
+            State::Open => "open",
+            State::Resolving => "resolving",
+            State::Resolved => "resolved",
+        };
+        let inserts = sql.contains("$16");
+        let mut query = sqlx::query_as::<_, (bool, Option<i64>)>(AssertSqlSafe(sql))
+            .bind(incident.tag)
+            .bind(&*self.environment)
+            .bind(&*self.service)
+            .bind(incident.key.code.name())
+            .bind(&incident.key.stream)
+            .bind(incident.severity.name())
+            .bind(state)
+            .bind(incident.opened_at)
+            .bind(incident.resolved_at)
+            .bind(i64::try_from(incident.count).unwrap_or(i64::MAX))
+            .bind(&incident.summary)
+            .bind(Json(&incident.detail))
+            .bind(self.nonce)
+            .bind(handed_over);
+        if inserts {
+            let ack = incident.ack.as_ref();
+            query = query.bind(ack.map(|ack| &ack.by)).bind(ack.map(|ack| ack.until));
+        }
+        Ok(match with_deadline(DEADLINE, query.fetch_one(self.pool())).await? {
+            (_, Some(id)) => Written::As(id),
+            (true, None) => Written::Gone,
+            (false, None) => Written::Aside,
+        })
+    }
+
+    async fn write_deliveries(&self, incident: &Incident) -> Result<(), Fault> {
+        let Some(id) = incident.id else { return Ok(()) };
+        let sql = AssertSqlSafe(format!(
+            "insert into {}.outbox as o (incident_id, channel, pending, told, version, state) \
+             select $1, * from unnest($2::text[], $3::boolean[], $4::integer[], $5::integer[], \
+             $6::jsonb[]) on conflict (incident_id, channel) do update set pending = \
+             excluded.pending, told = excluded.told, version = excluded.version, state = \
+             excluded.state where o.version <= excluded.version",
+            self.schema
+        ));
+        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let (mut names, mut pending) = (Vec::new(), Vec::new());
+        let (mut told, mut versions, mut states) = (Vec::new(), Vec::new(), Vec::new());
+        for (channel, delivery) in &incident.deliveries {
+            names.push(*channel);
+            pending.push(delivery.is_pending(incident));
+            told.push(number(delivery.told));
+            versions.push(number(delivery.version));
+            states.push(Json(delivery));
+        }
+        let query = sqlx::query(sql)
+            .bind(id)
+            .bind(names)
+            .bind(pending)
+            .bind(told)
+            .bind(versions)
+            .bind(states);
+        with_deadline(DEADLINE, query.execute(self.pool())).await.map(drop)
+    }
+
+    /// Notes how far the channels have got, at once after something was sent. `false`: it could not
+    /// be written now; a process that ends before it is sends the same a second time.
+    pub async fn save_deliveries(&self, incident: &Incident) -> bool {
+        let written = self.write_deliveries(incident).await;
+        if let Err(fault) = &written {
+            tracing::debug!("delivery not written down yet: {fault}");
+        }
+        written.is_ok()
+    }
+}
+
+impl Desk {
+    /// Writes down what has changed, each by itself. `false`: another process watches now. What
+    /// could not be written is tried again later and later, after the others, and is told from
+    /// memory meanwhile.
+    pub async fn save(&self, store: &Store, now: DateTime<Utc>) -> bool {
+        let begun = Instant::now();
+        let unsaved = |incident: &&Incident| incident.wants_saving(now);
+        let mut unsaved: Vec<Incident> =
+            self.book().incidents.iter().filter(unsaved).cloned().collect();
+        unsaved.sort_by_key(|incident| incident.refusals);
+        for before in unsaved {
+            if begun.elapsed() > PASS_MAX {
+                break;
+            }
+            let mut incident = before.clone();
+            let saved = store.save(&mut incident, now).await;
+            self.board.incident_written(saved.is_ok());
+            if saved == Ok(false) {
+                return false;
+            }
+            let mut book = self.book();
+            let Some(kept) = book.incidents.iter_mut().find(|kept| kept.tag == before.tag) else {
+                continue;
+            };
+            match saved {
+                Ok(_) => {
+                    kept.adopt(&before, &incident);
+                    kept.saved(now);
+                }
+                Err(fault) => {
+                    let refusals = kept.refused(now);
+                    let code = kept.key.code.name();
+                    tracing::warn!(code, refusals, "incident not written down yet: {fault}");
+                }
+            }
+        }
+        true
+    }
+
+    /// Marks what Postgres does not hold as it was written: it went back, or somebody took rows
+    /// away. Returns whether it holds open incidents that are not known here.
+    pub fn check(&self, held: &[Held]) -> bool {
+        let mut book = self.book();
+        for incident in book.incidents.iter_mut().filter(|i| i.id.is_some() && !i.unsaved) {
+            let versions: i64 =
+                incident.deliveries.values().map(|delivery| i64::from(delivery.version)).sum();
+            let row = held.iter().find(|held| held.tag == incident.tag);
+            incident.unsaved = match row {
+                Some(row) => {
+                    row.revision.unsigned_abs() < incident.detail.revision
+                        || row.open == incident.is_resolved()
+                        || row.versions < versions
+                }
+                // What is over and told is nobody's loss.
+                None => !incident.is_resolved() || incident.is_pending(),
+            };
+        }
+        let known = |tag| book.incidents.iter().any(|incident| incident.tag == tag);
+        held.iter().any(|row| row.open && !known(row.tag))
+    }
+}
+
+impl Incident {
+    /// Whether it is to be written down now.
+    pub fn wants_saving(&self, now: DateTime<Utc>) -> bool {
+        let touched = self.touched && self.saved_at.is_none_or(|at| now - at >= SAVE_INTERVAL);
+        (self.unsaved || touched) && self.write_after.is_none_or(|at| now >= at)
+    }
+
+    /// It was written down.
+    const fn saved(&mut self, now: DateTime<Utc>) {
+        (self.saved_at, self.refusals, self.write_after) = (Some(now), 0, None);
+    }
+
+    /// It could not be written down: it is tried again later and later. Returns how often that was
+    /// so.
+    fn refused(&mut self, now: DateTime<Utc>) -> u32 {
+        self.refusals += 1;
+        let wait = TimeDelta::seconds(1 << self.refusals.min(6));
+        self.write_after = Some(later(now, wait.min(WRITE_PAUSE_MAX)));
+        self.refusals
+    }
+
+    /// Whether it may be told while Postgres answers: it is written down before; but one that
+    /// cannot be is told all the same.
+    pub const fn may_be_told(&self) -> bool {
+        (self.id.is_some() && !self.unsaved) || self.refusals >= REFUSALS_MAX
+    }
+
+    /// Goes on as one that another process opened for the same cause.
+    fn take_over(&mut self, known: Self) {
+        (self.id, self.tag) = (known.id, known.tag);
+        self.opened_at = self.opened_at.min(known.opened_at);
+        self.detail.revision = self.detail.revision.max(known.detail.revision);
+        self.count += known.count;
+        self.deliveries.extend(known.deliveries);
+    }
+
+    /// What saving told: the number, and the thread of a twin that was there before. Changes made
+    /// meanwhile stay unsaved.
+    fn adopt(&mut self, before: &Self, saved: &Self) {
+        self.unsaved = self.detail != before.detail
+            || self.state != before.state
+            || self.deliveries != before.deliveries;
+        self.touched = (self.count, &self.summary) != (before.count, &before.summary);
+        (self.id, self.tag) = (saved.id, saved.tag);
+        if saved.tag != before.tag {
+            self.opened_at = saved.opened_at;
+            self.count += saved.count - before.count;
+            self.detail.revision = self.detail.revision.max(saved.detail.revision);
+            self.deliveries.clone_from(&saved.deliveries);
+            self.unsaved = true;
+        }
+    }
+}

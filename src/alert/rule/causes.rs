@@ -1,0 +1,368 @@
+//! What is wrong now, told from what is seen. Pure.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::alert::incident::life::{Cause, Gap, Key, Severity};
+use crate::alert::rule::resync::{lost_by, why};
+use crate::alert::rules::{self, Scope};
+use crate::error::Code;
+use crate::model::reason::Reason;
+use crate::model::shown::shown;
+use crate::status::{ComparedReport, DriftReport, REMEMBERED, StreamReport};
+
+/// Everything the rules look at.
+#[derive(Debug)]
+pub struct Observed {
+    pub streams: Vec<Seen>,
+    /// What Postgres knows; `None` while it cannot be asked.
+    pub facts: Option<Facts>,
+    pub channels: Vec<ChannelTrouble>,
+    pub limits: Limits,
+}
+
+/// A stream, as its leader tells.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub report: StreamReport,
+    /// The report is of now; otherwise nothing is concluded from it.
+    pub fresh: bool,
+    /// Since when no process leads it.
+    pub unled_since: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Dead letters not resolved, by stream.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// Each stream's last ended walk, if it completed a short while ago.
+    pub ended: Vec<KnownWalk>,
+    /// Streams whose newest walk failed.
+    pub failed: Vec<KnownWalk>,
+    /// Each stream's last walk that was to repair what was missed and has not completed, if none
+    /// has since.
+    pub unrepaired: Vec<KnownWalk>,
+    /// Processes that ended without saying so, lately.
+    pub crashes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownWalk {
+    pub stream: String,
+    pub reason: String,
+    pub state: String,
+    pub note: Option<String>,
+    pub gap: Gap,
+}
+
+/// A channel that does not take notices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelTrouble {
+    pub name: &'static str,
+    pub since: DateTime<Utc>,
+    /// It refuses: waiting does not mend it.
+    pub refused: bool,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// `retry.escalate_after`.
+    pub escalate_after: TimeDelta,
+    /// `expect_changes_within`, by stream.
+    pub changes_within: BTreeMap<String, TimeDelta>,
+}
+
+/// So many processes that ended without a word, lately, are a loop.
+pub const CRASHES: u64 = 3;
+
+impl Observed {
+    /// What is wrong at `now`.
+    pub fn causes(&self, now: DateTime<Utc>) -> Vec<Cause> {
+        let mut found = Causes { limits: &self.limits, causes: Vec::new() };
+        for seen in &self.streams {
+            if let Some(since) = seen.unled_since {
+                found.unled(now, &seen.report, since);
+            }
+            if seen.fresh {
+                found.of_stream(now, &seen.report);
+            }
+        }
+        if let Some(facts) = &self.facts {
+            found.of_facts(facts);
+            // Of a stream that nobody is configured for any more, nothing is to be repaired.
+            let followed =
+                |walk: &&KnownWalk| self.streams.iter().any(|seen| seen.report.name == walk.stream);
+            for walk in facts.unrepaired.iter().filter(followed) {
+                found.of_unrepaired(walk);
+            }
+        }
+        for channel in &self.channels {
+            let lasting =
+                if channel.refused { TimeDelta::zero() } else { self.limits.escalate_after };
+            let summary = format!("{}: {}", channel.name, channel.reason);
+            let cause = found.add(Code::ChannelFailing, None, summary);
+            (cause.since, cause.lasting) = (Some(channel.since), lasting);
+        }
+        found.silence()
+    }
+
+    /// Whether it cannot be told now if this is wrong.
+    pub fn is_blind_to(&self, key: &Key) -> bool {
+        let of_facts = matches!(
+            key.code,
+            Code::DeadLetters
+                | Code::ResyncFailed
+                | Code::CrashLoop
+                | Code::HistoryLost
+                | Code::SourceDropped
+        );
+        let stream = |name: &str| self.streams.iter().find(|seen| seen.report.name == name);
+        match &key.stream {
+            _ if of_facts && self.facts.is_none() => true,
+            Some(name) => stream(name).is_some_and(|seen| !seen.fresh),
+            None if rules::of(key.code).scope == Scope::End => {
+                self.streams.iter().all(|seen| !seen.fresh)
+            }
+            None => false,
+        }
+    }
+}
+
+pub(super) struct Causes<'a> {
+    limits: &'a Limits,
+    pub(super) causes: Vec<Cause>,
+}
+
+impl Causes<'_> {
+    /// Adds a cause as its rule says. An end's causes are one, whoever meets them.
+    pub(super) fn add(&mut self, code: Code, stream: Option<&str>, summary: String) -> &mut Cause {
+        let rule = rules::of(code);
+        let summary = match (rule.scope, stream) {
+            (Scope::End, Some(stream)) => format!("{stream}: {summary}"),
+            _ => summary,
+        };
+        // It may hold the name of a field, or a server's words.
+        let summary = shown(&summary);
+        let key =
+            Key { code, stream: stream.filter(|_| rule.scope == Scope::Stream).map(str::to_owned) };
+        let at = if let Some(at) = self.causes.iter().position(|cause| cause.key == key) {
+            if let Some(known) = self.causes.get_mut(at).filter(|_| rule.scope != Scope::Stream) {
+                known.summary = format!("{}; {summary}", known.summary);
+            }
+            at
+        } else {
+            let name = stream.unwrap_or("STREAM");
+            self.causes.push(Cause {
+                key,
+                severity: rule.severity,
+                since: None,
+                lasting: rule.lasting(self.limits.escalate_after),
+                summary,
+                action: Some(rule.action.replace("STREAM", name)),
+                doing: rule.doing.to_owned(),
+                occurrences: 0,
+                progress: None,
+                resync: None,
+                over: None,
+                silenced: false,
+            });
+            self.causes.len() - 1
+        };
+        #[expect(clippy::indexing_slicing, reason = "just found or pushed")]
+        &mut self.causes[at]
+    }
+
+    fn of_stream(&mut self, now: DateTime<Utc>, stream: &StreamReport) {
+        let name = Some(stream.name.as_str());
+        let halted = stream.halt_code.as_deref().and_then(Code::parse);
+        if let Some(code) = halted {
+            let cause = self.add(code, name, stream.reason.clone().unwrap_or_default());
+            cause.since = Some(earlier(cause.since, stream.phase_since));
+            cause.lasting = TimeDelta::zero();
+            cause.occurrences += stream.failures;
+            rules::PROBES.clone_into(&mut cause.doing);
+        }
+        for failing in &stream.failing {
+            let of_walk = ["walk", "sweep"].contains(&failing.step.as_str());
+            let code = if of_walk { Some(Code::ResyncFailed) } else { Code::parse(&failing.code) };
+            let summary = format!("{}: {}", failing.step, failing.reason);
+            let escalate_after = self.limits.escalate_after;
+            let cause = self.add(code.unwrap_or(Code::Stalled), name, summary);
+            if cause.since.is_none() {
+                // It is tried again by itself: whatever it is called, it is given the time that is
+                // for.
+                cause.lasting = cause.lasting.max(escalate_after);
+            }
+            cause.since = Some(earlier(cause.since, failing.since));
+            cause.occurrences += stream.failures;
+        }
+        if let Some(walk) = &stream.resync {
+            self.of_walk(now, stream, walk);
+        }
+        if let Some(at) = stream.rewound_at.filter(|at| now - *at < REWOUND) {
+            let at = at.format("%Y-%m-%d %H:%M:%S UTC");
+            let what = format!("Postgres was met at an earlier state at {at}");
+            self.add(Code::TargetRewound, name, what);
+        }
+        if let Some(since) = stream.unconfirmed_since {
+            let at = since.format("%Y-%m-%d %H:%M:%S UTC");
+            let said = format!(
+                "what its primary writes since {at} is confirmed by no majority of its members"
+            );
+            self.add(Code::SourceLagging, name, said).since = Some(since);
+        }
+        self.of_headroom(stream);
+        self.of_movement(now, stream);
+        self.of_content(now, stream);
+    }
+
+    fn of_headroom(&mut self, stream: &StreamReport) {
+        let (Some(left), Some(window)) = (stream.headroom_seconds, stream.history_window_seconds)
+        else {
+            return;
+        };
+        if window > 0.0 && left < window / 2.0 {
+            let (left_hours, window_hours) = (left.max(0.0) / 3600.0, window / 3600.0);
+            let summary = format!(
+                "{left_hours:.1} h of a window of {window_hours:.1} h are left to the position"
+            );
+            let cause = self.add(Code::HistoryExpiring, Some(&stream.name), summary);
+            cause.severity =
+                if left < window / 4.0 { Severity::Critical } else { Severity::Warning };
+        }
+    }
+
+    /// Streams that follow but do not move, or whose source does not.
+    fn of_movement(&mut self, now: DateTime<Utc>, stream: &StreamReport) {
+        let phase = stream.phase.as_str();
+        let follows = stream.leader && !["halted", "standby", "draining"].contains(&phase);
+        if !follows || !stream.failing.is_empty() {
+            return;
+        }
+        let polled = stream.last_poll_at.unwrap_or(stream.phase_since);
+        let committed = stream.last_commit_at.unwrap_or(stream.phase_since);
+        let behind = stream.lag_seconds > 0.0;
+        let moved = stream.phase_since.max(if behind { committed } else { polled.max(committed) });
+        if now - moved > self.limits.escalate_after.max(STALL_MIN) {
+            let what =
+                if behind { "nothing committed" } else { "no answer read and nothing committed" };
+            let since = moved.format("%Y-%m-%d %H:%M:%S UTC");
+            self.add(
+                Code::Stalled,
+                Some(&stream.name),
+                format!("{what} since {since}, in phase {phase}"),
+            )
+            .since = Some(moved);
+        }
+        let quiet_since = stream.last_event_at.unwrap_or(stream.phase_since);
+        let within = self.limits.changes_within.get(&stream.name);
+        if let Some(within) =
+            within.filter(|within| phase == "streaming" && now - quiet_since > **within)
+        {
+            let text = humantime::format_duration(within.to_std().unwrap_or_default());
+            let since = quiet_since.format("%Y-%m-%d %H:%M:%S UTC");
+            let summary =
+                format!("no change since {since}; at least one is expected within {text}");
+            self.add(Code::SourceSilent, Some(&stream.name), summary).since = Some(quiet_since);
+        }
+    }
+
+    fn of_content(&mut self, now: DateTime<Utc>, stream: &StreamReport) {
+        // An idle stream forgets nothing by itself.
+        let lately = |drift: &&DriftReport| {
+            let since =
+                if drift.kind == "unknown" { drift.first_seen_at } else { drift.last_seen_at };
+            now - since <= REMEMBERED
+        };
+        let drift: Vec<String> =
+            stream.drift.iter().filter(lately).map(ToString::to_string).collect();
+        if !drift.is_empty() {
+            self.add(Code::FieldDrift, Some(&stream.name), drift.join(", "));
+        }
+        let differences = stream.compared.as_ref().map_or(0, ComparedReport::differences);
+        if let Some(ComparedReport { at, documents, missing, extra, different, .. }) =
+            stream.compared.as_ref().filter(|_| differences > 0)
+        {
+            let found = format!("{missing} missing, {extra} extra, {different} different");
+            let at = at.format("%Y-%m-%d %H:%M UTC");
+            let summary = format!("comparison of {documents} documents at {at}: {found}");
+            self.add(Code::DivergenceFound, Some(&stream.name), summary);
+        }
+    }
+
+    fn unled(&mut self, now: DateTime<Utc>, stream: &StreamReport, since: DateTime<Utc>) {
+        if now - since > self.limits.escalate_after.max(STALL_MIN) {
+            let summary =
+                format!("no process leads it since {}", since.format("%Y-%m-%d %H:%M:%S UTC"));
+            self.add(Code::Stalled, Some(&stream.name), summary).since = Some(since);
+        }
+    }
+
+    fn of_facts(&mut self, facts: &Facts) {
+        for (stream, number) in facts.dead_letters.iter().filter(|(_, number)| **number > 0) {
+            let events = if *number == 1 { "event is" } else { "events are" };
+            self.add(Code::DeadLetters, Some(stream), format!("{number} {events} set aside"))
+                .occurrences = *number;
+        }
+        for walk in &facts.failed {
+            let note = walk.note.as_deref().unwrap_or("it was replaced by another");
+            let cause = self.add(
+                Code::ResyncFailed,
+                Some(&walk.stream),
+                format!("resync {}: {note}", walk.gap.resync),
+            );
+            cause.lasting = TimeDelta::zero();
+        }
+        for walk in &facts.ended {
+            let Some(code) = lost_by(&walk.reason) else { continue };
+            if self.causes.iter().any(|cause| {
+                cause.key.code == code && cause.key.stream.as_ref() == Some(&walk.stream)
+            }) {
+                continue;
+            }
+            let asked = !Reason::parse(&walk.reason).is_some_and(Reason::is_automatic);
+            let cause = self.add(code, Some(&walk.stream), why(&walk.reason).to_owned());
+            cause.action = None;
+            cause.resync = Some(walk.gap.resync);
+            cause.over = Some(walk.gap.clone());
+            cause.lasting = if asked { TimeDelta::MAX } else { TimeDelta::zero() };
+        }
+        if facts.crashes >= CRASHES {
+            let summary = format!(
+                "{} processes ended without being told to, within ten minutes",
+                facts.crashes
+            );
+            self.add(Code::CrashLoop, None, summary).occurrences = facts.crashes;
+        }
+    }
+
+    /// Marks what a deeper cause explains: of the same stream, or of an end that it shares.
+    fn silence(mut self) -> Vec<Cause> {
+        let deep: Vec<Key> = self
+            .causes
+            .iter()
+            .filter(|c| c.over.is_none())
+            .map(|cause| cause.key.clone())
+            .collect();
+        for cause in &mut self.causes {
+            let explains = |deeper: &Key| {
+                let same = deeper.stream.is_none() || deeper.stream == cause.key.stream;
+                same && rules::of(cause.key.code).silenced_by.contains(&deeper.code)
+            };
+            cause.silenced = deep.iter().any(explains);
+        }
+        self.causes
+    }
+}
+
+/// For how long it is said that the database went back.
+const REWOUND: TimeDelta = TimeDelta::minutes(5);
+
+/// Nothing stands still that has not stood still for this long.
+const STALL_MIN: TimeDelta = TimeDelta::seconds(30);
+
+fn earlier(known: Option<DateTime<Utc>>, at: DateTime<Utc>) -> DateTime<Utc> {
+    known.map_or(at, |known| known.min(at))
+}

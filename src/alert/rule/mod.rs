@@ -1,0 +1,4 @@
+//! What status means: the causes of incidents. Pure.
+
+pub mod causes;
+mod resync;

@@ -1,0 +1,151 @@
+//! What is wrong where a collection is walked: what a walk repairs, what keeps it, what it leaves
+//! if it is ended. Pure.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::alert::incident::life::{Progress, Severity};
+use crate::alert::rule::causes::{Causes, KnownWalk};
+use crate::error::Code;
+use crate::model::reason::Reason;
+use crate::status::{ResyncReport, StreamReport};
+
+const REPAIR: &str = "Ask for the repair again: `tidemark resync STREAM --reason TEXT --execute`.";
+
+/// How long after its deadline a resync is flagged from outside, if it has not said so itself.
+const OVERDUE: TimeDelta = TimeDelta::seconds(30);
+
+impl Causes<'_> {
+    pub(super) fn of_walk(
+        &mut self,
+        now: DateTime<Utc>,
+        stream: &StreamReport,
+        walk: &ResyncReport,
+    ) {
+        let name = Some(stream.name.as_str());
+        let id = walk.id.to_string();
+        if let Some(lost) = lost_by(&walk.reason) {
+            let asked = !Reason::parse(&walk.reason).is_some_and(Reason::is_automatic);
+            let summary = match lost {
+                Code::SourceDropped => "the collection was dropped or renamed, and is there again",
+                _ => why(&walk.reason),
+            };
+            let cause = self.add(lost, name, summary.to_owned());
+            cause.since = Some(walk.started_at);
+            cause.severity = severity(&walk.reason, cause.severity);
+            cause.resync = Some(walk.id);
+            cause.progress = Some(progress(walk));
+            // What a person asked for opens nothing, but keeps open what made them ask.
+            cause.lasting = if asked { TimeDelta::MAX } else { TimeDelta::zero() };
+            if stream.halt_code.is_none() {
+                cause.action = None;
+                cause.doing = format!(
+                    "It repairs the table by resync {id}, a full walk of the collection, and goes \
+                     on following."
+                );
+            }
+        }
+        let held = walk.held_code.as_deref().and_then(Code::parse).filter(|_| walk.state == "held");
+        let overdue = walk.deadline_at.filter(|at| now - *at > OVERDUE && walk.state != "held");
+        let code = held.or(overdue.map(|_| Code::ResyncOverBudget));
+        if let Some(code) = code {
+            let said = walk
+                .note
+                .clone()
+                .unwrap_or_else(|| "it has passed its deadline and has not ended".to_owned());
+            let cause = self.add(code, name, format!("resync {id}: {said}"));
+            let action = cause.action.as_ref().map(|action| action.replace("ID", &id));
+            // Only a resync that waits for a word can be given one.
+            let overdue = || {
+                format!("Find out why it is slow; `tidemark resync cancel {id} --execute` ends it.")
+            };
+            cause.action = if held.is_some() { action } else { Some(overdue()) };
+            cause.progress = Some(progress(walk));
+        }
+    }
+
+    /// Only a completed walk repairs what was missed.
+    pub(super) fn of_unrepaired(&mut self, walk: &KnownWalk) {
+        let KnownWalk { stream, reason, state, gap, .. } = walk;
+        let code = lost_by(reason).unwrap_or(Code::HistoryLost);
+        if self
+            .causes
+            .iter()
+            .any(|cause| cause.key.code == code && cause.key.stream.as_ref() == Some(stream))
+        {
+            return;
+        }
+        let (id, why) = (gap.resync, why(reason));
+        let ended = match state.as_str() {
+            "cancelled" => Some("was cancelled"),
+            "failed" => Some("ended without completing"),
+            _ => None,
+        };
+        let Some(ended) = ended else {
+            let cause = self.add(code, Some(stream), why.to_owned());
+            cause.severity = severity(reason, cause.severity);
+            (cause.action, cause.resync) = (None, Some(id));
+            cause.doing = format!("Its repair, resync {id}, goes on when the stream does.");
+            return;
+        };
+        let cause =
+            self.add(code, Some(stream), format!("{why}; its repair, resync {id}, {ended}"));
+        cause.action = Some(REPAIR.replace("STREAM", stream));
+        "It goes on following. Rows that changed while it was blind may be wrong until a resync is \
+         completed."
+            .clone_into(&mut cause.doing);
+    }
+}
+
+/// A collection that is made anew and followed on at once, as by `$out`, is no reason to wake
+/// anybody.
+fn severity(reason: &str, of_rule: Severity) -> Severity {
+    if Reason::parse(reason) == Some(Reason::CollectionRecreated) {
+        Severity::Warning
+    } else {
+        of_rule
+    }
+}
+
+/// What a walk of this reason is the repair of, if anything.
+pub(super) fn lost_by(reason: &str) -> Option<Code> {
+    match Reason::parse(reason) {
+        Some(Reason::FirstSnapshot | Reason::Divergence) | None => None,
+        Some(Reason::CollectionRecreated) => Some(Code::SourceDropped),
+        Some(Reason::SourceAdopted) => Some(Code::SourceForeign),
+        Some(_) => Some(Code::HistoryLost),
+    }
+}
+
+pub(super) fn why(reason: &str) -> &'static str {
+    match Reason::parse(reason) {
+        Some(Reason::HistoryLost) => {
+            "the source no longer has the history after the stored position"
+        }
+        Some(Reason::PositionMissing) => "the table holds rows, but there is no stored position",
+        Some(Reason::PositionEmpty) => "the stored position is empty",
+        Some(Reason::PositionUnreadable) => "the stored position cannot be read",
+        Some(Reason::PositionForeign) => "the stored position is of another collection",
+        Some(Reason::OptionsChanged) => "the stored position was made under other options",
+        Some(Reason::Requested) => "a full resync was asked for",
+        Some(Reason::TableReplaced) => {
+            "the table lost rows that tidemark wrote: it was emptied, replaced or restored"
+        }
+        Some(Reason::SourceAdopted) => {
+            "the source is another one, and a person said that it is meant"
+        }
+        Some(Reason::CollectionRecreated) => {
+            "the collection was dropped or renamed and is there again"
+        }
+        Some(Reason::FirstSnapshot | Reason::Divergence) | None => "a full walk is under way",
+    }
+}
+
+const fn progress(walk: &ResyncReport) -> Progress {
+    Progress {
+        documents_read: walk.documents_read,
+        documents_estimated: walk.documents_estimated,
+        rows_written: walk.rows_upserted,
+        rows_deleted: walk.rows_deleted,
+        eta_at: walk.eta_at,
+    }
+}

@@ -1,0 +1,255 @@
+//! Sending: what is due of an incident on a channel (pure), and the loops that send it, one a
+//! channel.
+//!
+//! A channel that was away is told the current state, not the queue: transitions it missed are one
+//! reply.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::alert::channel::answer::Sent;
+use crate::alert::channel::message::{self, Voice};
+use crate::alert::channel::sentry::Sentry;
+use crate::alert::channel::slack::{Bot, Call, Webhook};
+use crate::alert::incident::life::{Delivery, Incident};
+use crate::alert::incident::store::Store;
+use crate::alert::outbox::{BOT, Desk, SENTRY, WEBHOOK};
+use crate::failpoint;
+
+/// A message is edited at most this often.
+const EDIT_INTERVAL: TimeDelta = TimeDelta::seconds(60);
+
+/// What is due of one incident on one channel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// The root message.
+    Post(Value),
+    /// The last transition, in its thread.
+    Reply(Value, (String, String), u32),
+    /// The root message as it should look now.
+    Edit(Value, (String, String)),
+    /// There is nothing to say: only the count goes on.
+    Nothing,
+}
+
+/// What Slack's bot has to be told of an incident.
+pub fn for_bot(
+    voice: &Voice,
+    incident: &Incident,
+    delivery: &Delivery,
+    now: DateTime<Utc>,
+) -> Option<Notice> {
+    let revision = incident.detail.revision;
+    let Some(place) = &delivery.message else {
+        return (delivery.told < revision)
+            .then(|| Notice::Post(message::root(voice, incident, now)));
+    };
+    if delivery.told < revision {
+        let skipped = revision - delivery.told - 1;
+        return Some(Notice::Reply(
+            message::reply(voice, incident, skipped, now),
+            place.clone(),
+            revision,
+        ));
+    }
+    // What changes all the time is shown once a minute; a transition, as soon as the last edit is a
+    // minute old.
+    let since = match delivery.edited_at {
+        Some(at) => at,
+        None if incident.detail.last_is_news() => DateTime::<Utc>::MIN_UTC,
+        None => incident.opened_at,
+    };
+    if now - since < EDIT_INTERVAL {
+        return None;
+    }
+    let body = message::root(voice, incident, now);
+    (delivery.shown.as_ref() != Some(&digest(&body))).then(|| Notice::Edit(body, place.clone()))
+}
+
+/// What a webhook has to be told: the opening and the end, and only what the bot has not.
+pub fn for_webhook(
+    voice: &Voice,
+    incident: &Incident,
+    delivery: &Delivery,
+    bot: Option<(&Delivery, bool)>,
+    now: DateTime<Utc>,
+) -> Option<Notice> {
+    if delivery.told == incident.detail.revision {
+        return None;
+    }
+    let (by_bot, bot_is_refused) =
+        bot.map_or((false, true), |(d, refused)| (d.told == incident.detail.revision, refused));
+    let opening = delivery.worst.is_none() && bot.is_none_or(|(bot, _)| bot.message.is_none());
+    let end = incident.is_resolved() && !delivery.ended;
+    if by_bot || (bot_is_refused && !opening && !end) {
+        return Some(Notice::Nothing);
+    }
+    bot_is_refused.then(|| Notice::Post(message::root(voice, incident, now)))
+}
+
+/// What Sentry has to be told: that an incident opened, and that it got worse.
+pub fn for_sentry(incident: &Incident, delivery: &Delivery) -> Option<Notice> {
+    if delivery.worst < Some(incident.detail.worst) {
+        return Some(Notice::Post(Value::Null));
+    }
+    (delivery.told < incident.detail.revision).then_some(Notice::Nothing)
+}
+
+/// What a message shows, told apart cheaply and the same in every release.
+fn digest(body: &Value) -> String {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, body.to_string().as_bytes()).simple().to_string()
+}
+
+/// One channel's sender.
+#[derive(Debug)]
+pub enum Sender {
+    Bot(Bot),
+    Webhook(Webhook),
+    Sentry(Arc<Sentry>),
+}
+
+impl Sender {
+    pub const fn channel(&self) -> &'static str {
+        match self {
+            Self::Bot(_) => BOT,
+            Self::Webhook(_) => WEBHOOK,
+            Self::Sentry(_) => SENTRY,
+        }
+    }
+
+    /// Sends until aborted.
+    pub async fn run(self, desk: Arc<Desk>, store: Store) {
+        loop {
+            tokio::select! {
+                () = desk.due.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+            while self.turn(&desk, &store, Utc::now()).await {}
+        }
+    }
+
+    /// Sends the next thing that is due, if there is one and the channel may be tried. Returns
+    /// whether to go on.
+    pub async fn turn(&self, desk: &Desk, store: &Store, now: DateTime<Utc>) -> bool {
+        let channel = self.channel();
+        if !desk.is_due(now, channel) {
+            return false;
+        }
+        let refused = desk.is_refused(BOT);
+        let next = desk.next(channel, |incident, delivery| {
+            let notice = match self {
+                Self::Bot(_) => for_bot(&desk.voice, incident, delivery, now),
+                Self::Webhook(_) => {
+                    let bot = incident.deliveries.get(BOT).map(|bot| (bot, refused));
+                    for_webhook(&desk.voice, incident, delivery, bot, now)
+                }
+                Self::Sentry(_) => for_sentry(incident, delivery),
+            };
+            notice.map(|notice| (incident.clone(), notice))
+        });
+        let Some((tag, (incident, notice))) = next else { return false };
+        failpoint::hit("alert.recorded");
+        let sent = self.send(&incident, &notice).await;
+        failpoint::hit("alert.sent");
+        if notice != Notice::Nothing {
+            desk.learn(now, channel, &sent);
+        }
+        let done = matches!(sent, Sent::Done(_) | Sent::Gone | Sent::Malformed(_));
+        let told =
+            desk.sent(tag, channel, |delivery| note(delivery, &incident, &notice, &sent, now));
+        if let Some(told) = told.filter(|_| done) {
+            if !store.save_deliveries(&told).await {
+                desk.unsaved(tag);
+            }
+            failpoint::hit("alert.noted");
+        }
+        done
+    }
+
+    pub(super) async fn send(&self, incident: &Incident, notice: &Notice) -> Sent {
+        let id = |transition| message::message_id(incident, transition);
+        match (self, notice) {
+            (Self::Bot(bot), Notice::Post(body)) => {
+                bot.send(Call::Post { body: body.clone(), thread: None, id: id(0) }).await
+            }
+            (Self::Bot(bot), Notice::Reply(body, place, transition)) => {
+                bot.send(Call::Post {
+                    body: body.clone(),
+                    thread: Some(place.clone()),
+                    id: id(*transition),
+                })
+                .await
+            }
+            (Self::Bot(bot), Notice::Edit(body, place)) => {
+                bot.send(Call::Update { body: body.clone(), message: place.clone() }).await
+            }
+            (Self::Webhook(webhook), Notice::Post(body)) => webhook.send(body).await,
+            (Self::Sentry(sentry), Notice::Post(_)) => sentry.capture(incident).await,
+            // There is nothing to say, or the channel has no threads.
+            (_, Notice::Nothing | Notice::Reply(..) | Notice::Edit(..)) => Sent::Done(None),
+        }
+    }
+}
+
+impl Bot {
+    /// Sends; what Slack finds malformed is sent again as its one line of text, so that it is not
+    /// lost.
+    async fn send(&self, call: Call) -> Sent {
+        let sent = self.call(&call).await;
+        let Sent::Malformed(reason) = &sent else { return sent };
+        tracing::error!(
+            channel = BOT,
+            "slack finds a message malformed, its text alone is sent: {reason}"
+        );
+        let plain = |body: &Value| json!({ "text": body.get("text") });
+        let call = match call {
+            Call::Post { body, thread, .. } => {
+                Call::Post { body: plain(&body), thread, id: Uuid::new_v4() }
+            }
+            Call::Update { body, message } => Call::Update { body: plain(&body), message },
+        };
+        self.call(&call).await
+    }
+}
+
+/// What a delivery remembers of what was sent.
+fn note(
+    delivery: &mut Delivery,
+    incident: &Incident,
+    notice: &Notice,
+    sent: &Sent,
+    now: DateTime<Utc>,
+) {
+    let place = match sent {
+        Sent::Gone => {
+            // The message, or its thread, is not there any more: it is posted anew, unless it is
+            // all over.
+            *delivery = Delivery { worst: delivery.worst, ..Delivery::default() };
+            if incident.is_resolved() {
+                delivery.told = incident.detail.revision;
+            }
+            return;
+        }
+        Sent::Later { .. } | Sent::Refused(_) => return,
+        Sent::Done(place) => place.clone(),
+        Sent::Malformed(_) => None,
+    };
+    match notice {
+        Notice::Post(body) => {
+            delivery.told = incident.detail.revision;
+            delivery.worst = Some(incident.detail.worst);
+            delivery.ended = incident.is_resolved();
+            delivery.shown = Some(digest(body));
+            delivery.message = place.or_else(|| delivery.message.take());
+        }
+        Notice::Reply(..) | Notice::Nothing => delivery.told = incident.detail.revision,
+        Notice::Edit(body, _) => {
+            delivery.shown = Some(digest(body));
+            delivery.edited_at = Some(now);
+        }
+    }
+}

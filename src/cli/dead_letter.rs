@@ -1,0 +1,138 @@
+//! The commands about events set aside.
+
+use clap::{Args, Subcommand};
+
+use super::repair::{Act, answer, only_shown, show};
+use super::{ends, exit, failed, render};
+use crate::error::Fault;
+use crate::ops::command::ask;
+use crate::ops::dead_letter::{self, LISTED};
+use crate::ops::resync::own_stream;
+use crate::settings::Settings;
+use crate::state::{Letter, Letters};
+
+#[derive(Debug, Args)]
+pub(super) struct LetterArgs {
+    #[command(subcommand)]
+    verb: LetterVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum LetterVerb {
+    /// Events set aside: those not resolved first
+    List {
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// One of them; its content only if asked for
+    Show {
+        id: i64,
+        /// Print the event itself, as canonical Extended JSON: it holds a document's content
+        #[arg(long)]
+        event: bool,
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write its document as it is now, once the mapping or the table is mended
+    Retry(Which),
+    /// Give it up for good; it stays in the table until it is purged
+    Discard(Which),
+    /// Let so many more events be set aside than an accident brings, once it is known why they
+    /// cannot be stored
+    Accept(Accept),
+}
+
+#[derive(Debug, Args)]
+struct Accept {
+    stream: String,
+    /// How many more; 0 takes an earlier word back
+    #[arg(long, value_name = "N")]
+    count: u32,
+    /// Why; recorded with who and when
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    act: Act,
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// One dead letter
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    id: Option<i64>,
+    /// All of a stream that are not resolved
+    #[arg(long, value_name = "STREAM")]
+    all: Option<String>,
+    /// Why; recorded with who and when
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    act: Act,
+}
+
+pub(super) async fn letter(settings: &Settings, args: LetterArgs) -> u8 {
+    let done = match args.verb {
+        LetterVerb::List { json } => list(settings, json).await,
+        LetterVerb::Show { id, event, json } => look(settings, id, event, json).await,
+        LetterVerb::Retry(which) => about(settings, "dead_letter_retry", &which).await,
+        LetterVerb::Discard(which) => about(settings, "dead_letter_discard", &which).await,
+        LetterVerb::Accept(accepted) => accept(settings, &accepted).await,
+    };
+    done.unwrap_or_else(|fault| failed(&fault))
+}
+
+async fn list(settings: &Settings, json: bool) -> Result<u8, Fault> {
+    let (_, checkpoints) = ends(settings)?;
+    let letters = checkpoints.letters(&Letters::Latest { limit: LISTED }).await?;
+    show(json, letters.as_slice(), render::letters);
+    Ok(0)
+}
+
+async fn look(settings: &Settings, id: i64, event: bool, json: bool) -> Result<u8, Fault> {
+    let (_, checkpoints) = ends(settings)?;
+    let shown = dead_letter::show(&checkpoints, id, event).await?;
+    show(json, &shown, render::fields);
+    Ok(0)
+}
+
+async fn about(settings: &Settings, verb: &str, which: &Which) -> Result<u8, Fault> {
+    let (_, checkpoints) = ends(settings)?;
+    let letters: Vec<Letter> = match (which.id, &which.all) {
+        (Some(id), _) => vec![dead_letter::open(&checkpoints, id).await?],
+        (None, stream) => {
+            let name = stream.as_deref().unwrap_or_default();
+            let stream = own_stream(settings, &checkpoints, name).await?.name.clone();
+            checkpoints.letters(&Letters::Open { stream, limit: LISTED }).await?
+        }
+    };
+    let Some(stream) = letters.first().map(|letter| letter.stream.clone()) else {
+        super::print("there is none that is not resolved\n");
+        return Ok(0);
+    };
+    if !which.act.execute {
+        show(which.act.json, letters.as_slice(), render::letters);
+        return Ok(only_shown());
+    }
+    let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
+    let asked =
+        ask(&checkpoints, verb, &stream, &serde_json::json!({ "ids": ids }), &which.reason).await?;
+    let code = answer(&asked, which.act.json);
+    let refused = asked.result.is_some_and(|result| result.contains("still refused"));
+    Ok(if refused { exit::FAILED } else { code })
+}
+
+async fn accept(settings: &Settings, accepted: &Accept) -> Result<u8, Fault> {
+    let (_, checkpoints) = ends(settings)?;
+    let stream = &own_stream(settings, &checkpoints, &accepted.stream).await?.name;
+    if !accepted.act.execute {
+        let shown = dead_letter::acceptance(&checkpoints, stream, accepted.count).await?;
+        show(accepted.act.json, &shown, render::fields);
+        return Ok(only_shown());
+    }
+    let arguments = serde_json::json!({ "count": accepted.count });
+    let (verb, why) = ("dead_letter_accept", &accepted.reason);
+    let asked = ask(&checkpoints, verb, stream, &arguments, why).await?;
+    Ok(answer(&asked, accepted.act.json))
+}

@@ -1,0 +1,91 @@
+//! Asks something of a running daemon through the `command` table, and waits a moment for the
+//! answer.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::error::Fault;
+use crate::state::{Checkpoints, Outcome};
+
+/// How long a daemon that is up takes to obey, at most.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A recorded request.
+#[derive(Debug, Clone, Serialize)]
+pub struct Asked {
+    pub command: i64,
+    pub verb: String,
+    /// Empty: it is of none, and obeyed by the process that watches.
+    pub stream: String,
+    /// Who asks, as the environment tells.
+    pub actor: String,
+    /// The same as Postgres knows; the address is `None` through a socket.
+    pub db_user: Option<String>,
+    pub db_address: Option<String>,
+    /// How it ended, `done`, `refused` or `failed`; `None` if it has not yet: it is obeyed when a
+    /// daemon leads the stream.
+    pub outcome: Option<String>,
+    /// What the daemon did; why it did not; or, before it has ended, why it could not yet.
+    pub result: Option<String>,
+}
+
+impl Asked {
+    /// Whether it has ended otherwise than it was meant.
+    pub fn refused(&self) -> bool {
+        self.outcome.as_ref().is_some_and(|outcome| outcome != Outcome::Done.name())
+    }
+}
+
+/// Records a request and waits for it to be obeyed.
+///
+/// # Errors
+/// Postgres cannot be asked.
+pub async fn ask(
+    checkpoints: &Checkpoints,
+    verb: &str,
+    stream: &str,
+    arguments: &serde_json::Value,
+    reason: &str,
+) -> Result<Asked, Fault> {
+    let recorded = checkpoints.request(verb, stream, arguments, &actor(), reason).await?;
+    let command = recorded.id;
+    let mut asked = Asked {
+        command,
+        verb: recorded.verb,
+        stream: recorded.stream,
+        actor: recorded.actor,
+        db_user: recorded.db_user,
+        db_address: recorded.db_address,
+        outcome: None,
+        result: None,
+    };
+    let led = checkpoints
+        .leases()
+        .await?
+        .iter()
+        .any(|held| held.live && (stream.is_empty() || held.stream == stream));
+    let begun = Instant::now();
+    while led && begun.elapsed() < PATIENCE {
+        (asked.outcome, asked.result) = if let Some(command) = checkpoints.command(command).await? {
+            (command.outcome, command.result)
+        } else {
+            let why = "Postgres went back to a state before it was recorded: ask again".to_owned();
+            (Some(Outcome::Failed.name().to_owned()), Some(why))
+        };
+        if asked.outcome.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(asked)
+}
+
+/// Who asks: the login name and the host, as the environment tells.
+pub fn actor() -> String {
+    let user = ["TIDEMARK_ACTOR", "SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok());
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("{}@{}", user.as_deref().unwrap_or("unknown"), host.trim())
+}

@@ -1,0 +1,82 @@
+//! Dead letters for people.
+
+use crate::error::{Class, Code, Fault};
+use crate::state::{Checkpoints, Letter, Letters};
+
+/// How many are listed, or obeyed at once.
+pub const LISTED: i64 = 1000;
+
+/// One dead letter that is not resolved.
+///
+/// # Errors
+/// There is none of that number, or Postgres cannot be asked.
+pub async fn open(checkpoints: &Checkpoints, id: i64) -> Result<Letter, Fault> {
+    let found = checkpoints
+        .letters(&Letters::One(id))
+        .await?
+        .into_iter()
+        .find(|letter| letter.resolved_at.is_none());
+    found.ok_or_else(|| missing(id))
+}
+
+/// One dead letter; its event only if asked for, because it holds a document.
+///
+/// # Errors
+/// There is none of that number, or Postgres cannot be asked.
+pub async fn show(
+    checkpoints: &Checkpoints,
+    id: i64,
+    event: bool,
+) -> Result<serde_json::Value, Fault> {
+    let letter = checkpoints
+        .letters(&Letters::One(id))
+        .await?
+        .into_iter()
+        .next()
+        .ok_or_else(|| missing(id))?;
+    let mut shown = serde_json::to_value(&letter).unwrap_or_default();
+    if let Some(fields) = shown.as_object_mut() {
+        fields.insert("bytes".to_owned(), letter.event.len().into());
+        if event {
+            let document = bson::RawDocument::from_bytes(&letter.event)
+                .ok()
+                .and_then(|raw| bson::Document::try_from(raw).ok());
+            let text = match document {
+                Some(document) => bson::Bson::Document(document).into_canonical_extjson(),
+                None => "it is no readable BSON".into(),
+            };
+            fields.insert("event".to_owned(), text);
+        }
+    }
+    Ok(shown)
+}
+
+/// What letting `count` more events of a stream be set aside would change.
+///
+/// # Errors
+/// Postgres cannot be asked.
+pub async fn acceptance(
+    checkpoints: &Checkpoints,
+    stream: &str,
+    count: u32,
+) -> Result<serde_json::Value, Fault> {
+    let stored = checkpoints.load(stream).await?;
+    let accepted = checkpoints.letters_accepted(checkpoints.pool(), stream).await?;
+    Ok(serde_json::json!({
+        "stream": stream,
+        "halt_code": stored.as_ref().and_then(|stored| stored.halt_code.clone()),
+        "halt_reason": stored.and_then(|stored| stored.halt_reason),
+        "accepted_now": accepted,
+        "accepted_then": count,
+    }))
+}
+
+fn missing(id: i64) -> Fault {
+    let hint = "`tidemark dead-letter list` shows them";
+    Fault::new(
+        Class::Halt,
+        Code::DeadLetters,
+        format!("there is no dead letter {id} that is not resolved"),
+        hint,
+    )
+}

@@ -1,0 +1,140 @@
+//! Where pipelines did not end in good order, and what they had in hand: what a process died of is
+//! found by it.
+//!
+//! Written under the lease, before what it is about is begun; never on the data path of a stream
+//! that is well.
+
+use sqlx::{AssertSqlSafe, FromRow};
+use twox_hash::XxHash3_64;
+use uuid::Uuid;
+
+use super::{Checkpoints, Lease};
+use crate::error::Fault;
+use crate::postgres::with_deadline;
+
+/// On which of its two roads a stream's documents come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Road {
+    Live,
+    Walk,
+}
+
+impl Road {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Walk => "walk",
+        }
+    }
+}
+
+/// One place, or one thing, as the table keeps it: its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(i64);
+
+impl Mark {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(XxHash3_64::oneshot(bytes).cast_signed())
+    }
+}
+
+/// What became of those that were at this place before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Before {
+    /// Pipelines that did not end in good order; among them one that came here from further back.
+    pub deaths: i32,
+    /// What the last of them had in hand: what, how many things, and how many pipelines ended so
+    /// with just it in hand.
+    pub hand: Option<(Mark, i32, i32)>,
+}
+
+#[derive(FromRow)]
+struct Row {
+    deaths: i32,
+    hand: Option<i64>,
+    hand_size: i32,
+    hand_deaths: i32,
+}
+
+impl Checkpoints {
+    /// A pipeline begins at a place. Says what became of those before it.
+    ///
+    /// # Errors
+    /// Fenced, or whatever Postgres answers.
+    pub async fn begin_attempt(
+        &self,
+        lease: &Lease,
+        run: Uuid,
+        road: Road,
+        place: Mark,
+    ) -> Result<Before, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "insert into {0}.attempt as a (stream, road, place, run) select $1, $2, $3, $4 where \
+             exists (select from {0}.checkpoint where stream = $1 and epoch = $5 and nonce = $6) \
+             on conflict (stream, road) do update set deaths = case when a.place = excluded.place \
+             then a.deaths else 0 end + coalesce((a.run <> excluded.run)::int, 0), hand = case \
+             when a.place = excluded.place then a.hand end, hand_deaths = case when a.place = \
+             excluded.place and a.hand is not null then a.hand_deaths + coalesce((a.run <> \
+             excluded.run)::int, 0) else 0 end, place = excluded.place, run = excluded.run \
+             returning deaths, hand, hand_size, hand_deaths",
+            self.schema()
+        ));
+        let query = sqlx::query_as::<_, Row>(sql)
+            .bind(lease.stream())
+            .bind(road.name())
+            .bind(place.0)
+            .bind(run)
+            .bind(lease.epoch())
+            .bind(lease.nonce());
+        let row = with_deadline(self.target.deadline(), query.fetch_optional(&self.pool)).await?;
+        let row = row.ok_or_else(|| Fault::fenced(lease.stream()))?;
+        let hand = row.hand.map(|hand| (Mark(hand), row.hand_size, row.hand_deaths));
+        Ok(Before { deaths: row.deaths, hand })
+    }
+
+    /// So many things are taken in hand at a place, this one or those that begin with it. Says how
+    /// many pipelines did not end in good order with just that in hand.
+    ///
+    /// # Errors
+    /// Fenced, or whatever Postgres answers.
+    pub async fn take_in_hand(
+        &self,
+        lease: &Lease,
+        road: Road,
+        place: Mark,
+        what: Mark,
+        size: usize,
+    ) -> Result<i32, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {0}.attempt set hand_deaths = case when place = $3 and hand = $4 and hand_size \
+             = $5 then hand_deaths else 0 end, place = $3, hand = $4, hand_size = $5 where stream \
+             = $1 and road = $2 and exists (select from {0}.checkpoint where stream = $1 and epoch \
+             = $6 and nonce = $7) returning hand_deaths",
+            self.schema()
+        ));
+        let query = sqlx::query_scalar::<_, i32>(sql)
+            .bind(lease.stream())
+            .bind(road.name())
+            .bind(place.0)
+            .bind(what.0)
+            .bind(i32::try_from(size).unwrap_or(i32::MAX))
+            .bind(lease.epoch())
+            .bind(lease.nonce());
+        let deaths =
+            with_deadline(self.target.deadline(), query.fetch_optional(&self.pool)).await?;
+        deaths.ok_or_else(|| Fault::fenced(lease.stream()))
+    }
+
+    /// A pipeline ended in good order, whatever ended it.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn ended_well(&self, stream: &str, run: Uuid) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.attempt set run = null where stream = $1 and run = $2",
+            self.schema()
+        ));
+        let query = sqlx::query(sql).bind(stream).bind(run);
+        with_deadline(std::time::Duration::from_secs(1), query.execute(&self.pool)).await.map(drop)
+    }
+}

@@ -1,0 +1,209 @@
+//! The lease: who works on a stream. What counts is decided by the fence.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, Connection, FromRow};
+use uuid::Uuid;
+
+use super::Checkpoints;
+use super::command::DUE;
+use crate::error::Fault;
+use crate::postgres::with_deadline;
+
+/// A grant. Made only by [`Checkpoints::acquire`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    stream: String,
+    epoch: i64,
+    nonce: Uuid,
+}
+
+impl Lease {
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    pub const fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    pub(super) const fn nonce(&self) -> Uuid {
+        self.nonce
+    }
+}
+
+/// Who holds a stream, as the table says.
+#[derive(Debug, Clone, FromRow)]
+pub struct Held {
+    pub stream: String,
+    pub holder: Option<String>,
+    pub epoch: i64,
+    pub expires_at: DateTime<Utc>,
+    /// On the database's clock.
+    pub live: bool,
+    /// The stream is known to be this service's and environment's: one led for the first time is
+    /// nobody's yet.
+    pub bound: bool,
+    pub report: Option<serde_json::Value>,
+}
+
+/// What became of a lease that was to last anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    Kept,
+    /// Kept; and it is the turn of something that somebody asks of the stream.
+    Commanded,
+    /// No longer ours.
+    Lost,
+}
+
+impl Checkpoints {
+    /// Takes a stream whose lease has run out or was given back; `None` while another holds it.
+    /// Raising the epoch waits for whatever transaction of the old holder is still open, unless its
+    /// client is silent.
+    ///
+    /// # Errors
+    /// It is another service's or environment's; whatever Postgres answers; a lock not had within
+    /// the lease's length is transient.
+    pub async fn acquire(
+        &self,
+        stream: &str,
+        source: &str,
+        options: &str,
+        holder: &str,
+        duration: Duration,
+    ) -> Result<Option<Lease>, Fault> {
+        let (schema, deadline) = (self.schema(), self.target.deadline());
+        let nonce = Uuid::new_v4();
+        let mut connection = with_deadline(deadline, self.pool.acquire()).await?;
+        self.target.end_abandoned(&mut connection).await;
+        let mut transaction = with_deadline(deadline, connection.begin()).await?;
+        self.refuse_strangers(&mut transaction, &[stream]).await?;
+        let insert = AssertSqlSafe(format!(
+            "insert into {schema}.lease (stream) values ($1) on conflict do nothing"
+        ));
+        with_deadline(deadline, sqlx::query(insert).bind(stream).execute(&mut *transaction))
+            .await?;
+        let grant = AssertSqlSafe(format!(
+            "update {schema}.lease as l set holder = $2, nonce = $3, granted_at = \
+             clock_timestamp(), epoch = greatest(l.epoch, coalesce((select epoch from \
+             {schema}.checkpoint c where c.stream = l.stream), 0)) + 1, expires_at = \
+             clock_timestamp() + make_interval(secs => $4) where stream = $1 and expires_at <= \
+             clock_timestamp() returning epoch"
+        ));
+        let grant = sqlx::query_scalar::<_, i64>(grant)
+            .bind(stream)
+            .bind(holder)
+            .bind(nonce)
+            .bind(duration.as_secs_f64());
+        let Some(epoch) = with_deadline(deadline, grant.fetch_optional(&mut *transaction)).await?
+        else {
+            with_deadline(deadline, transaction.rollback()).await?;
+            connection.give_back();
+            return Ok(None);
+        };
+        let raise = AssertSqlSafe(format!(
+            "insert into {schema}.checkpoint (stream, source, options, epoch, nonce) values ($1, \
+             $2, $3, $4, $5) on conflict (stream) do update set epoch = excluded.epoch, nonce = \
+             excluded.nonce"
+        ));
+        let raise =
+            sqlx::query(raise).bind(stream).bind(source).bind(options).bind(epoch).bind(nonce);
+        with_deadline(deadline, raise.execute(&mut *transaction)).await?;
+        with_deadline(deadline, transaction.commit()).await?;
+        connection.give_back();
+        Ok(Some(Lease { stream: stream.to_owned(), epoch, nonce }))
+    }
+
+    /// Makes a lease last anew and leaves a report for those who ask the database.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn renew(
+        &self,
+        lease: &Lease,
+        duration: Duration,
+        report: &serde_json::Value,
+    ) -> Result<Renewed, Fault> {
+        let schema = self.schema();
+        let sql = AssertSqlSafe(format!(
+            "update {schema}.lease set expires_at = clock_timestamp() + make_interval(secs => $4), \
+             report = $5 where stream = $1 and epoch = $2 and nonce = $3 returning exists (select \
+             from {schema}.command where stream = $1 and {DUE})"
+        ));
+        let query = sqlx::query_scalar::<_, bool>(sql)
+            .bind(&lease.stream)
+            .bind(lease.epoch)
+            .bind(lease.nonce)
+            .bind(duration.as_secs_f64())
+            .bind(report);
+        // A wire that is cut in silence must not take the whole of it.
+        Ok(match with_deadline(duration / 2, query.fetch_optional(&self.pool)).await? {
+            None => Renewed::Lost,
+            Some(false) => Renewed::Kept,
+            Some(true) => Renewed::Commanded,
+        })
+    }
+
+    /// Gives a lease back, so that another may take the stream at once, and leaves it a last
+    /// report.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn release(&self, lease: &Lease, report: &serde_json::Value) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.lease set expires_at = '-infinity', holder = null, report = $4 \
+             where stream = $1 and epoch = $2 and nonce = $3",
+            self.schema()
+        ));
+        let query =
+            sqlx::query(sql).bind(&lease.stream).bind(lease.epoch).bind(lease.nonce).bind(report);
+        with_deadline(Duration::from_secs(3), query.execute(&self.pool)).await.map(drop)
+    }
+
+    /// Who holds what of this service's and environment's streams, and of those that are nobody's
+    /// yet.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn leases(&self) -> Result<Vec<Held>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select l.stream, holder, epoch, greatest(expires_at, 'epoch'::timestamptz) as \
+             expires_at, expires_at > clock_timestamp() as live, s.stream is not null as bound, \
+             report from {0}.lease as l left join {0}.stream as s on s.stream = l.stream where {1} \
+             order by l.stream",
+            self.schema(),
+            self.not_anothers("l.stream", 1)
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.target.deadline(), query.fetch_all(&self.pool)).await
+    }
+
+    /// Writes down a stream's phase, for those who ask the database. Only under the lease.
+    ///
+    /// # Errors
+    /// Whatever Postgres answers.
+    pub async fn note_phase(
+        &self,
+        lease: &Lease,
+        phase: &str,
+        halt: Option<(&str, &str)>,
+    ) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.checkpoint set phase_since = case when phase = $4 then phase_since else \
+             now() end, phase = $4, halt_code = $5, halt_reason = $6 where stream = $1 and epoch = \
+             $2 and nonce = $3",
+            self.schema()
+        ));
+        let query = sqlx::query(sql)
+            .bind(&lease.stream)
+            .bind(lease.epoch)
+            .bind(lease.nonce)
+            .bind(phase)
+            .bind(halt.map(|(code, _)| code))
+            .bind(halt.map(|(_, reason)| reason));
+        with_deadline(Duration::from_secs(5), query.execute(&self.pool)).await.map(drop)
+    }
+}

@@ -1,0 +1,51 @@
+//! Times that mean nothing any more: rows stamped by another cluster, or by this one before it was
+//! taken back.
+
+use sqlx::{AssertSqlSafe, Connection};
+
+use super::{Checkpoints, Fence, Lease};
+use crate::error::Fault;
+use crate::model::namespace::Table;
+use crate::model::position::ClusterTime;
+use crate::postgres::{close, with_deadline};
+
+/// Rows looked at in one transaction.
+const ROWS_AT_ONCE: i64 = 20_000;
+
+impl Checkpoints {
+    /// Takes the time from each row that is stamped at `from` or later, for a source whose own
+    /// times are still to come: against such a stamp no change and no sweep of that source would
+    /// count. Piece by piece; what was begun is begun anew after an error.
+    ///
+    /// # Errors
+    /// Fenced, or whatever Postgres answers.
+    pub async fn void_times(
+        &self,
+        lease: &Lease,
+        table: &Table,
+        from: ClusterTime,
+    ) -> Result<(), Fault> {
+        let (deadline, table) = (self.target.deadline(), table.sql());
+        let sql = format!(
+            "with part as (select t.id, t._cluster_time from {table} as t where $1::text is null \
+             or t.id > $1 order by t.id limit {ROWS_AT_ONCE}), void as (update {table} as t set \
+             _cluster_time = 0 from part as p where t.id = p.id and p._cluster_time >= $2) select \
+             max(id) from part"
+        );
+        let mut connection = self.target.connect().await?;
+        let mut after: Option<String> = None;
+        loop {
+            let mut transaction = with_deadline(deadline, connection.begin()).await?;
+            Fence::raise(&mut transaction, &self.target, self, lease).await?;
+            let part = sqlx::query_scalar::<_, Option<String>>(AssertSqlSafe(sql.clone()));
+            let part = part.bind(after.take()).bind(from.to_sql());
+            after = with_deadline(deadline, part.fetch_one(&mut *transaction)).await?;
+            with_deadline(deadline, transaction.commit()).await?;
+            if after.is_none() {
+                break;
+            }
+        }
+        close(connection).await;
+        Ok(())
+    }
+}
