@@ -1,10 +1,13 @@
 //! The command line: parses, runs, prints, and turns what came of it into an exit code.
 
+mod checkpoint;
+mod compare;
+mod console;
 mod dead_letter;
 mod incident;
 mod purge;
 mod render;
-mod repair;
+mod resync;
 mod run;
 mod signals;
 mod source;
@@ -16,25 +19,12 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use tokio::runtime::Runtime;
+
+use console::{complain, ends, exit, failed, print, print_json, runtime, show};
 
 use crate::alert::Store;
-use crate::error::Fault;
-use crate::model::shown::{shown_json, shown_lines};
 use crate::ops;
-use crate::postgres::Target;
 use crate::settings::{Origin, Settings};
-use crate::state::Checkpoints;
-
-/// Exit codes beside 0 and those of `status`.
-pub mod exit {
-    /// Failed, or differences found.
-    pub const FAILED: u8 = 1;
-    /// A dependency is down.
-    pub const UNAVAILABLE: u8 = 69;
-    /// The configuration is wrong.
-    pub const CONFIGURATION: u8 = 78;
-}
 
 static VERSION: LazyLock<String> =
     LazyLock::new(|| format!("{} (commit {})", crate::VERSION, crate::COMMIT));
@@ -62,11 +52,11 @@ enum Command {
     Status(StatusArgs),
     /// Repair a stream's table by a full walk of its collection: preview, request, list, cancel,
     /// approve
-    Resync(repair::ResyncArgs),
+    Resync(resync::ResyncArgs),
     /// Walk source and table side by side; exit 1 if any document differs
-    Compare(repair::CompareArgs),
+    Compare(compare::CompareArgs),
     /// The stored position: show it, list retired ones, move it back
-    Checkpoint(repair::CheckpointArgs),
+    Checkpoint(checkpoint::CheckpointArgs),
     /// Say which source is meant, where it is another one or was taken back in time
     Source(source::SourceArgs),
     /// Events set aside: list, show, retry, discard
@@ -141,11 +131,6 @@ pub fn main() -> ExitCode {
     code.into()
 }
 
-fn runtime() -> Option<Runtime> {
-    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    built.map_err(|error| complain(&format!("no runtime could be started: {error}"))).ok()
-}
-
 /// What needs the whole configuration, and ends by itself.
 async fn obey(command: Command, settings: &Settings) -> u8 {
     if let Err(problems) = ops::ends::judge(settings).await {
@@ -159,9 +144,9 @@ async fn obey(command: Command, settings: &Settings) -> u8 {
         Command::Check(args) => check(settings, &args).await,
         Command::Migrate => migrate(settings).await,
         Command::Status(args) => status(settings, &args).await,
-        Command::Resync(args) => repair::resync(settings, args).await,
-        Command::Compare(args) => repair::compare(settings, &args).await,
-        Command::Checkpoint(args) => repair::checkpoint(settings, args).await,
+        Command::Resync(args) => resync::resync(settings, args).await,
+        Command::Compare(args) => compare::compare(settings, &args).await,
+        Command::Checkpoint(args) => checkpoint::checkpoint(settings, args).await,
         Command::Source(args) => source::source(settings, args).await,
         Command::DeadLetter(args) => dead_letter::letter(settings, args).await,
         Command::Purge(args) => purge::purge(settings, &args).await,
@@ -193,7 +178,7 @@ async fn check(settings: &Settings, args: &CheckArgs) -> u8 {
         return 0;
     }
     let findings = ops::check::check(settings, args.role.as_deref()).await;
-    repair::show(args.json, findings.as_slice(), render::findings);
+    show(args.json, findings.as_slice(), render::findings);
     if findings.iter().all(|finding| finding.ok) {
         0
     } else if findings.iter().any(|finding| finding.down) {
@@ -240,34 +225,6 @@ async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
-}
-
-/// The target, and tidemark's own tables in it.
-fn ends(settings: &Settings) -> Result<(Target, Checkpoints), Fault> {
-    let target = Target::new(settings)?;
-    let checkpoints =
-        Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
-    Ok((target, checkpoints))
-}
-
-fn failed(fault: &Fault) -> u8 {
-    let hint = if fault.hint.is_empty() { String::new() } else { format!("; {}", fault.hint) };
-    complain(&format!("{fault}{hint}"));
-    if fault.class.may_retry() { exit::UNAVAILABLE } else { exit::FAILED }
-}
-
-fn print_json(value: &(impl serde::Serialize + ?Sized)) {
-    print(&shown_json(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default())));
-}
-
-/// To standard output; a reader that went away is no error. Nothing gets to a terminal that it
-/// would obey.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(shown_lines(text).as_bytes());
-}
-
-fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "tidemark: {}", shown_lines(text));
 }
 
 #[cfg(test)]

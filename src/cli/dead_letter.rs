@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::repair::{Act, answer, only_shown, show};
-use super::{ends, exit, failed, render};
+use super::console::{Act, answer, ends, exit, failed, only_shown, print, show};
+use super::render;
 use crate::error::Fault;
 use crate::ops::command::ask;
 use crate::ops::dead_letter::{self, LISTED};
@@ -108,7 +108,7 @@ async fn about(settings: &Settings, verb: &str, which: &Which) -> Result<u8, Fau
         }
     };
     let Some(stream) = letters.first().map(|letter| letter.stream.clone()) else {
-        super::print("there is none that is not resolved\n");
+        print("there is none that is not resolved\n");
         return Ok(0);
     };
     if !which.act.execute {

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
-use super::repair::show;
-use super::{ends, exit, failed, print, print_json, render};
+use super::console::{ends, exit, failed, print, print_json, show};
+use super::render;
 use crate::alert::Store;
 use crate::error::Fault;
 use crate::ops;

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use clap::Args;
 
-use super::repair::{Act, answer, only_shown, show};
-use super::{ends, failed, render};
+use super::console::{Act, answer, ends, failed, only_shown, show};
+use super::render;
 use crate::error::Fault;
 use crate::ops::command::ask;
 use crate::ops::purge;

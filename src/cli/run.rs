@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{complain, exit, runtime, signals};
+use super::console::{complain, exit, runtime};
+use super::signals;
 use crate::error::Fault;
 use crate::ops::{address, ends};
 use crate::settings::{Origin, Settings};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::exit;
+use super::console::exit;
 use crate::supervisor::STOP_WITHIN;
 use crate::telemetry;
 

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::repair::{Act, answer, only_shown, show};
-use super::{ends, failed, render};
+use super::console::{Act, answer, ends, failed, only_shown, show};
+use super::render;
 use crate::error::Fault;
 use crate::ops;
 use crate::ops::command::ask;

@@ -1,59 +1,17 @@
 //! Proves both ends without changing anything: what `run` needs is asked for here, in the same
 //! words.
 
+mod finding;
 mod rights;
 mod source;
 mod table;
 mod target;
 mod tls;
 
-use serde::Serialize;
+pub use finding::Finding;
 
 use super::address;
-use crate::error::Fault;
 use crate::settings::Settings;
-
-/// One thing proved, or not.
-#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
-pub struct Finding {
-    pub what: String,
-    pub ok: bool,
-    /// What was found, or what is wrong.
-    pub detail: String,
-    /// What to do about it.
-    pub remedy: String,
-    /// A dependency did not answer: not a fault of the configuration.
-    pub down: bool,
-}
-
-impl Finding {
-    fn ok(what: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            ok: true,
-            detail: detail.into(),
-            remedy: String::new(),
-            down: false,
-        }
-    }
-
-    fn failed(what: impl Into<String>, fault: &Fault) -> Self {
-        let (detail, remedy) = (fault.message.clone(), fault.hint.to_owned());
-        Self { what: what.into(), ok: false, detail, remedy, down: fault.class.may_retry() }
-    }
-
-    /// What `run` sees to by itself is no failure.
-    fn pending(what: impl Into<String>, detail: &str) -> Self {
-        Self::ok(what, format!("not there yet: {detail}"))
-    }
-
-    fn of(what: impl Into<String>, result: Result<String, Fault>) -> Self {
-        match result {
-            Ok(detail) => Self::ok(what, detail),
-            Err(fault) => Self::failed(what, &fault),
-        }
-    }
-}
 
 /// Checks both ends. The rights in Postgres are those of `role`, or of the user of `target.url`.
 pub async fn check(settings: &Settings, role: Option<&str>) -> Vec<Finding> {

@@ -5,6 +5,7 @@
 //! different is reported (`settle`).
 
 mod settle;
+mod suspect;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -25,7 +26,7 @@ use crate::resync::{Chunk, Place, Reading};
 use crate::settings::{Settings, Stream};
 use crate::source::Source;
 use crate::state::Checkpoints;
-use settle::{Kind, Suspect};
+use suspect::{Kind, Suspect};
 
 /// Differences looked at a second time, and ids kept, at most.
 const KEPT_MAX: usize = 10_000;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{Target, classify, close, with_deadline};
+use super::call::{close, with_deadline};
+use super::classify::classify;
+use super::target::Target;
 use crate::error::{Class, Code, Fault};
 
 /// How long a change waits for a lock. Readers that come meanwhile wait as long.

@@ -50,8 +50,15 @@ struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
+impl Target {
+    /// A few sessions for what is not on the data path. Connects when first used.
+    pub fn pool(&self, connections: usize) -> Pool {
+        Pool::new(self.clone(), connections)
+    }
+}
+
 impl Pool {
-    pub(super) fn new(target: Target, connections: usize) -> Self {
+    fn new(target: Target, connections: usize) -> Self {
         Self { target, places: Arc::new(Semaphore::new(connections)), idle: Arc::default() }
     }
 

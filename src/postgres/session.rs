@@ -11,7 +11,9 @@ use std::time::Duration;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::{classify, close};
+use super::call::close;
+use super::classify::classify;
+use super::sqlstate::{POOLER, PRIMARY};
 use crate::error::{Class, Code, Fault};
 
 /// The same for all sessions of a process.
@@ -135,14 +137,6 @@ fn takes_no_writes() -> Fault {
         PRIMARY,
     )
 }
-
-/// What to do about a server that takes no writes, if it goes on.
-pub(super) const PRIMARY: &str =
-    "let target.url name the primary, or every host that may become it";
-
-/// What to do about a pooler that is in the way.
-pub(super) const POOLER: &str = "let target.url lead to postgres itself, or to a pool in session \
-                                 mode (pgbouncer: pool_mode = session)";
 
 fn does_not_last() -> Fault {
     let message = "a pooler stands between tidemark and postgres that hands out another session \

@@ -13,10 +13,11 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::watch;
 
+use super::call::{in_time, with_deadline};
+use super::classify::classify;
+use super::options;
 use super::password::Logins;
-use super::pool::Pool;
 use super::session::{Promise, prove};
-use super::{classify, in_time, options, with_deadline};
 use crate::error::{Class, Code, Fault};
 use crate::model::owner::Owner;
 use crate::settings::Settings;
@@ -174,11 +175,6 @@ impl Target {
             ),
             Err(fault) => tracing::warn!("sessions of silent clients cannot be ended: {fault}"),
         }
-    }
-
-    /// A few sessions for what is not on the data path. Connects when first used.
-    pub fn pool(&self, connections: usize) -> Pool {
-        Pool::new(self.clone(), connections)
     }
 }
 

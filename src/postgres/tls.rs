@@ -13,9 +13,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
-use super::options::{self, Url, mode, refuse};
+use super::url::{Url, mode, refuse};
 use crate::error::Fault;
-use crate::settings::{Settings, authorities, stays_here};
+use crate::settings::{authorities, stays_here};
 
 // sqlx adds these to the roots it is given.
 const _: () =
@@ -91,7 +91,7 @@ impl Tls {
     }
 
     /// What of a host is verified, in words.
-    fn verified(host: Option<&str>, mode: PgSslMode) -> &'static str {
+    pub fn verified(host: Option<&str>, mode: PgSslMode) -> &'static str {
         match (host, mode) {
             (None, _) => "a socket of this machine",
             (Some(_), PgSslMode::VerifyFull) => "name and authority verified",
@@ -118,18 +118,6 @@ impl Tls {
             ),
         }
     }
-}
-
-/// What of each host is verified, in words for a person.
-///
-/// # Errors
-/// The URL cannot be used.
-pub fn guarded(settings: &Settings) -> Result<String, Fault> {
-    let of = |host: &PgConnectOptions| {
-        let name = host.get_socket().is_none().then(|| host.get_host());
-        format!("{}: {}", name.unwrap_or("socket"), Tls::verified(name, host.get_ssl_mode()))
-    };
-    Ok(options::hosts(settings)?.iter().map(of).collect::<Vec<_>>().join("; "))
 }
 
 fn read(name: &str, path: &str) -> Result<Vec<u8>, Fault> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Secret;
 use super::reader::Reader;
+use super::secret::Secret;
 
 #[derive(Debug, Clone)]
 pub struct Source {

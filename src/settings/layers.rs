@@ -5,8 +5,7 @@ use std::path::Path;
 
 use config::{File, FileFormat, Source, Value, ValueKind};
 
-use super::listen::bones;
-use super::{Origin, Problem};
+use super::origin::{Origin, Problem};
 
 /// `config/default.toml`, compiled in.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -123,4 +122,16 @@ impl Layers {
     fn problem(&mut self, key: &str, layer: &str, message: String) {
         self.problems.push(Problem { key: key.to_owned(), layer: layer.to_owned(), message });
     }
+}
+
+/// What of a file that is not valid TOML still says where the status is: its headings, and the
+/// lines that may name it.
+fn bones(text: &str) -> String {
+    let is_heading = |line: &str| {
+        line.starts_with('[') && line.split('#').next().unwrap_or("").trim_end().ends_with(']')
+    };
+    let is_kept = |line: &&str| {
+        is_heading(line) || line.starts_with("listen") || line.starts_with("status.listen")
+    };
+    text.lines().map(str::trim).filter(is_kept).collect::<Vec<_>>().join("\n")
 }

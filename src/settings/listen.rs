@@ -3,26 +3,15 @@
 
 use std::net::SocketAddr;
 
+use super::Settings;
 use super::layers::Layers;
-use super::{Origin, Settings};
+use super::origin::Origin;
 
 impl Settings {
     /// `status.listen`, whatever is wrong with everything else; `None` if it is no address itself.
     pub fn listen(origin: &Origin) -> Option<SocketAddr> {
         Layers::collect(origin).leaves.get("status.listen")?.value.to_string().parse().ok()
     }
-}
-
-/// What of a file that is not valid TOML still says where the status is: its headings, and the
-/// lines that may name it.
-pub(super) fn bones(text: &str) -> String {
-    let is_heading = |line: &str| {
-        line.starts_with('[') && line.split('#').next().unwrap_or("").trim_end().ends_with(']')
-    };
-    let is_kept = |line: &&str| {
-        is_heading(line) || line.starts_with("listen") || line.starts_with("status.listen")
-    };
-    text.lines().map(str::trim).filter(is_kept).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

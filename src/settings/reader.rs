@@ -10,7 +10,8 @@ use std::time::Duration;
 use config::{Value, ValueKind};
 
 use super::layers::{DEFAULT_LAYER, Layers, Leaf};
-use super::{Problem, Secret};
+use super::origin::Problem;
+use super::secret::Secret;
 
 pub(super) struct Reader {
     leaves: BTreeMap<String, Leaf>,

@@ -8,12 +8,24 @@ use sqlx::postgres::PgConnection;
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::postgres::{Target, with_deadline};
+use crate::settings::Settings;
+use crate::state::Checkpoints;
 
 /// What is done to every table but those that only `migrate` writes.
 const DML: [&str; 4] = ["select", "insert", "update", "delete"];
 
 /// Of tidemark's own tables, those that a daemon only reads.
 const READ: [&str; 2] = ["_sqlx_migrations", "release"];
+
+/// Everything that is asked on one connection.
+pub(super) struct Ends<'a> {
+    pub settings: &'a Settings,
+    pub target: &'a Target,
+    pub checkpoints: Checkpoints,
+    pub rights: Rights<'a>,
+    /// Statements are executed, not only prepared: it is this user's rights that are asked about.
+    pub executes: bool,
+}
 
 /// Who is asked about, and where.
 #[derive(Debug, Clone)]
@@ -174,4 +186,14 @@ impl<'a> Rights<'a> {
 
 pub(super) fn unauthorised(message: String, hint: &'static str) -> Fault {
     Fault::new(Class::Halt, Code::TargetUnauthorised, message, hint)
+}
+
+/// What a role may not do and must, as a finding.
+pub(super) fn rights(rights: &Rights<'_>, lacking: &[String]) -> Result<String, Fault> {
+    if lacking.is_empty() {
+        return Ok(format!("{} has each that `run` needs", rights.role));
+    }
+    let message =
+        format!("{} may not write as it must: it lacks {}", rights.role, lacking.join("; "));
+    Err(unauthorised(message, "grant it, or run deploy/roles.sql"))
 }

@@ -1,6 +1,7 @@
 //! The source: its change streams, documents and history, and fields against columns.
 
-use super::{Finding, tls};
+use super::finding::Finding;
+use super::tls;
 use crate::apply::Mapping;
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::Doc;

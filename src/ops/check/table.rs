@@ -3,9 +3,8 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
-use super::Finding;
-use super::rights::unauthorised;
-use super::target::{Ends, rights};
+use super::finding::Finding;
+use super::rights::{Ends, rights, unauthorised};
 use crate::apply::{Kind, LiveTable, Statements, read_live, rehearse};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;

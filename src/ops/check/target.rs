@@ -2,22 +2,13 @@
 
 use sqlx::postgres::PgConnection;
 
-use super::rights::{Rights, unauthorised};
-use super::{Finding, table, tls};
+use super::finding::Finding;
+use super::rights::{Ends, Rights, rights, unauthorised};
+use super::{table, tls};
 use crate::error::{Class, Code, Fault};
 use crate::postgres::{Target, close, with_deadline};
 use crate::settings::Settings;
 use crate::state::{Checkpoints, Standing, own_tables};
-
-/// Everything that is asked on one connection.
-pub(super) struct Ends<'a> {
-    pub settings: &'a Settings,
-    pub target: &'a Target,
-    pub checkpoints: Checkpoints,
-    pub rights: Rights<'a>,
-    /// Statements are executed, not only prepared: it is this user's rights that are asked about.
-    pub executes: bool,
-}
 
 pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Finding> {
     let target = match Target::new(settings) {
@@ -142,14 +133,4 @@ fn complete(standing: &Standing, gone: &[&str]) -> Result<String, Fault> {
     let hint = "restore the schema and the followed tables from one backup, or give tidemark \
                 another state_schema";
     Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, hint))
-}
-
-/// What a role may not do and must, as a finding.
-pub(super) fn rights(rights: &Rights<'_>, lacking: &[String]) -> Result<String, Fault> {
-    if lacking.is_empty() {
-        return Ok(format!("{} has each that `run` needs", rights.role));
-    }
-    let message =
-        format!("{} may not write as it must: it lacks {}", rights.role, lacking.join("; "));
-    Err(unauthorised(message, "grant it, or run deploy/roles.sql"))
 }

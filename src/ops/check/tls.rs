@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::Finding;
+use super::finding::Finding;
 use crate::postgres::{Target, guarded, with_deadline};
 use crate::settings::Settings;
 use crate::source::Source;

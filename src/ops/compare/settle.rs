@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use sqlx::AssertSqlSafe;
 use twox_hash::XxHash3_64;
 
+use super::suspect::{Kind, Suspect};
 use super::{Compared, Comparison, KEPT_MAX, SHOWN_MAX, id_of};
 use crate::error::Fault;
 use crate::model::bson::{Doc, Value};
@@ -27,29 +28,6 @@ const STAYS: u32 = 3;
 
 /// After so many looks, what has been changing all the time cannot be told.
 const LOOKS: u32 = 10;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Missing,
-    Extra,
-    Different,
-}
-
-/// One document and its row, which are not the same at first sight.
-#[derive(Debug)]
-pub(super) struct Suspect {
-    /// As `{"": _id}`.
-    raw_id: Vec<u8>,
-    kind: Kind,
-    /// How often in a row it was found so.
-    stays: u32,
-}
-
-impl Suspect {
-    pub const fn new(raw_id: Vec<u8>, kind: Kind) -> Self {
-        Self { raw_id, kind, stays: 0 }
-    }
-}
 
 /// What is known of a document and its row at one look.
 #[derive(Debug, Clone, Copy)]

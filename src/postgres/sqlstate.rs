@@ -6,8 +6,15 @@
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use super::session::{POOLER, PRIMARY};
 use crate::error::{Class, Code, Fault};
+
+/// What to do about a server that takes no writes, if it goes on.
+pub(super) const PRIMARY: &str =
+    "let target.url name the primary, or every host that may become it";
+
+/// What to do about a pooler that is in the way.
+pub(super) const POOLER: &str = "let target.url lead to postgres itself, or to a pool in session \
+                                 mode (pgbouncer: pool_mode = session)";
 
 /// Whose trouble an answer can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

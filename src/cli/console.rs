@@ -1,0 +1,96 @@
+//! What every command shares: both ends, exit codes, and how an answer gets to the terminal.
+
+use std::io::Write as _;
+
+use clap::Args;
+use serde::Serialize;
+use tokio::runtime::Runtime;
+
+use super::render;
+use crate::error::Fault;
+use crate::model::shown::{shown_json, shown_lines};
+use crate::ops::command::Asked;
+use crate::postgres::Target;
+use crate::settings::Settings;
+use crate::state::Checkpoints;
+
+/// Exit codes beside 0 and those of `status`.
+pub mod exit {
+    /// Failed, or differences found.
+    pub const FAILED: u8 = 1;
+    /// A dependency is down.
+    pub const UNAVAILABLE: u8 = 69;
+    /// The configuration is wrong.
+    pub const CONFIGURATION: u8 = 78;
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Act {
+    /// Do it; without this, only say what would be done
+    #[arg(long)]
+    pub execute: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub(super) fn runtime() -> Option<Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.map_err(|error| complain(&format!("no runtime could be started: {error}"))).ok()
+}
+
+/// The target, and tidemark's own tables in it.
+pub(super) fn ends(settings: &Settings) -> Result<(Target, Checkpoints), Fault> {
+    let target = Target::new(settings)?;
+    let checkpoints =
+        Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
+    Ok((target, checkpoints))
+}
+
+pub(super) fn failed(fault: &Fault) -> u8 {
+    let hint = if fault.hint.is_empty() { String::new() } else { format!("; {}", fault.hint) };
+    complain(&format!("{fault}{hint}"));
+    if fault.class.may_retry() { exit::UNAVAILABLE } else { exit::FAILED }
+}
+
+pub(super) fn print_json(value: &(impl serde::Serialize + ?Sized)) {
+    print(&shown_json(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default())));
+}
+
+/// To standard output; a reader that went away is no error. Nothing gets to a terminal that it
+/// would obey.
+pub(super) fn print(text: &str) {
+    let _ = std::io::stdout().write_all(shown_lines(text).as_bytes());
+}
+
+pub(super) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "tidemark: {}", shown_lines(text));
+}
+
+/// A report, for a script or for a person.
+pub(super) fn show<T: Serialize + ?Sized>(
+    json: bool,
+    report: &T,
+    table: impl FnOnce(&T) -> String,
+) {
+    if json {
+        print_json(report);
+    } else {
+        print(&table(report));
+    }
+}
+
+/// A preview changes nothing, and says how to go on.
+pub(super) fn only_shown() -> u8 {
+    complain("nothing was changed; add --execute to do it");
+    0
+}
+
+pub(super) fn answer(asked: &Asked, json: bool) -> u8 {
+    if json {
+        print_json(asked);
+    } else {
+        print(&render::asked(asked));
+    }
+    if asked.refused() { exit::FAILED } else { 0 }
+}

@@ -1,0 +1,102 @@
+//! `tidemark resync`: preview and ask for one, list them, end one, let a held one go on.
+
+use clap::{Args, Subcommand};
+
+use super::console::{Act, answer, ends, failed, only_shown, show};
+use super::render;
+use crate::error::Fault;
+use crate::ops::command::ask;
+use crate::ops::resync as walks;
+use crate::settings::Settings;
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct ResyncArgs {
+    #[command(subcommand)]
+    verb: Option<ResyncVerb>,
+    /// The stream to repair
+    #[arg(required = true)]
+    stream: Option<String>,
+    /// Why; recorded with who and when
+    #[arg(long, value_name = "TEXT", required = true)]
+    reason: Option<String>,
+    #[command(flatten)]
+    act: Act,
+}
+
+#[derive(Debug, Subcommand)]
+enum ResyncVerb {
+    /// The latest walks, with what each repaired
+    List {
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a resync where it is; the stream goes on
+    Cancel(OneWalk),
+    /// Let a held resync go on: its sweep deletes what it found, or its time limit is lifted
+    Approve(OneWalk),
+}
+
+#[derive(Debug, Args)]
+struct OneWalk {
+    id: i64,
+    /// Why; recorded with who and when
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    act: Act,
+}
+
+pub(super) async fn resync(settings: &Settings, args: ResyncArgs) -> u8 {
+    let done = match args.verb {
+        Some(ResyncVerb::List { json }) => list(settings, json).await,
+        Some(ResyncVerb::Cancel(one)) => about(settings, "resync_cancel", &one).await,
+        Some(ResyncVerb::Approve(one)) => about(settings, "resync_approve", &one).await,
+        None => {
+            begin(
+                settings,
+                &args.stream.unwrap_or_default(),
+                &args.reason.unwrap_or_default(),
+                &args.act,
+            )
+            .await
+        }
+    };
+    done.unwrap_or_else(|fault| failed(&fault))
+}
+
+async fn list(settings: &Settings, json: bool) -> Result<u8, Fault> {
+    let (_, checkpoints) = ends(settings)?;
+    let listed = walks::list(&checkpoints).await?;
+    show(json, listed.as_slice(), render::walks);
+    Ok(0)
+}
+
+async fn begin(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Result<u8, Fault> {
+    let (target, checkpoints) = ends(settings)?;
+    let preview = walks::preview(settings, &target, &checkpoints, stream).await?;
+    if !act.execute {
+        show(act.json, &preview, render::preview);
+        return Ok(only_shown());
+    }
+    let asked = ask(&checkpoints, "resync", stream, &serde_json::json!({}), reason).await?;
+    Ok(answer(&asked, act.json))
+}
+
+async fn about(settings: &Settings, verb: &str, one: &OneWalk) -> Result<u8, Fault> {
+    let (_, checkpoints) = ends(settings)?;
+    let walk = walks::open(&checkpoints, one.id).await?;
+    if !one.act.execute {
+        show(
+            one.act.json,
+            [walks::Listed { walk, gap: None, asked: None, approved: None }].as_slice(),
+            render::walks,
+        );
+        return Ok(only_shown());
+    }
+    let asked =
+        ask(&checkpoints, verb, &walk.stream, &serde_json::json!({ "id": one.id }), &one.reason)
+            .await?;
+    Ok(answer(&asked, one.act.json))
+}

@@ -1,0 +1,47 @@
+//! One finding of `check`: proved, not there yet, or wrong and what to do about it.
+
+use serde::Serialize;
+
+use crate::error::Fault;
+
+/// One thing proved, or not.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct Finding {
+    pub what: String,
+    pub ok: bool,
+    /// What was found, or what is wrong.
+    pub detail: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// A dependency did not answer: not a fault of the configuration.
+    pub down: bool,
+}
+
+impl Finding {
+    pub(super) fn ok(what: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            ok: true,
+            detail: detail.into(),
+            remedy: String::new(),
+            down: false,
+        }
+    }
+
+    pub(super) fn failed(what: impl Into<String>, fault: &Fault) -> Self {
+        let (detail, remedy) = (fault.message.clone(), fault.hint.to_owned());
+        Self { what: what.into(), ok: false, detail, remedy, down: fault.class.may_retry() }
+    }
+
+    /// What `run` sees to by itself is no failure.
+    pub(super) fn pending(what: impl Into<String>, detail: &str) -> Self {
+        Self::ok(what, format!("not there yet: {detail}"))
+    }
+
+    pub(super) fn of(what: impl Into<String>, result: Result<String, Fault>) -> Self {
+        match result {
+            Ok(detail) => Self::ok(what, detail),
+            Err(fault) => Self::failed(what, &fault),
+        }
+    }
+}
