@@ -106,99 +106,105 @@ const fn row(prefix: &'static str) -> State {
 
 const MIGRATE: &str = "run `tidemark migrate`";
 
-/// Longest match first; `PostgreSQL` manual, appendix A.
+/// By class or by single state, named as the `PostgreSQL` manual's appendix A names them; longest
+/// match first.
+///
+/// What a wrong row costs: trouble of an end taken for a row's sets good rows aside, one after the
+/// other; a row's taken for an end's stops the stream for a row that will never pass.
 const STATES: &[State] = &[
-    away("08", ""),
+    away("08", ""), // connection_exception
     // A statement that was prepared is not there, or one that was not is: the session is another
     // one.
-    person("26", Code::TargetUnreachable, Whose::End, POOLER),
-    person("42P05", Code::TargetUnreachable, Whose::End, POOLER),
-    away("40", ""),
-    away("55P03", ""),
+    person("26", Code::TargetUnreachable, Whose::End, POOLER), // invalid_sql_statement_name
+    person("42P05", Code::TargetUnreachable, Whose::End, POOLER), // duplicate_prepared_statement
+    away("40", ""), // transaction_rollback: serialization_failure, deadlock_detected
+    away("55P03", ""), // lock_not_available
+    // too_many_connections
     away("53300", "raise max_connections, or find what holds the connections"),
-    away("57P", ""),
-    away("25P03", ""),
-    away("72", ""),
+    away("57P", ""), // admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped
+    away("25P03", ""), // idle_in_transaction_session_timeout
+    away("72", ""),  // snapshot_too_old
     State {
-        prefix: "57014",
+        prefix: "57014", // query_canceled
         class: Class::Transient,
         code: Code::TargetSlow,
         whose: Whose::Time,
         hint: "see what holds the table up: a foreign key without an index, a trigger",
     },
     State {
-        prefix: "53200",
+        prefix: "53200", // out_of_memory
         class: Class::Transient,
         code: Code::TargetUnreachable,
         whose: Whose::Table,
         hint: "the Postgres server is out of memory",
     },
     person(
-        "28",
+        "28", // invalid_authorization_specification
         Code::TargetUnauthorised,
         Whose::End,
         "check the user and password in target.url, and pg_hba.conf",
     ),
     person(
-        "3D000",
+        "3D000", // invalid_catalog_name
         Code::TargetSchemaMismatch,
         Whose::End,
         "create the database, or name another one in target.url",
     ),
-    person("3F000", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
+    person("3F000", Code::TargetSchemaMismatch, Whose::Table, MIGRATE), // invalid_schema_name
     person(
-        "42501",
+        "42501", // insufficient_privilege
         Code::TargetUnauthorised,
         Whose::Table,
         "grant the privileges that the README lists",
     ),
-    person("42P01", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
-    person("42703", Code::TargetSchemaMismatch, Whose::Table, MIGRATE),
+    person("42P01", Code::TargetSchemaMismatch, Whose::Table, MIGRATE), // undefined_table
+    person("42703", Code::TargetSchemaMismatch, Whose::Table, MIGRATE), // undefined_column
     person(
-        "42804",
+        "42804", // datatype_mismatch
         Code::TargetSchemaMismatch,
         Whose::Table,
         "a column's type in the table is not that of [[stream.column]]: alter one of the two",
     ),
     person(
-        "42P10",
+        "42P10", // invalid_column_reference
         Code::TargetSchemaMismatch,
         Whose::Table,
         "the table needs a unique index on (id), such as a primary key, that is neither partial \
          nor deferrable",
     ),
     person(
-        "42",
+        "42", // syntax_error_or_access_rule_violation
         Code::TargetSchemaMismatch,
         Whose::Table,
         "compare the table with [[stream.column]]; `tidemark check` names the statement",
     ),
     person(
-        "0A",
+        "0A", // feature_not_supported
         Code::TargetSchemaMismatch,
         Whose::Table,
         "the table is of a kind that cannot be written to so",
     ),
     person(
-        "55",
+        "55", // object_not_in_prerequisite_state
         Code::TargetSchemaMismatch,
         Whose::Table,
         "the table is in a state in which it cannot be written to",
     ),
+    // disk_full
     person("53100", Code::TargetFull, Whose::End, "free disk space on the Postgres server"),
-    away("25006", PRIMARY),
-    row("21"),
-    row("22"),
-    row("23"),
-    row("54"),
-    row("P0"),
-    unknown("25", Whose::End),
-    unknown("3B", Whose::End),
-    unknown("53", Whose::Table),
-    unknown("58", Whose::Table),
-    unknown("F0", Whose::End),
-    unknown("XX001", Whose::Table),
-    unknown("XX002", Whose::Table),
+    away("25006", PRIMARY),         // read_only_sql_transaction
+    row("21"),                      // cardinality_violation
+    row("22"),                      // data_exception
+    row("23"),                      // integrity_constraint_violation
+    row("54"),                      // program_limit_exceeded
+    row("P0"),                      // plpgsql_error
+    unknown("25", Whose::End),      // invalid_transaction_state
+    unknown("3B", Whose::End),      // savepoint_exception
+    unknown("53", Whose::Table),    // insufficient_resources
+    unknown("58", Whose::Table),    // system_error
+    unknown("F0", Whose::End),      // config_file_error
+    unknown("XX001", Whose::Table), // data_corrupted
+    unknown("XX002", Whose::Table), // index_corrupted
 ];
 
 const fn unknown(prefix: &'static str, whose: Whose) -> State {
@@ -297,107 +303,4 @@ impl<'a> Answer<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(state: &str) -> Answer<'_> {
-        let message = "relation about \"Mary Smith\"";
-        Answer {
-            state,
-            message,
-            fatal: false,
-            inside: false,
-            raised: false,
-            constraint: None,
-            column: None,
-        }
-    }
-
-    #[test]
-    fn every_listed_state_has_its_class_and_says_whose_trouble_it_can_be() {
-        use Class::{Halt, Transient, Unknown};
-        use Whose::{End, Row, Table, Time};
-        for (state, class, whose) in [
-            ("08006", Transient, End),
-            ("40001", Transient, End),
-            ("40P01", Transient, End),
-            ("55P03", Transient, End),
-            ("53300", Transient, End),
-            ("57014", Transient, Time),
-            ("57P01", Transient, End),
-            ("57P02", Transient, End),
-            ("57P03", Transient, End),
-            ("25P03", Transient, End),
-            ("53200", Transient, Table),
-            ("28P01", Halt, End),
-            ("28000", Halt, End),
-            ("3D000", Halt, End),
-            ("42501", Halt, Table),
-            ("42P01", Halt, Table),
-            ("42703", Halt, Table),
-            ("42804", Halt, Table),
-            ("0A000", Halt, Table),
-            ("55000", Halt, Table),
-            ("53100", Halt, End),
-            ("25006", Transient, End),
-            ("26000", Halt, End),
-            ("42P05", Halt, End),
-            ("21000", Halt, Row),
-            ("22P02", Halt, Row),
-            ("23514", Halt, Row),
-            ("54000", Halt, Row),
-            ("P0001", Halt, Row),
-            ("XX000", Unknown, Row),
-            ("XX002", Unknown, Table),
-            ("44000", Unknown, Row),
-        ] {
-            let fault = answer(state).fault();
-            assert_eq!(fault.class, class, "{state}");
-            assert_eq!(
-                answer(state).refusal().map_or(End, |refusal| refusal.whose),
-                whose,
-                "{state}"
-            );
-        }
-        assert!(
-            answer("42P01").fault().message.contains("Mary"),
-            "a text of Postgres's own about itself"
-        );
-    }
-
-    #[test]
-    fn what_only_a_pooler_answers_is_told_from_a_wire_that_breaks() {
-        let refuses = |message| Answer { message, ..answer("08P01") }.fault();
-        for message in [
-            "unsupported startup parameter: options",
-            "transaction blocks not allowed in statement pooling mode",
-        ] {
-            let fault = refuses(message);
-            assert_eq!(fault.class, Class::Halt, "{message}");
-            assert!(
-                fault.message.starts_with("a pooler stands between")
-                    && fault.message.contains(message)
-            );
-        }
-        assert_eq!(refuses("query_wait_timeout").class, Class::Transient);
-    }
-
-    #[test]
-    fn no_text_is_repeated_that_may_hold_a_value_whatever_state_its_author_chose() {
-        for state in
-            ["22P02", "23514", "54000", "21000", "P0001", "XX000", "0A000", "72000", "ZZ999"]
-        {
-            assert!(!answer(state).fault().message.contains("Mary"), "{state}");
-        }
-        for state in ["42501", "57014", "53100", "08006", "40001", "57P01"] {
-            let inside = Answer { inside: true, ..answer(state) };
-            assert!(!inside.fault().message.contains("Mary"), "{state}");
-            let raised =
-                Answer { raised: true, constraint: Some("Mary"), column: Some("Mary"), ..inside };
-            assert!(!raised.fault().message.contains("Mary"), "{state}");
-            assert_eq!(raised.refusal().map(|refusal| refusal.whose), Some(Whose::Row), "{state}");
-        }
-        let ended = Answer { fatal: true, inside: true, ..answer("57P01") };
-        assert!(ended.refusal().is_none() && ended.ends_the_session());
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! The one place where an error of the source gets its class. Table first, functions below.
 //!
-//! Codes: <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>;
-//! `DocumentDB`'s where named. The same function serves errors at open and in mid-stream.
+//! Codes and names: <https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml>;
+//! a `Location` has no name there, and is the number of the check that failed. `DocumentDB`'s where
+//! named. The same function serves errors at open and in mid-stream.
 
 use mongodb::error::{Error, ErrorKind};
 
@@ -10,6 +11,8 @@ use crate::error::{Class, Code, Fault, refused_certificate, why_away};
 
 struct Rule {
     code: i32,
+    /// As the server calls it.
+    name: &'static str,
     /// Text the message must contain for the rule to hold; empty = any.
     text: &'static str,
     class: Class,
@@ -19,12 +22,13 @@ struct Rule {
 
 const fn rule(
     code: i32,
+    name: &'static str,
     text: &'static str,
     class: Class,
     incident: Code,
     hint: &'static str,
 ) -> Rule {
-    Rule { code, text, class, incident, hint }
+    Rule { code, name, text, class, incident, hint }
 }
 
 const LOST: &str = "the stream's history is gone; a full resync of this stream repairs its table";
@@ -42,56 +46,123 @@ const POST_IMAGE: &str =
     "post_image = \"required\" needs changeStreamPreAndPostImages on the collection";
 const KEY: &str = "the change stream's filter removes _id, which resuming needs";
 
+/// What a wrong class costs: a lost history taken for a passing error is retried in vain while the
+/// table falls behind, until a person looks; a passing error taken for a lost history walks the
+/// whole collection for nothing, and spends one of the day's automatic resyncs.
+///
 /// Specific rules stand before general ones; the first that matches decides.
 const RULES: &[Rule] = &[
-    rule(136, "modifychangestreams", Class::Halt, Code::SourceMisconfigured, ENABLE),
-    rule(136, "position in capped collection", Class::HistoryLost, Code::HistoryLost, LOST),
-    rule(9, "invalid resume token", Class::HistoryLost, Code::HistoryLost, LOST),
-    rule(9, "", Class::Halt, Code::SourceMisconfigured, OPTION),
-    rule(280, "resume token was not found", Class::HistoryLost, Code::HistoryLost, LOST),
-    rule(280, "_id", Class::Halt, Code::SourceMisconfigured, KEY),
-    rule(286, "", Class::HistoryLost, Code::HistoryLost, LOST),
-    rule(260, "", Class::HistoryLost, Code::HistoryLost, LOST),
-    rule(40576, "", Class::HistoryLost, Code::HistoryLost, LOST),
-    rule(40615, "", Class::HistoryLost, Code::HistoryLost, LOST),
-    rule(40647, "", Class::HistoryLost, Code::HistoryLost, LOST),
-    rule(40648, "", Class::HistoryLost, Code::HistoryLost, LOST),
-    rule(50811, "", Class::HistoryLost, Code::HistoryLost, LOST),
+    rule(
+        136,
+        "CappedPositionLost",
+        "modifychangestreams",
+        Class::Halt,
+        Code::SourceMisconfigured,
+        ENABLE,
+    ),
+    rule(
+        136,
+        "CappedPositionLost",
+        "position in capped collection",
+        Class::HistoryLost,
+        Code::HistoryLost,
+        LOST,
+    ),
+    rule(9, "FailedToParse", "invalid resume token", Class::HistoryLost, Code::HistoryLost, LOST),
+    rule(9, "FailedToParse", "", Class::Halt, Code::SourceMisconfigured, OPTION),
+    rule(
+        280,
+        "ChangeStreamFatalError",
+        "resume token was not found",
+        Class::HistoryLost,
+        Code::HistoryLost,
+        LOST,
+    ),
+    rule(280, "ChangeStreamFatalError", "_id", Class::Halt, Code::SourceMisconfigured, KEY),
+    rule(286, "ChangeStreamHistoryLost", "", Class::HistoryLost, Code::HistoryLost, LOST),
+    rule(260, "InvalidResumeToken", "", Class::HistoryLost, Code::HistoryLost, LOST),
+    rule(40576, "Location40576", "", Class::HistoryLost, Code::HistoryLost, LOST),
+    rule(40615, "Location40615", "", Class::HistoryLost, Code::HistoryLost, LOST),
+    rule(40647, "Location40647", "", Class::HistoryLost, Code::HistoryLost, LOST),
+    rule(40648, "Location40648", "", Class::HistoryLost, Code::HistoryLost, LOST),
+    rule(50811, "Location50811", "", Class::HistoryLost, Code::HistoryLost, LOST),
     // A shard was removed, and with it the part of the history that only it had.
-    rule(464, "", Class::HistoryLost, Code::HistoryLost, LOST),
+    rule(464, "ShardRemovedError", "", Class::HistoryLost, Code::HistoryLost, LOST),
     // A read that is to be causally after a time the server has not heard of yet: it will.
     rule(
         72,
+        "InvalidOptions",
         "must not be greater than the current clustertime",
         Class::Transient,
         Code::SourceUnreachable,
         "",
     ),
-    rule(13, "", Class::Halt, Code::SourceUnauthorised, GRANT),
-    rule(18, "", Class::Halt, Code::SourceUnauthorised, LOGIN),
-    rule(8000, "", Class::Halt, Code::SourceUnauthorised, LOGIN),
-    rule(20, "", Class::Halt, Code::SourceMisconfigured, REPLICA),
-    rule(166, "", Class::Halt, Code::SourceMisconfigured, VIEW),
-    rule(167, "", Class::Halt, Code::SourceMisconfigured, VIEW),
-    rule(40573, "", Class::Halt, Code::SourceMisconfigured, REPLICA),
-    rule(40415, "", Class::Halt, Code::SourceMisconfigured, OPTION),
-    rule(40324, "", Class::Halt, Code::SourceMisconfigured, OPTION),
-    rule(47, "", Class::Halt, Code::SourceMisconfigured, POST_IMAGE),
+    rule(13, "Unauthorized", "", Class::Halt, Code::SourceUnauthorised, GRANT),
+    rule(18, "AuthenticationFailed", "", Class::Halt, Code::SourceUnauthorised, LOGIN),
+    rule(8000, "AtlasError", "", Class::Halt, Code::SourceUnauthorised, LOGIN),
+    rule(20, "IllegalOperation", "", Class::Halt, Code::SourceMisconfigured, REPLICA),
+    rule(166, "CommandNotSupportedOnView", "", Class::Halt, Code::SourceMisconfigured, VIEW),
+    rule(167, "OptionNotSupportedOnView", "", Class::Halt, Code::SourceMisconfigured, VIEW),
+    rule(40573, "Location40573", "", Class::Halt, Code::SourceMisconfigured, REPLICA),
+    rule(40415, "Location40415", "", Class::Halt, Code::SourceMisconfigured, OPTION),
+    rule(40324, "Location40324", "", Class::Halt, Code::SourceMisconfigured, OPTION),
+    rule(47, "NoMatchingDocument", "", Class::Halt, Code::SourceMisconfigured, POST_IMAGE),
     rule(
         10334,
+        "BSONObjectTooLarge",
         "",
         Class::Record,
         Code::DeadLetters,
         "the event is over 16 MB; it is fetched around",
     ),
-    rule(26, "", Class::Transient, Code::SourceUnreachable, "the collection does not exist yet"),
+    rule(
+        26,
+        "NamespaceNotFound",
+        "",
+        Class::Transient,
+        Code::SourceUnreachable,
+        "the collection does not exist yet",
+    ),
 ];
 
-/// Codes after which the same call may work later. 175 is a find cut by a drop, whose event decides
-/// what follows.
-const TRANSIENT: &[i32] = &[
-    6, 7, 43, 50, 63, 70, 89, 91, 117, 133, 134, 150, 175, 189, 202, 216, 234, 237, 239, 246, 249,
-    262, 317, 358, 9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 17287,
+/// Codes after which the same call may work later.
+const TRANSIENT: &[(i32, &str)] = &[
+    (6, "HostUnreachable"),
+    (7, "HostNotFound"),
+    (43, "CursorNotFound"),
+    (50, "MaxTimeMSExpired"),
+    (63, "StaleShardVersion"),
+    (70, "ShardNotFound"),
+    (89, "NetworkTimeout"),
+    (91, "ShutdownInProgress"),
+    (117, "ConflictingOperationInProgress"),
+    (133, "FailedToSatisfyReadPreference"),
+    (134, "ReadConcernMajorityNotAvailableYet"),
+    (150, "StaleEpoch"),
+    // A find cut by a drop, whose event decides what follows.
+    (175, "QueryPlanKilled"),
+    (189, "PrimarySteppedDown"),
+    (202, "NetworkInterfaceExceededTimeLimit"),
+    (216, "ElectionInProgress"),
+    (234, "RetryChangeStream"),
+    (237, "CursorKilled"),
+    (239, "SnapshotTooOld"),
+    (246, "SnapshotUnavailable"),
+    (249, "StaleDbVersion"),
+    (262, "ExceededTimeLimit"),
+    (317, "ConnectionPoolExpired"),
+    (358, "InternalTransactionNotSupported"),
+    (9001, "SocketException"),
+    (10107, "NotWritablePrimary"),
+    (11600, "InterruptedAtShutdown"),
+    (11601, "Interrupted"),
+    (11602, "InterruptedDueToReplStateChange"),
+    (13388, "StaleConfig"),
+    (13435, "NotPrimaryNoSecondaryOk"),
+    (13436, "NotPrimaryOrSecondary"),
+    (17287, "Location17287"),
+    // `DocumentDB`'s.
+    (17287, "Location17287"),
 ];
 
 const TRANSIENT_LABELS: [&str; 3] =
@@ -122,7 +193,8 @@ fn decide(answer: &ServerAnswer<'_>, text: &str) -> (Class, Code, &'static str) 
         return (Class::HistoryLost, Code::HistoryLost, LOST);
     }
     let labelled = answer.labels.iter().any(|label| TRANSIENT_LABELS.contains(&label.as_str()));
-    if TRANSIENT.contains(&answer.code) || labelled || text.contains("too many cursors") {
+    let is_transient = TRANSIENT.iter().any(|(code, _)| *code == answer.code);
+    if is_transient || labelled || text.contains("too many cursors") {
         return (Class::Transient, Code::SourceUnreachable, "");
     }
     (Class::Unknown, Code::SourceUnreachable, "a code tidemark does not know: please report it")
@@ -153,7 +225,15 @@ fn describe(answer: &ServerAnswer<'_>) -> String {
         .split_whitespace()
         .map(|word| if is_id(word.trim_matches(['\'', '.', ','])) { "…" } else { word });
     let sentence: String = words.collect::<Vec<_>>().join(" ").chars().take(160).collect();
-    format!("mongodb answered {} {}: {sentence}", answer.code, answer.name)
+    let name = if answer.name.is_empty() { name_of(answer.code) } else { answer.name };
+    format!("mongodb answered {} {name}: {sentence}", answer.code)
+}
+
+/// Of a code whose name the server leaves out; empty for one that is in no table.
+fn name_of(code: i32) -> &'static str {
+    let ruled = RULES.iter().map(|rule| (rule.code, rule.name));
+    let mut named = ruled.chain(TRANSIENT.iter().copied());
+    named.find(|(known, _)| *known == code).map_or("", |(_, name)| name)
 }
 
 fn certificate(why: &str) -> Fault {
@@ -233,97 +313,4 @@ pub(super) fn classify(error: &Error) -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn class(code: i32, message: &str) -> (Class, Code) {
-        let fault = classify_answer(&ServerAnswer { code, name: "Name", message, labels: &[] });
-        (fault.class, fault.code)
-    }
-
-    #[test]
-    fn every_code_of_the_table_has_its_class() {
-        let lost = (Class::HistoryLost, Code::HistoryLost);
-        for (code, message) in [
-            (286, "Resume of change stream was not possible"),
-            (136, "CollectionScan died due to position in capped collection being deleted"),
-            (260, "bad resume token"),
-            (40576, "resume of change stream was not possible"),
-            (40615, "the resume token was not found"),
-            (9, "Invalid resume token"),
-            (40648, "bad token"),
-            (50811, "bad token"),
-            (464, "cannot resume: a shard was removed"),
-            (280, "cannot resume stream; the resume token was not found. {_data: \"82\"}"),
-            (1, "the resume point may no longer be in the oplog"),
-            (0, "Resume token does not exist"),
-        ] {
-            assert_eq!(class(code, message), lost, "{code} {message}");
-        }
-        let misconfigured = (Class::Halt, Code::SourceMisconfigured);
-        assert_eq!(
-            class(136, "modifyChangeStreams has not been run for this collection"),
-            misconfigured
-        );
-        for code in [20, 166, 167, 40573, 40415, 40324, 9] {
-            assert_eq!(class(code, "anything"), misconfigured, "{code}");
-        }
-        assert_eq!(class(280, "Encountered an event without an _id field"), misconfigured);
-        for code in [13, 18, 8000] {
-            assert_eq!(class(code, "anything"), (Class::Halt, Code::SourceUnauthorised), "{code}");
-        }
-        for code in TRANSIENT.iter().copied().chain([26]) {
-            assert_eq!(
-                class(code, "anything"),
-                (Class::Transient, Code::SourceUnreachable),
-                "{code}"
-            );
-        }
-        assert_eq!(class(1, "Too many cursors open"), (Class::Transient, Code::SourceUnreachable));
-        let ahead = "readConcern afterClusterTime value must not be greater than the current \
-                     clusterTime. Requested clusterTime: { ts: Timestamp(2, 1) }";
-        assert_eq!(class(72, ahead), (Class::Transient, Code::SourceUnreachable));
-        assert_eq!(class(72, "anything else").0, Class::Unknown);
-        assert_eq!(class(10334, "BSONObj size invalid").0, Class::Record);
-        for code in [136, 280, 123_456] {
-            assert_eq!(class(code, "something else").0, Class::Unknown, "{code}");
-        }
-    }
-
-    #[test]
-    fn a_label_makes_an_unknown_code_transient_but_never_hides_lost_history() {
-        let labels = ["ResumableChangeStreamError".to_owned()];
-        let of = |code| {
-            classify_answer(&ServerAnswer { code, name: "", message: "", labels: &labels }).class
-        };
-        assert_eq!(of(99_999), Class::Transient);
-        assert_eq!(of(286), Class::HistoryLost);
-    }
-
-    #[test]
-    fn what_a_server_quotes_is_not_repeated() {
-        for (message, told) in [
-            (
-                "not authorized on db to execute command { find: \"c\", filter: { _id: \"7654321\" \
-                 } }",
-                "not authorized on db to execute command",
-            ),
-            (
-                "BSONObj size: 17 (0x11) is invalid. First element: _id: 7654321",
-                "BSONObj size: 17 (0x11) is invalid.",
-            ),
-            ("no such key: \"Mary Smith\"", "no such key:"),
-            ("id ObjectId('5f0000000000000000000001') is gone", "id"),
-            ("bad token 826B068BD5000000012B042C0100296E, sorry", "bad token … sorry"),
-            ("ids [7654321] were not found", "ids"),
-        ] {
-            let fault = classify_answer(&ServerAnswer {
-                code: 13,
-                name: "Unauthorized",
-                message,
-                labels: &[],
-            });
-            assert_eq!(fault.message, format!("mongodb answered 13 Unauthorized: {told}"));
-        }
-    }
-}
+mod tests;
