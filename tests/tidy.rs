@@ -199,7 +199,7 @@ fn every_code_has_its_section_in_the_runbook() {
 
 #[test]
 fn the_runbooks_table_says_what_the_rules_do() {
-    use tidemark::alert::rules::{Lasts, RULES, Scope};
+    use tidemark::error::rules::{Lasts, RULES, Scope};
     let runbook = read("docs/runbook.md");
     for rule in RULES {
         let opens = if rule.lasts == Lasts::AtOnce { "at once" } else { "escalated" };

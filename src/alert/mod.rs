@@ -3,8 +3,8 @@
 //!
 //! Invariants: status is read, never waited on; nothing here is waited for by the data path; an
 //! incident is written down before it is told, while Postgres answers; identity is code and stream,
-//! never an error's text; nothing that is told holds a secret or a document's content. `rules`,
-//! `causes`, `incident` and `render` are pure.
+//! never an error's text; nothing that is told holds a secret or a document's content. `causes`,
+//! `incident` and `render` are pure.
 
 mod channel;
 mod facts;
@@ -12,7 +12,6 @@ mod incident;
 mod outbox;
 mod process;
 mod rule;
-pub mod rules;
 mod sender;
 mod test_incident;
 mod watch;
@@ -32,7 +31,7 @@ pub use channel::message::Voice;
 pub use channel::sentry::Sentry;
 pub use channel::slack::{Bot, Webhook};
 pub use incident::book::{Book, Pace};
-pub use incident::life::{Ack, Incident, Key, Severity};
+pub use incident::life::{Ack, Incident, Key};
 pub use incident::store::Store;
 pub use outbox::{Desk, HEARTBEAT, report};
 pub use rule::causes::{Facts, KnownWalk, Limits, Observed, Seen};

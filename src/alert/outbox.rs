@@ -227,7 +227,7 @@ pub fn report(incident: &Incident, now: DateTime<Utc>) -> IncidentReport {
         id: incident.id.unwrap_or_default(),
         code: incident.key.code.name().to_owned(),
         stream: incident.key.stream.clone(),
-        severity: incident.severity.name().to_owned(),
+        severity: incident.severity,
         state: incident.state_name(now).to_owned(),
         opened_at: incident.opened_at,
         resolved_at: incident.resolved_at,

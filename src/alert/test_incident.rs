@@ -5,9 +5,9 @@ use chrono::{TimeDelta, Utc};
 
 use crate::alert::channel::answer::Sent;
 use crate::alert::channel::message::{self, Voice};
-use crate::alert::incident::life::{Cause, Incident, Key, Severity};
+use crate::alert::incident::life::{Cause, Incident, Key};
 use crate::alert::sender::{Notice, Sender};
-use crate::error::Code;
+use crate::error::{Code, Severity};
 
 /// An incident that is none.
 fn incident() -> Incident {

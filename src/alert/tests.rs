@@ -5,10 +5,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::channel::message::Voice;
 use crate::alert::incident::book::{Book, Pace};
-use crate::alert::incident::life::{Ack, Gap, Key, Severity, State, Transition};
+use crate::alert::incident::life::{Ack, Gap, Key, State, Transition};
 use crate::alert::rule::causes::{ChannelTrouble, Facts, KnownWalk, Limits, Observed, Seen};
-use crate::alert::rules::{self, Scope};
-use crate::error::Code;
+use crate::error::rules::{self, Scope};
+use crate::error::{Code, Severity};
 use crate::status::{ComparedReport, DriftReport, FailingReport, ResyncReport, StreamReport};
 
 /// Saturday, 05:29.
@@ -172,7 +172,7 @@ fn look(book: &mut Book, now: DateTime<Utc>, seen: &Observed) {
 
 #[test]
 fn every_code_opens_in_its_time_with_its_severity_and_resolves_when_its_cause_stays_away() {
-    for code in Code::ALL.iter().copied() {
+    for code in Code::ALL {
         let rule = rules::of(code);
         let (mut book, mut opened) = (Book::new(PACE), None);
         for second in 0..300 {
@@ -209,7 +209,7 @@ fn every_code_opens_in_its_time_with_its_severity_and_resolves_when_its_cause_st
 
 #[test]
 fn a_deeper_cause_silences_its_symptoms_and_all_streams_of_an_end_are_one_incident() {
-    for code in Code::ALL.iter().copied() {
+    for code in Code::ALL {
         for deeper in rules::of(code).silenced_by.iter().copied() {
             let mut book = Book::new(PACE);
             for second in 0..300 {

@@ -251,7 +251,7 @@ pub fn incidents(list: &[IncidentReport]) -> String {
     for incident in list {
         let IncidentReport { id, count, .. } = incident;
         let (state, severity, code) =
-            (shown(&incident.state), shown(&incident.severity), shown(&incident.code));
+            (shown(&incident.state), incident.severity, shown(&incident.code));
         let stream = shown(incident.stream.as_deref().unwrap_or("-"));
         let opened = incident.opened_at.format("%Y-%m-%dT%H:%M:%SZ");
         let owner = shown(incident.acked_by.as_deref().unwrap_or("-"));

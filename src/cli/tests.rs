@@ -53,7 +53,7 @@ fn walk(text: &str) -> WalkRow {
 /// A report with this text in every field that holds one.
 fn report(text: &str) -> Report {
     let incident = json!({
-        "id": 1, "code": text, "stream": text, "severity": text, "state": text,
+        "id": 1, "code": text, "stream": text, "severity": "critical", "state": text,
         "opened_at": at(), "resolved_at": null,
         "count": 1, "acked_by": text, "acked_until": at(),
         "summary": text, "doing": text, "action": text,

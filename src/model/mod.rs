@@ -1,12 +1,19 @@
 //! The vocabulary: what a position, an event, a value is. Pure; no I/O, no clocks, no drivers.
 
 pub mod bson;
+pub mod dead_letter_code;
+pub mod drift_kind;
 pub mod event;
 pub mod format;
 pub mod history_window;
 pub mod namespace;
 pub mod owner;
+pub mod phase;
 pub mod position;
 pub mod reason;
+pub mod resync_state;
+pub mod severity;
 pub mod shown;
+pub mod step;
 pub mod value;
+pub mod vocabulary;

@@ -11,7 +11,6 @@ mod chunk_reader;
 mod command;
 mod dead_letter;
 mod heal;
-mod phase;
 mod preparer;
 mod reader;
 mod resync;
@@ -28,11 +27,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use command::obey;
-pub use phase::{Happened, Phase};
 
 use crate::apply::{Mapping, RowBuffers, Statements};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::{Namespace, Table};
+use crate::model::phase::Phase;
 use crate::postgres::Target;
 use crate::retry::{Backoff, Decision};
 use crate::settings::{self, Settings};

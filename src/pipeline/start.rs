@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::binding::{Verdict, halt_on, judge, look, remember};
-use super::{Context, Happened, Phase, heal, wait_or_give_up};
+use super::{Context, heal, wait_or_give_up};
 use crate::apply::{ensure, read_live};
 use crate::error::{Class, Code, Fault};
+use crate::model::phase::{Happened, Phase};
 use crate::model::position::Position;
 use crate::model::reason::Reason;
 use crate::postgres::{close, with_deadline};

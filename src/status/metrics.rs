@@ -6,7 +6,7 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::error::{Class, Code};
+use crate::error::{Class, Code, Severity};
 use crate::model::event::Operation;
 use crate::model::reason::Reason;
 
@@ -19,7 +19,6 @@ pub const STEPS: [&str; 7] = ["lease", "open", "read", "lookup", "walk", "sweep"
 /// Why an event changes nothing: documented in docs/reference.md.
 pub const SKIPPED: [&str; 1] = ["document_gone"];
 
-const SEVERITIES: [&str; 3] = ["info", "warning", "critical"];
 const CHANNELS: [&str; 3] = ["slack", "sentry", "heartbeat"];
 const DEAD_LETTER_CODES: [&str; 5] = ["malformed", "too_large", "crashed", "refused", "slow"];
 
@@ -368,8 +367,8 @@ impl Metrics {
             self.label_each(s);
         }
         for code in Code::ALL {
-            for severity in SEVERITIES {
-                self.notices.incident_open.with_label_values(&[code.name(), severity]);
+            for severity in Severity::ALL {
+                self.notices.incident_open.with_label_values(&[code.name(), severity.name()]);
             }
         }
         for result in ["ok", "failed"] {

@@ -20,13 +20,13 @@ impl Board {
         for gone in &told.incidents {
             notices
                 .incident_open
-                .with_label_values(&[gone.code.as_str(), gone.severity.as_str()])
+                .with_label_values(&[gone.code.as_str(), gone.severity.name()])
                 .set(0);
         }
         for open in &incidents {
             notices
                 .incident_open
-                .with_label_values(&[open.code.as_str(), open.severity.as_str()])
+                .with_label_values(&[open.code.as_str(), open.severity.name()])
                 .inc();
         }
         let pending: u64 = channels.iter().map(|channel| channel.pending).sum();
@@ -51,11 +51,7 @@ const fn result(ok: bool) -> &'static str {
 
 /// The verdict the open incidents call for, and what a person must do about the worst of them.
 pub(super) fn judge(incidents: &[IncidentReport]) -> (Verdict, Option<String>) {
-    let verdict = |incident: &IncidentReport| match incident.severity.as_str() {
-        "critical" => Verdict::Critical,
-        "warning" => Verdict::Degraded,
-        _ => Verdict::Healthy,
-    };
+    let verdict = |incident: &IncidentReport| Verdict::of(incident.severity);
     let worst = incidents.iter().map(verdict).max().unwrap_or(Verdict::Healthy);
     let wanted = incidents
         .iter()

@@ -94,7 +94,7 @@ fn incident(out: &mut String, open: &IncidentReport, now: DateTime<Utc>) {
         out,
         "<article class=\"incident {0}\"><h3>{stream}<code>{1}</code></h3><p>{2}</p><p>{3}{4}</p>\
          <p class=\"small\">incident {5} · {0} · open for {6} · met {7} · {owner}</p></article>",
-        escape(&open.severity),
+        open.severity,
         escape(&open.code),
         escape(&open.summary),
         escape(&open.doing),

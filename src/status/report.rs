@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::error::Severity;
 use crate::model::position::{ClusterTime, brief};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
@@ -37,6 +38,15 @@ impl Verdict {
             Self::Healthy => "healthy",
             Self::Degraded => "degraded",
             Self::Critical => "critical",
+        }
+    }
+
+    /// What trouble of this severity comes to.
+    pub const fn of(severity: Severity) -> Self {
+        match severity {
+            Severity::Info => Self::Healthy,
+            Severity::Warning => Self::Degraded,
+            Severity::Critical => Self::Critical,
         }
     }
 
@@ -251,7 +261,7 @@ pub struct IncidentReport {
     pub id: i64,
     pub code: String,
     pub stream: Option<String>,
-    pub severity: String,
+    pub severity: Severity,
     /// `open`, `acked`, `resolving` or `resolved`.
     pub state: String,
     #[serde(serialize_with = "millis")]

@@ -1,6 +1,7 @@
 //! The verdict on the streams and the open incidents, and what a person must do. Pure.
 
 use super::report::{ComparedReport, IncidentReport, StreamReport, Verdict};
+use crate::error::{Code, rules};
 
 /// The verdict on the streams and the open incidents, and what a person must do. A process that is
 /// not ready, for the reasons that it gives to whoever asks that, is not healthy either. Pure.
@@ -47,55 +48,44 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
         .filter(|(_, window)| *window > 0.0);
     let share = headroom.map_or(1.0, |(headroom, window)| headroom / window);
     if share < 0.25 {
-        return (
-            Verdict::Critical,
-            Some(format!("stream {name} is about to lose its history: find out why it lags")),
-        );
+        let what = format!("stream {name} is about to lose its history");
+        return (Verdict::Critical, Some(to_do(&what, Code::HistoryExpiring, stream)));
     }
     if let Some(held) = stream.resync.as_ref().filter(|walk| walk.state == "held") {
         let (id, why) = (held.id, held.note.as_deref().unwrap_or_default());
         let what = format!("resync {id} of stream {name} waits for a person: {why}");
-        return (
-            Verdict::Critical,
-            Some(format!(
-                "{what}; look, then `tidemark resync approve {id} --execute` or `tidemark resync \
-                 cancel {id} --execute`"
-            )),
-        );
+        let code = held.held_code.as_deref().and_then(Code::parse).unwrap_or(Code::ResyncHeld);
+        return (Verdict::Critical, Some(to_do(&what, code, stream)));
     }
     if let Some(since) = stream.unconfirmed_since {
         let since = since.format("%Y-%m-%d %H:%M:%S UTC");
         let what = format!("the source of stream {name} confirms nothing since {since}");
-        return (
-            Verdict::Degraded,
-            Some(format!("{what}: see which members replicate, `rs.status()`")),
-        );
+        return (Verdict::Degraded, Some(to_do(&what, Code::SourceLagging, stream)));
     }
     if stream.retrying > 0 {
         return (Verdict::Degraded, Some(format!("stream {name} keeps trying: {}", reason())));
     }
     if share < 0.5 {
-        return (
-            Verdict::Degraded,
-            Some(format!("stream {name} has used half of its history: find out why it lags")),
-        );
+        let what = format!("stream {name} has used half of its history");
+        return (Verdict::Degraded, Some(to_do(&what, Code::HistoryExpiring, stream)));
     }
     let differences = stream.compared.as_ref().map_or(0, ComparedReport::differences);
     if differences > 0 {
         let what =
             format!("{differences} documents of stream {name} differ between source and table");
-        return (
-            Verdict::Degraded,
-            Some(format!("{what}: look, then `tidemark compare {name} --repair`")),
-        );
+        return (Verdict::Degraded, Some(to_do(&what, Code::DivergenceFound, stream)));
     }
     if stream.dead_letters > 0 {
-        return (
-            Verdict::Degraded,
-            Some(format!("stream {name} has set events aside: see `tidemark dead-letter list`")),
-        );
+        let what = format!("stream {name} has set events aside");
+        return (Verdict::Degraded, Some(to_do(&what, Code::DeadLetters, stream)));
     }
     (Verdict::Healthy, None)
+}
+
+/// What is wrong with a stream, and what its rule says a person must do.
+fn to_do(what: &str, code: Code, stream: &StreamReport) -> String {
+    let resync = stream.resync.as_ref().map(|walk| walk.id);
+    format!("{what}; {}", rules::of(code).to_do(Some(&stream.name), resync))
 }
 
 #[cfg(test)]

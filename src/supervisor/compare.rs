@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use chrono::Utc;
 
+use crate::model::phase::Phase;
 use crate::ops::compare::{Plan, compare};
-use crate::pipeline::{Context, Phase};
+use crate::pipeline::Context;
 use crate::settings::Settings;
 use crate::state::Checkpoints;
 use crate::status::ComparedReport;

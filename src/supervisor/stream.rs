@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::bugs::Bugs;
 use crate::error::{Code, Fault};
+use crate::model::phase::Phase;
 use crate::ops::migrate;
-use crate::pipeline::{self, Context, Outcome, Phase, Signals};
+use crate::pipeline::{self, Context, Outcome, Signals};
 use crate::retry::{self, Backoff, Decision};
 use crate::settings::Retry;
 use crate::state::{Held, Lease, Renewed};

@@ -113,7 +113,7 @@ async fn a_halted_stream_takes_the_resync_it_asks_for_though_another_is_held() {
         )
         .await;
     let held = daemon.status().await["action"].to_string();
-    assert!(held.contains("approve 3 --execute"), "{held}");
+    assert!(held.contains("approve 3 --reason TEXT --execute"), "{held}");
     daemon.stop();
     lose_the_position(&world, "doctor").await;
 

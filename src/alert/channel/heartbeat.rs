@@ -8,8 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Client;
 
 use crate::alert::channel::answer::{Sent, unanswered};
-use crate::alert::incident::life::{Incident, Severity};
+use crate::alert::incident::life::Incident;
 use crate::alert::outbox::{Desk, HEARTBEAT};
+use crate::error::Severity;
 use crate::http::client;
 use crate::settings::{Alert, Secret};
 use crate::status::StreamReport;

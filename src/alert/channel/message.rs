@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::alert::incident::life::{Ack, Gap, Incident, Progress, Severity, Transition};
-use crate::alert::rules;
+use crate::alert::incident::life::{Ack, Gap, Incident, Progress, Transition};
+use crate::error::{Severity, rules};
 use crate::model::format::{FOREVER, length, thousands};
 use crate::model::shown::shown;
 

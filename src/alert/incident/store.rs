@@ -9,8 +9,8 @@ use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
 use crate::alert::incident::book::REOPEN_WITHIN;
-use crate::alert::incident::life::{Ack, Delivery, Detail, Incident, Key, Severity, State};
-use crate::error::{Code, Fault};
+use crate::alert::incident::life::{Ack, Delivery, Detail, Incident, Key, State};
+use crate::error::{Code, Fault, Severity};
 use crate::model::namespace::quote;
 use crate::postgres::{Pool, Target, with_deadline};
 use crate::settings::Settings;
@@ -55,8 +55,7 @@ impl Row {
     /// `None` for an incident of a newer release.
     fn incident(self) -> Option<Incident> {
         let key = Key { code: Code::parse(&self.code)?, stream: self.stream };
-        let severity = [Severity::Info, Severity::Warning, Severity::Critical].into_iter();
-        let severity = severity.into_iter().find(|severity| severity.name() == self.severity)?;
+        let severity = Severity::parse(&self.severity)?;
         let state = match self.state.as_str() {
             "open" => State::Open,
             "resolving" => State::Resolving,

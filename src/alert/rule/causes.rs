@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::alert::incident::life::{Cause, Gap, Key, Severity};
+use crate::alert::incident::life::{Cause, Gap, Key};
 use crate::alert::rule::resync::{lost_by, why};
-use crate::alert::rules::{self, Scope};
-use crate::error::Code;
+use crate::error::rules::{self, Scope};
+use crate::error::{Code, Severity};
 use crate::model::reason::Reason;
 use crate::model::shown::shown;
 use crate::status::{ComparedReport, DriftReport, REMEMBERED, StreamReport};
@@ -153,14 +153,13 @@ impl Causes<'_> {
             }
             at
         } else {
-            let name = stream.unwrap_or("STREAM");
             self.causes.push(Cause {
                 key,
                 severity: rule.severity,
                 since: None,
                 lasting: rule.lasting(self.limits.escalate_after),
                 summary,
-                action: Some(rule.action.replace("STREAM", name)),
+                action: Some(rule.to_do(stream, None)),
                 doing: rule.doing.to_owned(),
                 occurrences: 0,
                 progress: None,

@@ -3,9 +3,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::alert::incident::life::{Progress, Severity};
+use crate::alert::incident::life::Progress;
 use crate::alert::rule::causes::{Causes, KnownWalk};
-use crate::error::Code;
+use crate::error::{Code, Severity, rules};
 use crate::model::reason::Reason;
 use crate::status::{ResyncReport, StreamReport};
 
@@ -53,12 +53,17 @@ impl Causes<'_> {
                 .clone()
                 .unwrap_or_else(|| "it has passed its deadline and has not ended".to_owned());
             let cause = self.add(code, name, format!("resync {id}: {said}"));
-            let action = cause.action.as_ref().map(|action| action.replace("ID", &id));
             // Only a resync that waits for a word can be given one.
             let overdue = || {
-                format!("Find out why it is slow; `tidemark resync cancel {id} --execute` ends it.")
+                format!(
+                    "Find out why it is slow; `tidemark resync cancel {id} --reason TEXT \
+                     --execute` ends it."
+                )
             };
-            cause.action = if held.is_some() { action } else { Some(overdue()) };
+            cause.action = Some(match held {
+                Some(code) => rules::of(code).to_do(name, Some(walk.id)),
+                None => overdue(),
+            });
             cause.progress = Some(progress(walk));
         }
     }

@@ -8,9 +8,9 @@ use crate::alert::channel::heartbeat::without_proof;
 use crate::alert::channel::message::{reply, root};
 use crate::alert::channel::sentry::Sentry;
 use crate::alert::incident::book::Book;
-use crate::alert::incident::life::{Ack, Delivery, Incident, Severity, State, Transition};
+use crate::alert::incident::life::{Ack, Delivery, Incident, State, Transition};
 use crate::alert::sender::{Notice, for_bot, for_sentry, for_webhook};
-use crate::error::Code;
+use crate::error::{Code, Severity};
 use crate::settings::{Origin, Settings};
 use crate::status::StreamReport;
 

@@ -1,120 +1,77 @@
 //! The classes of failure and the codes of incidents: the two lists every other module sorts its
-//! errors into.
+//! errors into; and the one table of what each code means and what a person does ([`rules`]).
 //!
 //! An error is classified once, where it arises (`source::classify`, `postgres::classify`);
 //! wrappers delegate. What is done about it is a function of the class alone.
 
+pub mod rules;
+
 use std::fmt;
 
+pub use crate::model::severity::Severity;
 use crate::model::shown::shown;
+use crate::model::vocabulary::vocabulary;
 
-/// What kind of trouble an error is, and so what is done about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// The world: the same may work later. Back off and try again.
-    Transient,
-    /// Not in any table: treated as transient under a deadline (`retry.escalate_after`), then as
-    /// [`Class::Halt`].
-    Unknown,
-    /// The position is unusable.
-    HistoryLost,
-    /// One event or row is bad: set aside whole, go on.
-    Record,
-    /// Another writer is right: stop without writing.
-    Fenced,
-    /// The database is at an earlier commit than the one this writer made last: give up what is in
-    /// memory and take up what the database says.
-    Rewound,
-    /// A person must act: stop applying, stay observable, probe slowly, go on once it is mended.
-    Halt,
-    /// An invariant of ours broke: the stream that met it stops, and no other.
-    Bug,
+vocabulary! {
+    /// What kind of trouble an error is, and so what is done about it.
+    pub enum Class {
+        /// The world: the same may work later. Back off and try again.
+        Transient = "transient",
+        /// Not in any table: treated as transient under a deadline (`retry.escalate_after`), then
+        /// as [`Class::Halt`].
+        Unknown = "unknown",
+        /// The position is unusable.
+        HistoryLost = "history_lost",
+        /// One event or row is bad: set aside whole, go on.
+        Record = "record",
+        /// Another writer is right: stop without writing.
+        Fenced = "fenced",
+        /// The database is at an earlier commit than the one this writer made last: give up what is
+        /// in memory and take up what the database says.
+        Rewound = "rewound",
+        /// A person must act: stop applying, stay observable, probe slowly, go on once it is
+        /// mended.
+        Halt = "halt",
+        /// An invariant of ours broke: the stream that met it stops, and no other.
+        Bug = "bug",
+    }
 }
 
 impl Class {
-    pub const ALL: [Self; 8] = [
-        Self::Transient,
-        Self::Unknown,
-        Self::HistoryLost,
-        Self::Record,
-        Self::Fenced,
-        Self::Rewound,
-        Self::Halt,
-        Self::Bug,
-    ];
-
-    /// The label in metrics and logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Transient => "transient",
-            Self::Unknown => "unknown",
-            Self::HistoryLost => "history_lost",
-            Self::Record => "record",
-            Self::Fenced => "fenced",
-            Self::Rewound => "rewound",
-            Self::Halt => "halt",
-            Self::Bug => "bug",
-        }
-    }
-
     /// Whether the same step may be tried again as it is.
     pub const fn may_retry(self) -> bool {
         matches!(self, Self::Transient | Self::Unknown)
     }
 }
 
-macro_rules! codes {
-    ($($variant:ident = $name:literal),+ $(,)?) => {
-        /// What an incident is about. A literal here, a heading in `docs/runbook.md`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Code { $($variant),+ }
-
-        impl Code {
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
-            }
-
-            /// As stored; `None` for one of another release.
-            pub fn parse(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|code| code.name() == name)
-            }
-        }
-    };
-}
-
-codes! {
-    HistoryLost = "history_lost",
-    HistoryExpiring = "history_expiring",
-    SourceUnreachable = "source_unreachable",
-    SourceUnauthorised = "source_unauthorised",
-    SourceMisconfigured = "source_misconfigured",
-    SourceDropped = "source_dropped",
-    SourceForeign = "source_foreign",
-    SourceSilent = "source_silent",
-    SourceLagging = "source_lagging",
-    TargetUnreachable = "target_unreachable",
-    TargetFull = "target_full",
-    TargetSchemaMismatch = "target_schema_mismatch",
-    TargetUnauthorised = "target_unauthorised",
-    TargetRewound = "target_rewound",
-    TargetSlow = "target_slow",
-    DeadLetters = "dead_letters",
-    DeadLetterRate = "dead_letter_rate",
-    FieldDrift = "field_drift",
-    ResyncHeld = "resync_held",
-    ResyncOverBudget = "resync_over_budget",
-    ResyncFailed = "resync_failed",
-    DivergenceFound = "divergence_found",
-    CrashLoop = "crash_loop",
-    Stalled = "stalled",
-    ChannelFailing = "channel_failing",
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+vocabulary! {
+    /// What an incident is about: a heading in `docs/runbook.md`, the fingerprint in Sentry.
+    pub enum Code {
+        HistoryLost = "history_lost",
+        HistoryExpiring = "history_expiring",
+        SourceUnreachable = "source_unreachable",
+        SourceUnauthorised = "source_unauthorised",
+        SourceMisconfigured = "source_misconfigured",
+        SourceDropped = "source_dropped",
+        SourceForeign = "source_foreign",
+        SourceSilent = "source_silent",
+        SourceLagging = "source_lagging",
+        TargetUnreachable = "target_unreachable",
+        TargetFull = "target_full",
+        TargetSchemaMismatch = "target_schema_mismatch",
+        TargetUnauthorised = "target_unauthorised",
+        TargetRewound = "target_rewound",
+        TargetSlow = "target_slow",
+        DeadLetters = "dead_letters",
+        DeadLetterRate = "dead_letter_rate",
+        FieldDrift = "field_drift",
+        ResyncHeld = "resync_held",
+        ResyncOverBudget = "resync_over_budget",
+        ResyncFailed = "resync_failed",
+        DivergenceFound = "divergence_found",
+        CrashLoop = "crash_loop",
+        Stalled = "stalled",
+        ChannelFailing = "channel_failing",
     }
 }
 

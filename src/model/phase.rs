@@ -1,22 +1,25 @@
 //! The phases of a stream: the next one is a pure function of the phase and what happened.
 
-/// Where a stream is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Another process may lead it; this one waits for the lease.
-    Standby,
-    /// The lease is held; the stored position is being taken up.
-    Resuming,
-    /// Following, and walking the collection for the first time.
-    Snapshotting,
-    /// Following, and walking the collection because history was lost.
-    Resyncing,
-    /// Following.
-    Streaming,
-    /// Told to stop: the last batch is being committed.
-    Draining,
-    /// A person must act; probed slowly.
-    Halted,
+use super::vocabulary::vocabulary;
+
+vocabulary! {
+    /// Where a stream is in its life.
+    pub enum Phase {
+        /// Another process may lead it; this one waits for the lease.
+        Standby = "standby",
+        /// The lease is held; the stored position is being taken up.
+        Resuming = "resuming",
+        /// Following, and walking the collection for the first time.
+        Snapshotting = "snapshotting",
+        /// Following, and walking the collection because history was lost.
+        Resyncing = "resyncing",
+        /// Following.
+        Streaming = "streaming",
+        /// Told to stop: the last batch is being committed.
+        Draining = "draining",
+        /// A person must act; probed slowly.
+        Halted = "halted",
+    }
 }
 
 /// What can happen to a stream.
@@ -38,28 +41,6 @@ pub enum Happened {
 }
 
 impl Phase {
-    pub const ALL: [Self; 7] = [
-        Self::Standby,
-        Self::Resuming,
-        Self::Snapshotting,
-        Self::Resyncing,
-        Self::Streaming,
-        Self::Draining,
-        Self::Halted,
-    ];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Standby => "standby",
-            Self::Resuming => "resuming",
-            Self::Snapshotting => "snapshotting",
-            Self::Resyncing => "resyncing",
-            Self::Streaming => "streaming",
-            Self::Draining => "draining",
-            Self::Halted => "halted",
-        }
-    }
-
     /// The next phase; `None` if this cannot happen in this phase.
     pub const fn next(self, happened: Happened) -> Option<Self> {
         let next = match (self, happened) {

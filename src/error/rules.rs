@@ -1,13 +1,10 @@
-//! The rules: from what is seen to what is wrong. Pure. One rule a code; docs/runbook.md has the
-//! same table.
-//!
-//! Severity: *critical*, the table is or will soon be wrong or standing still; *warning*, look in
-//! working hours.
+//! The one table of rules: what each code means, what tidemark does about it, what a person must
+//! do. The status, its page, the command line and every notice say it in these words;
+//! docs/runbook.md has the same table. Pure.
 
 use chrono::TimeDelta;
 
-use crate::alert::incident::life::Severity;
-use crate::error::Code;
+use super::{Code, Severity};
 
 /// How long a cause must last before it is an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +38,24 @@ pub struct Rule {
     pub means: &'static str,
     /// What tidemark does about it.
     pub doing: &'static str,
-    /// What a person must do.
+    /// What a person must do. `STREAM` and `ID` stand for the stream's name and the resync's id: see
+    /// [`Rule::to_do`].
     pub action: &'static str,
 }
 
 impl Rule {
+    /// What a person must do about it where it is met: commands can be run as they stand.
+    pub fn to_do(&self, stream: Option<&str>, resync: Option<i64>) -> String {
+        let mut action = self.action.to_owned();
+        if let Some(stream) = stream {
+            action = action.replace("STREAM", stream);
+        }
+        if let Some(id) = resync {
+            action = action.replace(" ID ", &format!(" {id} "));
+        }
+        action
+    }
+
     pub const fn lasting(&self, escalate_after: TimeDelta) -> TimeDelta {
         match self.lasts {
             Lasts::AtOnce => TimeDelta::zero(),
@@ -221,7 +231,7 @@ pub const RULES: &[Rule] = &[
         KEEPS,
         PROBES,
         "Mend the mapping, the table or the data; or set them aside: `tidemark dead-letter accept \
-         STREAM`.",
+         STREAM --count N --reason TEXT --execute`.",
     ),
     rule(Code::FieldDrift, Warning, AtOnce, Stream, &[]).says(
         "fields differ from the configuration",
@@ -233,15 +243,15 @@ pub const RULES: &[Rule] = &[
         "a resync waits for a person",
         "Nothing was deleted. Rows that the source does not have are still in the table.",
         "It goes on following and holds the sweep.",
-        "Look at the source, then `tidemark resync approve ID --execute` or `tidemark resync \
-         cancel ID --execute`.",
+        "Look at the source, then `tidemark resync approve ID --reason TEXT --execute` or \
+         `tidemark resync cancel ID --reason TEXT --execute`.",
     ),
     rule(Code::ResyncOverBudget, Critical, AtOnce, Stream, ENDS).says(
         "a resync is not done in time",
         "Part of the table is not repaired yet.",
         "It goes on following.",
-        "Find out why it is slow, then `tidemark resync approve ID --execute` or `tidemark resync \
-         cancel ID --execute`.",
+        "Find out why it is slow, then `tidemark resync approve ID --reason TEXT --execute` or \
+         `tidemark resync cancel ID --reason TEXT --execute`.",
     ),
     rule(Code::ResyncFailed, Warning, Escalated, Stream, STOPPED).says(
         "a resync does not get on",
@@ -284,6 +294,20 @@ pub fn of(code: Code) -> &'static Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_command_a_person_is_told_acts_and_names_what_it_is_about() {
+        for rule in RULES {
+            let told = rule.to_do(Some("doctor"), Some(7));
+            assert!(!told.contains("STREAM") && !told.contains(" ID "), "{told}");
+            for command in told.split('`').skip(1).step_by(2) {
+                let acts = ["resync approve", "resync cancel", "resync doctor", "accept", "retry"]
+                    .iter()
+                    .any(|verb| command.contains(verb));
+                assert!(!acts || command.contains("--execute"), "{command} only previews");
+            }
+        }
+    }
 
     #[test]
     fn every_code_has_one_rule_in_order_and_none_silences_itself() {
