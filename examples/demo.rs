@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
 use devstack::{Comparison, Stack, compare};
+use tidemark::model::phase::Phase;
 use tidemark::settings::{Origin, Settings};
 use tidemark::status::{Board, Report};
 use tidemark::supervisor::Daemon;
@@ -119,7 +120,7 @@ async fn settle(board: &Arc<Board>) {
         tokio::time::sleep(Duration::from_millis(250)).await;
         let report = board.report();
         let caught_up =
-            report.streams.iter().all(|s| s.phase == "streaming" && s.lag_seconds == 0.0);
+            report.streams.iter().all(|s| s.phase == Phase::Streaming && s.lag_seconds == 0.0);
         calm = if caught_up { calm + 1 } else { 0 };
     }
 }

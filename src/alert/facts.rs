@@ -11,6 +11,8 @@ use crate::alert::incident::store::Store;
 use crate::alert::process::Process;
 use crate::alert::rule::causes::{Facts, KnownWalk};
 use crate::error::Fault;
+use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
 use crate::postgres::with_deadline;
 
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -42,8 +44,8 @@ impl WalkRow {
         };
         KnownWalk {
             stream: self.stream,
-            reason: self.reason,
-            state: self.state,
+            reason: Reason::stored(&self.reason),
+            state: ResyncState::stored(&self.state),
             note: self.note,
             gap,
         }
@@ -76,8 +78,8 @@ impl Store {
         ));
         let walks = self.walks(walks).await?;
         let (failed, ended): (Vec<_>, Vec<_>) =
-            walks.into_iter().partition(|walk| walk.state == "failed");
-        let repairs = |walk: &WalkRow| walk.lately && walk.state == "completed";
+            walks.into_iter().partition(|walk| walk.state == ResyncState::Failed.name());
+        let repairs = |walk: &WalkRow| walk.lately && walk.state == ResyncState::Completed.name();
         // What was missed is known by who began the walk, or by the time from which the stream was
         // blind.
         let unrepaired = AssertSqlSafe(format!(

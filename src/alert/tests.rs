@@ -9,6 +9,11 @@ use crate::alert::incident::life::{Ack, Gap, Key, State, Transition};
 use crate::alert::rule::causes::{ChannelTrouble, Facts, KnownWalk, Limits, Observed, Seen};
 use crate::error::rules::{self, Scope};
 use crate::error::{Code, Severity};
+use crate::model::drift_kind::DriftKind;
+use crate::model::phase::Phase;
+use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
+use crate::model::step::Step;
 use crate::status::{ComparedReport, DriftReport, FailingReport, ResyncReport, StreamReport};
 
 /// Saturday, 05:29.
@@ -29,7 +34,7 @@ const PACE: Pace = Pace { repeat: TimeDelta::hours(4), hold: TimeDelta::seconds(
 /// A stream that follows at `now`.
 fn stream(now: DateTime<Utc>) -> StreamReport {
     StreamReport {
-        phase: "streaming".into(),
+        phase: Phase::Streaming,
         phase_since: start() - TimeDelta::days(1),
         leader: true,
         last_poll_at: Some(now),
@@ -55,11 +60,11 @@ fn observed(report: StreamReport) -> Observed {
     }
 }
 
-fn walk(state: &str) -> ResyncReport {
+fn walk(state: ResyncState) -> ResyncReport {
     ResyncReport {
         id: 12,
-        reason: "history_lost".into(),
-        state: state.into(),
+        reason: Reason::HistoryLost,
+        state,
         documents_read: 21_000,
         rows_upserted: 310,
         rows_deleted: 0,
@@ -84,11 +89,11 @@ fn gap() -> Gap {
     }
 }
 
-fn ended(state: &str) -> KnownWalk {
+fn ended(state: ResyncState) -> KnownWalk {
     KnownWalk {
         stream: "recommendation".into(),
-        reason: "history_lost".into(),
-        state: state.into(),
+        reason: Reason::HistoryLost,
+        state,
         note: None,
         gap: gap(),
     }
@@ -99,8 +104,8 @@ fn wrong(code: Code, now: DateTime<Utc>) -> Observed {
     let mut seen = observed(stream(now));
     let long_ago = now - TimeDelta::hours(30);
     let report = &mut seen.streams[0].report;
-    let failing = |step: &str| FailingReport {
-        step: step.into(),
+    let failing = |step| FailingReport {
+        step,
         code: code.name().into(),
         since: start(),
         attempts: 9,
@@ -109,7 +114,7 @@ fn wrong(code: Code, now: DateTime<Utc>) -> Observed {
     match code {
         Code::HistoryExpiring => report.headroom_seconds = Some(30_000.0),
         Code::SourceUnreachable | Code::TargetUnreachable | Code::TargetSlow => {
-            report.failing = vec![failing("read")];
+            report.failing = vec![failing(Step::Read)];
         }
         Code::TargetRewound => report.rewound_at = Some(now),
         Code::SourceLagging => report.unconfirmed_since = Some(start()),
@@ -121,7 +126,7 @@ fn wrong(code: Code, now: DateTime<Utc>) -> Observed {
             report.drift = vec![DriftReport {
                 field: "admin".into(),
                 column: Some("admin".into()),
-                kind: "type".into(),
+                kind: DriftKind::Type,
                 documents: 2,
                 first_seen_at: start(),
                 last_seen_at: start(),
@@ -130,15 +135,14 @@ fn wrong(code: Code, now: DateTime<Utc>) -> Observed {
         }
         Code::ResyncHeld | Code::ResyncOverBudget => {
             let held = (Some(code.name().to_owned()), Some("it would delete 900 rows".to_owned()));
-            let asked = "requested".to_owned();
             report.resync = Some(ResyncReport {
                 held_code: held.0,
                 note: held.1,
-                reason: asked,
-                ..walk("held")
+                reason: Reason::Requested,
+                ..walk(ResyncState::Held)
             });
         }
-        Code::ResyncFailed => report.failing = vec![failing("walk")],
+        Code::ResyncFailed => report.failing = vec![failing(Step::Walk)],
         Code::DivergenceFound => {
             report.compared = Some(ComparedReport {
                 at: start(),
@@ -158,7 +162,7 @@ fn wrong(code: Code, now: DateTime<Utc>) -> Observed {
                 vec![ChannelTrouble { name: "slack", since: start(), refused: false, reason }];
         }
         _ => {
-            report.phase = "halted".into();
+            report.phase = Phase::Halted;
             report.phase_since = start();
             (report.halt_code, report.reason) = (Some(code.name().into()), Some("refused".into()));
         }
@@ -277,7 +281,7 @@ fn a_resync_too_quick_to_be_seen_is_told_with_what_it_repaired_once() {
     let mut book = Book::new(PACE);
     for second in 0..500 {
         let mut seen = observed(stream(after(second)));
-        seen.facts.as_mut().unwrap().ended = vec![ended("completed")];
+        seen.facts.as_mut().unwrap().ended = vec![ended(ResyncState::Completed)];
         look(&mut book, after(second), &seen);
     }
     assert_eq!(book.incidents.len(), 1);
@@ -288,17 +292,20 @@ fn a_resync_too_quick_to_be_seen_is_told_with_what_it_repaired_once() {
 
 #[test]
 fn only_a_completed_resync_ends_what_it_was_to_repair() {
-    for (reason, code) in
-        [("history_lost", Code::HistoryLost), ("collection_recreated", Code::SourceDropped)]
-    {
+    for (reason, code) in [
+        (Reason::HistoryLost, Code::HistoryLost),
+        (Reason::CollectionRecreated, Code::SourceDropped),
+    ] {
         let mut book = Book::new(PACE);
         let mut running = observed(stream(start()));
         running.streams[0].report.resync =
-            Some(ResyncReport { reason: reason.into(), ..walk("running") });
+            Some(ResyncReport { reason, ..walk(ResyncState::Running) });
         look(&mut book, start(), &running);
-        for (from, state) in [(1, "cancelled"), (100, "failed"), (200, "running")] {
+        for (from, state) in
+            [(1, ResyncState::Cancelled), (100, ResyncState::Failed), (200, ResyncState::Running)]
+        {
             let mut seen = observed(stream(after(from)));
-            let walk = KnownWalk { reason: reason.into(), ..ended(state) };
+            let walk = KnownWalk { reason, ..ended(state) };
             seen.facts.as_mut().unwrap().unrepaired = vec![walk];
             for second in from..from + 99 {
                 look(&mut book, after(second), &seen);
@@ -308,11 +315,11 @@ fn only_a_completed_resync_ends_what_it_was_to_repair() {
                 (book.incidents.len(), incident.key.code, incident.state),
                 (1, code, State::Open)
             );
-            assert_eq!(incident.detail.action.is_some(), state != "running", "{state}");
+            assert_eq!(incident.detail.action.is_some(), state != ResyncState::Running, "{state}");
             assert!(incident.detail.gap.is_none(), "{state}: nothing is repaired");
         }
         let mut seen = observed(stream(after(300)));
-        let walk = KnownWalk { reason: reason.into(), ..ended("completed") };
+        let walk = KnownWalk { reason, ..ended(ResyncState::Completed) };
         seen.facts.as_mut().unwrap().ended = vec![walk];
         for second in 300..340 {
             look(&mut book, after(second), &seen);
@@ -329,7 +336,7 @@ fn what_a_person_asked_for_opens_nothing_but_holds_open_what_made_them_ask() {
     let mut book = Book::new(PACE);
     let mut asked = observed(stream(start()));
     asked.streams[0].report.resync =
-        Some(ResyncReport { reason: "requested".into(), ..walk("running") });
+        Some(ResyncReport { reason: Reason::Requested, ..walk(ResyncState::Running) });
     look(&mut book, start(), &asked);
     assert!(book.incidents.is_empty());
     look(&mut book, start(), &wrong(Code::HistoryLost, start()));
@@ -343,7 +350,7 @@ fn what_a_person_asked_for_opens_nothing_but_holds_open_what_made_them_ask() {
 fn a_resync_past_its_deadline_is_flagged_from_outside() {
     let mut book = Book::new(PACE);
     let mut seen = observed(stream(after(7300)));
-    seen.streams[0].report.resync = Some(walk("running"));
+    seen.streams[0].report.resync = Some(walk(ResyncState::Running));
     look(&mut book, after(7300), &seen);
     assert!(book.incidents.iter().any(|incident| incident.key.code == Code::ResyncOverBudget));
 }

@@ -6,6 +6,7 @@ use super::parts::{Kind, Refused};
 use super::row_writer::Work;
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::{Builder, Doc};
+use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::event::Operation;
 use crate::model::position::ClusterTime;
 use crate::model::value::decode_id;
@@ -20,24 +21,18 @@ pub struct DeadLetter {
     pub operation: &'static str,
     /// Raw BSON, whole.
     pub event: Vec<u8>,
-    /// `malformed`, or what Postgres does with it: `refused`, `slow`.
-    pub code: String,
+    pub code: DeadLetterCode,
     pub error: String,
     pub cluster_time: Option<ClusterTime>,
 }
-
-/// Postgres refuses it.
-pub const REFUSED: &str = "refused";
-
-/// It alone takes longer than a statement may.
-pub const SLOW: &str = "slow";
 
 impl DeadLetter {
     /// A row or a delete that Postgres does not take, with the event or document it came from.
     pub(super) fn of_refused(work: &Work, refused: &Refused) -> Self {
         let Refused { kind, index, refusal } = refused;
-        let code = if refusal.whose == Whose::Time { SLOW } else { REFUSED };
-        let (code, error) = (code.to_owned(), refusal.fault.message.clone());
+        let is_slow = refusal.whose == Whose::Time;
+        let code = if is_slow { DeadLetterCode::Slow } else { DeadLetterCode::Refused };
+        let error = refusal.fault.message.clone();
         let time = |packed: i64| ClusterTime::from_sql(packed);
         match kind {
             Kind::Rows => {
@@ -72,8 +67,7 @@ impl DeadLetter {
 
     /// What it has in common with others that were set aside for the same reason. Holds no content.
     fn cause(&self) -> String {
-        let by_postgres = [REFUSED, SLOW].contains(&self.code.as_str());
-        if by_postgres { self.error.clone() } else { self.code.clone() }
+        if self.code.is_of_postgres() { self.error.clone() } else { self.code.name().to_owned() }
     }
 }
 
@@ -91,7 +85,7 @@ fn key_of(id: &str) -> Vec<u8> {
 /// Dead letters, counted.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Tally {
-    pub by_code: BTreeMap<String, u64>,
+    pub by_code: BTreeMap<DeadLetterCode, u64>,
     by_cause: BTreeMap<String, u64>,
 }
 
@@ -99,7 +93,7 @@ impl Tally {
     pub(super) fn of(letters: &[&DeadLetter]) -> Self {
         let mut tally = Self::default();
         for letter in letters {
-            *tally.by_code.entry(letter.code.clone()).or_default() += 1;
+            *tally.by_code.entry(letter.code).or_default() += 1;
             *tally.by_cause.entry(letter.cause()).or_default() += 1;
         }
         tally
@@ -204,8 +198,10 @@ mod tests {
     use crate::model::bson::kind;
 
     fn tally(cause: &str, number: u64) -> Tally {
-        let one = |key: &str| BTreeMap::from([(key.to_owned(), number)]);
-        Tally { by_code: one(REFUSED), by_cause: one(cause) }
+        Tally {
+            by_code: [(DeadLetterCode::Refused, number)].into(),
+            by_cause: [(cause.to_owned(), number)].into(),
+        }
     }
 
     #[test]

@@ -3,44 +3,21 @@
 use std::collections::HashMap;
 
 use crate::model::bson::{Value, kind};
+use crate::model::drift_kind::DriftKind;
 use crate::model::value::ColumnType;
 use crate::status::NAMES_MAX;
 
-/// How a value differs from its column's configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DriftKind {
-    /// The value is of another type.
-    Type,
-    /// The type is right, the value is out of the column's range.
-    Value,
-    /// A required field is absent.
-    Missing,
-}
-
-impl DriftKind {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Type => "type",
-            Self::Value => "value",
-            Self::Missing => "missing",
+/// Why a value does not fit.
+pub(super) const fn unfit(value: Value<'_>, column: ColumnType) -> DriftKind {
+    let number = matches!(value.kind, kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128);
+    let takes = match column {
+        ColumnType::Integer | ColumnType::Bigint | ColumnType::Double | ColumnType::Numeric => {
+            number
         }
-    }
-
-    /// Why a value does not fit.
-    pub const fn of_unfit(value: Value<'_>, column: ColumnType) -> Self {
-        let number =
-            matches!(value.kind, kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128);
-        let takes = match column {
-            ColumnType::Integer | ColumnType::Bigint | ColumnType::Double | ColumnType::Numeric => {
-                number
-            }
-            ColumnType::Date | ColumnType::Timestamptz => matches!(value.kind, kind::DATE),
-            ColumnType::Text | ColumnType::Boolean | ColumnType::Jsonb | ColumnType::TextArray => {
-                false
-            }
-        };
-        if takes { Self::Value } else { Self::Type }
-    }
+        ColumnType::Date | ColumnType::Timestamptz => matches!(value.kind, kind::DATE),
+        ColumnType::Text | ColumnType::Boolean | ColumnType::Jsonb | ColumnType::TextArray => false,
+    };
+    if takes { DriftKind::Value } else { DriftKind::Type }
 }
 
 /// Whether a column's field was there.

@@ -2,11 +2,12 @@
 
 use twox_hash::XxHash3_64;
 
-use super::drift::{Drift, DriftKind};
+use super::drift::{Drift, unfit};
 use super::rows::Rows;
 use super::shape::{Field, Shape, Shapes};
 use crate::failpoint;
 use crate::model::bson::{Doc, Value, kind};
+use crate::model::drift_kind::DriftKind;
 use crate::model::position::ClusterTime;
 use crate::model::value::{
     Bound, ColumnType, Encoded, Fit, Unwritable, encode_column, encode_value, find,
@@ -90,7 +91,7 @@ impl Mapping {
             }
             drift.present(index, value.is_some());
             let noticed = match fit {
-                Fit::Drift => value.map(|value| DriftKind::of_unfit(value, column.kind)),
+                Fit::Drift => value.map(|value| unfit(value, column.kind)),
                 Fit::Null if column.required && value.is_none() => Some(DriftKind::Missing),
                 Fit::Null | Fit::Value | Fit::TooLarge => None,
             };

@@ -23,12 +23,12 @@ mod writer;
 
 pub use checksum::{Candidate, Checksums, Segment};
 pub use dead_letter::{DeadLetter, Tally};
-pub use drift::{Drift, DriftKind};
+pub use drift::Drift;
 pub use mapping::Mapping;
 pub use rehearsal::rehearse;
 pub use row_writer::{Applied, Beside, Origins, Work, row_arguments};
 pub use rows::{Deletes, RowBuffers, Rows};
 pub use schema::{Kind, LiveTable, ensure, read_live};
 pub use statements::Statements;
-pub use walk::{Seen, Step, Then, Walk};
+pub use walk::{Seen, Then, Walk, WalkStep};
 pub use writer::Writer;

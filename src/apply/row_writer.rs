@@ -355,7 +355,7 @@ impl RowWriter<'_> {
             .bind(dead.iter().map(|d| d.document_id.clone()).collect::<Vec<_>>())
             .bind(dead.iter().map(|d| d.operation).collect::<Vec<_>>())
             .bind(dead.iter().map(|d| d.event.as_slice()).collect::<Vec<_>>())
-            .bind(dead.iter().map(|d| d.code.as_str()).collect::<Vec<_>>())
+            .bind(dead.iter().map(|d| d.code.name()).collect::<Vec<_>>())
             .bind(dead.iter().map(|d| d.error.as_str()).collect::<Vec<_>>())
             .bind(dead.iter().map(|d| d.cluster_time.map(ClusterTime::to_sql)).collect::<Vec<_>>());
         with_deadline(self.target.deadline(), query.execute(connection)).await.map(drop)

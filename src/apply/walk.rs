@@ -5,17 +5,18 @@ use sqlx::postgres::PgConnection;
 
 use super::row_writer::{Applied, RowWriter};
 use crate::error::{Code, Fault};
+use crate::model::resync_state::ResyncState;
 use crate::postgres::with_deadline;
 
 /// One step of a walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Walk {
     pub id: i64,
-    pub step: Step,
+    pub step: WalkStep,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum WalkStep {
     /// Documents were read up to this place. What was seen is kept unless it is a first snapshot.
     Chunk {
         class: i32,
@@ -57,11 +58,11 @@ pub enum Then {
 }
 
 impl Then {
-    const fn state(self) -> &'static str {
+    const fn state(self) -> ResyncState {
         match self {
-            Self::MoreChunks => "running",
-            Self::Sweep => "sweeping",
-            Self::Nothing => "completed",
+            Self::MoreChunks => ResyncState::Running,
+            Self::Sweep => ResyncState::Sweeping,
+            Self::Nothing => ResyncState::Completed,
         }
     }
 }
@@ -69,7 +70,7 @@ impl Then {
 impl Walk {
     /// Whether its rows are told apart and reported: not those of a first snapshot.
     pub(super) const fn is_repair(&self) -> bool {
-        matches!(&self.step, Step::Chunk { seen: Some(_), .. })
+        matches!(&self.step, WalkStep::Chunk { seen: Some(_), .. })
     }
 
     /// A chunk of a first snapshot with more to come: others may go into the same COPY.
@@ -81,7 +82,7 @@ impl Walk {
     /// crash, the walk's place is lost with it and the chunk is walked again. What comes after it
     /// waits for everything before.
     pub(super) const fn may_be_lost(&self) -> bool {
-        matches!(self.step, Step::Chunk { then: Then::MoreChunks, .. })
+        matches!(self.step, WalkStep::Chunk { then: Then::MoreChunks, .. })
     }
 }
 
@@ -93,7 +94,7 @@ impl RowWriter<'_> {
         done: &Applied,
     ) -> Result<(), Fault> {
         let updated = match &walk.step {
-            Step::Chunk { class, after, documents_read, seen, then } => {
+            WalkStep::Chunk { class, after, documents_read, seen, then } => {
                 if let Some(seen) = seen.as_ref().filter(|seen| !seen.is_empty()) {
                     self.note_seen(connection, walk.id, seen).await?;
                 }
@@ -104,12 +105,12 @@ impl RowWriter<'_> {
                 let chunk = Chunk { class: *class, after, documents_read, inserted };
                 self.chunk(connection, walk.id, &chunk, then.state(), done).await?
             }
-            Step::Swept => self.swept(connection, walk.id, done).await?,
-            Step::Held { code, note, rows_to_delete } => {
+            WalkStep::Swept => self.swept(connection, walk.id, done).await?,
+            WalkStep::Held { code, note, rows_to_delete } => {
                 let rows = rows_to_delete.and_then(|n| i64::try_from(n).ok());
                 self.held(connection, walk.id, *code, note, rows).await?
             }
-            Step::Completed => self.completed(connection, walk.id).await?,
+            WalkStep::Completed => self.completed(connection, walk.id).await?,
         };
         if updated == 1 {
             Ok(())
@@ -141,7 +142,7 @@ impl RowWriter<'_> {
         connection: &mut PgConnection,
         id: i64,
         chunk: &Chunk<'_>,
-        state: &str,
+        state: ResyncState,
         done: &Applied,
     ) -> Result<u64, Fault> {
         let sql = format!(
@@ -157,7 +158,7 @@ impl RowWriter<'_> {
             .bind(chunk.class)
             .bind(chunk.after)
             .bind(i64::try_from(chunk.documents_read).unwrap_or(i64::MAX))
-            .bind(state)
+            .bind(state.name())
             .bind(i64::try_from(chunk.inserted).unwrap_or(i64::MAX))
             .bind(i64::try_from(done.rows_changed - chunk.inserted).unwrap_or(i64::MAX))
             .bind(&done.sample_ids);

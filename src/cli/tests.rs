@@ -59,12 +59,12 @@ fn report(text: &str) -> Report {
         "summary": text, "doing": text, "action": text,
     });
     let drift = |likely: Option<&str>| {
-        json!({ "field": text, "column": likely.map(|_| "column"), "kind": text,
+        json!({ "field": text, "column": likely.map(|_| "column"), "kind": "unknown",
             "documents": 1, "first_seen_at": at(),
                 "last_seen_at": at(), "likely_new_name": likely })
     };
     let resync = json!({
-        "id": 1, "reason": text, "state": text,
+        "id": 1, "reason": "requested", "state": "held",
         "documents_read": 1, "rows_upserted": 1, "rows_deleted": 1,
         "rows_to_delete": 1, "documents_estimated": 1, "held_code": text, "note": text,
         "started_at": at(),
@@ -73,10 +73,10 @@ fn report(text: &str) -> Report {
     let mut stream =
         serde_json::to_value(crate::status::StreamReport::new(text, text, text)).unwrap();
     let fields = json!({
-        "phase": text, "halt_code": text, "reason": text, "holder": text, "resync": resync,
+        "phase": "streaming", "halt_code": text, "reason": text, "holder": text, "resync": resync,
         "position": { "resume_token": text, "cluster_time": text, "increment": 1 },
-        "dead_letters_by_code": { text: 1 }, "drift": [drift(None), drift(Some(text))],
-        "failing": [{ "step": text, "code": text, "since": at(), "attempts": 1, "reason": text }],
+        "dead_letters_by_code": { "slow": 1 }, "drift": [drift(None), drift(Some(text))],
+        "failing": [{ "step": "read", "code": text, "since": at(), "attempts": 1, "reason": text }],
     });
     stream.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     serde_json::from_value(json!({

@@ -41,6 +41,21 @@ pub enum Happened {
 }
 
 impl Phase {
+    /// As stored. Of one of another release nothing is concluded, as while a stream is taken up.
+    pub fn stored(word: &str) -> Self {
+        Self::parse(word).unwrap_or(Self::Resuming)
+    }
+
+    /// Whether the stream is followed in it, or soon will be.
+    pub const fn is_at_work(self) -> bool {
+        !matches!(self, Self::Standby | Self::Draining | Self::Halted)
+    }
+
+    /// Whether the stream is followed.
+    pub const fn follows(self) -> bool {
+        matches!(self, Self::Streaming | Self::Snapshotting | Self::Resyncing)
+    }
+
     /// The next phase; `None` if this cannot happen in this phase.
     pub const fn next(self, happened: Happened) -> Option<Self> {
         let next = match (self, happened) {

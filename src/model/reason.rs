@@ -33,6 +33,12 @@ vocabulary! {
 }
 
 impl Reason {
+    /// As stored. One of another release counts as asked for: it opens and repairs nothing by
+    /// itself.
+    pub fn stored(word: &str) -> Self {
+        Self::parse(word).unwrap_or(Self::Requested)
+    }
+
     /// Whether nobody asked for it.
     pub const fn is_automatic(self) -> bool {
         !matches!(

@@ -20,6 +20,11 @@ vocabulary! {
 }
 
 impl ResyncState {
+    /// As stored. A walk in a state of another release is left as it is, like one that is held.
+    pub fn stored(word: &str) -> Self {
+        Self::parse(word).unwrap_or(Self::Held)
+    }
+
     /// The states that may come next; none once it has ended. A first snapshot has nothing to sweep
     /// and is completed by its last chunk.
     pub const fn next(self) -> &'static [Self] {

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::alert::{self, Store};
 use crate::error::Fault;
+use crate::model::phase::Phase;
 use crate::model::position::ClusterTime;
 use crate::settings::Settings;
 use crate::state::{Checkpoints, Held, Stored};
@@ -75,7 +76,7 @@ fn stream(
     let Some(row) = row else { return report };
     report.epoch = row.epoch;
     report.halt_code.clone_from(&row.halt_code);
-    report.phase = if report.leader { row.phase.clone() } else { "standby".to_owned() };
+    report.phase = if report.leader { Phase::stored(&row.phase) } else { Phase::Standby };
     report.phase_since = row.phase_since;
     if row.halt_reason.is_some() {
         report.reason.clone_from(&row.halt_reason);

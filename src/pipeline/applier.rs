@@ -3,7 +3,6 @@
 mod bulk_load;
 mod care;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -20,6 +19,7 @@ use crate::apply::{Applied, Drift, Work, Writer};
 use crate::error::{Class, Fault};
 use crate::model::phase::{Happened, Phase};
 use crate::model::position::{ClusterTime, Position, ResumeToken};
+use crate::model::step::Step;
 use crate::retry::Backoff;
 use crate::state::Lease;
 use crate::status::{Committed, FieldsSeen};
@@ -205,7 +205,7 @@ impl<'a> Applier<'a> {
         let begun = Instant::now();
         let applied = self.apply(&piece.work).await?;
         self.tell_drift(&piece.drift);
-        let dead_letters = dead_letters(&applied);
+        let dead_letters = applied.set_aside.by_code.clone();
         self.context.status.committed(&Committed {
             of_walk: true,
             rows_changed: applied.rows_changed + applied.rows_deleted,
@@ -282,7 +282,7 @@ impl<'a> Applier<'a> {
                 () = self.signals.end(), if fault.class.may_retry() => {
                     return Err(self.gave_up(fault));
                 }
-                waited = wait_or_give_up(self.context, "apply", &mut backoff, fault.clone()) => {
+                waited = wait_or_give_up(self.context, Step::Apply, &mut backoff, fault.clone()) => {
                     waited?;
                 }
             }
@@ -315,7 +315,7 @@ impl<'a> Applier<'a> {
 
     /// For those who ask the database; the data path does not depend on it.
     async fn note_phase(&self) {
-        let noted = self.context.checkpoints.note_phase(self.lease, self.phase.name(), None).await;
+        let noted = self.context.checkpoints.note_phase(self.lease, self.phase, None).await;
         if let Err(fault) = noted {
             tracing::warn!(stream = self.lease.stream(), "phase not written down: {fault}");
         }
@@ -330,7 +330,7 @@ impl<'a> Applier<'a> {
             gone: batch.gone,
             rows_changed: applied.rows_changed + applied.rows_deleted,
             rows_unchanged: applied.rows_unchanged,
-            dead_letters: dead_letters(applied),
+            dead_letters: applied.set_aside.by_code.clone(),
             position: batch.work.position.as_ref(),
             last_event: batch.last_event,
             written_at_millis: &batch.written_at_millis,
@@ -347,7 +347,7 @@ impl<'a> Applier<'a> {
             differ: drift
                 .fields
                 .iter()
-                .map(|((column, kind), number)| (*column, kind.name(), *number))
+                .map(|((column, kind), number)| (*column, *kind, *number))
                 .collect(),
             presence: drift
                 .presence
@@ -359,11 +359,6 @@ impl<'a> Applier<'a> {
             replaced: drift.replaced,
         });
     }
-}
-
-/// Dead letters by code.
-fn dead_letters(applied: &Applied) -> HashMap<&str, u64> {
-    applied.set_aside.by_code.iter().map(|(code, number)| (code.as_str(), *number)).collect()
 }
 
 async fn next_piece(job: &mut Option<Job>) -> Result<Piece, Fault> {

@@ -14,7 +14,9 @@ use uuid::Uuid;
 use super::{Context, wait_or_give_up};
 use crate::apply::DeadLetter;
 use crate::error::Fault;
+use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::position::{ClusterTime, Position};
+use crate::model::step::Step;
 use crate::retry::Backoff;
 use crate::state::{Lease, Mark, Road, WalkRow};
 
@@ -92,7 +94,7 @@ impl Cares {
             };
             match attempt.await {
                 Ok(cares) => return Ok(cares),
-                Err(fault) => wait_or_give_up(context, "open", &mut backoff, fault).await?,
+                Err(fault) => wait_or_give_up(context, Step::Open, &mut backoff, fault).await?,
             }
         }
     }
@@ -179,7 +181,7 @@ pub(super) fn letter(
         document_id: id,
         operation,
         event: key,
-        code: "crashed".to_owned(),
+        code: DeadLetterCode::Crashed,
         error: error.to_owned(),
         cluster_time: at,
     }

@@ -13,6 +13,7 @@ use super::{Context, block_in_place_if_many, wait_or_give_up};
 use crate::apply::{Candidate, Checksums, Segment};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
+use crate::model::step::Step;
 use crate::resync::{Chunk, Fetched, Place, Reading};
 use crate::retry::Backoff;
 
@@ -117,7 +118,9 @@ impl Read {
         loop {
             match care.take(&place, &first, fetched.number).await {
                 Ok(in_hand) => return Ok(Some(in_hand)),
-                Err(fault) => wait_or_give_up(&self.context, "walk", &mut backoff, fault).await?,
+                Err(fault) => {
+                    wait_or_give_up(&self.context, Step::Walk, &mut backoff, fault).await?
+                }
             }
         }
     }
@@ -169,7 +172,9 @@ impl Read {
         let segment = loop {
             match checksums.segment(&row, rows).await {
                 Ok(segment) => break segment,
-                Err(fault) => wait_or_give_up(&self.context, "walk", &mut backoff, fault).await?,
+                Err(fault) => {
+                    wait_or_give_up(&self.context, Step::Walk, &mut backoff, fault).await?
+                }
             }
         };
         Ok(segment.and_then(|segment| {
@@ -196,7 +201,9 @@ impl Read {
         let due = loop {
             match checksums.unknown(&asked).await {
                 Ok(due) => break due,
-                Err(fault) => wait_or_give_up(&self.context, "walk", &mut backoff, fault).await?,
+                Err(fault) => {
+                    wait_or_give_up(&self.context, Step::Walk, &mut backoff, fault).await?
+                }
             }
         };
         block_in_place_if_many(due.len(), || chunk.take(fetched, ids, &due, mapping, at));
@@ -274,7 +281,7 @@ async fn fetch(context: Context, reading: Reading, leg: Leg) -> Result<Fetched, 
     loop {
         match Fetched::after(leg.from.clone(), leg.end(), &context.source, &reading).await {
             Ok(fetched) => return Ok(fetched),
-            Err(fault) => wait_or_give_up(&context, "walk", &mut backoff, fault).await?,
+            Err(fault) => wait_or_give_up(&context, Step::Walk, &mut backoff, fault).await?,
         }
     }
 }
@@ -285,7 +292,7 @@ async fn now(context: &Context) -> Result<ClusterTime, Fault> {
     loop {
         match context.source.now().await {
             Ok(now) => return Ok(now),
-            Err(fault) => wait_or_give_up(context, "walk", &mut backoff, fault).await?,
+            Err(fault) => wait_or_give_up(context, Step::Walk, &mut backoff, fault).await?,
         }
     }
 }

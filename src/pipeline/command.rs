@@ -11,6 +11,7 @@ use crate::error::{Class, Fault};
 use crate::failpoint;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
 use crate::model::shown::shown;
 use crate::retry;
 use crate::source::Found;
@@ -108,8 +109,7 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
             let walk = context.checkpoints.open_walk(lease.stream()).await?;
             let ended = act(Act::Cancel { id }).await?;
             if let Some(walk) = walk.filter(|walk| walk.id == id && ended.0 == Outcome::Done) {
-                let reason = Reason::parse(&walk.reason).unwrap_or(Reason::Requested);
-                context.status.walk_ended(reason.name(), "cancelled");
+                context.status.walk_ended(walk.reason(), ResyncState::Cancelled);
             }
             Ok(ended)
         }
@@ -236,11 +236,11 @@ async fn resync(
 }
 
 fn under_way(open: &WalkRow) -> String {
-    let way_on = match open.state.as_str() {
+    let way_on = match open.state() {
         _ if open.is_snapshot() => {
             "it is the first snapshot, which repairs whatever there is".to_owned()
         }
-        "held" => format!(
+        ResyncState::Held => format!(
             "`tidemark resync approve {0} --execute` lets it go on, `cancel {0}` ends it",
             open.id
         ),

@@ -9,6 +9,7 @@ use super::start::{Started, taken_up};
 use crate::error::{Class, Code, Fault};
 use crate::model::position::{ClusterTime, Position};
 use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
 use crate::source::ChangeStream;
 use crate::state::{Beginning, Lease, Stored};
 
@@ -88,7 +89,7 @@ async fn begin(
     let before = context.checkpoints.open_walk(&context.config.name).await?;
     let revision = context.checkpoints.begin_walk(lease, &beginning).await?;
     if let Some(before) = before {
-        context.status.walk_ended(Reason::parse(&before.reason).unwrap_or(reason).name(), "failed");
+        context.status.walk_ended(before.reason(), ResyncState::Failed);
     }
     taken_up(context, position, revision, Some(feed)).await
 }

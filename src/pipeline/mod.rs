@@ -32,6 +32,7 @@ use crate::apply::{Mapping, RowBuffers, Statements};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::{Namespace, Table};
 use crate::model::phase::Phase;
+use crate::model::step::Step;
 use crate::postgres::Target;
 use crate::retry::{Backoff, Decision};
 use crate::settings::{self, Settings};
@@ -135,7 +136,7 @@ impl Context {
     }
 
     fn enter(&self, phase: Phase) {
-        self.status.entered(phase.name());
+        self.status.entered(phase);
     }
 }
 
@@ -216,7 +217,7 @@ fn block_in_place_if_many<T>(items: usize, work: impl FnOnce() -> T) -> T {
 /// Counts, logs and waits out a failure of `step`, or gives up on it.
 async fn wait_or_give_up(
     context: &Context,
-    step: &'static str,
+    step: Step,
     backoff: &mut Backoff,
     fault: Fault,
 ) -> Result<(), Fault> {

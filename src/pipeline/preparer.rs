@@ -12,8 +12,10 @@ use crate::apply::{DeadLetter, Drift, Origins, Rows, Work};
 use crate::batch::{Change, EventRef, Gather, Limits, Plan, Taken, plan};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::Doc;
+use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::event::Operation;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
+use crate::model::step::Step;
 use crate::model::value::encode_id;
 use crate::retry::Backoff;
 use crate::source::Reply;
@@ -209,7 +211,7 @@ impl Preparer {
             document_id: None,
             operation: broken.operation,
             event: bytes_of(events, broken.event),
-            code: MALFORMED.to_owned(),
+            code: DeadLetterCode::Malformed,
             error: broken.error.clone(),
             cluster_time: broken.cluster_time,
         }));
@@ -232,7 +234,7 @@ impl Preparer {
             document_id: Some(change.id.clone()),
             operation: change.operation.name(),
             event: bytes_of(events, change.event),
-            code: error.code().to_owned(),
+            code: error.code(),
             error: error.to_string(),
             cluster_time: Some(change.cluster_time),
         })
@@ -264,13 +266,13 @@ impl Preparer {
                     batch.drift.add(found.drift);
                     batch.work.dead.extend(found.dead);
                     if backoff.is_failing() {
-                        self.context.status.recovered(&["lookup"]);
+                        self.context.status.recovered(&[Step::Lookup]);
                     }
                     return Ok(fits);
                 }
                 Err(fault) => {
                     batch.work.rows.truncate(kept);
-                    wait_or_give_up(&self.context, "lookup", &mut backoff, fault).await?;
+                    wait_or_give_up(&self.context, Step::Lookup, &mut backoff, fault).await?;
                 }
             }
         }
@@ -366,8 +368,6 @@ struct Found {
     drift: Drift,
     dead: Vec<DeadLetter>,
 }
-
-const MALFORMED: &str = "malformed";
 
 fn bytes_of(events: &[EventRef], index: usize) -> Vec<u8> {
     events.get(index).map(|event| event.bytes().to_vec()).unwrap_or_default()

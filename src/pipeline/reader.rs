@@ -6,6 +6,7 @@ use super::binding::still_the_same;
 use super::{Context, wait_or_give_up};
 use crate::error::{Class, Fault};
 use crate::model::position::{Position, ResumeToken};
+use crate::model::step::Step;
 use crate::retry::Backoff;
 use crate::source::{ChangeStream, ChangeStreamOptions, Reply};
 use crate::status::Answer;
@@ -84,7 +85,7 @@ impl Reader {
                 }
                 _ => fault,
             };
-            let step = if opening { "open" } else { "read" };
+            let step = if opening { Step::Open } else { Step::Read };
             wait_or_give_up(&self.context, step, &mut self.backoff, fault).await?;
         }
     }
@@ -133,7 +134,7 @@ impl Reader {
         self.context.status.polled(reply.operation_time, reply.is_empty(), answer);
         if answer != Answer::Opened {
             if self.backoff.is_failing() {
-                self.context.status.recovered(&["open", "read"]);
+                self.context.status.recovered(&[Step::Open, Step::Read]);
             }
             self.backoff.reset();
         }

@@ -10,10 +10,11 @@ use super::care::Care;
 use super::search::Reached;
 use super::sweeper::Sweeper;
 use super::walker::Walker;
-use crate::apply::{Applied, Beside, Drift, Step, Then, Walk, Work};
+use crate::apply::{Applied, Beside, Drift, Then, Walk, WalkStep, Work};
 use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
 use crate::state::WalkRow;
 use crate::status::ResyncReport;
 
@@ -21,7 +22,7 @@ use crate::status::ResyncReport;
 pub struct Job {
     context: Context,
     row: WalkRow,
-    reason: &'static str,
+    reason: Reason,
     /// When a resync has lasted longer than it may.
     deadline: Option<Instant>,
     reached: Reached,
@@ -62,8 +63,8 @@ impl Job {
         let number = |n: i64| u64::try_from(n).unwrap_or_default();
         context.status.walking(Some(ResyncReport {
             id: row.id,
-            reason: row.reason.clone(),
-            state: row.state.clone(),
+            reason: row.reason(),
+            state: row.state(),
             documents_read: number(row.documents_read),
             rows_upserted: number(row.rows_inserted + row.rows_changed),
             rows_deleted: number(row.rows_deleted),
@@ -75,15 +76,17 @@ impl Job {
             eta_at: None,
             deadline_at: row.deadline_at,
         }));
-        let work = match row.state.as_str() {
-            "running" => Kind::Walk(Box::new(Walker::new(context, row, care))),
-            "sweeping" => Kind::Sweep(Box::new(Sweeper::new(context, row, reached.clone(), None))),
+        let work = match row.state() {
+            ResyncState::Running => Kind::Walk(Box::new(Walker::new(context, row, care))),
+            ResyncState::Sweeping => {
+                Kind::Sweep(Box::new(Sweeper::new(context, row, reached.clone(), None)))
+            }
             _ => Kind::Held,
         };
         let left = row.seconds_left.map(|left| Duration::from_secs_f64(left.max(0.0)));
         Self {
             context: context.clone(),
-            reason: Reason::parse(&row.reason).unwrap_or(Reason::Requested).name(),
+            reason: row.reason(),
             row: row.clone(),
             deadline: left.map(|left| Instant::now() + left),
             reached,
@@ -131,7 +134,7 @@ impl Job {
             "not completed within resync.duration_max = {:?}",
             self.context.settings.resync.duration_max
         );
-        let step = Step::Held { code: Code::ResyncOverBudget, note, rows_to_delete: None };
+        let step = WalkStep::Held { code: Code::ResyncOverBudget, note, rows_to_delete: None };
         let work = Work { walk: Some(Walk { id, step }), ..Work::default() };
         Piece { work, documents: 0, drift: Drift::default() }
     }
@@ -162,7 +165,7 @@ impl Job {
         let status = &self.context.status;
         let step = piece.work.walk.as_ref().map(|walk| &walk.step);
         match step {
-            Some(Step::Chunk { then, documents_read, .. }) => {
+            Some(WalkStep::Chunk { then, documents_read, .. }) => {
                 if let Kind::Walk(walker) = &mut self.work {
                     walker.committed(piece.documents, applied.rows_changed, took);
                 }
@@ -171,7 +174,7 @@ impl Job {
                     Then::Sweep => {
                         self.row.documents_read =
                             i64::try_from(*documents_read).unwrap_or(i64::MAX);
-                        status.walk_state("sweeping");
+                        status.walk_state(ResyncState::Sweeping);
                         let connection = match std::mem::replace(&mut self.work, Kind::Held) {
                             Kind::Walk(walker) => walker.into_connection(),
                             Kind::Sweep(_) | Kind::Held => None,
@@ -182,23 +185,23 @@ impl Job {
                         Done::More
                     }
                     Then::Nothing => {
-                        status.walk_ended(self.reason, "completed");
+                        status.walk_ended(self.reason, ResyncState::Completed);
                         Done::Completed
                     }
                 }
             }
-            Some(Step::Swept) | None => {
+            Some(WalkStep::Swept) | None => {
                 status.swept(applied.rows_deleted);
                 Done::More
             }
-            Some(Step::Held { code, note, rows_to_delete }) => {
+            Some(WalkStep::Held { code, note, rows_to_delete }) => {
                 self.work = Kind::Held;
                 status.walk_held(*code, note, *rows_to_delete);
                 Done::Held
             }
-            Some(Step::Completed) => {
+            Some(WalkStep::Completed) => {
                 self.report_gap().await;
-                self.context.status.walk_ended(self.reason, "completed");
+                self.context.status.walk_ended(self.reason, ResyncState::Completed);
                 Done::Completed
             }
         }
@@ -210,7 +213,7 @@ impl Job {
             Ok(Some(gap)) => tracing::info!(
                 stream = %self.context.config.name,
                 resync = self.row.id,
-                reason = self.reason,
+                reason = self.reason.name(),
                 blind_from = gap.blind_from.map(|at| at.to_rfc3339()),
                 blind_until = gap.blind_until.map(|at| at.to_rfc3339()),
                 inserted = gap.rows_inserted,

@@ -14,6 +14,7 @@ use super::{Context, wait_or_give_up};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::{Doc, Value, kind};
 use crate::model::position::ClusterTime;
+use crate::model::step::Step;
 use crate::model::value::{decode_id, encode_id};
 use crate::postgres::with_deadline;
 use crate::resync::{self, Limits, Verdict, judge};
@@ -79,7 +80,9 @@ impl Search {
         let mut backoff = Backoff::new(self.context.settings.retry);
         loop {
             let Err(fault) = self.attempt(connection.take()).await else { return };
-            if let Err(fault) = wait_or_give_up(&self.context, "sweep", &mut backoff, fault).await {
+            if let Err(fault) =
+                wait_or_give_up(&self.context, Step::Sweep, &mut backoff, fault).await
+            {
                 let _ = self.found.send(Err(fault)).await;
                 return;
             }

@@ -9,6 +9,7 @@ use crate::error::{Class, Code, Fault};
 use crate::model::phase::{Happened, Phase};
 use crate::model::position::Position;
 use crate::model::reason::Reason;
+use crate::model::step::Step;
 use crate::postgres::{close, with_deadline};
 use crate::retry::Backoff;
 use crate::source::ChangeStream;
@@ -38,10 +39,10 @@ pub async fn start(
     loop {
         match attempt(context, lease, trouble).await {
             Ok(started) => {
-                context.status.recovered(&["open"]);
+                context.status.recovered(&[Step::Open]);
                 return Ok(started);
             }
-            Err(fault) => wait_or_give_up(context, "open", &mut backoff, fault).await?,
+            Err(fault) => wait_or_give_up(context, Step::Open, &mut backoff, fault).await?,
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::Context;
 use super::search::{Part, Reached, Search};
 use super::walker::TOUCHED_MAX;
-use crate::apply::{Deletes, Step, Walk, Work};
+use crate::apply::{Deletes, Walk, WalkStep, Work};
 use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
 use crate::state::WalkRow;
@@ -66,12 +66,12 @@ impl Sweeper {
                     // Deleted only if it is no newer than it was found.
                     deletes.push(id, ClusterTime::from_sql(stamp));
                 }
-                Step::Swept
+                WalkStep::Swept
             }
             Part::TooMany(note, rows) => {
-                Step::Held { code: Code::ResyncHeld, note, rows_to_delete: Some(rows) }
+                WalkStep::Held { code: Code::ResyncHeld, note, rows_to_delete: Some(rows) }
             }
-            Part::All => Step::Completed,
+            Part::All => WalkStep::Completed,
         };
         Ok(Work { deletes, walk: Some(Walk { id: self.walk.id, step }), ..Work::default() })
     }

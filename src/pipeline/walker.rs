@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Context;
 use super::care::{Care, InHand};
 use super::chunk_reader::{Answer, Read};
-use crate::apply::{Checksums, Origins, Step, Then, Walk, Work};
+use crate::apply::{Checksums, Origins, Then, Walk, WalkStep, Work};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
@@ -211,7 +211,7 @@ impl Walker {
             (true, true) => Then::Nothing,
             (true, false) => Then::Sweep,
         };
-        let step = Step::Chunk {
+        let step = WalkStep::Chunk {
             class: self.place.class(),
             after: self.place.after().map(<[u8]>::to_vec),
             documents_read: self.documents_read,

@@ -3,6 +3,7 @@
 use crate::apply::{DeadLetter, Drift, Mapping, Rows, Seen, Segment};
 use crate::error::Fault;
 use crate::model::bson::{Builder, Doc, Value};
+use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::position::ClusterTime;
 use crate::model::value::{Unwritable, encode_id};
 use crate::source::{Reply, Source};
@@ -108,7 +109,7 @@ impl Chunk {
         let is_kept = due.peek().is_some();
         for ((place, document), id) in fetched.documents().enumerate().zip(ids) {
             let is_due = due.next_if_eq(&place).is_some();
-            let unreadable = |error| ("malformed", error);
+            let unreadable = |error| (DeadLetterCode::Malformed, error);
             let taken = id.map_err(unreadable).and_then(|id| {
                 let encoded = if is_due {
                     let origin = self.kept + place;
@@ -132,7 +133,7 @@ impl Chunk {
                     document_id: id_of(document).ok(),
                     operation: "snapshot",
                     event: document.to_vec(),
-                    code: code.to_owned(),
+                    code,
                     error,
                     cluster_time: Some(at),
                 });

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::Checkpoints;
 use super::command::DUE;
 use crate::error::Fault;
+use crate::model::phase::Phase;
 use crate::postgres::with_deadline;
 
 /// A grant. Made only by [`Checkpoints::acquire`].
@@ -188,7 +189,7 @@ impl Checkpoints {
     pub async fn note_phase(
         &self,
         lease: &Lease,
-        phase: &str,
+        phase: Phase,
         halt: Option<(&str, &str)>,
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
@@ -201,7 +202,7 @@ impl Checkpoints {
             .bind(&lease.stream)
             .bind(lease.epoch)
             .bind(lease.nonce)
-            .bind(phase)
+            .bind(phase.name())
             .bind(halt.map(|(code, _)| code))
             .bind(halt.map(|(_, reason)| reason));
         with_deadline(Duration::from_secs(5), query.execute(&self.pool)).await.map(drop)

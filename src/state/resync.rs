@@ -13,6 +13,7 @@ use super::{Bound, Checkpoints, Fence, Lease};
 use crate::error::Fault;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
 use crate::postgres::with_deadline;
 
 /// A walk's row.
@@ -20,8 +21,9 @@ use crate::postgres::with_deadline;
 pub struct WalkRow {
     pub id: i64,
     pub stream: String,
+    /// As stored: see [`WalkRow::reason`].
     pub reason: String,
-    /// `running`, `sweeping`, `held`; `completed`, `failed`, `cancelled`.
+    /// As stored: see [`WalkRow::state`].
     pub state: String,
     #[serde(skip)]
     pub walk_class: i32,
@@ -68,8 +70,16 @@ const COLUMNS: &str = "id, stream, reason, state, walk_class, walk_after, docume
 const OPEN: &str = "state in ('running', 'sweeping', 'held')";
 
 impl WalkRow {
+    pub fn reason(&self) -> Reason {
+        Reason::stored(&self.reason)
+    }
+
+    pub fn state(&self) -> ResyncState {
+        ResyncState::stored(&self.state)
+    }
+
     pub fn is_snapshot(&self) -> bool {
-        self.reason == Reason::FirstSnapshot.name()
+        self.reason() == Reason::FirstSnapshot
     }
 
     pub fn start_time(&self) -> ClusterTime {

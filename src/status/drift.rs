@@ -8,9 +8,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::report::{DriftReport, FieldsReport};
 use super::stream::Stream;
+use crate::model::drift_kind::DriftKind;
+use crate::model::phase::Phase;
 use crate::model::shown::shown;
-
-pub const KINDS: [&str; 5] = ["type", "value", "missing", "vanished", "unknown"];
 
 /// A field that was there before has vanished when it is absent from so many documents in a row.
 const VANISHED_AFTER: u64 = 1000;
@@ -44,7 +44,7 @@ const ALIKE: f64 = 0.7;
 pub struct FieldsSeen<'a> {
     pub documents: u64,
     /// (column, kind, documents).
-    pub differ: Vec<(usize, &'static str, u64)>,
+    pub differ: Vec<(usize, DriftKind, u64)>,
     /// For each column: whether its field was there, and how many documents in a row at the end
     /// were without.
     pub presence: Vec<(bool, u64)>,
@@ -70,7 +70,7 @@ pub(super) struct Fields {
     window: u64,
     /// Documents seen by all leaders, up to [`FIRST_DOCUMENTS`].
     documents: u64,
-    drift: BTreeMap<(String, &'static str), DriftReport>,
+    drift: BTreeMap<(String, DriftKind), DriftReport>,
 }
 
 /// A name that may yet turn out to be a field's.
@@ -101,7 +101,7 @@ impl Fields {
         self.drift.values().cloned().collect()
     }
 
-    fn count(&self, kind: &str) -> usize {
+    fn count(&self, kind: DriftKind) -> usize {
         self.drift.keys().filter(|(_, of)| *of == kind).count()
     }
 
@@ -117,11 +117,9 @@ impl Fields {
         self.present.extend(left.present.iter().cloned());
         if left.columns == self.report().columns {
             for report in drift {
-                if let Some(kind) = KINDS.into_iter().find(|kind| *kind == report.kind) {
-                    self.drift
-                        .entry((report.field.clone(), kind))
-                        .or_insert_with(|| report.clone());
-                }
+                self.drift
+                    .entry((report.field.clone(), report.kind))
+                    .or_insert_with(|| report.clone());
             }
         }
     }
@@ -137,7 +135,7 @@ impl Fields {
         let mut met: Vec<Met> = Vec::new();
         for (column, kind, documents) in &seen.differ {
             if let Some((column, field)) = self.columns.get(*column).and_then(named) {
-                met.push((field.clone(), Some(column.clone()), kind, *documents));
+                met.push((field.clone(), Some(column.clone()), *kind, *documents));
             }
         }
         self.absent.resize(self.columns.len(), 0);
@@ -149,10 +147,10 @@ impl Fields {
             *run = if *there { *absent } else { *run + absent };
             if *there {
                 self.present.insert(field.clone());
-                self.drift.remove(&(field.clone(), "vanished"));
+                self.drift.remove(&(field.clone(), DriftKind::Vanished));
             }
             if *run >= VANISHED_AFTER && self.present.contains(field) {
-                met.push((field.clone(), Some(column.clone()), "vanished", *absent));
+                met.push((field.clone(), Some(column.clone()), DriftKind::Vanished, *absent));
             }
         }
         met.extend(self.names(seen, is_first));
@@ -172,8 +170,8 @@ impl Fields {
             let documents = (*documents).min(seen.documents);
             if let Some(few) = self.few.get_mut(&**name) {
                 few.documents += documents;
-            } else if self.drift.contains_key(&(name.to_string(), "unknown")) {
-                met.push((name.to_string(), None, "unknown", documents));
+            } else if self.drift.contains_key(&(name.to_string(), DriftKind::Unknown)) {
+                met.push((name.to_string(), None, DriftKind::Unknown, documents));
             } else if !self.unmapped.contains(&**name) {
                 self.few
                     .insert(name.to_string(), Few { documents, is_old: is_first, is_new: true });
@@ -186,13 +184,14 @@ impl Fields {
             if few.is_old {
                 self.unmapped.insert(name);
             } else {
-                met.push((name, None, "unknown", few.documents));
+                met.push((name, None, DriftKind::Unknown, few.documents));
             }
         }
-        let told =
-            met.iter().filter(|(name, ..)| !self.drift.contains_key(&(name.clone(), "unknown")));
-        let places =
-            NAMES_MAX.saturating_sub(self.unmapped.len() + self.count("unknown") + told.count());
+        let told = met
+            .iter()
+            .filter(|(name, ..)| !self.drift.contains_key(&(name.clone(), DriftKind::Unknown)));
+        let places = NAMES_MAX
+            .saturating_sub(self.unmapped.len() + self.count(DriftKind::Unknown) + told.count());
         let crowded = seen.crowded.max(u64::from(self.crowd_out(places)));
         if self.window >= WINDOW {
             self.window = 0;
@@ -202,7 +201,7 @@ impl Fields {
             if is_first {
                 self.unmapped.insert(DATA.to_owned());
             } else {
-                met.push((DATA.to_owned(), None, "unknown", crowded));
+                met.push((DATA.to_owned(), None, DriftKind::Unknown, crowded));
             }
         }
         met
@@ -231,7 +230,7 @@ impl Fields {
                 let report = DriftReport {
                     field,
                     column,
-                    kind: kind.to_owned(),
+                    kind,
                     documents: 0,
                     first_seen_at: now,
                     last_seen_at: now,
@@ -248,7 +247,7 @@ impl Fields {
 
     fn forget(&mut self, now: DateTime<Utc>) {
         let known = |report: &DriftReport| {
-            report.kind == "unknown" && now - report.first_seen_at > REMEMBERED
+            report.kind == DriftKind::Unknown && now - report.first_seen_at > REMEMBERED
         };
         self.unmapped.extend(
             self.drift.values().filter(|report| known(report)).map(|report| report.field.clone()),
@@ -261,11 +260,13 @@ impl Fields {
         let unknown: Vec<String> = self
             .drift
             .values()
-            .filter(|report| report.kind == "unknown")
+            .filter(|report| report.kind == DriftKind::Unknown)
             .map(|report| report.field.clone())
             .collect();
-        for report in
-            self.drift.values_mut().filter(|r| ["missing", "vanished"].contains(&r.kind.as_str()))
+        for report in self
+            .drift
+            .values_mut()
+            .filter(|r| matches!(r.kind, DriftKind::Missing | DriftKind::Vanished))
         {
             let alike = |name: &String| strsim::jaro_winkler(name, &report.field);
             let best = unknown.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)));
@@ -275,7 +276,7 @@ impl Fields {
 }
 
 /// A field that differs: its name, the column that reads it, how, and in how many documents.
-type Met = (String, Option<String>, &'static str, u64);
+type Met = (String, Option<String>, DriftKind, u64);
 
 /// A column with the field it is reported by.
 fn named((column, fields): &(String, Vec<String>)) -> Option<(&String, &String)> {
@@ -291,7 +292,7 @@ impl Stream {
     /// Documents were mapped to rows.
     pub fn drifted(&self, seen: &FieldsSeen<'_>) {
         let mut state = self.state();
-        let first_walk = state.report.phase == "snapshotting";
+        let first_walk = state.report.phase == Phase::Snapshotting;
         for new in state.fields.see(Utc::now(), seen, first_walk) {
             let DriftReport { column, kind, .. } = new;
             let field = shown(&new.field);
@@ -299,13 +300,13 @@ impl Stream {
                 stream = %self.name,
                 field,
                 column,
-                kind,
+                kind = kind.name(),
                 "field differs from its configuration"
             );
         }
-        for kind in KINDS {
+        for kind in DriftKind::ALL {
             let number = i64::try_from(state.fields.count(kind)).unwrap_or(i64::MAX);
-            self.metrics.drift_fields.with_label_values(&[&*self.name, kind]).set(number);
+            self.metrics.drift_fields.with_label_values(&[&*self.name, kind.name()]).set(number);
         }
         drop(state);
         self.metrics.characters_replaced.with_label_values(&[&*self.name]).inc_by(seen.replaced);
@@ -342,7 +343,7 @@ mod tests {
         assert_eq!(brief(&told[1]), ["vanished designateBody"]);
         assert!(told[2].is_empty() && told[3].is_empty());
         let drift = fields.drift();
-        let vanished = drift.iter().find(|report| report.kind == "vanished").unwrap();
+        let vanished = drift.iter().find(|report| report.kind == DriftKind::Vanished).unwrap();
         assert_eq!(vanished.likely_new_name.as_deref(), Some("designatedBodyCode"));
         // What a new leader with the same configuration knows; and that it is over when the field
         // is back.
@@ -350,7 +351,7 @@ mod tests {
         after.remember(&fields.report(), &drift);
         assert_eq!(after.drift(), drift);
         after.see(now, &seen(true, 1, &new), false);
-        assert!(after.drift().iter().all(|report| report.kind != "vanished"));
+        assert!(after.drift().iter().all(|report| report.kind != DriftKind::Vanished));
         // Once the new field is read too, nothing of it is left, and neither is it one that no
         // column reads.
         let mended = vec![(

@@ -7,20 +7,18 @@ use prometheus::{
 };
 
 use crate::error::{Class, Code, Severity};
+use crate::model::dead_letter_code::DeadLetterCode;
+use crate::model::drift_kind::DriftKind;
 use crate::model::event::Operation;
+use crate::model::phase::Phase;
 use crate::model::reason::Reason;
-
-pub const PHASES: [&str; 7] =
-    ["standby", "resuming", "snapshotting", "streaming", "resyncing", "draining", "halted"];
-
-/// The steps whose attempts are counted.
-pub const STEPS: [&str; 7] = ["lease", "open", "read", "lookup", "walk", "sweep", "apply"];
+use crate::model::resync_state::ResyncState;
+use crate::model::step::Step;
 
 /// Why an event changes nothing: documented in docs/reference.md.
 pub const SKIPPED: [&str; 1] = ["document_gone"];
 
 const CHANNELS: [&str; 3] = ["slack", "sentry", "heartbeat"];
-const DEAD_LETTER_CODES: [&str; 5] = ["malformed", "too_large", "crashed", "refused", "slow"];
 
 /// Every metric, by its name without the prefix.
 #[derive(Debug)]
@@ -383,8 +381,8 @@ impl Metrics {
 
     /// The series with a second label, for one stream.
     fn label_each(&self, s: &str) {
-        for phase in PHASES {
-            self.stream_phase.with_label_values(&[s, phase]);
+        for phase in Phase::ALL {
+            self.stream_phase.with_label_values(&[s, phase.name()]);
         }
         for operation in Operation::ROWS {
             self.events_received.with_label_values(&[s, operation.name()]);
@@ -393,22 +391,22 @@ impl Metrics {
         for reason in SKIPPED {
             self.events_skipped.with_label_values(&[s, reason]);
         }
-        for code in DEAD_LETTER_CODES {
-            self.dead_letters.with_label_values(&[s, code]);
+        for code in DeadLetterCode::ALL {
+            self.dead_letters.with_label_values(&[s, code.name()]);
         }
         for class in Class::ALL {
             self.commit_failures.with_label_values(&[s, class.name()]);
         }
-        for step in STEPS {
-            self.retries.with_label_values(&[s, step]);
+        for step in Step::ALL {
+            self.retries.with_label_values(&[s, step.name()]);
         }
         for reason in Reason::ALL {
-            for result in ["completed", "failed", "cancelled"] {
-                self.walks.ended.with_label_values(&[s, reason.name(), result]);
+            for result in ResyncState::ALL.into_iter().filter(|state| !state.is_open()) {
+                self.walks.ended.with_label_values(&[s, reason.name(), result.name()]);
             }
         }
-        for kind in super::drift::KINDS {
-            self.drift_fields.with_label_values(&[s, kind]);
+        for kind in DriftKind::ALL {
+            self.drift_fields.with_label_values(&[s, kind.name()]);
         }
     }
 

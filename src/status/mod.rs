@@ -6,6 +6,7 @@
 
 mod board;
 mod drift;
+mod foreign;
 mod http;
 mod majority;
 mod metrics;

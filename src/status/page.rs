@@ -9,6 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::rates::Rates;
 use super::report::{IncidentReport, Report, ResyncReport, StreamReport};
 use crate::model::format::{FOREVER, length, thousands};
+use crate::model::phase::Phase;
+use crate::model::reason::Reason;
 use crate::model::shown::shown;
 
 pub const STYLE: &str = include_str!("page.css");
@@ -113,7 +115,7 @@ fn incident(out: &mut String, open: &IncidentReport, now: DateTime<Utc>) {
 }
 
 fn stream(out: &mut String, one: &StreamReport, rates: &Rates, now: DateTime<Utc>) {
-    let state = if one.phase == "halted" {
+    let state = if one.phase == Phase::Halted {
         "critical"
     } else if one.retrying > 0 || one.resync.is_some() {
         "degraded"
@@ -132,7 +134,7 @@ fn stream(out: &mut String, one: &StreamReport, rates: &Rates, now: DateTime<Utc
         escape(&one.name),
         escape(&one.source),
         escape(&one.table),
-        escape(&one.phase),
+        one.phase,
         one.halt_code
             .as_ref()
             .map_or_else(String::new, |code| format!(" (<code>{}</code>)", escape(code))),
@@ -195,9 +197,9 @@ fn resync(out: &mut String, walk: &ResyncReport, now: DateTime<Utc>) {
         out,
         "<p class=\"bar\">{} {} ({}): {bar}{} of {all} documents · {} rows written · {} \
          deleted{left}{}</p>",
-        if walk.reason == "first_snapshot" { "snapshot" } else { "resync" },
+        if walk.reason == Reason::FirstSnapshot { "snapshot" } else { "resync" },
         walk.id,
-        escape(&walk.state),
+        walk.state,
         thousands(walk.documents_read),
         thousands(walk.rows_upserted),
         thousands(walk.rows_deleted),
@@ -212,7 +214,7 @@ fn figures(out: &mut String, one: &StreamReport, now: DateTime<Utc>) {
     let letters: Vec<String> = one
         .dead_letters_by_code
         .iter()
-        .map(|(code, number)| format!("{} {}", thousands(*number), escape(code)))
+        .map(|(code, number)| format!("{} {code}", thousands(*number)))
         .collect();
     let letters = if letters.is_empty() { "0".to_owned() } else { letters.join(", ") };
     let drift: Vec<String> = one.drift.iter().map(|drift| escape(&drift.to_string())).collect();

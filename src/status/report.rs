@@ -3,10 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Severity;
-use crate::model::position::{ClusterTime, brief};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
+
+use super::foreign;
+use crate::error::Severity;
+use crate::model::dead_letter_code::DeadLetterCode;
+use crate::model::drift_kind::DriftKind;
+use crate::model::phase::Phase;
+use crate::model::position::{ClusterTime, brief};
+use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
+use crate::model::step::Step;
 
 /// `2026-11-22T10:14:50.634Z`.
 fn millis<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -91,7 +99,8 @@ pub struct StreamReport {
     pub name: String,
     pub source: String,
     pub table: String,
-    pub phase: String,
+    #[serde(deserialize_with = "foreign::phase")]
+    pub phase: Phase,
     #[serde(serialize_with = "millis")]
     pub phase_since: DateTime<Utc>,
     pub halt_code: Option<String>,
@@ -120,10 +129,10 @@ pub struct StreamReport {
     pub rows_changed: u64,
     pub rows_unchanged: u64,
     pub dead_letters: u64,
-    #[serde(default)]
-    pub dead_letters_by_code: BTreeMap<String, u64>,
+    #[serde(default, deserialize_with = "foreign::counts")]
+    pub dead_letters_by_code: BTreeMap<DeadLetterCode, u64>,
     /// Fields that differ from their configuration.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "foreign::known")]
     pub drift: Vec<DriftReport>,
     /// What is known of the documents' fields.
     #[serde(default)]
@@ -131,7 +140,7 @@ pub struct StreamReport {
     /// Attempts of the step that is failing now; 0 if none is.
     pub retrying: u64,
     /// The steps that fail and are tried again.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "foreign::known")]
     pub failing: Vec<FailingReport>,
     /// Failed attempts and halts since the start.
     #[serde(default)]
@@ -155,8 +164,7 @@ pub struct DriftReport {
     pub field: String,
     /// The column that reads it; `null` for a field that none does.
     pub column: Option<String>,
-    /// `type`, `value`, `missing`, `vanished` or `unknown`.
-    pub kind: String,
+    pub kind: DriftKind,
     /// In how many documents.
     pub documents: u64,
     #[serde(serialize_with = "millis")]
@@ -200,7 +208,7 @@ pub struct FieldsReport {
 /// A step that fails and is tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailingReport {
-    pub step: String,
+    pub step: Step,
     /// What it is an incident of, if it lasts.
     pub code: String,
     #[serde(serialize_with = "millis")]
@@ -237,8 +245,10 @@ pub struct PositionReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResyncReport {
     pub id: i64,
-    pub reason: String,
-    pub state: String,
+    #[serde(deserialize_with = "foreign::reason")]
+    pub reason: Reason,
+    #[serde(deserialize_with = "foreign::state")]
+    pub state: ResyncState,
     pub documents_read: u64,
     pub rows_upserted: u64,
     pub rows_deleted: u64,
@@ -286,7 +296,7 @@ impl StreamReport {
             name: name.to_owned(),
             source: source.to_owned(),
             table: table.to_owned(),
-            phase: "standby".to_owned(),
+            phase: Phase::Standby,
             phase_since: Utc::now(),
             halt_code: None,
             reason: None,

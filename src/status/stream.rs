@@ -8,12 +8,15 @@ use chrono::{DateTime, Utc};
 
 use super::drift::Fields;
 use super::majority::Majority;
-use super::metrics::{Metrics, PHASES, Series};
+use super::metrics::{Metrics, Series};
 use super::report::{FailingReport, PositionReport, StreamReport};
 use super::told::{Answer, Committed};
+use super::trouble::Failure;
 use crate::error::Code;
 use crate::model::history_window::Horizon;
+use crate::model::phase::Phase;
 use crate::model::position::{ClusterTime, Position};
+use crate::model::step::Step;
 
 /// A handle on one stream's state. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,12 +37,12 @@ pub(super) struct State {
     majority: Majority,
     horizon: Option<Horizon>,
     /// The phase to show once a probe of a halted stream has proved something.
-    pub(super) after_probe: Option<String>,
+    pub(super) after_probe: Option<Phase>,
     pub(super) fields: Fields,
     /// The steps that fail now.
-    pub(super) failing: BTreeMap<&'static str, FailingReport>,
+    pub(super) failing: BTreeMap<Failure, FailingReport>,
     /// Those of them that failed before the stream was last taken up, and not since.
-    pub(super) failed_before: BTreeSet<&'static str>,
+    pub(super) failed_before: BTreeSet<Failure>,
 }
 
 impl Stream {
@@ -63,7 +66,7 @@ impl Stream {
             series: Series::of(metrics, name),
             state: Arc::new(Mutex::new(state)),
         };
-        stream.show_phase("standby");
+        stream.show_phase(Phase::Standby);
         stream
     }
 
@@ -85,38 +88,38 @@ impl Stream {
         self.state().report.leader
     }
 
-    pub(super) fn show_phase(&self, now: &str) {
-        for phase in PHASES {
+    pub(super) fn show_phase(&self, now: Phase) {
+        for phase in Phase::ALL {
             self.metrics
                 .stream_phase
-                .with_label_values(&[&*self.name, phase])
+                .with_label_values(&[&*self.name, phase.name()])
                 .set(i64::from(phase == now));
         }
     }
 
     /// The stream entered a phase other than `halted`. A halted stream that is probed shows as
     /// halted until the probe has proved something, so that what a person sees does not flap.
-    pub fn entered(&self, phase: &str) {
+    pub fn entered(&self, phase: Phase) {
         let mut state = self.state();
-        if state.report.halt_code.is_some() && !["standby", "draining"].contains(&phase) {
-            state.after_probe = Some(phase.to_owned());
+        if state.report.halt_code.is_some() && !matches!(phase, Phase::Standby | Phase::Draining) {
+            state.after_probe = Some(phase);
             return;
         }
         self.show(state, phase);
     }
 
-    fn show(&self, mut state: MutexGuard<'_, State>, phase: &str) {
+    fn show(&self, mut state: MutexGuard<'_, State>, phase: Phase) {
         state.after_probe = None;
         state.report.halt_code = None;
         state.show_failing();
         if state.report.phase == phase {
             return;
         }
-        phase.clone_into(&mut state.report.phase);
+        state.report.phase = phase;
         state.report.phase_since = Utc::now();
         drop(state);
         self.show_phase(phase);
-        tracing::info!(stream = %self.name, phase, "phase entered");
+        tracing::info!(stream = %self.name, phase = phase.name(), "phase entered");
     }
 
     /// A commit, or a reply that says the stream is caught up: whatever halted it is mended.
@@ -124,7 +127,7 @@ impl Stream {
         let mut state = self.state();
         if let Some(phase) = state.after_probe.take() {
             state.failing.clear();
-            self.show(state, &phase);
+            self.show(state, phase);
         }
     }
 
@@ -256,7 +259,7 @@ impl Stream {
         report.rows_unchanged += work.rows_unchanged;
         report.dead_letters += work.dead_letters.values().sum::<u64>();
         for (code, number) in &work.dead_letters {
-            *report.dead_letters_by_code.entry((*code).to_owned()).or_default() += number;
+            *report.dead_letters_by_code.entry(*code).or_default() += number;
         }
         if let Some(at) = work.last_event {
             report.last_event_at = Some(at.at());
@@ -264,8 +267,11 @@ impl Stream {
         if let Some(position) = work.position {
             self.place(&mut state, position);
         }
-        let works: &[&str] =
-            if work.of_walk { &["apply", "walk", "sweep"] } else { &["apply", "lookup"] };
+        let works: &[Step] = if work.of_walk {
+            &[Step::Apply, Step::Walk, Step::Sweep]
+        } else {
+            &[Step::Apply, Step::Lookup]
+        };
         state.works(works);
         drop(state);
         self.proved();
@@ -290,6 +296,7 @@ impl Stream {
                 .inc_by(work.gone);
         }
         for (code, number) in &work.dead_letters {
+            let code = code.name();
             self.metrics.dead_letters.with_label_values(&[&*self.name, code]).inc_by(*number);
             tracing::warn!(stream = %self.name, code, number, "events set aside in dead_letter");
         }

@@ -1,8 +1,9 @@
 //! What a stream is told: a committed piece of work, an answer of the source.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::position::{ClusterTime, Position};
 
 /// What one committed batch came to.
@@ -19,7 +20,7 @@ pub struct Committed<'a> {
     pub rows_changed: u64,
     pub rows_unchanged: u64,
     /// By code.
-    pub dead_letters: HashMap<&'a str, u64>,
+    pub dead_letters: BTreeMap<DeadLetterCode, u64>,
     pub position: Option<&'a Position>,
     pub last_event: Option<ClusterTime>,
     pub written_at_millis: &'a [i64],

@@ -8,14 +8,23 @@ use chrono::Utc;
 use super::report::FailingReport;
 use super::stream::{State, Stream};
 use crate::error::{Code, Fault};
+use crate::model::phase::Phase;
+use crate::model::step::Step;
 
-/// Among the failing steps: writing goes on, fewer rows at once.
-const PACED: &str = "pace";
+/// What a failure is known by, from its first time to its last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Failure {
+    Of(Step),
+    /// Writing goes on, fewer rows at once.
+    Paced,
+}
 
 impl State {
     /// These steps work again.
-    pub(super) fn works(&mut self, steps: &[&str]) {
-        self.failing.retain(|step, _| !steps.contains(step));
+    pub(super) fn works(&mut self, steps: &[Step]) {
+        let works =
+            |failure: &Failure| matches!(failure, Failure::Of(step) if steps.contains(step));
+        self.failing.retain(|failure, _| !works(failure));
         self.show_failing();
     }
 
@@ -57,9 +66,10 @@ impl Stream {
         let hint = fault.hint.replace("STREAM", &self.name);
         let reason =
             if hint.is_empty() { fault.message.clone() } else { format!("{fault}; {hint}") };
-        let again = state.report.phase == "halted" && state.report.reason.as_ref() == Some(&reason);
-        if state.report.phase != "halted" {
-            "halted".clone_into(&mut state.report.phase);
+        let again =
+            state.report.phase == Phase::Halted && state.report.reason.as_ref() == Some(&reason);
+        if state.report.phase != Phase::Halted {
+            state.report.phase = Phase::Halted;
             state.report.phase_since = Utc::now();
         }
         state.after_probe = None;
@@ -69,7 +79,7 @@ impl Stream {
         state.failing.clear();
         state.show_failing();
         drop(state);
-        self.show_phase("halted");
+        self.show_phase(Phase::Halted);
         if !again {
             tracing::error!(
                 stream = %self.name,
@@ -86,22 +96,22 @@ impl Stream {
     }
 
     /// A step failed and is tried again after `delay`.
-    pub fn retries(&self, step: &'static str, attempt: u64, delay: Duration, fault: &Fault) {
+    pub fn retries(&self, step: Step, attempt: u64, delay: Duration, fault: &Fault) {
         let mut state = self.state();
-        let since = state.failing.get(step).map_or_else(Utc::now, |failing| failing.since);
+        let since =
+            state.failing.get(&Failure::Of(step)).map_or_else(Utc::now, |failing| failing.since);
         let (code, reason) = (fault.code.name().to_owned(), fault.message.clone());
-        let failing =
-            FailingReport { step: step.to_owned(), code, since, attempts: attempt, reason };
-        state.failing.insert(step, failing);
-        state.failed_before.remove(step);
+        let failing = FailingReport { step, code, since, attempts: attempt, reason };
+        state.failing.insert(Failure::Of(step), failing);
+        state.failed_before.remove(&Failure::Of(step));
         state.report.failures += 1;
         state.show_failing();
         drop(state);
-        self.metrics.retries.with_label_values(&[&*self.name, step]).inc();
+        self.metrics.retries.with_label_values(&[&*self.name, step.name()]).inc();
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(
             stream = %self.name,
-            step,
+            step = step.name(),
             attempt,
             delay_ms,
             "will be tried again: {fault}"
@@ -114,35 +124,35 @@ impl Stream {
     pub fn paced(&self, rows_at_once: Option<usize>) {
         let mut state = self.state();
         let Some(rows) = rows_at_once else {
-            if state.failing.contains_key(PACED) {
-                state.works(&[PACED]);
+            if state.failing.remove(&Failure::Paced).is_some() {
+                state.show_failing();
             }
             return;
         };
         let slow = |known: &&FailingReport| known.code == Code::TargetSlow.name();
-        let of = |step: &str| state.failing.get(step).filter(slow);
-        let known = of(PACED).or_else(|| of("apply"));
+        let of = |failure| state.failing.get(&failure).filter(slow);
+        let known = of(Failure::Paced).or_else(|| of(Failure::Of(Step::Apply)));
         let failing = FailingReport {
-            step: "apply".to_owned(),
+            step: Step::Apply,
             code: Code::TargetSlow.name().to_owned(),
             since: known.map_or_else(Utc::now, |known| known.since),
             attempts: known.map_or(1, |known| known.attempts),
             reason: format!("statements run longer than they may; {rows} rows are written at once"),
         };
-        state.failing.insert(PACED, failing);
+        state.failing.insert(Failure::Paced, failing);
         state.show_failing();
     }
 
     /// The lease lasts anew.
     pub fn renewed(&self) {
         let mut state = self.state();
-        if state.failing.contains_key("lease") {
-            state.works(&["lease"]);
+        if state.failing.contains_key(&Failure::Of(Step::Lease)) {
+            state.works(&[Step::Lease]);
         }
     }
 
     /// What was failing works again.
-    pub fn recovered(&self, steps: &[&'static str]) {
+    pub fn recovered(&self, steps: &[Step]) {
         let mut state = self.state();
         if state.report.halt_code.is_none() && !state.failing.is_empty() {
             state.works(steps);
@@ -157,7 +167,7 @@ mod tests {
     use crate::status::Answer;
     use crate::status::metrics::Metrics;
 
-    fn fails(stream: &Stream, step: &'static str) {
+    fn fails(stream: &Stream, step: Step) {
         let fault = Fault::new(Class::Transient, Code::SourceUnreachable, "the cursor ended", "");
         stream.retries(step, 1, Duration::ZERO, &fault);
     }
@@ -166,19 +176,23 @@ mod tests {
     fn a_step_that_failed_before_the_stream_was_taken_up_anew_is_forgotten_once_it_reads() {
         let metrics = std::sync::Arc::new(Metrics::new(&["doctor".to_owned()]));
         let stream = Stream::new("doctor", "db.doctors", "public.doctor", &metrics);
-        fails(&stream, "read");
-        fails(&stream, "walk");
+        fails(&stream, Step::Read);
+        fails(&stream, Step::Walk);
         stream.taken_up();
-        fails(&stream, "walk");
-        let failing = |stream: &Stream| -> Vec<String> {
+        fails(&stream, Step::Walk);
+        let failing = |stream: &Stream| -> Vec<Step> {
             stream.report().failing.into_iter().map(|failing| failing.step).collect()
         };
         stream.polled(None, true, Answer::Opened);
-        assert_eq!(failing(&stream), ["read", "walk"], "an answer that may be a lost position's");
+        assert_eq!(
+            failing(&stream),
+            [Step::Read, Step::Walk],
+            "an answer that may be a lost position's"
+        );
         stream.polled(None, true, Answer::Still);
-        assert_eq!(failing(&stream), ["walk"], "it has failed since");
+        assert_eq!(failing(&stream), [Step::Walk], "it has failed since");
         stream.taken_up();
         stream.polled(None, true, Answer::Moved);
-        assert_eq!(failing(&stream), [""; 0]);
+        assert_eq!(failing(&stream), []);
     }
 }

@@ -2,6 +2,8 @@
 
 use super::report::{ComparedReport, IncidentReport, StreamReport, Verdict};
 use crate::error::{Code, rules};
+use crate::model::phase::Phase;
+use crate::model::resync_state::ResyncState;
 
 /// The verdict on the streams and the open incidents, and what a person must do. A process that is
 /// not ready, for the reasons that it gives to whoever asks that, is not healthy either. Pure.
@@ -39,7 +41,7 @@ fn judge_streams(streams: &[StreamReport]) -> (Verdict, Option<String>) {
 fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
     let reason = || stream.reason.clone().unwrap_or_default();
     let name = &stream.name;
-    if stream.phase == "halted" {
+    if stream.phase == Phase::Halted {
         return (Verdict::Critical, Some(format!("stream {name} is halted: {}", reason())));
     }
     let headroom = stream
@@ -51,7 +53,7 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
         let what = format!("stream {name} is about to lose its history");
         return (Verdict::Critical, Some(to_do(&what, Code::HistoryExpiring, stream)));
     }
-    if let Some(held) = stream.resync.as_ref().filter(|walk| walk.state == "held") {
+    if let Some(held) = stream.resync.as_ref().filter(|walk| walk.state == ResyncState::Held) {
         let (id, why) = (held.id, held.note.as_deref().unwrap_or_default());
         let what = format!("resync {id} of stream {name} waits for a person: {why}");
         let code = held.held_code.as_deref().and_then(Code::parse).unwrap_or(Code::ResyncHeld);
@@ -96,7 +98,7 @@ pub(super) mod tests {
 
     pub fn stream() -> StreamReport {
         StreamReport {
-            phase: "streaming".into(),
+            phase: Phase::Streaming,
             history_window_seconds: Some(86_400.0),
             headroom_seconds: Some(86_000.0),
             ..StreamReport::new("doctor", "revalidation.doctorsForDB", "public.doctor")
@@ -123,7 +125,7 @@ pub(super) mod tests {
             (Verdict::Degraded, "not ready: the target does not answer")
         );
         let (verdict, action) =
-            judged(|s| (s.phase, s.reason) = ("halted".into(), Some("dropped".into())));
+            judged(|s| (s.phase, s.reason) = (Phase::Halted, Some("dropped".into())));
         assert_eq!(
             (verdict, action.unwrap().as_str()),
             (Verdict::Critical, "stream doctor is halted: dropped")

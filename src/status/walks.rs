@@ -5,6 +5,8 @@ use chrono::{DateTime, Utc};
 use super::report::{ComparedReport, ResyncReport};
 use super::stream::Stream;
 use crate::error::Code;
+use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
 
 impl Stream {
     /// A walk began, went on or is resumed; `None` when there is none.
@@ -33,16 +35,16 @@ impl Stream {
     }
 
     /// A walk went over to another state.
-    pub fn walk_state(&self, to: &str) {
+    pub fn walk_state(&self, to: ResyncState) {
         if let Some(walk) = &mut self.state().report.resync {
-            to.clone_into(&mut walk.state);
+            walk.state = to;
         }
     }
 
     /// A walk waits for a person's word.
     pub fn walk_held(&self, code: Code, note: &str, rows_to_delete: Option<u64>) {
         if let Some(walk) = &mut self.state().report.resync {
-            "held".clone_into(&mut walk.state);
+            walk.state = ResyncState::Held;
             walk.held_code = Some(code.name().to_owned());
             walk.note = Some(note.to_owned());
             walk.rows_to_delete = rows_to_delete;
@@ -56,11 +58,12 @@ impl Stream {
     }
 
     /// A walk ended.
-    pub fn walk_ended(&self, reason: &'static str, result: &'static str) {
-        self.metrics.walks.ended.with_label_values(&[&*self.name, reason, result]).inc();
+    pub fn walk_ended(&self, reason: Reason, result: ResyncState) {
+        let (reason, ended) = (reason.name(), result.name());
+        self.metrics.walks.ended.with_label_values(&[&*self.name, reason, ended]).inc();
         let mut state = self.state();
         let walk = state.report.resync.take();
-        if result == "completed" {
+        if result == ResyncState::Completed {
             // What a comparison found before is repaired.
             state.report.compared = None;
             self.metrics.walks.divergent.with_label_values(&[&*self.name]).set(0);
@@ -68,7 +71,7 @@ impl Stream {
         drop(state);
         self.metrics.walks.active.with_label_values(&[&*self.name]).set(0);
         let (documents, rows) = walk.map_or((0, 0), |w| (w.documents_read, w.rows_upserted));
-        tracing::info!(stream = %self.name, reason, result, documents, rows, "walk ended");
+        tracing::info!(stream = %self.name, reason, result = ended, documents, rows, "walk ended");
     }
 
     /// A scheduled comparison began, or broke off.

@@ -25,7 +25,7 @@ pub async fn compare_on_schedule(
     loop {
         tick.tick().await;
         for context in contexts.iter() {
-            let streaming = context.status.report().phase == Phase::Streaming.name();
+            let streaming = context.status.report().phase == Phase::Streaming;
             if !context.status.leads() || !streaming {
                 continue;
             }

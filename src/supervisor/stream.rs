@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::bugs::Bugs;
 use crate::error::{Code, Fault};
 use crate::model::phase::Phase;
+use crate::model::step::Step;
 use crate::ops::migrate;
 use crate::pipeline::{self, Context, Outcome, Signals};
 use crate::retry::{self, Backoff, Decision};
@@ -44,7 +45,7 @@ impl Task {
                 self.pause(self.probe_interval()).await;
             }
         }
-        self.context.status.entered(Phase::Standby.name());
+        self.context.status.entered(Phase::Standby);
     }
 
     async fn follow(self) {
@@ -97,8 +98,8 @@ impl Task {
 
     /// Waits for the lease, on standby.
     async fn lease(&self) -> Result<Lease, Fault> {
-        if self.context.status.report().phase != Phase::Halted.name() {
-            self.context.status.entered(Phase::Standby.name());
+        if self.context.status.report().phase != Phase::Halted {
+            self.context.status.entered(Phase::Standby);
         }
         let mut backoff = Backoff::new(self.context.settings.retry);
         let lease = &self.context.settings.lease;
@@ -111,12 +112,12 @@ impl Task {
             match self.try_lease(&mut ours).await {
                 Ok(Some(lease)) => {
                     self.board.target_answers(true);
-                    self.context.status.recovered(&["lease"]);
+                    self.context.status.recovered(&[Step::Lease]);
                     return Ok(lease);
                 }
                 Ok(None) => {
                     self.board.target_answers(true);
-                    self.context.status.entered(Phase::Standby.name());
+                    self.context.status.entered(Phase::Standby);
                     backoff.reset();
                     self.pause(
                         (lease.duration / 10)
@@ -130,7 +131,7 @@ impl Task {
                     {
                         Decision::GiveUp(fault) => return Err(fault),
                         Decision::Wait(delay, attempt) => {
-                            self.context.status.retries("lease", attempt, delay, &fault);
+                            self.context.status.retries(Step::Lease, attempt, delay, &fault);
                             self.wait(delay, &fault).await;
                         }
                     }
@@ -270,7 +271,7 @@ impl Task {
         match backoff.decide(fault.clone(), std::time::Instant::now(), fastrand::f64()) {
             Decision::GiveUp(fault) => Some(Outcome::Halted(fault)),
             Decision::Wait(delay, attempt) => {
-                self.context.status.retries("open", attempt, delay, &fault);
+                self.context.status.retries(Step::Open, attempt, delay, &fault);
                 tokio::select! {
                     () = lost.cancelled() => Some(Outcome::Fenced),
                     () = self.wait(delay, &fault) => None,
@@ -299,9 +300,7 @@ impl Task {
         self.context.status.halted(fault);
         self.bugs.met(lease.stream(), fault);
         let code = Some((fault.code.name(), fault.message.as_str()));
-        if let Err(fault) =
-            self.context.checkpoints.note_phase(lease, Phase::Halted.name(), code).await
-        {
+        if let Err(fault) = self.context.checkpoints.note_phase(lease, Phase::Halted, code).await {
             tracing::warn!(stream = lease.stream(), "halt not written down: {fault}");
         }
     }
@@ -383,7 +382,7 @@ async fn keep(
                 board.target_answers(fault.code != Code::TargetUnreachable);
                 let delay =
                     retry::delay(context.settings.retry, failures, fastrand::f64()).min(interval);
-                context.status.retries("lease", failures, delay, &fault);
+                context.status.retries(Step::Lease, failures, delay, &fault);
                 context.wait(delay, &fault).await;
                 continue;
             }

@@ -9,6 +9,8 @@ use devstack::{Behaviour, Fakes, Message, Stack};
 use tidemark::alert::{
     Ack, Desk, Facts, Limits, Observed, Seen, Sender, Sentry, Store, desk, senders,
 };
+use tidemark::model::phase::Phase;
+use tidemark::model::step::Step;
 use tidemark::postgres::Target;
 use tidemark::settings::{Origin, Settings};
 use tidemark::status::{Board, FailingReport, StreamReport};
@@ -113,7 +115,7 @@ pub fn well(_: &Bench) -> Observed {
 pub fn halted(stream: &str, code: &str, bench: &Bench) -> StreamReport {
     let begun: DateTime<Utc> = "2026-11-20T18:00:00Z".parse().unwrap();
     StreamReport {
-        phase: "halted".into(),
+        phase: Phase::Halted,
         phase_since: begun,
         halt_code: Some(code.into()),
         reason: Some("the resume token was not found".into()),
@@ -170,7 +172,7 @@ async fn five_minutes_without_postgres_are_one_thread_before_during_and_after() 
     let away = |bench: &Bench| {
         let since = "2026-11-20T18:07:00Z".parse().unwrap();
         let mut report = halted("recommendation", "history_lost", bench);
-        let (step, code) = ("lease".to_owned(), "target_unreachable".to_owned());
+        let (step, code) = (Step::Lease, "target_unreachable".to_owned());
         report.failing =
             vec![FailingReport { step, code, since, attempts: 9, reason: "no answer".to_owned() }];
         Observed { facts: None, ..observed(vec![report]) }

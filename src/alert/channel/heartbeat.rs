@@ -32,7 +32,7 @@ pub fn without_proof(
     }
     for stream in led {
         let name = &stream.name;
-        if !["streaming", "snapshotting", "resyncing"].contains(&stream.phase.as_str()) {
+        if !stream.phase.follows() {
             return Some(format!("stream {name} is {}", stream.phase));
         }
         if stream.unconfirmed_since.is_some() {

@@ -17,6 +17,7 @@ use crate::alert::channel::sentry::Sentry;
 use crate::alert::outbox::{Desk, SENTRY};
 use crate::alert::rule::causes::Observed;
 use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
 use crate::settings::Settings;
 
 /// What is to be sent, and what has been.
@@ -58,14 +59,14 @@ impl CheckIns {
                 self.tell(
                     walk_id(stream, walk.id),
                     stream,
-                    job(&walk.reason),
+                    job(walk.reason),
                     MonitorCheckInStatus::InProgress,
                 );
             }
             self.see_comparison(&seen.report);
         }
         for walk in observed.facts.iter().flat_map(|facts| &facts.ended) {
-            let status = if walk.state == "completed" {
+            let status = if walk.state == ResyncState::Completed {
                 MonitorCheckInStatus::Ok
             } else {
                 MonitorCheckInStatus::Error
@@ -73,7 +74,7 @@ impl CheckIns {
             self.tell(
                 walk_id(&walk.stream, walk.gap.resync),
                 &walk.stream,
-                job(&walk.reason),
+                job(walk.reason),
                 status,
             );
         }
@@ -143,8 +144,8 @@ fn walk_id(stream: &str, walk: i64) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{stream} walk {walk}").as_bytes())
 }
 
-fn job(reason: &str) -> &'static str {
-    if reason == Reason::FirstSnapshot.name() { "snapshot" } else { "resync" }
+fn job(reason: Reason) -> &'static str {
+    if reason == Reason::FirstSnapshot { "snapshot" } else { "resync" }
 }
 
 /// Sends check-ins until aborted. One that Sentry does not take is tried again for as long as

@@ -8,7 +8,10 @@ use crate::alert::incident::life::{Cause, Gap, Key};
 use crate::alert::rule::resync::{lost_by, why};
 use crate::error::rules::{self, Scope};
 use crate::error::{Code, Severity};
+use crate::model::drift_kind::DriftKind;
+use crate::model::phase::Phase;
 use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
 use crate::model::shown::shown;
 use crate::status::{ComparedReport, DriftReport, REMEMBERED, StreamReport};
 
@@ -50,8 +53,8 @@ pub struct Facts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownWalk {
     pub stream: String,
-    pub reason: String,
-    pub state: String,
+    pub reason: Reason,
+    pub state: ResyncState,
     pub note: Option<String>,
     pub gap: Gap,
 }
@@ -184,8 +187,11 @@ impl Causes<'_> {
             rules::PROBES.clone_into(&mut cause.doing);
         }
         for failing in &stream.failing {
-            let of_walk = ["walk", "sweep"].contains(&failing.step.as_str());
-            let code = if of_walk { Some(Code::ResyncFailed) } else { Code::parse(&failing.code) };
+            let code = if failing.step.is_of_walk() {
+                Some(Code::ResyncFailed)
+            } else {
+                Code::parse(&failing.code)
+            };
             let summary = format!("{}: {}", failing.step, failing.reason);
             let escalate_after = self.limits.escalate_after;
             let cause = self.add(code.unwrap_or(Code::Stalled), name, summary);
@@ -235,9 +241,8 @@ impl Causes<'_> {
 
     /// Streams that follow but do not move, or whose source does not.
     fn of_movement(&mut self, now: DateTime<Utc>, stream: &StreamReport) {
-        let phase = stream.phase.as_str();
-        let follows = stream.leader && !["halted", "standby", "draining"].contains(&phase);
-        if !follows || !stream.failing.is_empty() {
+        let phase = stream.phase;
+        if !stream.leader || !phase.is_at_work() || !stream.failing.is_empty() {
             return;
         }
         let polled = stream.last_poll_at.unwrap_or(stream.phase_since);
@@ -258,7 +263,7 @@ impl Causes<'_> {
         let quiet_since = stream.last_event_at.unwrap_or(stream.phase_since);
         let within = self.limits.changes_within.get(&stream.name);
         if let Some(within) =
-            within.filter(|within| phase == "streaming" && now - quiet_since > **within)
+            within.filter(|within| phase == Phase::Streaming && now - quiet_since > **within)
         {
             let text = humantime::format_duration(within.to_std().unwrap_or_default());
             let since = quiet_since.format("%Y-%m-%d %H:%M:%S UTC");
@@ -271,8 +276,11 @@ impl Causes<'_> {
     fn of_content(&mut self, now: DateTime<Utc>, stream: &StreamReport) {
         // An idle stream forgets nothing by itself.
         let lately = |drift: &&DriftReport| {
-            let since =
-                if drift.kind == "unknown" { drift.first_seen_at } else { drift.last_seen_at };
+            let since = if drift.kind == DriftKind::Unknown {
+                drift.first_seen_at
+            } else {
+                drift.last_seen_at
+            };
             now - since <= REMEMBERED
         };
         let drift: Vec<String> =
@@ -315,14 +323,14 @@ impl Causes<'_> {
             cause.lasting = TimeDelta::zero();
         }
         for walk in &facts.ended {
-            let Some(code) = lost_by(&walk.reason) else { continue };
+            let Some(code) = lost_by(walk.reason) else { continue };
             if self.causes.iter().any(|cause| {
                 cause.key.code == code && cause.key.stream.as_ref() == Some(&walk.stream)
             }) {
                 continue;
             }
-            let asked = !Reason::parse(&walk.reason).is_some_and(Reason::is_automatic);
-            let cause = self.add(code, Some(&walk.stream), why(&walk.reason).to_owned());
+            let asked = !walk.reason.is_automatic();
+            let cause = self.add(code, Some(&walk.stream), why(walk.reason).to_owned());
             cause.action = None;
             cause.resync = Some(walk.gap.resync);
             cause.over = Some(walk.gap.clone());

@@ -7,6 +7,7 @@ use crate::alert::incident::life::Progress;
 use crate::alert::rule::causes::{Causes, KnownWalk};
 use crate::error::{Code, Severity, rules};
 use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
 use crate::status::{ResyncReport, StreamReport};
 
 const REPAIR: &str = "Ask for the repair again: `tidemark resync STREAM --reason TEXT --execute`.";
@@ -23,15 +24,15 @@ impl Causes<'_> {
     ) {
         let name = Some(stream.name.as_str());
         let id = walk.id.to_string();
-        if let Some(lost) = lost_by(&walk.reason) {
-            let asked = !Reason::parse(&walk.reason).is_some_and(Reason::is_automatic);
+        if let Some(lost) = lost_by(walk.reason) {
+            let asked = !walk.reason.is_automatic();
             let summary = match lost {
                 Code::SourceDropped => "the collection was dropped or renamed, and is there again",
-                _ => why(&walk.reason),
+                _ => why(walk.reason),
             };
             let cause = self.add(lost, name, summary.to_owned());
             cause.since = Some(walk.started_at);
-            cause.severity = severity(&walk.reason, cause.severity);
+            cause.severity = severity(walk.reason, cause.severity);
             cause.resync = Some(walk.id);
             cause.progress = Some(progress(walk));
             // What a person asked for opens nothing, but keeps open what made them ask.
@@ -44,8 +45,13 @@ impl Causes<'_> {
                 );
             }
         }
-        let held = walk.held_code.as_deref().and_then(Code::parse).filter(|_| walk.state == "held");
-        let overdue = walk.deadline_at.filter(|at| now - *at > OVERDUE && walk.state != "held");
+        let held = walk
+            .held_code
+            .as_deref()
+            .and_then(Code::parse)
+            .filter(|_| walk.state == ResyncState::Held);
+        let overdue =
+            walk.deadline_at.filter(|at| now - *at > OVERDUE && walk.state != ResyncState::Held);
         let code = held.or(overdue.map(|_| Code::ResyncOverBudget));
         if let Some(code) = code {
             let said = walk
@@ -71,6 +77,7 @@ impl Causes<'_> {
     /// Only a completed walk repairs what was missed.
     pub(super) fn of_unrepaired(&mut self, walk: &KnownWalk) {
         let KnownWalk { stream, reason, state, gap, .. } = walk;
+        let reason = *reason;
         let code = lost_by(reason).unwrap_or(Code::HistoryLost);
         if self
             .causes
@@ -80,9 +87,9 @@ impl Causes<'_> {
             return;
         }
         let (id, why) = (gap.resync, why(reason));
-        let ended = match state.as_str() {
-            "cancelled" => Some("was cancelled"),
-            "failed" => Some("ended without completing"),
+        let ended = match state {
+            ResyncState::Cancelled => Some("was cancelled"),
+            ResyncState::Failed => Some("ended without completing"),
             _ => None,
         };
         let Some(ended) = ended else {
@@ -103,45 +110,35 @@ impl Causes<'_> {
 
 /// A collection that is made anew and followed on at once, as by `$out`, is no reason to wake
 /// anybody.
-fn severity(reason: &str, of_rule: Severity) -> Severity {
-    if Reason::parse(reason) == Some(Reason::CollectionRecreated) {
-        Severity::Warning
-    } else {
-        of_rule
-    }
+fn severity(reason: Reason, of_rule: Severity) -> Severity {
+    if reason == Reason::CollectionRecreated { Severity::Warning } else { of_rule }
 }
 
 /// What a walk of this reason is the repair of, if anything.
-pub(super) fn lost_by(reason: &str) -> Option<Code> {
-    match Reason::parse(reason) {
-        Some(Reason::FirstSnapshot | Reason::Divergence) | None => None,
-        Some(Reason::CollectionRecreated) => Some(Code::SourceDropped),
-        Some(Reason::SourceAdopted) => Some(Code::SourceForeign),
-        Some(_) => Some(Code::HistoryLost),
+pub(super) const fn lost_by(reason: Reason) -> Option<Code> {
+    match reason {
+        Reason::FirstSnapshot | Reason::Divergence => None,
+        Reason::CollectionRecreated => Some(Code::SourceDropped),
+        Reason::SourceAdopted => Some(Code::SourceForeign),
+        _ => Some(Code::HistoryLost),
     }
 }
 
-pub(super) fn why(reason: &str) -> &'static str {
-    match Reason::parse(reason) {
-        Some(Reason::HistoryLost) => {
-            "the source no longer has the history after the stored position"
-        }
-        Some(Reason::PositionMissing) => "the table holds rows, but there is no stored position",
-        Some(Reason::PositionEmpty) => "the stored position is empty",
-        Some(Reason::PositionUnreadable) => "the stored position cannot be read",
-        Some(Reason::PositionForeign) => "the stored position is of another collection",
-        Some(Reason::OptionsChanged) => "the stored position was made under other options",
-        Some(Reason::Requested) => "a full resync was asked for",
-        Some(Reason::TableReplaced) => {
+pub(super) const fn why(reason: Reason) -> &'static str {
+    match reason {
+        Reason::HistoryLost => "the source no longer has the history after the stored position",
+        Reason::PositionMissing => "the table holds rows, but there is no stored position",
+        Reason::PositionEmpty => "the stored position is empty",
+        Reason::PositionUnreadable => "the stored position cannot be read",
+        Reason::PositionForeign => "the stored position is of another collection",
+        Reason::OptionsChanged => "the stored position was made under other options",
+        Reason::Requested => "a full resync was asked for",
+        Reason::TableReplaced => {
             "the table lost rows that tidemark wrote: it was emptied, replaced or restored"
         }
-        Some(Reason::SourceAdopted) => {
-            "the source is another one, and a person said that it is meant"
-        }
-        Some(Reason::CollectionRecreated) => {
-            "the collection was dropped or renamed and is there again"
-        }
-        Some(Reason::FirstSnapshot | Reason::Divergence) | None => "a full walk is under way",
+        Reason::SourceAdopted => "the source is another one, and a person said that it is meant",
+        Reason::CollectionRecreated => "the collection was dropped or renamed and is there again",
+        Reason::FirstSnapshot | Reason::Divergence => "a full walk is under way",
     }
 }
 

@@ -11,6 +11,8 @@ use crate::alert::incident::book::Book;
 use crate::alert::incident::life::{Ack, Delivery, Incident, State, Transition};
 use crate::alert::sender::{Notice, for_bot, for_sentry, for_webhook};
 use crate::error::{Code, Severity};
+use crate::model::phase::Phase;
+use crate::model::resync_state::ResyncState;
 use crate::settings::{Origin, Settings};
 use crate::status::StreamReport;
 
@@ -28,8 +30,8 @@ fn what_people_read() {
     look(&mut book, after(600), &seen);
     told.insert("2 worsening".into(), reply(&voice(), &book.incidents[0], 0, after(600)));
     let mut lost = observed(stream(after(9_000)));
-    lost.streams[0].report.phase = "resyncing".into();
-    lost.streams[0].report.resync = Some(walk("running"));
+    lost.streams[0].report.phase = Phase::Resyncing;
+    lost.streams[0].report.resync = Some(walk(ResyncState::Running));
     let mut book = Book::new(PACE);
     look(&mut book, after(60), &lost);
     (book.incidents[0].id, book.incidents[0].tag) = (Some(8), uuid::Uuid::nil());
@@ -44,7 +46,7 @@ fn what_people_read() {
     );
     for second in [5 * 3600, 5 * 3600 + 30] {
         let mut over = observed(stream(after(second)));
-        over.facts.as_mut().unwrap().ended = vec![ended("completed")];
+        over.facts.as_mut().unwrap().ended = vec![ended(ResyncState::Completed)];
         look(&mut book, after(second), &over);
     }
     told.insert("6 resolved".into(), root(&voice(), &book.incidents[0], after(5 * 3600 + 30)));
@@ -156,7 +158,7 @@ fn the_heart_beats_only_on_proof_of_progress() {
         proof(&|s| (s.last_poll_at, s.lag_seconds) = (old, 5.0), &[]),
         "busy with what was read"
     );
-    assert!(!proof(&|s| s.phase = "halted".into(), &[]));
+    assert!(!proof(&|s| s.phase = Phase::Halted, &[]));
     assert!(!proof(&|s| s.leader = false, &[]), "a process that leads nothing proves nothing");
     let mut incident = open_incident();
     assert!(!proof(&|_| {}, std::slice::from_ref(&incident)));

@@ -2,6 +2,7 @@
 //! it costs.
 
 use crate::model::bson::Malformed;
+use crate::model::dead_letter_code::DeadLetterCode;
 
 /// Why a document cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,10 +17,10 @@ pub enum Unwritable {
 
 impl Unwritable {
     /// The code of its dead letter.
-    pub const fn code(self) -> &'static str {
+    pub const fn code(self) -> DeadLetterCode {
         match self {
-            Self::Malformed(_) => "malformed",
-            Self::Fields | Self::Bytes => "too_large",
+            Self::Malformed(_) => DeadLetterCode::Malformed,
+            Self::Fields | Self::Bytes => DeadLetterCode::TooLarge,
         }
     }
 }

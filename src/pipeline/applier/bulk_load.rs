@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Applier, Batches, dead_letters};
+use super::{Applier, Batches};
 use crate::apply::{Applied, Drift, Origins, Walk, Work};
 use crate::error::Fault;
+use crate::model::step::Step;
 use crate::pipeline::resync::{Job, Piece};
 use crate::pipeline::wait_or_give_up;
 use crate::postgres::Trouble;
@@ -76,7 +77,7 @@ impl Applier<'_> {
         self.context.status.committed(&Committed {
             of_walk: true,
             rows_changed: applied.rows_changed,
-            dead_letters: dead_letters(applied),
+            dead_letters: applied.set_aside.by_code.clone(),
             ..Committed::default()
         });
         if let Some(job) = &mut self.job {
@@ -93,7 +94,8 @@ impl Applier<'_> {
         loop {
             if let Some(trouble) = trouble.take() {
                 self.context.status.commit_failed(&trouble);
-                let again = wait_or_give_up(self.context, "apply", &mut backoff, trouble.clone());
+                let again =
+                    wait_or_give_up(self.context, Step::Apply, &mut backoff, trouble.clone());
                 tokio::select! {
                     biased;
                     () = self.signals.end(), if trouble.class.may_retry() => {

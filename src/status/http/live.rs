@@ -88,6 +88,7 @@ async fn next((mut body, place): View) -> Option<(Result<Event, Infallible>, Vie
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::phase::Phase;
 
     #[test]
     fn it_is_sent_when_it_changes_and_rendered_once_a_second() {
@@ -95,7 +96,7 @@ mod tests {
         let live = Live::new(Arc::clone(&board), 1);
         let first = live.body();
         let mut viewer = live.body.subscribe();
-        board.stream("one").unwrap().entered("halted");
+        board.stream("one").unwrap().entered(Phase::Halted);
         assert_eq!(live.body(), first, "not again within the second");
         let a_second_later = || {
             *live.rendered_at.lock().unwrap() = None;
