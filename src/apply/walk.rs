@@ -7,6 +7,7 @@ use super::row_writer::{Applied, RowWriter};
 use crate::error::{Code, Fault};
 use crate::model::resync_state::ResyncState;
 use crate::postgres::with_deadline;
+use crate::state::may_become;
 
 /// One step of a walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,8 +194,9 @@ impl RowWriter<'_> {
     ) -> Result<u64, Fault> {
         let sql = format!(
             "update {}.resync set state = 'held', held_code = $2, note = $3, rows_to_delete = $4, \
-             updated_at = now() where id = $1 and state in ('running', 'sweeping')",
-            self.state_schema
+             updated_at = now() where id = $1 and {}",
+            self.state_schema,
+            may_become(ResyncState::Held)
         );
         let query =
             sqlx::query(AssertSqlSafe(sql)).bind(id).bind(code.name()).bind(note).bind(rows);

@@ -28,6 +28,6 @@ pub use lease::{Held, Lease, Renewed};
 pub use migration::{Standing, own_tables};
 pub use obey::Act;
 pub use purge::{Over, PURGE, STEP_ROWS};
-pub use resync::{Beginning, GapReport, WalkRow};
+pub use resync::{Beginning, GapReport, WalkRow, may_become};
 pub use stream::{ADOPT, Binding, Bound, TableNow, Touched};
 pub use unseen::Unseen;

@@ -3,9 +3,12 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
+use super::resync::may_become;
 use super::{Beginning, Checkpoints, Fence, Lease, Outcome};
-use crate::error::Fault;
+use crate::error::{Code, Fault};
 use crate::model::position::Position;
+use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
 use crate::postgres::with_deadline;
 
 /// What is done about a request.
@@ -91,11 +94,12 @@ impl Checkpoints {
         id: i64,
         why: &str,
     ) -> Result<bool, Fault> {
-        let schema = self.schema();
+        let (schema, cancelled) = (self.schema(), ResyncState::Cancelled);
+        let (open, snapshot) = (may_become(cancelled), Reason::FirstSnapshot);
         let sql = AssertSqlSafe(format!(
-            "with ended as (update {schema}.resync set state = 'cancelled', ended_at = now(), note \
-             = $3 where id = $2 and stream = $1 and state in ('running', 'sweeping', 'held') and \
-             reason <> 'first_snapshot' returning id), forgotten as (delete from \
+            "with ended as (update {schema}.resync set state = '{cancelled}', ended_at = now(), \
+             note = $3 where id = $2 and stream = $1 and {open} and reason <> '{snapshot}' \
+             returning id), forgotten as (delete from \
              {schema}.resync_seen where resync_id in (select id from ended)), forgotten_too as \
              (delete from {schema}.resync_kept where resync_id in (select id from ended)) select \
              count(*) > 0 from ended"
@@ -110,13 +114,15 @@ impl Checkpoints {
         stream: &str,
         id: i64,
     ) -> Result<bool, Fault> {
+        let (schema, sweep) = (self.schema(), Code::ResyncHeld);
+        let (held, sweeping, running) =
+            (ResyncState::Held, ResyncState::Sweeping, ResyncState::Running);
         let sql = AssertSqlSafe(format!(
-            "update {}.resync set state = case held_code when 'resync_held' then 'sweeping' else \
-             'running' end, approved_at = case held_code when 'resync_held' then now() end, \
-             rows_approved = case held_code when 'resync_held' then rows_to_delete end, held_code \
-             = null, note = null, deadline_at = null where id = $2 and stream = $1 and state = \
-             'held'",
-            self.schema()
+            "update {schema}.resync set state = case held_code when '{sweep}' then '{sweeping}' \
+             else '{running}' end, approved_at = case held_code when '{sweep}' then now() end, \
+             rows_approved = case held_code when '{sweep}' then rows_to_delete end, held_code = \
+             null, note = null, deadline_at = null where id = $2 and stream = $1 and state = \
+             '{held}'"
         ));
         let query = sqlx::query(sql).bind(stream).bind(id);
         Ok(with_deadline(self.target.deadline(), query.execute(connection)).await?.rows_affected()

@@ -66,8 +66,20 @@ const COLUMNS: &str = "id, stream, reason, state, walk_class, walk_after, docume
                        collection_uuid, extract(epoch from deadline_at - \
                        clock_timestamp())::float8 as seconds_left";
 
-/// States of a walk that has not ended.
-const OPEN: &str = "state in ('running', 'sweeping', 'held')";
+/// For SQL: a walk that has not ended.
+pub(super) fn is_open() -> String {
+    is_one_of(ResyncState::ALL.into_iter().filter(|state| state.is_open()))
+}
+
+/// For SQL: a walk that may go over to this state.
+pub fn may_become(state: ResyncState) -> String {
+    is_one_of(state.before())
+}
+
+fn is_one_of(states: impl Iterator<Item = ResyncState>) -> String {
+    let names: Vec<String> = states.map(|state| format!("'{state}'")).collect();
+    format!("state in ({})", names.join(", "))
+}
 
 impl WalkRow {
     pub fn reason(&self) -> Reason {
@@ -127,8 +139,9 @@ impl Checkpoints {
     /// Whatever Postgres answers.
     pub async fn open_walk(&self, stream: &str) -> Result<Option<WalkRow>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select {COLUMNS} from {}.resync where stream = $1 and {OPEN}",
-            self.schema()
+            "select {COLUMNS} from {}.resync where stream = $1 and {}",
+            self.schema(),
+            is_open()
         ));
         with_deadline(
             self.target.deadline(),
@@ -218,14 +231,16 @@ impl Checkpoints {
             self.retire_position(connection, lease.stream(), beginning.why).await?;
         }
         let schema = self.schema();
+        let (failed, running) = (ResyncState::Failed, ResyncState::Running);
+        let open = may_become(failed);
         let insert = AssertSqlSafe(format!(
-            "with before as (update {schema}.resync set state = 'failed', ended_at = now(), note = \
-             $3 where stream = $1 and {OPEN} returning *), forgotten as (delete from \
+            "with before as (update {schema}.resync set state = '{failed}', ended_at = now(), note \
+             = $3 where stream = $1 and {open} returning *), forgotten as (delete from \
              {schema}.resync_seen where resync_id in (select id from before)), forgotten_too as \
              (delete from {schema}.resync_kept where resync_id in (select id from before)) insert \
              into {schema}.resync (stream, reason, state, automatic, start_time, blind_from, \
              blind_until, documents_estimated, deadline_at, rows_inserted, rows_changed, \
-             rows_deleted, rows_upserted, sample_ids, collection_uuid) select $1, $2, 'running', \
+             rows_deleted, rows_upserted, sample_ids, collection_uuid) select $1, $2, '{running}', \
              $4, $5, least(before.blind_from, $6), to_timestamp($7), $8, now() + \
              make_interval(secs => $9), coalesce(before.rows_inserted, 0), \
              coalesce(before.rows_changed, 0), coalesce(before.rows_deleted, 0), \
