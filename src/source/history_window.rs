@@ -8,7 +8,7 @@ use mongodb::options::{ReadPreference, SelectionCriteria};
 
 use super::{DEADLINE, Source};
 use crate::error::{Class, Code, Fault};
-use crate::model::history_window::Horizon;
+use crate::model::history_window::HistoryWindow;
 use crate::model::position::ClusterTime;
 
 /// Members' clocks may differ by this much, and an event's time may lag behind its server's clock.
@@ -32,9 +32,9 @@ impl Source {
     ///
     /// # Errors
     /// The source cannot be asked the time.
-    pub async fn horizon(&self, configured: Option<Duration>) -> Result<Horizon, Fault> {
+    pub async fn horizon(&self, configured: Option<Duration>) -> Result<HistoryWindow, Fault> {
         let now = self.now().await?;
-        Ok(Horizon::new(now, self.oldest_entry().await, configured))
+        Ok(HistoryWindow::new(now, self.oldest_entry().await, configured))
     }
 
     /// The source's operation time. Where the server does not tell it, a time that is surely past

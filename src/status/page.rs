@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::rates::Rates;
 use super::report::{IncidentReport, Report, ResyncReport, StreamReport};
 use crate::model::format::{FOREVER, length, thousands};
+use crate::model::history_window::Headroom;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::shown::shown;
@@ -158,7 +159,7 @@ fn stream(out: &mut String, one: &StreamReport, rates: &Rates, now: DateTime<Utc
 
 /// How much of the source's history is left to the position, as a bar, with when it would run out.
 fn headroom(out: &mut String, one: &StreamReport, now: DateTime<Utc>) {
-    let (Some(left), Some(window)) = (one.headroom_seconds, one.history_window_seconds) else {
+    let Some(headroom) = one.headroom() else {
         out.push_str("<p class=\"bar\">headroom unknown: the source does not tell</p>");
         return;
     };
@@ -167,12 +168,14 @@ fn headroom(out: &mut String, one: &StreamReport, now: DateTime<Utc>) {
         let seconds = seconds as i64;
         TimeDelta::seconds(seconds)
     };
-    let share = if window > 0.0 { (left / window).clamp(0.0, 1.0) } else { 0.0 };
+    let (Headroom { left, window }, share) = (headroom, headroom.share());
     let _ = write!(
         out,
-        "<p class=\"bar\"><label>headroom <meter min=\"0\" max=\"1\" low=\"0.25\" high=\"0.5\" \
+        "<p class=\"bar\"><label>headroom <meter min=\"0\" max=\"1\" low=\"{}\" high=\"{}\" \
          optimum=\"1\" value=\"{share:.3}\">{:.0} %</meter></label> {} of {}; without another \
          commit it runs out {}</p>",
+        Headroom::CRITICAL,
+        Headroom::WARNING,
         share * 100.0,
         length(whole(left)),
         length(whole(window)),

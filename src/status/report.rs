@@ -10,6 +10,7 @@ use super::foreign;
 use crate::error::Severity;
 use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::drift_kind::DriftKind;
+use crate::model::history_window::Headroom;
 use crate::model::phase::Phase;
 use crate::model::position::{ClusterTime, brief};
 use crate::model::reason::Reason;
@@ -328,6 +329,12 @@ impl StreamReport {
             compared: None,
             comparing_since: None,
         }
+    }
+
+    /// What of the source's history is left to the position, where both are known.
+    pub fn headroom(&self) -> Option<Headroom> {
+        let (left, window) = self.headroom_seconds.zip(self.history_window_seconds)?;
+        Some(Headroom { left, window })
     }
 }
 

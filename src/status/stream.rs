@@ -13,7 +13,7 @@ use super::report::{FailingReport, PositionReport, StreamReport};
 use super::told::{Answer, Committed};
 use super::trouble::Failure;
 use crate::error::Code;
-use crate::model::history_window::Horizon;
+use crate::model::history_window::HistoryWindow;
 use crate::model::phase::Phase;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::step::Step;
@@ -35,7 +35,7 @@ pub(super) struct State {
     source_time: Option<ClusterTime>,
     caught_up: bool,
     majority: Majority,
-    horizon: Option<Horizon>,
+    horizon: Option<HistoryWindow>,
     /// The phase to show once a probe of a halted stream has proved something.
     pub(super) after_probe: Option<Phase>,
     pub(super) fields: Fields,
@@ -327,7 +327,7 @@ impl Stream {
     }
 
     /// The source's horizon was measured.
-    pub fn horizon(&self, horizon: Horizon) {
+    pub fn horizon(&self, horizon: HistoryWindow) {
         let mut state = self.state();
         state.horizon = Some(horizon);
         state.report.history_window_seconds = horizon.window_seconds;
@@ -343,8 +343,8 @@ impl Stream {
     /// What of the source's window is left to the stored position.
     fn measure_headroom(&self, state: &mut State) {
         let known = state.horizon.zip(state.position.as_ref());
-        let headroom =
-            known.and_then(|(horizon, position)| horizon.headroom_seconds(position.cluster_time));
+        let headroom = known.and_then(|(window, position)| window.headroom(position.cluster_time));
+        let headroom = headroom.map(|headroom| headroom.left);
         state.report.headroom_seconds = headroom;
         self.metrics
             .times

@@ -1,7 +1,8 @@
 //! The verdict on the streams and the open incidents, and what a person must do. Pure.
 
 use super::report::{ComparedReport, IncidentReport, StreamReport, Verdict};
-use crate::error::{Code, rules};
+use crate::error::{Code, Severity, rules};
+use crate::model::history_window::Headroom;
 use crate::model::phase::Phase;
 use crate::model::resync_state::ResyncState;
 
@@ -44,12 +45,8 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
     if stream.phase == Phase::Halted {
         return (Verdict::Critical, Some(format!("stream {name} is halted: {}", reason())));
     }
-    let headroom = stream
-        .headroom_seconds
-        .zip(stream.history_window_seconds)
-        .filter(|(_, window)| *window > 0.0);
-    let share = headroom.map_or(1.0, |(headroom, window)| headroom / window);
-    if share < 0.25 {
+    let expiring = stream.headroom().and_then(Headroom::severity);
+    if expiring == Some(Severity::Critical) {
         let what = format!("stream {name} is about to lose its history");
         return (Verdict::Critical, Some(to_do(&what, Code::HistoryExpiring, stream)));
     }
@@ -67,7 +64,7 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
     if stream.retrying > 0 {
         return (Verdict::Degraded, Some(format!("stream {name} keeps trying: {}", reason())));
     }
-    if share < 0.5 {
+    if expiring.is_some() {
         let what = format!("stream {name} has used half of its history");
         return (Verdict::Degraded, Some(to_do(&what, Code::HistoryExpiring, stream)));
     }

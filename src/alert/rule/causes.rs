@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::incident::life::{Cause, Gap, Key};
 use crate::alert::rule::resync::{lost_by, why};
+use crate::error::Code;
 use crate::error::rules::{self, Scope};
-use crate::error::{Code, Severity};
 use crate::model::drift_kind::DriftKind;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
@@ -224,19 +224,13 @@ impl Causes<'_> {
     }
 
     fn of_headroom(&mut self, stream: &StreamReport) {
-        let (Some(left), Some(window)) = (stream.headroom_seconds, stream.history_window_seconds)
-        else {
-            return;
-        };
-        if window > 0.0 && left < window / 2.0 {
-            let (left_hours, window_hours) = (left.max(0.0) / 3600.0, window / 3600.0);
-            let summary = format!(
-                "{left_hours:.1} h of a window of {window_hours:.1} h are left to the position"
-            );
-            let cause = self.add(Code::HistoryExpiring, Some(&stream.name), summary);
-            cause.severity =
-                if left < window / 4.0 { Severity::Critical } else { Severity::Warning };
-        }
+        let Some(headroom) = stream.headroom() else { return };
+        let Some(severity) = headroom.severity() else { return };
+        let (left_hours, window_hours) = (headroom.left / 3600.0, headroom.window / 3600.0);
+        let summary = format!(
+            "{left_hours:.1} h of a window of {window_hours:.1} h are left to the position"
+        );
+        self.add(Code::HistoryExpiring, Some(&stream.name), summary).severity = severity;
     }
 
     /// Streams that follow but do not move, or whose source does not.
