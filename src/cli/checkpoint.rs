@@ -9,6 +9,7 @@ use crate::ops;
 use crate::ops::command::ask;
 use crate::ops::resync::own_stream;
 use crate::settings::Settings;
+use crate::state::Verb;
 
 #[derive(Debug, Args)]
 pub(super) struct CheckpointArgs {
@@ -85,6 +86,7 @@ async fn rewind(
         show(act.json, &rewind, render::rewind);
         return Ok(only_shown());
     }
-    let asked = ask(&checkpoints, "checkpoint_rewind", stream, &rewind.arguments, reason).await?;
+    let asked =
+        ask(&checkpoints, Verb::CheckpointRewind, stream, &rewind.arguments, reason).await?;
     Ok(answer(&asked, act.json))
 }

@@ -9,6 +9,7 @@ use crate::ops;
 use crate::ops::command::ask;
 use crate::ops::resync::own_stream;
 use crate::settings::Settings;
+use crate::state::Verb;
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
@@ -38,7 +39,7 @@ pub(super) async fn compare(settings: &Settings, args: &CompareArgs) -> u8 {
         let compared = ops::compare::compare(settings, &target, &checkpoints, stream, plan).await?;
         let asked = if args.repair && !compared.is_equal() {
             let arguments = serde_json::json!({ "divergence": true });
-            Some(ask(&checkpoints, "resync", &args.stream, &arguments, &args.reason).await?)
+            Some(ask(&checkpoints, Verb::Resync, &args.stream, &arguments, &args.reason).await?)
         } else {
             None
         };

@@ -2,14 +2,14 @@
 
 use clap::{Args, Subcommand};
 
-use super::console::{Act, answer, ends, exit, failed, only_shown, print, show};
+use super::console::{Act, answer, ends, failed, only_shown, print, show};
 use super::render;
 use crate::error::Fault;
 use crate::ops::command::ask;
 use crate::ops::dead_letter::{self, LISTED};
 use crate::ops::resync::own_stream;
 use crate::settings::Settings;
-use crate::state::{Letter, Letters};
+use crate::state::{Letter, Letters, Verb};
 
 #[derive(Debug, Args)]
 pub(super) struct LetterArgs {
@@ -76,8 +76,8 @@ pub(super) async fn letter(settings: &Settings, args: LetterArgs) -> u8 {
     let done = match args.verb {
         LetterVerb::List { json } => list(settings, json).await,
         LetterVerb::Show { id, event, json } => look(settings, id, event, json).await,
-        LetterVerb::Retry(which) => about(settings, "dead_letter_retry", &which).await,
-        LetterVerb::Discard(which) => about(settings, "dead_letter_discard", &which).await,
+        LetterVerb::Retry(which) => about(settings, Verb::DeadLetterRetry, &which).await,
+        LetterVerb::Discard(which) => about(settings, Verb::DeadLetterDiscard, &which).await,
         LetterVerb::Accept(accepted) => accept(settings, &accepted).await,
     };
     done.unwrap_or_else(|fault| failed(&fault))
@@ -97,7 +97,7 @@ async fn look(settings: &Settings, id: i64, event: bool, json: bool) -> Result<u
     Ok(0)
 }
 
-async fn about(settings: &Settings, verb: &str, which: &Which) -> Result<u8, Fault> {
+async fn about(settings: &Settings, verb: Verb, which: &Which) -> Result<u8, Fault> {
     let (_, checkpoints) = ends(settings)?;
     let letters: Vec<Letter> = match (which.id, &which.all) {
         (Some(id), _) => vec![dead_letter::open(&checkpoints, id).await?],
@@ -118,9 +118,7 @@ async fn about(settings: &Settings, verb: &str, which: &Which) -> Result<u8, Fau
     let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
     let asked =
         ask(&checkpoints, verb, &stream, &serde_json::json!({ "ids": ids }), &which.reason).await?;
-    let code = answer(&asked, which.act.json);
-    let refused = asked.result.is_some_and(|result| result.contains("still refused"));
-    Ok(if refused { exit::FAILED } else { code })
+    Ok(answer(&asked, which.act.json))
 }
 
 async fn accept(settings: &Settings, accepted: &Accept) -> Result<u8, Fault> {
@@ -132,7 +130,7 @@ async fn accept(settings: &Settings, accepted: &Accept) -> Result<u8, Fault> {
         return Ok(only_shown());
     }
     let arguments = serde_json::json!({ "count": accepted.count });
-    let (verb, why) = ("dead_letter_accept", &accepted.reason);
+    let (verb, why) = (Verb::DeadLetterAccept, &accepted.reason);
     let asked = ask(&checkpoints, verb, stream, &arguments, why).await?;
     Ok(answer(&asked, accepted.act.json))
 }

@@ -9,7 +9,7 @@ use crate::error::Fault;
 use crate::ops::command::ask;
 use crate::ops::purge;
 use crate::settings::Settings;
-use crate::state::PURGE;
+use crate::state::Verb;
 
 #[derive(Debug, Args)]
 pub(super) struct PurgeArgs {
@@ -34,6 +34,7 @@ async fn forget(settings: &Settings, args: &PurgeArgs) -> Result<u8, Fault> {
         show(args.act.json, over.as_slice(), render::forgettable);
         return Ok(only_shown());
     }
-    let asked = ask(&checkpoints, PURGE, "", &purge::arguments(args.before), &args.reason).await?;
+    let asked =
+        ask(&checkpoints, Verb::Purge, "", &purge::arguments(args.before), &args.reason).await?;
     Ok(answer(&asked, args.act.json))
 }

@@ -8,6 +8,7 @@ use crate::error::Fault;
 use crate::ops::command::ask;
 use crate::ops::resync as walks;
 use crate::settings::Settings;
+use crate::state::Verb;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -51,8 +52,8 @@ struct OneWalk {
 pub(super) async fn resync(settings: &Settings, args: ResyncArgs) -> u8 {
     let done = match args.verb {
         Some(ResyncVerb::List { json }) => list(settings, json).await,
-        Some(ResyncVerb::Cancel(one)) => about(settings, "resync_cancel", &one).await,
-        Some(ResyncVerb::Approve(one)) => about(settings, "resync_approve", &one).await,
+        Some(ResyncVerb::Cancel(one)) => about(settings, Verb::ResyncCancel, &one).await,
+        Some(ResyncVerb::Approve(one)) => about(settings, Verb::ResyncApprove, &one).await,
         None => {
             begin(
                 settings,
@@ -80,11 +81,11 @@ async fn begin(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Re
         show(act.json, &preview, render::preview);
         return Ok(only_shown());
     }
-    let asked = ask(&checkpoints, "resync", stream, &serde_json::json!({}), reason).await?;
+    let asked = ask(&checkpoints, Verb::Resync, stream, &serde_json::json!({}), reason).await?;
     Ok(answer(&asked, act.json))
 }
 
-async fn about(settings: &Settings, verb: &str, one: &OneWalk) -> Result<u8, Fault> {
+async fn about(settings: &Settings, verb: Verb, one: &OneWalk) -> Result<u8, Fault> {
     let (_, checkpoints) = ends(settings)?;
     let walk = walks::open(&checkpoints, one.id).await?;
     if !one.act.execute {

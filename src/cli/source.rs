@@ -8,7 +8,7 @@ use crate::error::Fault;
 use crate::ops;
 use crate::ops::command::ask;
 use crate::settings::Settings;
-use crate::state::ADOPT;
+use crate::state::Verb;
 
 #[derive(Debug, Args)]
 pub(super) struct SourceArgs {
@@ -42,6 +42,6 @@ async fn adopt(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Re
         show(act.json, &adoption, render::adoption);
         return Ok(only_shown());
     }
-    let asked = ask(&checkpoints, ADOPT, stream, &adoption.arguments, reason).await?;
+    let asked = ask(&checkpoints, Verb::SourceAdopt, stream, &adoption.arguments, reason).await?;
     Ok(answer(&asked, act.json))
 }

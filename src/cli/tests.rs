@@ -12,7 +12,7 @@ use crate::ops::command::Asked;
 use crate::ops::compare::Compared;
 use crate::ops::resync::{Listed, Preview};
 use crate::ops::source::{Adoption, Ends};
-use crate::state::{Command, Letter, Retired, WalkRow};
+use crate::state::{Command, Letter, Outcome, Retired, Verb, WalkRow};
 use crate::status::Report;
 
 fn at() -> DateTime<Utc> {
@@ -186,7 +186,7 @@ fn command(text: &str) -> Command {
         reason: t(),
         at: at(),
         done_at: None,
-        outcome: Some(t()),
+        outcome: Some(Outcome::Done),
         result: Some(t()),
         attempts: 1,
     }
@@ -194,9 +194,9 @@ fn command(text: &str) -> Command {
 
 fn of_people(text: &str) -> Vec<String> {
     let t = || text.to_owned();
-    let asked = |outcome: Option<String>, result: Option<String>| Asked {
+    let asked = |outcome: Option<Outcome>, result: Option<String>| Asked {
         command: 1,
-        verb: t(),
+        verb: Verb::Resync,
         stream: t(),
         actor: t(),
         db_user: Some(t()),
@@ -227,7 +227,7 @@ fn of_people(text: &str) -> Vec<String> {
             down: false,
         }]),
         render::tried(&[Tried { channel: "slack", ok: false, detail: t() }]),
-        render::asked(&asked(Some(t()), Some(t()))),
+        render::asked(&asked(Some(Outcome::Failed), Some(t()))),
         render::asked(&asked(None, Some(t()))),
         render::asked(&asked(None, None)),
         render::acked(1, &Ack { by: t(), until: at() }),

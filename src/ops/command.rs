@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::error::Fault;
-use crate::state::{Checkpoints, Outcome};
+use crate::state::{Checkpoints, Outcome, Verb};
 
 /// How long a daemon that is up takes to obey, at most.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, Serialize)]
 pub struct Asked {
     pub command: i64,
-    pub verb: String,
+    pub verb: Verb,
     /// Empty: it is of none, and obeyed by the process that watches.
     pub stream: String,
     /// Who asks, as the environment tells.
@@ -23,9 +23,8 @@ pub struct Asked {
     /// The same as Postgres knows; the address is `None` through a socket.
     pub db_user: Option<String>,
     pub db_address: Option<String>,
-    /// How it ended, `done`, `refused` or `failed`; `None` if it has not yet: it is obeyed when a
-    /// daemon leads the stream.
-    pub outcome: Option<String>,
+    /// How it ended; `None` if it has not yet: it is obeyed when a daemon leads the stream.
+    pub outcome: Option<Outcome>,
     /// What the daemon did; why it did not; or, before it has ended, why it could not yet.
     pub result: Option<String>,
 }
@@ -33,7 +32,7 @@ pub struct Asked {
 impl Asked {
     /// Whether it has ended otherwise than it was meant.
     pub fn refused(&self) -> bool {
-        self.outcome.as_ref().is_some_and(|outcome| outcome != Outcome::Done.name())
+        self.outcome.is_some_and(|outcome| outcome != Outcome::Done)
     }
 }
 
@@ -43,7 +42,7 @@ impl Asked {
 /// Postgres cannot be asked.
 pub async fn ask(
     checkpoints: &Checkpoints,
-    verb: &str,
+    verb: Verb,
     stream: &str,
     arguments: &serde_json::Value,
     reason: &str,
@@ -52,7 +51,7 @@ pub async fn ask(
     let command = recorded.id;
     let mut asked = Asked {
         command,
-        verb: recorded.verb,
+        verb,
         stream: recorded.stream,
         actor: recorded.actor,
         db_user: recorded.db_user,
@@ -71,7 +70,7 @@ pub async fn ask(
             (command.outcome, command.result)
         } else {
             let why = "Postgres went back to a state before it was recorded: ask again".to_owned();
-            (Some(Outcome::Failed.name().to_owned()), Some(why))
+            (Some(Outcome::Failed), Some(why))
         };
         if asked.outcome.is_some() {
             break;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::error::Fault;
 use crate::settings::{Retention, Retry};
-use crate::state::{Checkpoints, Command, Outcome, Over, STEP_ROWS};
+use crate::state::{Checkpoints, Command, Outcome, Over, STEP_ROWS, Verb};
 
 /// Between two steps: others have their turn.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -61,7 +61,12 @@ pub async fn obey(checkpoints: &Checkpoints, retry: Retry) -> Result<bool, Fault
     match purge(checkpoints, |_| Some(before)).await {
         Ok(forgotten) => {
             let result = said(&forgotten);
-            tracing::info!(command = command.id, verb = "purge", result, "request ended");
+            tracing::info!(
+                command = command.id,
+                verb = Verb::Purge.name(),
+                result,
+                "request ended"
+            );
             checkpoints.end_purge(command.id, Outcome::Done, &result).await?;
         }
         Err(fault) if fault.class.may_retry() && command.attempts < TRIES_MAX => {

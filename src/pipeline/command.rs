@@ -3,21 +3,19 @@
 //! A request that cannot be obeyed is tried again, later and later, and ends with a reason.
 //! Meanwhile the stream goes on, and the next request has its turn.
 
-use super::Context;
 use super::binding::{Verdict, foreign, judge, look};
-use super::dead_letter;
 use super::heal::{blind_from, position_now};
+use super::{Context, dead_letter};
 use crate::error::{Class, Fault};
-use crate::failpoint;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;
 use crate::model::shown::shown;
-use crate::retry;
 use crate::source::Found;
 use crate::state::{
-    ADOPT, Act, Beginning, Command, Lease, Letters, Outcome, Start, Stored, WalkRow,
+    Act, Beginning, Command, Lease, Letters, Outcome, Start, Stored, Verb, WalkRow,
 };
+use crate::{failpoint, retry};
 
 /// Tries of one request, if `retry.attempts_max` does not say fewer: some minutes with the pauses
 /// between them.
@@ -103,9 +101,9 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
     let act = |act| async move {
         context.checkpoints.obey(lease, command.id, &command.reason, &act).await
     };
-    match command.verb.as_str() {
-        "resync" => resync(context, lease, command, &why).await,
-        "resync_cancel" => {
+    match Verb::parse(&command.verb) {
+        Some(Verb::Resync) => resync(context, lease, command, &why).await,
+        Some(Verb::ResyncCancel) => {
             let walk = context.checkpoints.open_walk(lease.stream()).await?;
             let ended = act(Act::Cancel { id }).await?;
             if let Some(walk) = walk.filter(|walk| walk.id == id && ended.0 == Outcome::Done) {
@@ -113,22 +111,25 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
             }
             Ok(ended)
         }
-        "resync_approve" => act(Act::Approve { id }).await,
-        "checkpoint_rewind" => {
+        Some(Verb::ResyncApprove) => act(Act::Approve { id }).await,
+        Some(Verb::CheckpointRewind) => {
             let stored = context.checkpoints.load(lease.stream()).await?;
             match rewind_to(command, stored.as_ref()) {
                 Ok(position) => act(Act::Rewind { to: &position }).await,
                 Err(why) => act(Act::Refuse(why)).await,
             }
         }
-        "dead_letter_retry" => retry(context, lease, command).await,
-        "dead_letter_accept" => {
+        Some(Verb::DeadLetterRetry) => retry(context, lease, command).await,
+        Some(Verb::DeadLetterAccept) => {
             let count = command.arguments.get("count").and_then(serde_json::Value::as_i64);
             act(Act::Accept { number: count.unwrap_or_default() }).await
         }
-        ADOPT => adopt(context, lease, command, &why).await,
-        "dead_letter_discard" => act(Act::Discard { ids: &ids(command) }).await,
-        other => act(Act::Refuse(format!("{other} is not known to this release"))).await,
+        Some(Verb::SourceAdopt) => adopt(context, lease, command, &why).await,
+        Some(Verb::DeadLetterDiscard) => act(Act::Discard { ids: &ids(command) }).await,
+        // The others are no stream's.
+        Some(Verb::Purge | Verb::IncidentAck) | None => {
+            act(Act::Refuse(format!("{} is not known to this release", command.verb))).await
+        }
     }
 }
 
@@ -157,8 +158,7 @@ async fn retry(context: &Context, lease: &Lease, command: &Command) -> Result<En
             found.filter(|letter| letter.stream == lease.stream() && letter.resolved_at.is_none()),
         );
     }
-    let result = dead_letter::retry(context, lease, &stored, &letters).await?;
-    act(Act::Done(result)).await
+    act(dead_letter::retry(context, lease, &stored, &letters).await?).await
 }
 
 fn foreign_source(why: &str) -> String {

@@ -9,10 +9,11 @@ use crate::model::bson::{Doc, Malformed, Value};
 use crate::model::event::{Event, Operation};
 use crate::model::value::{Unwritable, encode_id};
 use crate::postgres::Trouble;
-use crate::state::{Lease, Letter, Stored};
+use crate::state::{Act, Lease, Letter, Stored};
 
 /// Writes what can be written now, each letter in a transaction of its own that also marks it as
-/// resolved. Says how many were, and why the first that was not.
+/// resolved. The request is done if all were; else it has failed, with how many were, and why the
+/// first that was not.
 ///
 /// # Errors
 /// Fenced, or whatever either end answers; what was resolved by then stays resolved.
@@ -21,7 +22,7 @@ pub async fn retry(
     lease: &Lease,
     stored: &Stored,
     letters: &[Letter],
-) -> Result<String, Fault> {
+) -> Result<Act<'static>, Fault> {
     let walk = context.checkpoints.open_walk(lease.stream()).await?;
     let beside = walk.as_ref().and_then(beside);
     let mut writer = Writer::new(
@@ -52,8 +53,8 @@ pub async fn retry(
         }
     }
     Ok(match why {
-        None => format!("{resolved} written"),
-        Some(why) => format!("{resolved} written, {refused} still refused: {why}"),
+        None => Act::Done(format!("{resolved} written")),
+        Some(why) => Act::Fail(format!("{resolved} written, {refused} still refused: {why}")),
     })
 }
 

@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgConnection, PgTypeInfo, PgValueRef};
+use sqlx::{AssertSqlSafe, Decode, FromRow, Postgres, Type};
 
-use super::stream::ADOPT;
 use super::{Checkpoints, Lease};
 use crate::error::Fault;
+use crate::model::vocabulary::vocabulary;
 use crate::postgres::with_deadline;
 
 /// One request.
 #[derive(Debug, Clone, FromRow, Serialize)]
 pub struct Command {
     pub id: i64,
+    /// As stored: another release may know others. See [`Verb::parse`].
     pub verb: String,
     pub stream: String,
     pub arguments: serde_json::Value,
@@ -28,8 +30,8 @@ pub struct Command {
     pub reason: String,
     pub at: DateTime<Utc>,
     pub done_at: Option<DateTime<Utc>>,
-    /// `done`, `refused` or `failed`; `None` until it has ended.
-    pub outcome: Option<String>,
+    /// `None` until it has ended.
+    pub outcome: Option<Outcome>,
     /// What was done; why it was not; or, until it has ended, why it could not be yet.
     pub result: Option<String>,
     /// How often it was tried.
@@ -50,23 +52,50 @@ pub fn known_as(claimed: &str, user: Option<&str>, address: Option<&str>) -> Str
     format!("{claimed}{login}{place}")
 }
 
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Done,
-    /// It cannot be meant, as things are: there is nothing to do, or it would do harm.
-    Refused,
-    /// It was tried, and could not be done.
-    Failed,
+vocabulary! {
+    /// What is asked for, as kept in `command.verb`.
+    pub enum Verb {
+        Resync = "resync",
+        ResyncCancel = "resync_cancel",
+        ResyncApprove = "resync_approve",
+        CheckpointRewind = "checkpoint_rewind",
+        DeadLetterRetry = "dead_letter_retry",
+        DeadLetterDiscard = "dead_letter_discard",
+        DeadLetterAccept = "dead_letter_accept",
+        /// It lets a daemon have a stream of another service or environment.
+        SourceAdopt = "source_adopt",
+        /// Of no stream: obeyed by the process that watches.
+        Purge = "purge",
+        /// Done as it is asked, and recorded.
+        IncidentAck = "incident ack",
+    }
 }
 
-impl Outcome {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
+vocabulary! {
+    /// How a request ended, as kept in `command.outcome`.
+    pub enum Outcome {
+        Done = "done",
+        /// It cannot be meant, as things are: there is nothing to do, or it would do harm.
+        Refused = "refused",
+        /// It was tried, and could not be done, or not all of it.
+        Failed = "failed",
+    }
+}
+
+impl Type<Postgres> for Outcome {
+    fn type_info() -> PgTypeInfo {
+        <str as Type<Postgres>>::type_info()
+    }
+
+    fn compatible(found: &PgTypeInfo) -> bool {
+        <str as Type<Postgres>>::compatible(found)
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Outcome {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        let word = <&str as Decode<Postgres>>::decode(value)?;
+        Self::parse(word).ok_or_else(|| "an outcome of another release".into())
     }
 }
 
@@ -83,7 +112,7 @@ impl Checkpoints {
     /// The stream is another service's or environment's; or whatever Postgres answers.
     pub async fn request(
         &self,
-        verb: &str,
+        verb: Verb,
         stream: &str,
         arguments: &serde_json::Value,
         actor: &str,
@@ -95,11 +124,15 @@ impl Checkpoints {
             self.schema()
         ));
         let owner = self.target.owner();
-        let query =
-            sqlx::query_as(sql).bind(verb).bind(stream).bind(arguments).bind(actor).bind(reason);
+        let query = sqlx::query_as(sql)
+            .bind(verb.name())
+            .bind(stream)
+            .bind(arguments)
+            .bind(actor)
+            .bind(reason);
         let query = query.bind(&owner.service).bind(&owner.environment);
         let mut connection = with_deadline(self.target.deadline(), self.pool.acquire()).await?;
-        if verb != ADOPT {
+        if verb != Verb::SourceAdopt {
             self.refuse_strangers(&mut connection, &[stream]).await?;
         }
         let id = with_deadline(self.target.deadline(), query.fetch_one(&mut *connection)).await?;
@@ -173,8 +206,9 @@ impl Checkpoints {
     ) -> Result<Option<Command>, Fault> {
         let sql = AssertSqlSafe(format!(
             "select {COLUMNS} from {}.command where stream = $1 and done_at = $2 and outcome = \
-             'done' order by id limit 1",
-            self.schema()
+             '{}' order by id limit 1",
+            self.schema(),
+            Outcome::Done
         ));
         with_deadline(
             self.target.deadline(),

@@ -8,12 +8,9 @@ use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 
 use super::command::{COLUMNS, DUE};
-use super::{Checkpoints, Command, Outcome};
+use super::{Checkpoints, Command, Outcome, Verb};
 use crate::error::Fault;
 use crate::postgres::with_deadline;
-
-/// A request of this verb, of no stream, asks the process that watches to forget.
-pub const PURGE: &str = "purge";
 
 /// Rows that one statement forgets.
 pub const STEP_ROWS: u64 = 1_000;
@@ -160,7 +157,10 @@ impl Checkpoints {
             self.schema()
         ));
         let owner = self.target.owner();
-        let query = sqlx::query_as(sql).bind(PURGE).bind(&owner.service).bind(&owner.environment);
+        let query = sqlx::query_as(sql)
+            .bind(Verb::Purge.name())
+            .bind(&owner.service)
+            .bind(&owner.environment);
         let query = query.bind(pause.as_secs_f64());
         with_deadline(self.target.deadline(), query.fetch_optional(&self.pool)).await
     }

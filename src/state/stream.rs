@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, FromRow};
 use uuid::Uuid;
 
-use super::{Checkpoints, Fence, Lease};
+use super::{Checkpoints, Fence, Lease, Verb};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::model::owner::Owner;
@@ -61,9 +61,6 @@ pub struct Touched<'a> {
     pub written: Vec<&'a str>,
     pub deleted: &'a [String],
 }
-
-/// A request of this verb lets a daemon have a stream of another service or environment.
-pub const ADOPT: &str = "source_adopt";
 
 impl Checkpoints {
     /// What a stream is bound to; `None` if it never was, as under the first release.
@@ -209,7 +206,7 @@ impl Checkpoints {
             .bind(streams)
             .bind(&owner.service)
             .bind(&owner.environment)
-            .bind(ADOPT);
+            .bind(Verb::SourceAdopt.name());
         match with_deadline(deadline, query.fetch_optional(connection)).await? {
             None => Ok(()),
             Some((stream, service, environment)) => {

@@ -50,6 +50,11 @@ async fn dead_letters_are_listed_shown_retried_and_discarded() {
         "{said}"
     );
     assert_eq!(world.scalar::<i64>("select count(*) from tidemark.dead_letter").await, 4);
+    assert_eq!(
+        world.scalar::<String>("select outcome from tidemark.command order by id desc").await,
+        "failed",
+        "the exit code says what the request's row says"
+    );
 
     let (code, said) =
         run(&world, &["dead-letter", "discard", "4", "--reason", "not needed", "--execute"]);

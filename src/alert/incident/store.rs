@@ -8,12 +8,13 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
-use crate::alert::incident::book::REOPEN_WITHIN;
+use super::book::REOPEN_WITHIN;
 use crate::alert::incident::life::{Ack, Delivery, Detail, Incident, Key, State};
 use crate::error::{Code, Fault, Severity};
 use crate::model::namespace::quote;
 use crate::postgres::{Pool, Target, with_deadline};
 use crate::settings::Settings;
+use crate::state::{Outcome, Verb};
 
 /// Every call ends within this time: an alert does not wait for Postgres.
 pub(in crate::alert) const DEADLINE: Duration = Duration::from_secs(5);
@@ -244,10 +245,12 @@ impl Store {
             "with acked as (update {0}.incident set acked_by = $2, acked_until = $3 where id = $1 \
              and service = $5 and environment = $6 and resolved_at is null returning stream, code) \
              insert into {0}.command (verb, stream, arguments, actor, reason, done_at, outcome, \
-             result, service, environment) select 'incident ack', coalesce(stream, ''), \
+             result, service, environment) select '{1}', coalesce(stream, ''), \
              jsonb_build_object('incident', $1::bigint, 'by', $2::text, 'until', $3::timestamptz), \
-             $4, code, now(), 'done', 'acknowledged', $5, $6 from acked returning id",
-            self.schema
+             $4, code, now(), '{2}', 'acknowledged', $5, $6 from acked returning id",
+            self.schema,
+            Verb::IncidentAck,
+            Outcome::Done
         ));
         let query = sqlx::query_scalar::<_, i64>(sql)
             .bind(id)

@@ -3,8 +3,7 @@
 use super::bound::{Bound, Unwritable};
 use super::date::{day_of, days_from_civil};
 use super::json::encode_value;
-use super::numeric::encode_numeric;
-use super::numeric::write_number;
+use super::numeric::{encode_numeric, write_number};
 use super::scan::{is_plain, write_hex};
 use crate::model::bson::{Doc, Value, kind};
 
