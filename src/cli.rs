@@ -191,26 +191,26 @@ async fn check(settings: &Settings, args: &CheckArgs) -> u8 {
 async fn migrate(settings: &Settings) -> u8 {
     let (target, checkpoints) = match ends(settings) {
         Ok(ends) => ends,
-        Err(fault) => return failed(&fault),
+        Err(fault) => return failed(fault),
     };
     let migrated = ops::migrate::migrate(settings, &target, &checkpoints).await;
     migrated.done.iter().for_each(|line| print(&format!("{line}\n")));
     if migrated.done.is_empty() && migrated.failed.is_empty() {
         print("nothing to do: every table is as it should be\n");
     }
-    migrated.failed.iter().map(failed).max().unwrap_or_default()
+    migrated.failed.into_iter().map(failed).max().unwrap_or_default()
 }
 
 async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
     let (target, checkpoints) = match ends(settings) {
         Ok(ends) => ends,
-        Err(fault) => return failed(&fault),
+        Err(fault) => return failed(fault),
     };
     let store = Store::new(settings, &target);
     loop {
         let report = match ops::status::status(settings, &checkpoints, &store).await {
             Ok(report) => report,
-            Err(fault) => return failed(&fault),
+            Err(fault) => return failed(fault),
         };
         if args.watch && !args.json {
             let _ = std::io::stdout().write_all(b"\x1b[2J\x1b[H");

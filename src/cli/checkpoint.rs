@@ -4,10 +4,10 @@ use clap::{Args, Subcommand};
 
 use super::console::{Act, answer, ends, failed, only_shown, show};
 use super::render;
-use crate::error::Fault;
 use crate::ops;
 use crate::ops::command::ask;
 use crate::ops::resync::own_stream;
+use crate::ops::slip::Unable;
 use crate::settings::Settings;
 use crate::state::Verb;
 
@@ -55,17 +55,17 @@ pub(super) async fn checkpoint(settings: &Settings, args: CheckpointArgs) -> u8 
             rewind(settings, &stream, &to, &reason, &act).await
         }
     };
-    done.unwrap_or_else(|fault| failed(&fault))
+    done.unwrap_or_else(failed)
 }
 
-async fn show_checkpoint(settings: &Settings, stream: &str, json: bool) -> Result<u8, Fault> {
+async fn show_checkpoint(settings: &Settings, stream: &str, json: bool) -> Result<u8, Unable> {
     let (_, checkpoints) = ends(settings)?;
     let shown = ops::checkpoint::show(settings, &checkpoints, stream).await?;
     show(json, &shown, render::checkpoint);
     Ok(0)
 }
 
-async fn history(settings: &Settings, stream: &str, json: bool) -> Result<u8, Fault> {
+async fn history(settings: &Settings, stream: &str, json: bool) -> Result<u8, Unable> {
     let (_, checkpoints) = ends(settings)?;
     own_stream(settings, &checkpoints, stream).await?;
     let retired = checkpoints.retired(stream).await?;
@@ -79,7 +79,7 @@ async fn rewind(
     to: &str,
     reason: &str,
     act: &Act,
-) -> Result<u8, Fault> {
+) -> Result<u8, Unable> {
     let (_, checkpoints) = ends(settings)?;
     let rewind = ops::checkpoint::rewind(settings, &checkpoints, stream, to).await?;
     if !act.execute {

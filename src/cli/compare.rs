@@ -4,10 +4,10 @@ use clap::Args;
 
 use super::console::{answer, ends, exit, failed, print, print_json};
 use super::render;
-use crate::error::Fault;
 use crate::ops;
 use crate::ops::command::ask;
 use crate::ops::resync::own_stream;
+use crate::ops::slip::Unable;
 use crate::settings::Settings;
 use crate::state::Verb;
 
@@ -43,10 +43,10 @@ pub(super) async fn compare(settings: &Settings, args: &CompareArgs) -> u8 {
         } else {
             None
         };
-        Ok::<_, Fault>((compared, asked))
+        Ok::<_, Unable>((compared, asked))
     };
     match compared.await {
-        Err(fault) => failed(&fault),
+        Err(fault) => failed(fault),
         Ok((compared, asked)) => {
             if args.json {
                 print_json(&serde_json::json!({ "compared": compared, "repair": asked }));

@@ -10,6 +10,7 @@ use super::render;
 use crate::error::Fault;
 use crate::model::shown::{shown_json, shown_lines};
 use crate::ops::command::Asked;
+use crate::ops::slip::Unable;
 use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::state::Checkpoints;
@@ -47,10 +48,11 @@ pub(super) fn ends(settings: &Settings) -> Result<(Target, Checkpoints), Fault> 
     Ok((target, checkpoints))
 }
 
-pub(super) fn failed(fault: &Fault) -> u8 {
-    let hint = if fault.hint.is_empty() { String::new() } else { format!("; {}", fault.hint) };
-    complain(&format!("{fault}{hint}"));
-    if fault.class.may_retry() { exit::UNAVAILABLE } else { exit::FAILED }
+pub(super) fn failed(why: impl Into<Unable>) -> u8 {
+    let why = why.into();
+    let hint = if why.hint().is_empty() { String::new() } else { format!("; {}", why.hint()) };
+    complain(&format!("{why}{hint}"));
+    if why.may_retry() { exit::UNAVAILABLE } else { exit::FAILED }
 }
 
 pub(super) fn print_json(value: &(impl serde::Serialize + ?Sized)) {

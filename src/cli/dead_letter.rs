@@ -4,10 +4,10 @@ use clap::{Args, Subcommand};
 
 use super::console::{Act, answer, ends, failed, only_shown, print, show};
 use super::render;
-use crate::error::Fault;
 use crate::ops::command::ask;
 use crate::ops::dead_letter::{self, LISTED};
 use crate::ops::resync::own_stream;
+use crate::ops::slip::Unable;
 use crate::settings::Settings;
 use crate::state::{Letter, Letters, Verb};
 
@@ -80,24 +80,24 @@ pub(super) async fn letter(settings: &Settings, args: LetterArgs) -> u8 {
         LetterVerb::Discard(which) => about(settings, Verb::DeadLetterDiscard, &which).await,
         LetterVerb::Accept(accepted) => accept(settings, &accepted).await,
     };
-    done.unwrap_or_else(|fault| failed(&fault))
+    done.unwrap_or_else(failed)
 }
 
-async fn list(settings: &Settings, json: bool) -> Result<u8, Fault> {
+async fn list(settings: &Settings, json: bool) -> Result<u8, Unable> {
     let (_, checkpoints) = ends(settings)?;
     let letters = checkpoints.letters(&Letters::Latest { limit: LISTED }).await?;
     show(json, letters.as_slice(), render::letters);
     Ok(0)
 }
 
-async fn look(settings: &Settings, id: i64, event: bool, json: bool) -> Result<u8, Fault> {
+async fn look(settings: &Settings, id: i64, event: bool, json: bool) -> Result<u8, Unable> {
     let (_, checkpoints) = ends(settings)?;
     let shown = dead_letter::show(&checkpoints, id, event).await?;
     show(json, &shown, render::fields);
     Ok(0)
 }
 
-async fn about(settings: &Settings, verb: Verb, which: &Which) -> Result<u8, Fault> {
+async fn about(settings: &Settings, verb: Verb, which: &Which) -> Result<u8, Unable> {
     let (_, checkpoints) = ends(settings)?;
     let letters: Vec<Letter> = match (which.id, &which.all) {
         (Some(id), _) => vec![dead_letter::open(&checkpoints, id).await?],
@@ -121,7 +121,7 @@ async fn about(settings: &Settings, verb: Verb, which: &Which) -> Result<u8, Fau
     Ok(answer(&asked, which.act.json))
 }
 
-async fn accept(settings: &Settings, accepted: &Accept) -> Result<u8, Fault> {
+async fn accept(settings: &Settings, accepted: &Accept) -> Result<u8, Unable> {
     let (_, checkpoints) = ends(settings)?;
     let stream = &own_stream(settings, &checkpoints, &accepted.stream).await?.name;
     if !accepted.act.execute {

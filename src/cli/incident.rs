@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use super::console::{ends, exit, failed, print, print_json, show};
 use super::render;
 use crate::alert::Store;
-use crate::error::Fault;
 use crate::ops;
+use crate::ops::slip::Unable;
 use crate::settings::Settings;
 
 #[derive(Debug, Args)]
@@ -70,15 +70,15 @@ enum AlertVerb {
 pub(super) async fn incident(settings: &Settings, args: IncidentArgs) -> u8 {
     let store = match ends(settings) {
         Ok((target, _)) => Store::new(settings, &target),
-        Err(fault) => return failed(&fault),
+        Err(fault) => return failed(fault),
     };
     match obey(&store, args.verb).await {
         Ok(()) => 0,
-        Err(fault) => failed(&fault),
+        Err(fault) => failed(fault),
     }
 }
 
-async fn obey(store: &Store, verb: IncidentVerb) -> Result<(), Fault> {
+async fn obey(store: &Store, verb: IncidentVerb) -> Result<(), Unable> {
     match verb {
         IncidentVerb::List { json: true } => print_json(&ops::incident::list(store).await?),
         IncidentVerb::List { json: false } => {

@@ -5,9 +5,9 @@ use clap::Args;
 
 use super::console::{Act, answer, ends, failed, only_shown, show};
 use super::render;
-use crate::error::Fault;
 use crate::ops::command::ask;
 use crate::ops::purge;
+use crate::ops::slip::Unable;
 use crate::settings::Settings;
 use crate::state::Verb;
 
@@ -24,10 +24,10 @@ pub(super) struct PurgeArgs {
 }
 
 pub(super) async fn purge(settings: &Settings, args: &PurgeArgs) -> u8 {
-    forget(settings, args).await.unwrap_or_else(|fault| failed(&fault))
+    forget(settings, args).await.unwrap_or_else(failed)
 }
 
-async fn forget(settings: &Settings, args: &PurgeArgs) -> Result<u8, Fault> {
+async fn forget(settings: &Settings, args: &PurgeArgs) -> Result<u8, Unable> {
     let (_, checkpoints) = ends(settings)?;
     if !args.act.execute {
         let over = purge::preview(&checkpoints, args.before).await?;

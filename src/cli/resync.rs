@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 
 use super::console::{Act, answer, ends, failed, only_shown, show};
 use super::render;
-use crate::error::Fault;
 use crate::ops::command::ask;
 use crate::ops::resync as walks;
+use crate::ops::slip::Unable;
 use crate::settings::Settings;
 use crate::state::Verb;
 
@@ -64,17 +64,17 @@ pub(super) async fn resync(settings: &Settings, args: ResyncArgs) -> u8 {
             .await
         }
     };
-    done.unwrap_or_else(|fault| failed(&fault))
+    done.unwrap_or_else(failed)
 }
 
-async fn list(settings: &Settings, json: bool) -> Result<u8, Fault> {
+async fn list(settings: &Settings, json: bool) -> Result<u8, Unable> {
     let (_, checkpoints) = ends(settings)?;
     let listed = walks::list(&checkpoints).await?;
     show(json, listed.as_slice(), render::walks);
     Ok(0)
 }
 
-async fn begin(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Result<u8, Fault> {
+async fn begin(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Result<u8, Unable> {
     let (target, checkpoints) = ends(settings)?;
     let preview = walks::preview(settings, &target, &checkpoints, stream).await?;
     if !act.execute {
@@ -85,7 +85,7 @@ async fn begin(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Re
     Ok(answer(&asked, act.json))
 }
 
-async fn about(settings: &Settings, verb: Verb, one: &OneWalk) -> Result<u8, Fault> {
+async fn about(settings: &Settings, verb: Verb, one: &OneWalk) -> Result<u8, Unable> {
     let (_, checkpoints) = ends(settings)?;
     let walk = walks::open(&checkpoints, one.id).await?;
     if !one.act.execute {

@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 
 use super::console::{Act, answer, ends, failed, only_shown, show};
 use super::render;
-use crate::error::Fault;
 use crate::ops;
 use crate::ops::command::ask;
+use crate::ops::slip::Unable;
 use crate::settings::Settings;
 use crate::state::Verb;
 
@@ -32,10 +32,10 @@ enum SourceVerb {
 
 pub(super) async fn source(settings: &Settings, args: SourceArgs) -> u8 {
     let SourceVerb::Adopt { stream, reason, act } = args.verb;
-    adopt(settings, &stream, &reason, &act).await.unwrap_or_else(|fault| failed(&fault))
+    adopt(settings, &stream, &reason, &act).await.unwrap_or_else(failed)
 }
 
-async fn adopt(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Result<u8, Fault> {
+async fn adopt(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Result<u8, Unable> {
     let (target, checkpoints) = ends(settings)?;
     let adoption = ops::source::adopt(settings, &target, &checkpoints, stream).await?;
     if !act.execute {

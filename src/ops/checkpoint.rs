@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::resync::own_stream;
-use crate::error::{Class, Code, Fault};
+use super::slip::{Slip, Unable};
 use crate::model::position::{ClusterTime, Position, ResumeToken, brief, hex};
 use crate::settings::Settings;
 use crate::source::{ChangeStreamOptions, Source};
@@ -28,14 +28,9 @@ pub struct Shown {
     pub updated_at: DateTime<Utc>,
 }
 
-fn none(name: &str) -> Fault {
+fn none(name: &str) -> Slip {
     let message = format!("no checkpoint is stored for stream {name}");
-    Fault::new(
-        Class::Halt,
-        Code::HistoryLost,
-        message,
-        "`tidemark run` makes one when it first leads the stream",
-    )
+    Slip::new(message, "`tidemark run` makes one when it first leads the stream")
 }
 
 /// # Errors
@@ -44,7 +39,7 @@ pub async fn show(
     settings: &Settings,
     checkpoints: &Checkpoints,
     name: &str,
-) -> Result<Shown, Fault> {
+) -> Result<Shown, Unable> {
     let config = own_stream(settings, checkpoints, name).await?;
     let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
     let source = format!("{}.{}", settings.source.database, config.collection);
@@ -97,7 +92,7 @@ pub async fn rewind(
     checkpoints: &Checkpoints,
     name: &str,
     to: &str,
-) -> Result<Rewind, Fault> {
+) -> Result<Rewind, Unable> {
     let config = own_stream(settings, checkpoints, name).await?;
     let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
     let source = format!("{}.{}", settings.source.database, config.collection);
@@ -136,9 +131,9 @@ async fn archived(
     name: &str,
     (source, options): (&str, &str),
     id: i64,
-) -> Result<Position, Fault> {
+) -> Result<Position, Unable> {
     let hint = "`tidemark checkpoint history` lists them with their ids";
-    let refused = |why: String| Fault::new(Class::Halt, Code::HistoryLost, why, hint);
+    let refused = |why: String| Unable::from(Slip::new(why, hint));
     let found = checkpoints
         .retired(name)
         .await?
@@ -169,11 +164,11 @@ async fn archived(
     position.ok_or_else(|| refused(format!("stream {name} has no usable retired position {id}")))
 }
 
-fn of_token(text: &str) -> Result<Position, Fault> {
+fn of_token(text: &str) -> Result<Position, Slip> {
     let bad = |message: String| {
         let hint = "give --to the id of a retired position, a time such as 2026-11-22T10:14:50Z, \
                     or a resume token in hex";
-        Fault::new(Class::Halt, Code::HistoryLost, message, hint)
+        Slip::new(message, hint)
     };
     if text.is_empty() || !text.chars().all(|c| c.is_ascii_hexdigit()) {
         return Err(bad("--to is no id, no time and no token".to_owned()));
@@ -185,13 +180,13 @@ fn of_token(text: &str) -> Result<Position, Fault> {
 }
 
 /// Seconds back; an error for a position further on, which would skip what lies between.
-fn refuse_forward(stored: &Stored, position: &Position) -> Result<f64, Fault> {
+fn refuse_forward(stored: &Stored, position: &Position) -> Result<f64, Slip> {
     let present = stored.cluster_time.map_or(position.cluster_time, ClusterTime::from_sql);
     if position.cluster_time > present {
         let message =
             "that position is further on than the present one: what lies between would be skipped";
         let hint = "to go on from now, ask for a resync: it repairs the table, too";
-        return Err(Fault::new(Class::Halt, Code::HistoryLost, message, hint));
+        return Err(Slip::new(message, hint));
     }
     Ok(present.seconds_since(position.cluster_time))
 }

@@ -1,6 +1,7 @@
 //! Dead letters for people.
 
-use crate::error::{Class, Code, Fault};
+use super::slip::{Slip, Unable};
+use crate::error::Fault;
 use crate::state::{Checkpoints, Letter, Letters};
 
 /// How many are listed, or obeyed at once.
@@ -10,13 +11,13 @@ pub const LISTED: i64 = 1000;
 ///
 /// # Errors
 /// There is none of that number, or Postgres cannot be asked.
-pub async fn open(checkpoints: &Checkpoints, id: i64) -> Result<Letter, Fault> {
+pub async fn open(checkpoints: &Checkpoints, id: i64) -> Result<Letter, Unable> {
     let found = checkpoints
         .letters(&Letters::One(id))
         .await?
         .into_iter()
         .find(|letter| letter.resolved_at.is_none());
-    found.ok_or_else(|| missing(id))
+    Ok(found.ok_or_else(|| missing(id))?)
 }
 
 /// One dead letter; its event only if asked for, because it holds a document.
@@ -27,7 +28,7 @@ pub async fn show(
     checkpoints: &Checkpoints,
     id: i64,
     event: bool,
-) -> Result<serde_json::Value, Fault> {
+) -> Result<serde_json::Value, Unable> {
     let letter = checkpoints
         .letters(&Letters::One(id))
         .await?
@@ -71,12 +72,7 @@ pub async fn acceptance(
     }))
 }
 
-fn missing(id: i64) -> Fault {
+fn missing(id: i64) -> Slip {
     let hint = "`tidemark dead-letter list` shows them";
-    Fault::new(
-        Class::Halt,
-        Code::DeadLetters,
-        format!("there is no dead letter {id} that is not resolved"),
-        hint,
-    )
+    Slip::new(format!("there is no dead letter {id} that is not resolved"), hint)
 }

@@ -3,8 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::command::actor;
+use super::slip::{Slip, Unable};
 use crate::alert::{Ack, Store, report};
-use crate::error::{Class, Code, Fault};
+use crate::error::Fault;
 use crate::model::format::FOREVER;
 use crate::status::IncidentReport;
 
@@ -24,7 +25,7 @@ pub async fn list(store: &Store) -> Result<Vec<IncidentReport>, Fault> {
 ///
 /// # Errors
 /// There is none of that number, or Postgres cannot be asked.
-pub async fn show(store: &Store, id: i64) -> Result<serde_json::Value, Fault> {
+pub async fn show(store: &Store, id: i64) -> Result<serde_json::Value, Unable> {
     let now = Utc::now();
     let incident = store.find(id).await?.ok_or_else(|| missing(id))?;
     let mut shown = serde_json::to_value(report(&incident, now)).unwrap_or_default();
@@ -52,19 +53,14 @@ pub async fn acknowledge(
     id: i64,
     by: &str,
     until: Option<DateTime<Utc>>,
-) -> Result<Ack, Fault> {
+) -> Result<Ack, Unable> {
     let ack = Ack { by: by.to_owned(), until: until.unwrap_or(FOREVER) };
-    if store.acknowledge(id, &ack, &actor()).await? { Ok(ack) } else { Err(missing(id)) }
+    if store.acknowledge(id, &ack, &actor()).await? { Ok(ack) } else { Err(missing(id).into()) }
 }
 
-fn missing(id: i64) -> Fault {
+fn missing(id: i64) -> Slip {
     let hint = "`tidemark incident list` shows them";
-    Fault::new(
-        Class::Halt,
-        Code::Stalled,
-        format!("there is no such incident, or it is over: {id}"),
-        hint,
-    )
+    Slip::new(format!("there is no such incident, or it is over: {id}"), hint)
 }
 
 /// Whoever is on it is asked again after this time at the latest.

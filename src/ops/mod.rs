@@ -13,5 +13,6 @@ pub mod incident;
 pub mod migrate;
 pub mod purge;
 pub mod resync;
+pub mod slip;
 pub mod source;
 pub mod status;

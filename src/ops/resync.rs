@@ -3,7 +3,8 @@
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
-use crate::error::{Class, Code, Fault};
+use super::slip::{Slip, Unable};
+use crate::error::Fault;
 use crate::model::namespace::Table;
 use crate::postgres::{Target, close, with_deadline};
 use crate::settings::{Settings, Stream};
@@ -45,11 +46,11 @@ pub struct Listed {
 ///
 /// # Errors
 /// There is none; the message lists those there are.
-pub fn stream<'s>(settings: &'s Settings, name: &str) -> Result<&'s Stream, Fault> {
+pub fn stream<'s>(settings: &'s Settings, name: &str) -> Result<&'s Stream, Slip> {
     settings.streams.iter().find(|stream| stream.name == name).ok_or_else(|| {
         let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
         let message = format!("there is no stream {name}; configured are {}", names.join(", "));
-        Fault::new(Class::Halt, Code::SourceMisconfigured, message, "")
+        Slip::new(message, "")
     })
 }
 
@@ -61,7 +62,7 @@ pub async fn own_stream<'s>(
     settings: &'s Settings,
     checkpoints: &Checkpoints,
     name: &str,
-) -> Result<&'s Stream, Fault> {
+) -> Result<&'s Stream, Unable> {
     let stream = stream(settings, name)?;
     checkpoints.refuse_anothers(&[name]).await?;
     Ok(stream)
@@ -76,7 +77,7 @@ pub async fn preview(
     target: &Target,
     checkpoints: &Checkpoints,
     name: &str,
-) -> Result<Preview, Fault> {
+) -> Result<Preview, Unable> {
     let stream = own_stream(settings, checkpoints, name).await?;
     let source = Source::new(settings).await?;
     let namespace = source.namespace(&stream.collection).to_string();
@@ -145,16 +146,12 @@ pub async fn list(checkpoints: &Checkpoints) -> Result<Vec<Listed>, Fault> {
 ///
 /// # Errors
 /// There is none that has not ended; or whatever Postgres answers.
-pub async fn open(checkpoints: &Checkpoints, id: i64) -> Result<WalkRow, Fault> {
+pub async fn open(checkpoints: &Checkpoints, id: i64) -> Result<WalkRow, Unable> {
     let walks = checkpoints.walks(1_000).await?;
     let open = walks.into_iter().find(|walk| walk.id == id && walk.ended_at.is_none());
-    open.ok_or_else(|| {
+    let missing = || {
         let hint = "`tidemark resync list` shows them";
-        Fault::new(
-            Class::Halt,
-            Code::ResyncFailed,
-            format!("there is no resync {id} under way"),
-            hint,
-        )
-    })
+        Slip::new(format!("there is no resync {id} under way"), hint)
+    };
+    Ok(open.ok_or_else(missing)?)
 }

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::resync::stream;
-use crate::error::{Class, Code, Fault};
+use super::slip::{Slip, Unable};
 use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::source::{Found, Source};
@@ -41,19 +41,14 @@ pub async fn adopt(
     target: &Target,
     checkpoints: &Checkpoints,
     name: &str,
-) -> Result<Adoption, Fault> {
+) -> Result<Adoption, Unable> {
     let config = stream(settings, name)?;
     let source = Source::new(settings).await?;
     let found = source.find_collection(&config.collection).await?;
     let namespace = source.namespace(&config.collection).to_string();
     if !matches!(found, Found::Collection(_)) {
         let message = format!("there is no collection {namespace} at {}", source.shown());
-        return Err(Fault::new(
-            Class::Halt,
-            Code::SourceDropped,
-            message,
-            "correct source.uri or source.database",
-        ));
+        return Err(Slip::new(message, "correct source.uri or source.database").into());
     }
     let bound = checkpoints.binding(name).await?;
     let owner = target.owner();
