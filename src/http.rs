@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Response, Url};
 
+use crate::crypto::name_provider;
+
 /// Every call ends within this time.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client with these deadlines, to be made narrower.
 pub fn builder() -> ClientBuilder {
-    // Another part of the process may have chosen before: the choice is the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    name_provider();
     Client::builder()
         .timeout(TIMEOUT)
         .connect_timeout(CONNECT_TIMEOUT)

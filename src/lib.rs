@@ -9,6 +9,7 @@
 pub mod error;
 pub mod model;
 
+mod crypto;
 pub mod failpoint;
 pub mod http;
 pub mod retry;

@@ -37,11 +37,12 @@ pub fn start(settings: &Settings) -> Result<(), String> {
     let filter = EnvFilter::try_new(&settings.log.filter).map_err(|_| {
         "log.filter is not a filter such as \"info\" or \"info,tidemark=debug\"".to_owned()
     })?;
-    // What a trigger says by RAISE WARNING or the like holds whatever its author put in.
-    let filter = match "sqlx::postgres::notice=off".parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
-    };
+    // What a trigger says by RAISE WARNING or the like holds whatever its author put in; below WARN,
+    // what asks AWS for keys tells what it was answered.
+    let filter = ["sqlx::postgres::notice=off", "aws_=warn"]
+        .into_iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
     let terminal = std::io::stderr().is_terminal();
     let pretty = match settings.log.format {
         LogFormat::Auto => terminal,

@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::url::{Url, mode, refuse};
+use crate::crypto::name_provider;
 use crate::error::Fault;
 use crate::settings::{authorities, stays_here};
 
@@ -32,6 +33,8 @@ pub(super) struct Tls {
 
 impl Tls {
     pub fn read(url: &Url) -> Result<Self, Fault> {
+        // sqlx makes the one that verifies an authority alone without naming any.
+        name_provider();
         let client = match (url.parameter("sslcert"), url.parameter("sslkey")) {
             (Some(certificate), Some(key)) => Some(client(certificate, key)?),
             (None, None) => None,

@@ -37,6 +37,10 @@ const ENABLE: &str =
 const GRANT: &str =
     "grant the user of source.uri `read` on the database, and `find` on local.oplog.rs";
 const LOGIN: &str = "check the user, password and authSource in source.uri";
+const AWS_LOGIN: &str = "create the AWS identity of this process as a user in $external \
+                         (docs/operating.md, Login by IAM)";
+const AWS_KEY: &str = "give the process an AWS identity, or see why its key is not to be had \
+                       (docs/operating.md, Login by IAM)";
 const REPLICA: &str = "change streams need a replica set";
 const VIEW: &str =
     "a view or a time-series collection has no change stream: follow the collection it is made of";
@@ -245,6 +249,27 @@ fn certificate(why: &str) -> Fault {
     )
 }
 
+/// What the driver says of a login by IAM that failed, after this.
+const AWS_FAILED: &str = "MONGODB-AWS failure: ";
+
+/// Whether the login that failed was one by IAM: its key may be another one at the next.
+pub(super) fn is_by_aws(error: &Error) -> bool {
+    let ErrorKind::Authentication { message, .. } = error.kind.as_ref() else { return false };
+    message.starts_with(AWS_FAILED)
+}
+
+/// The driver's words are not repeated: they hold the server's, or those of whoever keeps keys.
+fn login_refused(driver: &str) -> Fault {
+    let (message, hint) = match driver.strip_prefix(AWS_FAILED) {
+        None => ("mongodb refused the login", LOGIN),
+        Some(why) if why.starts_with("failed to get creds") => {
+            ("no AWS key could be had to log in to mongodb with", AWS_KEY)
+        }
+        Some(_) => ("mongodb refused the login by MONGODB-AWS", AWS_LOGIN),
+    };
+    Fault::new(Class::Halt, Code::SourceUnauthorised, message, hint)
+}
+
 /// Whether it was who asked that was refused, and not what was asked for.
 pub(super) fn is_login_refused(error: &Error) -> bool {
     match error.kind.as_ref() {
@@ -266,9 +291,7 @@ pub(super) fn classify(error: &Error) -> Fault {
     let unreachable =
         |message: &str| Fault::new(Class::Transient, Code::SourceUnreachable, message, "");
     match error.kind.as_ref() {
-        ErrorKind::Authentication { .. } => {
-            Fault::new(Class::Halt, Code::SourceUnauthorised, "mongodb refused the login", LOGIN)
-        }
+        ErrorKind::Authentication { message, .. } => login_refused(message),
         ErrorKind::InvalidTlsConfig { .. } => Fault::new(
             Class::Halt,
             Code::SourceMisconfigured,

@@ -11,6 +11,7 @@ mod documents;
 mod heartbeat;
 mod history_window;
 mod identity;
+mod login;
 mod options;
 mod probe;
 mod reach;
@@ -58,6 +59,7 @@ pub struct Source {
     hosts: String,
     idle_options: Arc<[String]>,
     guarded: &'static str,
+    login: Option<&'static str>,
     /// The server tells its operation time, so reads can be asked to be causally after one.
     /// `DocumentDB` does not; its reads go to the primary.
     causal: Arc<AtomicBool>,
@@ -82,6 +84,7 @@ impl Source {
             hosts: options.shown(),
             idle_options: options.idle.iter().cloned().collect(),
             guarded: options.guarded(),
+            login: options.login(),
             causal: Arc::new(AtomicBool::new(true)),
             inexact_since: Arc::default(),
         };
@@ -115,6 +118,11 @@ impl Source {
     /// What of the wire is verified, in words for a person.
     pub const fn guarded(&self) -> &'static str {
         self.guarded
+    }
+
+    /// How it is logged in to, where that is by no password, in words for a person.
+    pub const fn login(&self) -> Option<&'static str> {
+        self.login
     }
 
     /// Runs a driver call under a deadline and classifies its error.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ServerAddress, Tls};
 
+use super::login;
 use crate::error::{Class, Code, Fault};
 use crate::settings::{Source, authorities, stays_here};
 
@@ -114,18 +115,7 @@ impl Options {
             idle.extend(judge(&name, value)?);
         }
         let Ok(mut uri) = ConnectionString::parse(text) else { return refuse(what_is_wrong(text)) };
-        let password =
-            uri.credential.as_ref().is_some_and(|credential| credential.password.is_some());
-        if !source.password_command.is_empty() {
-            if password {
-                return refuse(
-                    "has a password, and source.password_command is given too: keep one of the two",
-                );
-            }
-            if uri.credential.is_none() {
-                return refuse("names no user, whose password source.password_command would say");
-            }
-        }
+        login::judge(&uri, &source.password_command)?;
         guard(&mut uri, source.insecure)?;
         Ok(Self { uri, idle })
     }
@@ -169,13 +159,18 @@ impl Options {
         }
     }
 
+    /// How it is logged in to, where that is by no password.
+    pub fn login(&self) -> Option<&'static str> {
+        login::described(&self.uri)
+    }
+
     /// Whether the hosts are known without asking DNS for a record.
     pub const fn is_plain(&self) -> bool {
         matches!(self.uri.host_info, HostInfo::HostIdentifiers(_))
     }
 }
 
-fn refuse<T>(what: impl std::fmt::Display) -> Result<T, Fault> {
+pub(super) fn refuse<T>(what: impl std::fmt::Display) -> Result<T, Fault> {
     Err(Fault::new(Class::Halt, Code::SourceMisconfigured, format!("source.uri {what}"), HINT))
 }
 
@@ -186,6 +181,11 @@ fn pairs(uri: &str) -> impl Iterator<Item = (String, &str)> {
     pairs
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
         .map(|(name, value)| (name.to_lowercase(), value))
+}
+
+/// Whether a certificate is shown, whose file is replaced now and then.
+pub(super) fn has_client_certificate(uri: &str) -> bool {
+    pairs(uri).any(|(name, _)| name == "tlscertificatekeyfile")
 }
 
 /// What an option comes to; a word for `check` if it changes nothing.
@@ -296,6 +296,12 @@ fn what_is_wrong(uri: &str) -> String {
         return "has a user or password with a character that has to be escaped: one of : / ? # [ ] \
                 @ %".to_owned();
     }
+    let by_aws = pairs(uri).any(|(name, value)| name == "authmechanism" && value == login::AWS);
+    if by_aws && login.is_some_and(|login| !login.contains(':')) {
+        return "logs in by MONGODB-AWS with a user and no password: give the access key as both, \
+                or none"
+            .to_owned();
+    }
     for (name, value) in pairs(uri) {
         let beside = if name.starts_with("srv") {
             "mongodb+srv://user:word@a.example.org"
@@ -388,6 +394,7 @@ mod tests {
                 "value of the option maxpoolsize",
             ),
             ("mongodb://user:c4n4ry@localhost/?appName=a&appName=b", "or one twice"),
+            ("mongodb://c4n4ry@localhost/?authMechanism=MONGODB-AWS", "a user and no password"),
         ] {
             let told = told(uri);
             assert!(told.contains(words) && !told.contains("c4n4ry"), "{uri}: {told}");

@@ -12,8 +12,8 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, Tls};
 use tokio::sync::Mutex;
 
-use super::classify::{classify, is_login_refused};
-use super::options::Options;
+use super::classify::{classify, is_by_aws, is_login_refused};
+use super::options::{Options, has_client_certificate};
 use crate::error::{Class, Code, Fault};
 use crate::settings::{self, Patience, Secret, output_of};
 
@@ -73,7 +73,7 @@ impl Reach {
         }
         match (self.make().await, &*made) {
             (Ok(new), _) => Ok(made.insert(new).client.clone()),
-            (Err(fault), None) => Err(fault),
+            (Err(fault), None) => Err(self.may_pass(fault, false)),
             (Err(fault), Some(before)) => {
                 tracing::warn!(
                     "what source.uri has become cannot be used, the one before still is: {fault}"
@@ -176,7 +176,16 @@ impl Reach {
         if made.as_ref().is_some_and(|made| made.at.elapsed() > YOUNG) {
             *made = None;
         }
-        let changes = self.source.uri.may_change() || !self.source.password_command.is_empty();
+        self.may_pass(fault, is_by_aws(error))
+    }
+
+    /// No person's matter yet, while what is logged in with may be changed elsewhere.
+    fn may_pass(&self, fault: Fault, changes: bool) -> Fault {
+        let source = &self.source;
+        let changes = changes
+            || source.uri.may_change()
+            || !source.password_command.is_empty()
+            || has_client_certificate(source.uri.expose());
         if changes && self.patience.lasts() {
             Fault { class: Class::Transient, ..fault }
         } else {

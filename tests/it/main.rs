@@ -13,6 +13,7 @@ mod support;
 mod accepting;
 mod address;
 mod alerting;
+mod aws;
 mod binding;
 mod channels;
 mod checking;

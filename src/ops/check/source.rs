@@ -19,6 +19,7 @@ pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
     });
     let unreachable = reached.is_err();
     let mut findings = vec![Finding::of("source", reached)];
+    findings.extend(source.login().map(|login| Finding::ok("source's login", login)));
     if unreachable {
         return findings;
     }

@@ -4,7 +4,10 @@
 //!
 //! Tokens begin `01` instead of `82`; lost history is code 136, not 286; a token of another making
 //! is code 9; there is no `startAfter`, no pre- or post-image, no stage but five; no operation
-//! time; no oplog to read; on request no post-batch resume token, and change streams not enabled.
+//! time; no oplog to read; on request no post-batch resume token, change streams not enabled, and
+//! logins by IAM alone.
+
+mod iam;
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -15,6 +18,8 @@ use std::sync::{Arc, Mutex};
 use bson::{Bson, Document, doc};
 
 use crate::Result;
+pub use iam::AccessKey;
+use iam::{Iam, Login};
 
 const STAGES: [&str; 6] =
     ["$changeStream", "$match", "$project", "$redact", "$addFields", "$replaceRoot"];
@@ -28,6 +33,8 @@ pub struct Engine {
     pub without_post_batch_token: bool,
     /// It says that it is a mongos: no DocumentDB, but no sharded cluster is at hand.
     pub mongos: bool,
+    /// Nothing is told to who has not logged in by IAM.
+    pub iam: bool,
 }
 
 struct Shared {
@@ -36,6 +43,7 @@ struct Shared {
     /// Refusals to come: for which command, with which code and message.
     refusals: Mutex<VecDeque<(String, i32, String)>>,
     opened: AtomicU64,
+    iam: Iam,
     stop: AtomicBool,
 }
 
@@ -55,6 +63,7 @@ impl DocumentDb {
             enabled: AtomicBool::new(true),
             refusals: Mutex::default(),
             opened: AtomicU64::new(0),
+            iam: Iam::default(),
             stop: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -94,6 +103,26 @@ impl DocumentDb {
         }
     }
 
+    /// From here on these may log in by IAM, and no others.
+    pub fn admit(&self, keys: &[AccessKey]) {
+        self.shared.iam.admit(keys);
+    }
+
+    /// The ids of the keys that were logged in with, in order.
+    pub fn logins(&self) -> Vec<String> {
+        self.shared.iam.logins()
+    }
+
+    /// Why logins were refused, in order.
+    pub fn refused_logins(&self) -> Vec<String> {
+        self.shared.iam.refusals()
+    }
+
+    /// The ids of the keys whose secret was sent, which none is to be.
+    pub fn leaked(&self) -> Vec<String> {
+        self.shared.iam.leaks()
+    }
+
     /// How often a change stream was asked for.
     pub fn opened(&self) -> u64 {
         self.shared.opened.load(Ordering::SeqCst)
@@ -110,8 +139,8 @@ impl Drop for DocumentDb {
 fn serve(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let clone = |stream: &TcpStream| stream.try_clone();
-    let (Ok(from_client), Ok(to_client), Ok(answer)) =
-        (clone(client), clone(client), clone(client))
+    let (Ok(from_client), Ok(to_client), Ok(answer), Ok(hang_up)) =
+        (clone(client), clone(client), clone(client), clone(client))
     else {
         return;
     };
@@ -123,7 +152,10 @@ fn serve(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
         let _ = forward_requests(&requests, from_client, to_server, &refused);
         let _ = answer.shutdown(Shutdown::Both);
     });
-    std::thread::spawn(move || forward_replies(&replies, from_server, &out));
+    std::thread::spawn(move || {
+        let _ = forward_replies(&replies, from_server, &out);
+        let _ = hang_up.shutdown(Shutdown::Both);
+    });
 }
 
 fn forward_requests(
@@ -132,20 +164,36 @@ fn forward_requests(
     mut server: TcpStream,
     out: &Mutex<TcpStream>,
 ) -> Result<()> {
+    let mut login = if shared.engine.iam { Login::None } else { Login::Done };
     while let Some(message) = read_message(&mut client)? {
         let request = Message::parse(&message);
+        if let (true, Some(request)) = (shared.engine.iam, &request) {
+            shared.iam.look(&message);
+            let answer = shared.iam.answer(&mut login, &request.body);
+            if let Some(body) = answer.unwrap_or_else(|(code, text)| Some(refusal(code, &text))) {
+                send(out, request.id, body)?;
+                continue;
+            }
+        }
         match request.map(|request| shared.request(request)) {
             None => server.write_all(&message)?,
             Some(Ok(request)) => server.write_all(&request.bytes()?)?,
             Some(Err((id, code, text))) => {
-                let body =
-                    doc! { "ok": 0.0, "code": code, "codeName": "DocumentDb", "errmsg": text };
-                let reply = Message { id: 0, answers: id, flags: 0, body, rest: Vec::new() };
-                out.lock().map_err(|_| "poisoned")?.write_all(&reply.bytes()?)?;
+                send(out, id, refusal(code, &text))?;
             }
         }
     }
     let _ = server.shutdown(Shutdown::Both);
+    Ok(())
+}
+
+fn refusal(code: i32, text: &str) -> Document {
+    doc! { "ok": 0.0, "code": code, "codeName": "DocumentDb", "errmsg": text }
+}
+
+fn send(out: &Mutex<TcpStream>, answers: i32, body: Document) -> Result<()> {
+    let reply = Message { id: 0, answers, flags: 0, body, rest: Vec::new() };
+    out.lock().map_err(|_| "poisoned")?.write_all(&reply.bytes()?)?;
     Ok(())
 }
 

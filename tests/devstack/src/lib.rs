@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use authority::{Authority, Certificate};
 pub use compare::{Comparison, compare, plain_json};
-pub use documentdb::{DocumentDb, Engine};
+pub use documentdb::{AccessKey, DocumentDb, Engine};
 pub use failover::Failover;
 pub use fakes::{Behaviour, Fakes, Message};
 pub use mongo::{Mongo, MongoOptions};
