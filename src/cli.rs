@@ -181,6 +181,8 @@ async fn check(settings: &Settings, args: &CheckArgs) -> u8 {
     show(args.json, findings.as_slice(), render::findings);
     if findings.iter().all(|finding| finding.ok) {
         0
+    } else if findings.iter().any(|finding| finding.too_old) {
+        exit::CONFIGURATION
     } else if findings.iter().any(|finding| finding.down) {
         exit::UNAVAILABLE
     } else {

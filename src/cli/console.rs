@@ -13,7 +13,7 @@ use crate::ops::command::Asked;
 use crate::ops::slip::Unable;
 use crate::postgres::Target;
 use crate::settings::Settings;
-use crate::state::Checkpoints;
+use crate::state::{Checkpoints, is_too_old};
 
 /// Exit codes beside 0 and those of `status`.
 pub mod exit {
@@ -21,7 +21,7 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// A dependency is down.
     pub const UNAVAILABLE: u8 = 69;
-    /// The configuration is wrong.
+    /// The configuration is wrong, or the release for what it finds.
     pub const CONFIGURATION: u8 = 78;
 }
 
@@ -52,7 +52,11 @@ pub(super) fn failed(why: impl Into<Unable>) -> u8 {
     let why = why.into();
     let hint = if why.hint().is_empty() { String::new() } else { format!("; {}", why.hint()) };
     complain(&format!("{why}{hint}"));
-    if why.may_retry() { exit::UNAVAILABLE } else { exit::FAILED }
+    match &why {
+        Unable::Fault(fault) if is_too_old(fault) => exit::CONFIGURATION,
+        _ if why.may_retry() => exit::UNAVAILABLE,
+        _ => exit::FAILED,
+    }
 }
 
 pub(super) fn print_json(value: &(impl serde::Serialize + ?Sized)) {

@@ -225,6 +225,7 @@ fn of_people(text: &str) -> Vec<String> {
             detail: t(),
             remedy: format!("do {text}"),
             down: false,
+            too_old: false,
         }]),
         render::tried(&[Tried { channel: "slack", ok: false, detail: t() }]),
         render::asked(&asked(Some(Outcome::Failed), Some(t()))),

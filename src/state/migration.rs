@@ -17,6 +17,14 @@ use crate::postgres::with_deadline;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
+/// What to do about a release that is too old for its tables. No other fault has this hint.
+const TOO_OLD: &str = "run the release that migrated them, or a later one";
+
+/// Whether it is another release that is wanted: nothing that is mended at either end helps.
+pub fn is_too_old(fault: &Fault) -> bool {
+    fault.hint == TOO_OLD
+}
+
 /// What there is of the state schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
@@ -67,7 +75,7 @@ impl Standing {
              and it knows {FORMAT_VERSION}",
             self.format_min
         );
-        Err(mismatch(message, "run the release that migrated them, or a later one"))
+        Err(mismatch(message, TOO_OLD))
     }
 }
 
@@ -213,6 +221,7 @@ mod tests {
         assert!(newer(FORMAT_VERSION).format().contains("1 migration(s) of a newer one"));
         let refused = newer(FORMAT_VERSION + 1).allows("s").unwrap_err();
         assert!(refused.message.contains("too old for the tables in schema s"), "{refused}");
+        assert!(is_too_old(&refused) && !is_too_old(&mismatch(refused.message, "")));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use command::{Command, Outcome, Verb, known_as};
 pub use dead_letter::{Letter, Letters};
 pub use fence::Fence;
 pub use lease::{Held, Lease, Renewed};
-pub use migration::{Standing, own_tables};
+pub use migration::{Standing, is_too_old, own_tables};
 pub use obey::Act;
 pub use purge::{Over, STEP_ROWS};
 pub use resync::{Beginning, GapReport, WalkRow, may_become};

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::Fault;
+use crate::state::is_too_old;
 
 /// One thing proved, or not.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
@@ -15,6 +16,9 @@ pub struct Finding {
     pub remedy: String,
     /// A dependency did not answer: not a fault of the configuration.
     pub down: bool,
+    /// Another release is wanted.
+    #[serde(skip)]
+    pub too_old: bool,
 }
 
 impl Finding {
@@ -25,12 +29,14 @@ impl Finding {
             detail: detail.into(),
             remedy: String::new(),
             down: false,
+            too_old: false,
         }
     }
 
     pub(super) fn failed(what: impl Into<String>, fault: &Fault) -> Self {
         let (detail, remedy) = (fault.message.clone(), fault.hint.to_owned());
-        Self { what: what.into(), ok: false, detail, remedy, down: fault.class.may_retry() }
+        let (down, too_old) = (fault.class.may_retry(), is_too_old(fault));
+        Self { what: what.into(), ok: false, detail, remedy, down, too_old }
     }
 
     /// What `run` sees to by itself is no failure.
