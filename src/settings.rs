@@ -225,7 +225,7 @@ impl Settings {
             },
             status: Status {
                 listen: r.parsed("status.listen", "an address and port such as \"127.0.0.1:9464\""),
-                token: r.secret("status.token"),
+                token: Self::read_token(r),
                 hosts: r.texts("status.hosts"),
             },
             alert: Self::read_alert(r),
@@ -290,6 +290,14 @@ impl Settings {
             "must not be less than retry.delay_min",
         );
         retry
+    }
+
+    /// A file with nothing in it is one in the middle of being replaced: it opens no door.
+    fn read_token(r: &mut Reader) -> Secret {
+        let token = r.secret("status.token");
+        let is_told = !token.is_empty() || !token.may_change();
+        r.check("status.token_file", is_told, "names a file that is empty");
+        token
     }
 
     fn read_alert(r: &mut Reader) -> Alert {

@@ -132,6 +132,9 @@ fn a_secret_comes_from_its_key_or_from_a_file_and_never_from_both() {
         ("TIDEMARK__SOURCE__URI", "mongodb://other/"),
     ];
     assert!(problems(place.load(None, &both)).join("").contains("source.uri is given too"));
+    let empty = place.file("token", "\n").display().to_string();
+    let told = problems(place.load(None, &[("TIDEMARK__STATUS__TOKEN_FILE", &empty)])).join("");
+    assert!(told.contains("status.token_file") && told.contains("a file that is empty"), "{told}");
     let missing = place.load(None, &[("TIDEMARK__ALERT__SENTRY__DSN_FILE", "/nowhere")]);
     assert!(problems(missing)[0].starts_with("alert.sentry.dsn_file (environment variable"));
 }

@@ -123,7 +123,9 @@ impl Daemon {
     /// The status address cannot be served.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let served = CancellationToken::new();
-        let access = Access::new(self.settings.status.token.expose(), &self.settings.status.hosts);
+        let token = self.settings.status.token.clone();
+        let access =
+            Access::new(move || token.now().expose().to_owned(), &self.settings.status.hosts);
         let thread =
             serve(self.listener.try_clone()?, Arc::clone(&self.board), access, served.clone())?;
         let mut helpers = JoinSet::new();

@@ -151,6 +151,15 @@ async fn the_token_is_asked_of_all_but_the_probes_and_told_nobody() {
     assert_eq!(daemon.get("/livez").await.0, 200);
     daemon.until_readiness(200).await;
     assert_eq!(run(&world, &["healthcheck"]).0, Some(0));
+    // Another one is asked for as soon as it is there; a file in the middle of that opens no door.
+    let asked =
+        async |token: &str| get("/status").bearer_auth(token).send().await.unwrap().status();
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(asked("").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(asked("correct-horse").await, StatusCode::OK);
+    std::fs::write(&file, "battery-horse\n").unwrap();
+    assert_eq!(asked("correct-horse").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(asked("battery-horse").await, StatusCode::OK);
     assert_eq!(daemon.stop().0, Some(0));
     assert!(!daemon.log().contains("horse"), "{}", daemon.log());
 }

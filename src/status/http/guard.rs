@@ -19,8 +19,8 @@ const PROBES: [&str; 2] = ["/livez", "/readyz"];
 /// What is asked of whoever asks.
 #[derive(Clone)]
 pub struct Access {
-    /// None if empty.
-    token: String,
+    /// Says the token as it is now; there is none if that is empty.
+    token: Arc<dyn Fn() -> String + Send + Sync>,
     /// Names the address answers to, beside its addresses and `localhost`.
     hosts: Vec<String>,
 }
@@ -38,8 +38,8 @@ enum Refusal {
 }
 
 impl Access {
-    pub fn new(token: &str, hosts: &[String]) -> Self {
-        Self { token: token.to_owned(), hosts: hosts.to_vec() }
+    pub fn new(token: impl Fn() -> String + Send + Sync + 'static, hosts: &[String]) -> Self {
+        Self { token: Arc::new(token), hosts: hosts.to_vec() }
     }
 
     fn refusal(&self, uri: &Uri, headers: &HeaderMap) -> Option<Refusal> {
@@ -68,10 +68,11 @@ impl Access {
 
     fn is_known(&self, headers: &HeaderMap) -> bool {
         let told = headers.get(header::AUTHORIZATION).and_then(|told| told.to_str().ok());
-        self.token.is_empty()
+        let known = (self.token)();
+        known.is_empty()
             || told
                 .and_then(token)
-                .is_some_and(|told| bool::from(told.as_bytes().ct_eq(self.token.as_bytes())))
+                .is_some_and(|told| bool::from(told.as_bytes().ct_eq(known.as_bytes())))
     }
 }
 
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn only_names_of_its_own_are_answered_to() {
-        let access = Access::new("", &["tidemark.example".to_owned()]);
+        let access = Access::new(String::new, &["tidemark.example".to_owned()]);
         let own = [
             "127.0.0.1",
             "10.1.2.3:80",
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_token_is_taken_in_both_ways_and_no_other() {
-        let access = Access::new("s3cret", &[]);
+        let access = Access::new(|| "s3cret".to_owned(), &[]);
         let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
         let ask = |told: Option<&str>| asked(&access, "/metrics", Some("localhost"), told);
         for told in [
