@@ -31,6 +31,11 @@ pub(super) fn of(target: &Target) -> Result<Vec<PgConnectOptions>, Fault> {
         .collect()
 }
 
+/// Whether logins are made with a client certificate, whose files are replaced one after the other.
+pub(super) fn has_client_certificate(target: &Target) -> bool {
+    Url::parse(target.url.expose()).is_ok_and(|url| url.parameter("sslcert").is_some())
+}
+
 /// What of each host is verified, in words for a person.
 ///
 /// # Errors

@@ -13,12 +13,17 @@ use crate::settings::{Patience, Settings, Target, output_of};
 #[derive(Debug, Clone)]
 pub(super) struct Logins {
     target: Arc<Target>,
+    has_client_certificate: bool,
     patience: Arc<Patience>,
 }
 
 impl Logins {
     pub fn new(settings: &Settings) -> Self {
-        Self { target: Arc::new(settings.target.clone()), patience: Arc::default() }
+        Self {
+            target: Arc::new(settings.target.clone()),
+            has_client_certificate: options::has_client_certificate(&settings.target),
+            patience: Arc::default(),
+        }
     }
 
     /// The hosts in the order given, with the URL as its file has it now and the password that
@@ -29,7 +34,7 @@ impl Logins {
     /// may pass.
     pub async fn now(&self) -> Result<Vec<PgConnectOptions>, Fault> {
         let target = Target { url: self.target.url.now(), ..Target::clone(&self.target) };
-        let hosts = options::of(&target)?;
+        let hosts = self.judged(options::of(&target))?;
         if target.password_command.is_empty() {
             return Ok(hosts);
         }
@@ -43,19 +48,31 @@ impl Logins {
 
     /// What came of a login. One that is refused while its password is changed is no person's
     /// matter yet: the next is made with what there is then.
-    pub fn judged<T>(&self, login: Result<T, Fault>) -> Result<T, Fault> {
-        let changes = self.target.url.may_change() || !self.target.password_command.is_empty();
-        match login {
-            Ok(session) => {
-                self.patience.accepted();
-                Ok(session)
-            }
-            Err(fault)
-                if fault.code == Code::TargetUnauthorised && changes && self.patience.lasts() =>
-            {
-                Err(Fault { class: Class::Transient, ..fault })
-            }
-            Err(fault) => Err(fault),
+    pub fn accepted<T>(&self, login: Result<T, Fault>) -> Result<T, Fault> {
+        let login = self.judged(login);
+        if login.is_ok() {
+            self.patience.accepted();
         }
+        login
+    }
+
+    /// A certificate and a key that do not go together, or one that is away, are halfway through
+    /// being replaced: both are read anew at the next login.
+    fn judged<T>(&self, made: Result<T, Fault>) -> Result<T, Fault> {
+        let changes = self.has_client_certificate
+            || self.target.url.may_change()
+            || !self.target.password_command.is_empty();
+        let of_login = |fault: &Fault| {
+            fault.code == Code::TargetUnauthorised
+                || (self.has_client_certificate && fault.code == Code::TargetUnreachable)
+        };
+        made.map_err(|fault| {
+            let halts = fault.class == Class::Halt;
+            if halts && changes && of_login(&fault) && self.patience.lasts() {
+                Fault { class: Class::Transient, ..fault }
+            } else {
+                fault
+            }
+        })
     }
 }

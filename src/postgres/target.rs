@@ -130,7 +130,7 @@ impl Target {
             .disable_statement_logging();
         let connect = || async {
             let login = host.connect().await.map_err(|error| classify(&error));
-            self.logins.judged(login)
+            self.logins.accepted(login)
         };
         let mut connection = connect().await?;
         if !self.reach.known().proved.contains(place) {

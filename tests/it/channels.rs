@@ -41,6 +41,11 @@ impl Bench {
     /// Over a way to Postgres of the test's own.
     pub async fn through(fakes: Fakes, target_url: &str, extra: &str) -> Self {
         let extra = format!("{}{extra}", fakes.config());
+        Self::of(fakes, target_url, extra).await
+    }
+
+    /// With no channel but those configured here.
+    pub async fn of(fakes: Fakes, target_url: &str, extra: String) -> Self {
         let config = Config { extra, ..Config::default() };
         let world = World::of(&Stack::shared().mongo.uri(), target_url, config).await;
         assert_eq!(run(&world, &["migrate"]).0, Some(0));

@@ -15,6 +15,7 @@ mod address;
 mod alerting;
 mod aws;
 mod binding;
+mod certificates;
 mod channels;
 mod checking;
 mod codes;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use devstack::{Mongo, MongoOptions, Postgres, PostgresOptions};
+use devstack::{Fakes, Mongo, MongoOptions, Postgres, PostgresOptions, Stack};
 use mongodb::bson::doc;
 
+use crate::channels::{Bench, halted, lost, observed, well};
 use crate::support::{Config, World, stream};
 
 const ACCESS: &str =
@@ -129,6 +130,54 @@ impl Ends {
         self.world.until_equal("doctorsForDB", "doctor").await;
         self.stay_quiet(&daemon).await;
         assert_eq!(daemon.stop().0, Some(0));
+    }
+}
+
+/// What is to be told waits for the new secret, and is told with it.
+#[tokio::test]
+async fn secrets_of_channels_change_while_an_incident_is_told() {
+    for channel in ["bot", "webhook"] {
+        let fakes = Fakes::start().unwrap();
+        let folder = std::env::temp_dir().join(devstack::unique("tidemark-channels"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let publish = |token: &str| {
+            write(&folder.join("token"), token);
+            write(&folder.join("webhook"), &fakes.webhook_url());
+            write(&folder.join("dsn"), &fakes.dsn());
+        };
+        publish("xoxb-fake-token");
+        let file = |name: &str| folder.join(name).display().to_string();
+        let slack = match channel {
+            "bot" => format!(
+                "alert.slack.bot_token_file = {:?}\nalert.slack.channel = \"C0FAKE\"\n\
+                 alert.slack.api_base = \"{}/slack/api\"\n",
+                file("token"),
+                fakes.base()
+            ),
+            _ => format!("alert.slack.webhook_url_file = {:?}\n", file("webhook")),
+        };
+        let extra = format!("{slack}alert.sentry.dsn_file = {:?}\n", file("dsn"));
+        let stack = Stack::shared();
+        let url = stack.postgres.url(&stack.postgres.database().await.unwrap());
+        let mut bench = Bench::of(fakes.clone(), &url, extra).await;
+        bench.turns(5, 3, lost).await;
+        let told = |fakes: &Fakes| match channel {
+            "bot" => fakes.messages().len(),
+            _ => fakes.webhooked().len(),
+        };
+        assert_eq!((told(&fakes), fakes.events().len()), (1, 1), "{channel}");
+        // They change there first: nothing passes, until they have changed here.
+        fakes.change_secrets("xoxb-another", "B0OTHER", "anotherkey");
+        bench.turns(60, 10, well).await;
+        let again = |bench: &Bench| observed(vec![halted("doctor", "history_lost", bench)]);
+        bench.turns(60, 3, again).await;
+        assert_eq!((told(&fakes), fakes.events().len()), (1, 1), "{channel}");
+        publish("xoxb-another");
+        bench.turns(60, 40, again).await;
+        assert!(told(&fakes) > 2, "{channel}: the first one's end and the second are told");
+        assert_eq!(fakes.events().len(), 2, "{channel}");
+        let waiting = "select count(*) from tidemark.outbox where pending";
+        assert_eq!(bench.world.scalar::<i64>(waiting).await, 0, "{channel}");
     }
 }
 

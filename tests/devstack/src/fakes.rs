@@ -55,6 +55,8 @@ struct Received {
     check_ins: Vec<Value>,
     pings: usize,
     next: u64,
+    /// The bot's token, the webhook's id and Sentry's key: nobody else is let in.
+    secrets: [String; 3],
     /// Everything that arrived, as text, for searching.
     raw: Vec<String>,
 }
@@ -91,6 +93,7 @@ impl Fakes {
             check_ins: Vec::new(),
             pings: 0,
             next: 1,
+            secrets: [TOKEN, "B0FAKE", "fakekey"].map(str::to_owned),
             raw: Vec::new(),
         }));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -127,12 +130,17 @@ impl Fakes {
         )
     }
 
+    /// From here on these are let in: the bot's token, the webhook's id and Sentry's key.
+    pub fn change_secrets(&self, token: &str, webhook: &str, key: &str) {
+        self.received().secrets = [token, webhook, key].map(str::to_owned);
+    }
+
     pub fn base(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     pub fn webhook_url(&self) -> String {
-        format!("{}/slack/webhook/B0FAKE", self.base())
+        format!("{}/slack/webhook/{}", self.base(), self.received().secrets[1])
     }
 
     pub fn heartbeat_url(&self) -> String {
@@ -140,7 +148,7 @@ impl Fakes {
     }
 
     pub fn dsn(&self) -> String {
-        format!("http://fakekey@127.0.0.1:{}/sentry/42", self.port)
+        format!("http://{}@127.0.0.1:{}/sentry/42", self.received().secrets[2], self.port)
     }
 
     fn received(&self) -> MutexGuard<'_, Received> {
@@ -257,8 +265,8 @@ async fn slack(
         return answer;
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let authorised =
-        headers.get(header::AUTHORIZATION).is_some_and(|v| v == &format!("Bearer {TOKEN}"));
+    let token = format!("Bearer {}", lock(&shared).secrets[0]);
+    let authorised = headers.get(header::AUTHORIZATION).is_some_and(|told| told == &token);
     let answer =
         if authorised { take(&mut lock(&shared), &method, &body) } else { refuse("invalid_auth") };
     if behaviour == Behaviour::TakesAndHangs {
@@ -353,7 +361,7 @@ async fn webhook(State(shared): Shared, Path(id): Path<String>, body: Bytes) -> 
     if let Some(answer) = misbehave(&behaviour).await {
         return answer;
     }
-    if id != "B0FAKE" {
+    if id != lock(&shared).secrets[1] {
         return (StatusCode::NOT_FOUND, "no_service").into_response();
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -379,7 +387,8 @@ async fn sentry(
         return answer;
     }
     let key = headers.get("x-sentry-auth").and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if project != "42" || !key.contains("sentry_key=fakekey") {
+    let known = format!("sentry_key={}", lock(&shared).secrets[2]);
+    if project != "42" || !key.contains(&known) {
         return StatusCode::FORBIDDEN.into_response();
     }
     let text = String::from_utf8_lossy(&body);
