@@ -20,10 +20,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use console::{complain, ends, exit, failed, print, print_json, runtime, show};
+use console::{checkpoints, complain, ends, exit, failed, print, print_json, runtime, show};
 
 use crate::alert::Store;
 use crate::ops;
+use crate::postgres::Target;
 use crate::settings::{Origin, Settings};
 
 static VERSION: LazyLock<String> =
@@ -204,10 +205,12 @@ async fn migrate(settings: &Settings) -> u8 {
 }
 
 async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
-    let (target, checkpoints) = match ends(settings) {
-        Ok(ends) => ends,
+    // Nothing is written: what a standby has is told while no host takes writes.
+    let target = match Target::new(settings) {
+        Ok(target) => target.for_reading(),
         Err(fault) => return failed(fault),
     };
+    let checkpoints = checkpoints(settings, &target);
     let store = Store::new(settings, &target);
     loop {
         let report = match ops::status::status(settings, &checkpoints, &store).await {
@@ -221,6 +224,9 @@ async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
             print_json(&report);
         } else {
             print(&render::status(&report));
+        }
+        if target.is_read_only() {
+            complain("no host of target.url takes writes: this is what a standby has");
         }
         if !args.watch {
             return report.verdict.exit_code();

@@ -43,9 +43,13 @@ pub(super) fn runtime() -> Option<Runtime> {
 /// The target, and tidemark's own tables in it.
 pub(super) fn ends(settings: &Settings) -> Result<(Target, Checkpoints), Fault> {
     let target = Target::new(settings)?;
-    let checkpoints =
-        Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
+    let checkpoints = checkpoints(settings, &target);
     Ok((target, checkpoints))
+}
+
+/// tidemark's own tables in a target.
+pub(super) fn checkpoints(settings: &Settings, target: &Target) -> Checkpoints {
+    Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema)
 }
 
 pub(super) fn failed(why: impl Into<Unable>) -> u8 {

@@ -59,12 +59,11 @@ impl Promise {
         self.statement_timeout
     }
 
-    /// Makes a fresh session what it is to be.
+    /// Makes a fresh session what it is to be. Returns whether it takes writes.
     ///
     /// # Errors
-    /// It takes no writes; it does not last from one message to the next; whatever Postgres
-    /// answers.
-    pub async fn keep(&self, connection: &mut PgConnection) -> Result<(), Fault> {
+    /// It does not last from one message to the next; whatever Postgres answers.
+    pub async fn keep(&self, connection: &mut PgConnection) -> Result<bool, Fault> {
         // Utility statements look no name up: whatever stands in `public` is out of reach from the
         // first message on.
         let set = sqlx::AssertSqlSafe(format!(
@@ -78,14 +77,12 @@ impl Promise {
             .map_err(|error| classify(&error))?;
         let row = rows.last().ok_or_else(|| Fault::bug("a select without a row"))?;
         let session = said(row)?;
-        if row.try_get::<bool, _>(2).map_err(|error| classify(&error))? {
-            return Err(takes_no_writes());
-        }
+        let is_read_only: bool = row.try_get(2).map_err(|error| classify(&error))?;
         let ask = sqlx::query(ask!(", set_config('application_name', $1, false)"))
             .bind(&*self.name)
             .persistent(false);
         let row = ask.fetch_one(connection).await.map_err(|error| classify(&error))?;
-        if said(&row)? == session { Ok(()) } else { Err(does_not_last()) }
+        if said(&row)? == session { Ok(!is_read_only) } else { Err(does_not_last()) }
     }
 
     fn settings(&self) -> String {
@@ -129,7 +126,7 @@ fn said(row: &PgRow) -> Result<Session, Fault> {
 }
 
 /// A standby, or a server or user that is set to read only.
-fn takes_no_writes() -> Fault {
+pub(super) fn takes_no_writes() -> Fault {
     Fault::new(
         Class::Transient,
         Code::TargetUnreachable,

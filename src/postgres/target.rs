@@ -2,7 +2,8 @@
 //! be.
 //!
 //! Several hosts are tried in turn, the last that served first, until one takes writes: a standby
-//! is not the target, whatever it answers.
+//! is not the target, whatever it answers. Who only reads makes do with one where there is no
+//! other.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,11 +14,11 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::watch;
 
-use super::call::{in_time, with_deadline};
+use super::call::{close, in_time, with_deadline};
 use super::classify::classify;
 use super::options;
 use super::password::Logins;
-use super::session::{Promise, prove};
+use super::session::{Promise, prove, takes_no_writes};
 use crate::error::{Class, Code, Fault};
 use crate::model::owner::Owner;
 use crate::settings::Settings;
@@ -36,6 +37,8 @@ pub struct Target {
     promise: Promise,
     reach: Arc<Reach>,
     owner: Owner,
+    /// A host that takes no writes will do, if none takes them.
+    reads_only: bool,
     /// Longer than the server's own `statement_timeout`, so that the server's answer usually comes
     /// first.
     deadline: Duration,
@@ -55,6 +58,8 @@ struct Known {
     last: Option<String>,
     /// Where sessions have been proved to last.
     proved: BTreeSet<String>,
+    /// Whether the last session takes no writes.
+    read_only: bool,
 }
 
 impl Target {
@@ -70,8 +75,20 @@ impl Target {
             promise: Promise::new(&settings.service, lease),
             reach: Arc::new(Reach { known: Mutex::default(), answers: watch::Sender::new(true) }),
             owner: settings.owner(),
+            reads_only: false,
             deadline: lease + Duration::from_secs(5),
         })
+    }
+
+    /// The same for who writes nothing: while no host takes writes, one that answers will do.
+    #[must_use]
+    pub fn for_reading(self) -> Self {
+        Self { reads_only: true, ..self }
+    }
+
+    /// Whether the last session was one of a host that takes no writes.
+    pub fn is_read_only(&self) -> bool {
+        self.reach.known().read_only
     }
 
     /// `host:port,host:port/database as user`: an allowlist, for messages.
@@ -107,21 +124,35 @@ impl Target {
             hosts.rotate_left(at);
         }
         let patience = (PATIENCE / u32::try_from(hosts.len()).unwrap_or(1)).max(PATIENCE_MIN);
-        let mut refused = Vec::new();
+        let (mut refused, mut reading) = (Vec::new(), None);
         for host in hosts {
             let place = place(&host);
             match in_time(patience, self.host(host, &place)).await {
-                Ok(connection) => {
-                    self.reach.known().last = Some(place);
+                Ok((connection, true)) => {
+                    let mut known = self.reach.known();
+                    (known.last, known.read_only) = (Some(place), false);
                     return Ok(connection);
+                }
+                Ok((connection, false)) if self.reads_only && reading.is_none() => {
+                    reading = Some(connection);
+                }
+                Ok((connection, false)) => {
+                    close(connection).await;
+                    refused.push((place, takes_no_writes()));
                 }
                 Err(fault) => refused.push((place, fault)),
             }
         }
-        Err(together(refused))
+        self.reach.known().read_only = reading.is_some();
+        reading.ok_or_else(|| together(refused))
     }
 
-    async fn host(&self, host: PgConnectOptions, place: &str) -> Result<PgConnection, Fault> {
+    /// A session of one host, and whether it takes writes.
+    async fn host(
+        &self,
+        host: PgConnectOptions,
+        place: &str,
+    ) -> Result<(PgConnection, bool), Fault> {
         // Nothing but the name is asked for when a session is opened: a pooler refuses what it does
         // not know.
         let host = host
@@ -137,8 +168,8 @@ impl Target {
             prove(&mut connection, connect().await?).await?;
             self.reach.known().proved.insert(place.to_owned());
         }
-        self.promise.keep(&mut connection).await?;
-        Ok(connection)
+        let takes_writes = self.promise.keep(&mut connection).await?;
+        Ok((connection, takes_writes))
     }
 
     /// Waits until a session is had again, if none was the last time one was asked for; else for

@@ -8,7 +8,7 @@ use devstack::{Failover, Postgres, PostgresOptions, Proxy, Stack};
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use crate::support::{Config, Daemon, World};
+use crate::support::{Config, Daemon, World, run, text};
 
 /// As long as by default.
 const DEFAULTS: &str =
@@ -105,6 +105,34 @@ async fn a_host_that_takes_no_writes_is_passed_over() {
     Revalidation::new(world.source.clone(), 172).load(200, 50).await.unwrap();
     let _daemon = world.start();
     world.until_equal(DOCTORS, "public.doctor").await;
+}
+
+/// Between a primary's death and a promotion a person sees what was last known, and no more is
+/// done.
+#[tokio::test]
+async fn what_a_standby_has_is_told_while_no_host_takes_writes() {
+    const SENTENCE: &str = "no host of target.url takes writes: this is what a standby has";
+    let mut failover = Failover::start(&PostgresOptions::default()).unwrap();
+    let database = failover.primary().database().await.unwrap();
+    let url = hosts([failover.primary().port(), failover.standby_port().unwrap()], &database);
+    let mut world = World::of(&Stack::shared().mongo.uri(), &url, Config::default()).await;
+    world.target_url = failover.primary().url(&database);
+    Revalidation::new(world.source.clone(), 174).load(200, 50).await.unwrap();
+    let mut daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, "public.doctor").await;
+    let (code, told) = run(&world, &["status"]);
+    assert!(code == Some(0) && !told.contains(SENTENCE), "{told}");
+    daemon.stop();
+    failover.caught_up().await.unwrap();
+    failover.primary().kill().unwrap();
+    let output = world.command(&["status", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(SENTENCE), "{}", text(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["streams"][0]["position"]["cluster_time"].is_string(), "{report:#}");
+    let (code, told) = run(&world, &["resync", "doctor", "--reason", "test", "--execute"]);
+    assert!(code == Some(69) && told.contains("no host takes writes"), "{told}");
 }
 
 /// A server that is set to read only refuses what is under way, and takes it later.
