@@ -2,9 +2,11 @@
 //! so what they died of is found, and set aside unread. No document makes a crash loop.
 //!
 //! Two deaths at one place: steps of fifty. The step a process dies in is gone over one by one.
-//! What a process dies of twice more, alone, is set aside by its key. A process that ends for
-//! another reason costs nothing but slower steps: at a silent position there is nothing to take in
-//! hand.
+//! What a process dies of twice more, alone, is set aside by its key; before the second time
+//! nothing is in hand for a while. A document kills only whoever has it in hand: a process that
+//! ends in that while was ended by something else, and what the one before it died of is under no
+//! suspicion any more. So kills from outside, however fast one after the other, cost nothing but
+//! slower steps.
 
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::step::Step;
 use crate::retry::Backoff;
-use crate::state::{Lease, Mark, Road, WalkRow};
+use crate::state::{Lease, Mark, Road, Taken, WalkRow};
 
 /// So many deaths at one place are no accident.
 const DEATHS_MIN: i32 = 2;
@@ -28,6 +30,11 @@ const STEP: usize = 50;
 
 /// So many deaths with one thing alone in hand, and it is not taken in hand again.
 const DEATHS_ALONE: i32 = 2;
+
+/// How long nothing is in hand before what a process died of alone is taken again. Who ends
+/// processes faster than this ends them here; who is slower ends none at one place, since a stream
+/// is past it within milliseconds.
+const REST: Duration = Duration::from_secs(3);
 
 /// What a process had read when it died lies within so many things.
 const THINGS: usize = 50_000;
@@ -49,8 +56,9 @@ pub(super) struct Care {
     /// So many of the next things are taken one by one.
     singly: usize,
     left: usize,
-    /// The first thing at the place, if it is not to be taken in hand again.
-    doomed: Option<Mark>,
+    /// What processes died of at the place with just it in hand, and how many did.
+    suspect: Option<(Mark, i32)>,
+    has_rested: bool,
 }
 
 /// Something was taken in hand; nothing else is, while this lives.
@@ -127,13 +135,14 @@ impl Care {
             walking = road == Road::Walk,
             "processes have died here: going on in small steps"
         );
-        let (singly, doomed) = match before.hand {
-            Some((what, 1, deaths)) => (1, (deaths >= DEATHS_ALONE).then_some(what)),
+        let (singly, suspect) = match before.hand {
+            Some((what, 1, deaths)) => (1, Some((what, deaths))),
             Some((_, size, _)) => (usize::try_from(size).unwrap_or(STEP), None),
             None => (0, None),
         };
         let (context, lease) = (context.clone(), lease.clone());
-        Ok(Some(Self { context, lease, road, singly, left: THINGS, doomed }))
+        let (left, has_rested) = (THINGS, false);
+        Ok(Some(Self { context, lease, road, singly, left, suspect, has_rested }))
     }
 
     /// How many things the next step takes.
@@ -147,8 +156,8 @@ impl Care {
     }
 
     /// What is not even to be read, if it comes first.
-    pub const fn doomed(&mut self) -> Option<Mark> {
-        self.doomed.take()
+    pub fn doomed(&self) -> Option<Mark> {
+        self.suspect.filter(|(_, deaths)| *deaths >= DEATHS_ALONE).map(|(what, _)| what)
     }
 
     /// Writes down what is about to be done at a place.
@@ -160,12 +169,31 @@ impl Care {
             return Ok(InHand { _turn: None, is_doomed: false });
         };
         let (place, first) = (Mark::of(place), Mark::of(first));
-        let taken =
-            self.context.checkpoints.take_in_hand(&self.lease, self.road, place, first, size);
-        let is_doomed = taken.await? >= DEATHS_ALONE && size == 1;
+        let suspect = self.suspect.filter(|(what, _)| size == 1 && *what == first);
+        let deaths = suspect.map_or(0, |(_, deaths)| deaths);
+        let is_doomed = deaths >= DEATHS_ALONE;
+        if !is_doomed {
+            if deaths > 0 && !self.has_rested {
+                self.rest().await?;
+            }
+            let taken = Taken { place, what: first, size, deaths };
+            self.context.checkpoints.take_in_hand(&self.lease, self.road, &taken).await?;
+        }
         self.singly = self.singly.saturating_sub(size);
         self.left = self.left.saturating_sub(size);
         Ok(InHand { _turn: Some(turn), is_doomed })
+    }
+
+    /// Nothing is in hand for a while, and nothing is under suspicion if this process ends in it.
+    async fn rest(&mut self) -> Result<(), Fault> {
+        self.context.checkpoints.let_go(&self.lease, self.road).await?;
+        tracing::warn!(
+            stream = self.lease.stream(),
+            "a process died of one document: nothing is taken in hand for {REST:?} before it is"
+        );
+        tokio::time::sleep(REST).await;
+        self.has_rested = true;
+        Ok(())
     }
 }
 

@@ -48,6 +48,17 @@ pub struct Before {
     pub hand: Option<(Mark, i32, i32)>,
 }
 
+/// What is taken in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    pub place: Mark,
+    /// This thing, or those that begin with it.
+    pub what: Mark,
+    pub size: usize,
+    /// How many pipelines before this one ended with just that in hand.
+    pub deaths: i32,
+}
+
 #[derive(FromRow)]
 struct Row {
     deaths: i32,
@@ -92,8 +103,7 @@ impl Checkpoints {
         Ok(Before { deaths: row.deaths, hand })
     }
 
-    /// So many things are taken in hand at a place, this one or those that begin with it. Says how
-    /// many pipelines did not end in good order with just that in hand.
+    /// So many things are taken in hand at a place.
     ///
     /// # Errors
     /// Fenced, or whatever Postgres answers.
@@ -101,28 +111,38 @@ impl Checkpoints {
         &self,
         lease: &Lease,
         road: Road,
-        place: Mark,
-        what: Mark,
-        size: usize,
-    ) -> Result<i32, Fault> {
+        taken: &Taken,
+    ) -> Result<(), Fault> {
+        self.hold(lease, road, Some(taken)).await
+    }
+
+    /// Nothing is in hand any more, and nobody is known to have died of anything.
+    ///
+    /// # Errors
+    /// Fenced, or whatever Postgres answers.
+    pub async fn let_go(&self, lease: &Lease, road: Road) -> Result<(), Fault> {
+        self.hold(lease, road, None).await
+    }
+
+    async fn hold(&self, lease: &Lease, road: Road, taken: Option<&Taken>) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {0}.attempt set hand_deaths = case when place = $3 and hand = $4 and hand_size \
-             = $5 then hand_deaths else 0 end, place = $3, hand = $4, hand_size = $5 where stream \
-             = $1 and road = $2 and exists (select from {0}.checkpoint where stream = $1 and epoch \
-             = $6 and nonce = $7) returning hand_deaths",
+            "update {0}.attempt set place = coalesce($3, place), hand = $4, hand_size = $5, \
+             hand_deaths = $6 where stream = $1 and road = $2 and exists (select from \
+             {0}.checkpoint where stream = $1 and epoch = $7 and nonce = $8)",
             self.schema()
         ));
-        let query = sqlx::query_scalar::<_, i32>(sql)
+        let size = taken.map_or(0, |taken| i32::try_from(taken.size).unwrap_or(i32::MAX));
+        let query = sqlx::query(sql)
             .bind(lease.stream())
             .bind(road.name())
-            .bind(place.0)
-            .bind(what.0)
-            .bind(i32::try_from(size).unwrap_or(i32::MAX))
+            .bind(taken.map(|taken| taken.place.0))
+            .bind(taken.map(|taken| taken.what.0))
+            .bind(size)
+            .bind(taken.map_or(0, |taken| taken.deaths))
             .bind(lease.epoch())
             .bind(lease.nonce());
-        let deaths =
-            with_deadline(self.target.deadline(), query.fetch_optional(&self.pool)).await?;
-        deaths.ok_or_else(|| Fault::fenced(lease.stream()))
+        let done = with_deadline(self.target.deadline(), query.execute(&self.pool)).await?;
+        if done.rows_affected() == 0 { Err(Fault::fenced(lease.stream())) } else { Ok(()) }
     }
 
     /// A pipeline ended in good order, whatever ended it.

@@ -18,7 +18,7 @@ mod stream;
 mod times;
 mod unseen;
 
-pub use attempt::{Before, Mark, Road};
+pub use attempt::{Before, Mark, Road, Taken};
 pub use checkpoint::{Checkpoints, FORMAT_VERSION, Start, Stored};
 pub use checkpoint_history::Retired;
 pub use command::{Command, Outcome, Verb, known_as};

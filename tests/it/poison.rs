@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
 
-use crate::support::{Config, World, run, stream};
+use crate::support::{Config, Daemon, World, run, stream};
 
 const POISON: (&str, &str) = ("TIDEMARK_FAILPOINT", "encode:zqpoison=abort");
 
@@ -104,6 +104,47 @@ async fn a_document_that_kills_in_a_walk_is_stepped_over() {
         restart_until_past(&world, what).await;
         all_but_the_poison_is_there(&world, 333, "snapshot").await;
     }
+}
+
+/// Whether the process stands still with what it met.
+fn is_frozen(daemon: &Daemon) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.child.id())).unwrap();
+    stat.rsplit(')').next().unwrap().trim_start().starts_with('T')
+}
+
+/// Whoever kills from outside hits the very moments in which one document is in hand alone; but no
+/// document kills a process that has nothing in hand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_in_hand_at_each_kill_from_outside_is_not_set_aside() {
+    const FREEZE: (&str, &str) = ("TIDEMARK_FAILPOINT", "encode:zqpoison=freeze");
+    let world = world().await;
+    let odd = world.collection("odd");
+    odd.insert_many(documents(0..50, -1)).await.unwrap();
+    let mut daemon = world.start();
+    daemon.until_phase("odd", "streaming").await;
+    assert_eq!(daemon.stop().0, Some(0));
+    odd.insert_many(documents(50..150, 120)).await.unwrap();
+    let (mut in_hand, mut at_rest) = (0, 0);
+    for _ in 0..10 {
+        let daemon = world.start_with(&[FREEZE]);
+        let is_at_rest = || daemon.log().contains("nothing is taken in hand for 3s");
+        let begun = Instant::now();
+        while !is_frozen(&daemon) && !is_at_rest() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", daemon.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if is_at_rest() {
+            at_rest += 1
+        } else {
+            in_hand += 1
+        }
+        daemon.kill();
+    }
+    assert!(in_hand >= 6 && at_rest >= 2, "{in_hand} with it in hand, {at_rest} at rest");
+    let mut daemon = world.start();
+    world.until_equal("odd", "public.odd").await;
+    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.dead_letter").await, 0);
+    assert_eq!(daemon.stop().0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
