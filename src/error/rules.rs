@@ -38,8 +38,8 @@ pub struct Rule {
     pub means: &'static str,
     /// What tidemark does about it.
     pub doing: &'static str,
-    /// What a person must do. `STREAM` and `ID` stand for the stream's name and the resync's id: see
-    /// [`Rule::to_do`].
+    /// What a person must do. `STREAM` and `ID` stand for the stream's name and the resync's id:
+    /// see [`Rule::to_do`].
     pub action: &'static str,
 }
 

@@ -282,7 +282,12 @@ impl<'a> Applier<'a> {
                 () = self.signals.end(), if fault.class.may_retry() => {
                     return Err(self.gave_up(fault));
                 }
-                waited = wait_or_give_up(self.context, Step::Apply, &mut backoff, fault.clone()) => {
+                waited = wait_or_give_up(
+                    self.context,
+                    Step::Apply,
+                    &mut backoff,
+                    fault.clone(),
+                ) => {
                     waited?;
                 }
             }

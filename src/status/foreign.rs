@@ -1,5 +1,5 @@
-//! Reports that another release has written, read as far as this one knows their words: processes of
-//! two releases run side by side while one takes the other's place.
+//! Reports that another release has written, read as far as this one knows their words: processes
+//! of two releases run side by side while one takes the other's place.
 
 use std::collections::BTreeMap;
 
