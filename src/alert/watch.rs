@@ -16,7 +16,7 @@ use crate::alert::process::Process;
 use crate::alert::rule::causes::{Facts, Limits, Observed, Seen};
 use crate::error::Fault;
 use crate::settings::Settings;
-use crate::state::{Checkpoints, Held};
+use crate::state::{Checkpoints, LeaseRow};
 use crate::status::StreamReport;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ enum Role {
 
 /// What of Postgres one look needs.
 struct Known {
-    leases: Vec<Held>,
+    leases: Vec<LeaseRow>,
     facts: Facts,
     acks: Vec<(i64, Ack)>,
 }
@@ -271,7 +271,7 @@ impl Watch {
 
 /// What is known of a stream: from here if it is led here, else from what its leader last wrote
 /// down.
-fn seen(own: StreamReport, held: Option<&Held>, answers: bool) -> Seen {
+fn seen(own: StreamReport, held: Option<&LeaseRow>, answers: bool) -> Seen {
     if own.leader {
         return Seen { report: own, fresh: true, unled_since: None };
     }
@@ -294,6 +294,6 @@ fn seen(own: StreamReport, held: Option<&Held>, answers: bool) -> Seen {
 }
 
 /// What a stream's leader last wrote down.
-fn told(held: &Held) -> Option<StreamReport> {
+fn told(held: &LeaseRow) -> Option<StreamReport> {
     serde_json::from_value(held.report.clone()?).ok()
 }

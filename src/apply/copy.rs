@@ -6,8 +6,9 @@ use std::ops::Range;
 use sqlx::postgres::{PgConnection, PgCopyIn};
 use tokio::sync::mpsc;
 
-use super::row_writer::{RowWriter, Work};
+use super::row_writer::RowWriter;
 use super::rows::{RowBuffers, Rows};
+use super::work::Work;
 use crate::failpoint;
 use crate::postgres::{Trouble, about_rows};
 

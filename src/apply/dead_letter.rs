@@ -2,16 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::parts::{Kind, Refused};
-use super::row_writer::Work;
 use crate::error::{Class, Code, Fault};
-use crate::model::bson::{Builder, Doc};
 use crate::model::dead_letter_code::DeadLetterCode;
-use crate::model::event::Operation;
 use crate::model::position::ClusterTime;
-use crate::model::value::decode_id;
-use crate::postgres::Whose;
 use crate::settings::Record;
+use crate::state::SetAside;
 
 /// One event that could not be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,58 +22,20 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// A row or a delete that Postgres does not take, with the event or document it came from.
-    pub(super) fn of_refused(work: &Work, refused: &Refused) -> Self {
-        let Refused { kind, index, refusal } = refused;
-        let is_slow = refusal.whose == Whose::Time;
-        let code = if is_slow { DeadLetterCode::Slow } else { DeadLetterCode::Refused };
-        let error = refusal.fault.message.clone();
-        let time = |packed: i64| ClusterTime::from_sql(packed);
-        match kind {
-            Kind::Rows => {
-                let origin = work.rows.origin(*index).unwrap_or_default();
-                let stamp = work.rows.tuple(*index).and_then(<[u8]>::last_chunk::<8>);
-                Self {
-                    document_id: work.rows.id(*index).map(str::to_owned),
-                    operation: work.origins.operation(origin),
-                    event: work.origins.bytes(origin),
-                    code,
-                    error,
-                    cluster_time: stamp.map(|bytes| time(i64::from_be_bytes(*bytes))),
-                }
-            }
-            Kind::Deletes => {
-                let id = work.deletes.ids.get(*index).cloned().unwrap_or_default();
-                // A replace that gave the document another _id asks for the end of its row, too.
-                let asks =
-                    |event: &usize| work.origins.operation(*event) == Operation::Delete.name();
-                let event = work.deletes.origins.get(*index).copied().flatten().filter(asks);
-                Self {
-                    event: event.map_or_else(|| key_of(&id), |event| work.origins.bytes(event)),
-                    document_id: Some(id),
-                    operation: Operation::Delete.name(),
-                    code,
-                    error,
-                    cluster_time: work.deletes.cluster_times.get(*index).copied().map(time),
-                }
-            }
+    pub(super) fn to_set_aside(&self) -> SetAside<'_> {
+        SetAside {
+            document_id: self.document_id.as_deref(),
+            operation: self.operation,
+            event: &self.event,
+            code: self.code.name(),
+            error: &self.error,
+            cluster_time: self.cluster_time,
         }
     }
 
     /// What it has in common with others that were set aside for the same reason. Holds no content.
     fn cause(&self) -> String {
         if self.code.is_of_postgres() { self.error.clone() } else { self.code.name().to_owned() }
-    }
-}
-
-/// `{_id: …}` of the document a row stands for; the row's id as it is where its `_id` cannot be
-/// told from it.
-fn key_of(id: &str) -> Vec<u8> {
-    let key = decode_id(id);
-    let value = key.as_deref().and_then(|bytes| Doc::new(bytes).ok()?.get("").ok().flatten());
-    match value {
-        Some(value) => Builder::default().value("_id", value).finish(),
-        None => Builder::default().text("_id", id).finish(),
     }
 }
 
@@ -195,7 +152,6 @@ impl RateWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::bson::kind;
 
     fn tally(cause: &str, number: u64) -> Tally {
         Tally {
@@ -225,16 +181,5 @@ mod tests {
         let wide =
             RateWindow::new(Record { dead_letter_fraction_max: 0.01, dead_letter_count_min: 0 });
         assert_eq!(wide.allowance(), 100);
-    }
-
-    #[test]
-    fn the_key_of_a_row_is_its_documents_where_its_id_tells() {
-        let id = |key: &[u8]| {
-            let value = Doc::new(key).unwrap().get("_id").unwrap();
-            value.map(|value| (value.kind, value.bytes.len()))
-        };
-        assert_eq!(id(&key_of("5f0000000000000000000001")), Some((kind::OBJECT_ID, 12)));
-        assert_eq!(id(&key_of("1234567")), Some((kind::STRING, 12)));
-        assert!(Doc::new(&key_of("{\"$numberInt\":\"7\"}")).is_ok());
     }
 }

@@ -8,8 +8,15 @@ use std::ops::Range;
 
 use sqlx::postgres::PgConnection;
 
+use super::dead_letter::DeadLetter;
 use super::pace::Pace;
-use super::row_writer::{Applied, RowWriter, Work};
+use super::row_writer::RowWriter;
+use super::work::{Applied, Work};
+use crate::model::bson::{Builder, Doc};
+use crate::model::dead_letter_code::DeadLetterCode;
+use crate::model::event::Operation;
+use crate::model::position::ClusterTime;
+use crate::model::value::decode_id;
 use crate::postgres::{Refusal, Trouble, Whose};
 
 /// What is sent in parts.
@@ -26,6 +33,57 @@ pub(super) struct Refused {
     /// Its place in the work's rows or deletes.
     pub index: usize,
     pub refusal: Refusal,
+}
+
+impl Refused {
+    /// It as a dead letter, with the event or document it came from.
+    pub fn letter(&self, work: &Work) -> DeadLetter {
+        let Self { kind, index, refusal } = self;
+        let is_slow = refusal.whose == Whose::Time;
+        let code = if is_slow { DeadLetterCode::Slow } else { DeadLetterCode::Refused };
+        let error = refusal.fault.message.clone();
+        let time = |packed: i64| ClusterTime::from_sql(packed);
+        match kind {
+            Kind::Rows => {
+                let origin = work.rows.origin(*index).unwrap_or_default();
+                let stamp = work.rows.tuple(*index).and_then(<[u8]>::last_chunk::<8>);
+                DeadLetter {
+                    document_id: work.rows.id(*index).map(str::to_owned),
+                    operation: work.origins.operation(origin),
+                    event: work.origins.bytes(origin),
+                    code,
+                    error,
+                    cluster_time: stamp.map(|bytes| time(i64::from_be_bytes(*bytes))),
+                }
+            }
+            Kind::Deletes => {
+                let id = work.deletes.ids.get(*index).cloned().unwrap_or_default();
+                // A replace that gave the document another _id asks for the end of its row, too.
+                let asks =
+                    |event: &usize| work.origins.operation(*event) == Operation::Delete.name();
+                let event = work.deletes.origins.get(*index).copied().flatten().filter(asks);
+                DeadLetter {
+                    event: event.map_or_else(|| key_of(&id), |event| work.origins.bytes(event)),
+                    document_id: Some(id),
+                    operation: Operation::Delete.name(),
+                    code,
+                    error,
+                    cluster_time: work.deletes.cluster_times.get(*index).copied().map(time),
+                }
+            }
+        }
+    }
+}
+
+/// `{_id: …}` of the document a row stands for; the row's id as it is where its `_id` cannot be
+/// told from it.
+fn key_of(id: &str) -> Vec<u8> {
+    let key = decode_id(id);
+    let value = key.as_deref().and_then(|bytes| Doc::new(bytes).ok()?.get("").ok().flatten());
+    match value {
+        Some(value) => Builder::default().value("_id", value).finish(),
+        None => Builder::default().text("_id", id).finish(),
+    }
 }
 
 /// So many rows refused alone by what may be the table's, with none that passes: it is the table's.
@@ -224,5 +282,22 @@ impl<'a> Halving<'a> {
             Some(trouble) if !self.pace.stands_alone() => Err(trouble),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::bson::kind;
+
+    #[test]
+    fn the_key_of_a_row_is_its_documents_where_its_id_tells() {
+        let id = |key: &[u8]| {
+            let value = Doc::new(key).unwrap().get("_id").unwrap();
+            value.map(|value| (value.kind, value.bytes.len()))
+        };
+        assert_eq!(id(&key_of("5f0000000000000000000001")), Some((kind::OBJECT_ID, 12)));
+        assert_eq!(id(&key_of("1234567")), Some((kind::STRING, 12)));
+        assert!(Doc::new(&key_of("{\"$numberInt\":\"7\"}")).is_ok());
     }
 }

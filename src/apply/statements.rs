@@ -65,14 +65,8 @@ impl Statements {
             repair: told_apart("t.xmax = 0").into(),
             repair_partitioned: told_apart(&was_not_there).into(),
             upsert: upsert.on(&format!("{NOT_NEWER} and {}", upsert.differs)).into(),
-            // Here and below the limit keeps the planner to the index, whatever it thinks of the
-            // table's size.
-            segment: format!(
-                "select (array_agg(t.id))[1], (array_agg(t.id))[count(*)::int], count(*), \
-                 coalesce(bit_xor(t._hash), 0) from (select t.id, t._hash from {sql} as t where \
-                 t.id > $1 order by t.id limit $2) as t"
-            )
-            .into(),
+            segment: segment(&sql).into(),
+            // The limit keeps the planner to the index, as that of `segment` does.
             unknown_between: format!(
                 "select coalesce(array_agg(u.place), '{{}}') from unnest($1::text[], $2::bigint[]) \
                  with ordinality as u (id, hash, place) left join (select t.id, t._hash from {sql} \
@@ -193,6 +187,15 @@ impl Upsert {
     fn on(&self, condition: &str) -> String {
         format!("{} where {condition}", self.write)
     }
+}
+
+/// The limit keeps the planner to the index, whatever it thinks of the table's size.
+fn segment(sql: &str) -> String {
+    format!(
+        "select (array_agg(t.id))[1], (array_agg(t.id))[count(*)::int], count(*), \
+         coalesce(bit_xor(t._hash), 0) from (select t.id, t._hash from {sql} as t where \
+         t.id > $1 order by t.id limit $2) as t"
+    )
 }
 
 fn compare(sql: &str, columns: &[Column], names: &[String]) -> String {

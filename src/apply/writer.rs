@@ -1,5 +1,6 @@
-//! The writer of one stream: owns its connection, retries nothing, knows after a lost reply whether
-//! it landed.
+//! The writer of one stream: opens and commits the one transaction, in which the fence is raised
+//! first and the position comes last. It owns its connection, retries nothing, and knows after a
+//! lost reply whether the commit landed.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,13 @@ use sqlx::{Connection, Transaction};
 use tokio::sync::mpsc;
 
 use super::dead_letter::RateWindow;
+use super::insert_path::{COPY_MIN, InsertPath};
 use super::pace::Pace;
-use super::row_writer::{Applied, COPY_MIN, InsertPath, RowWriter, Work};
+use super::row_writer::RowWriter;
 use super::rows::RowBuffers;
 use super::statements::Statements;
 use super::walk::Walk;
+use super::work::{Applied, Work};
 use crate::error::{Class, Code, Fault};
 use crate::failpoint;
 use crate::postgres::{Ending, Target, Trouble, Whose, commit, with_deadline};
@@ -211,8 +214,7 @@ impl Writer {
         let mut transaction: Transaction<'_, _> =
             with_deadline(deadline, connection.begin_with(load.begin())).await?;
         failpoint::hit("apply.begun");
-        let fence =
-            Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
+        let fence = Fence::raise(&mut transaction, &self.checkpoints, &self.lease).await?;
         self.knows(fence.revision())?;
         if self.partitioned.is_none() && load.is_repair() {
             self.partitioned =
@@ -221,7 +223,7 @@ impl Writer {
         let row_writer = RowWriter {
             target: &self.target,
             stream: self.lease.stream(),
-            state_schema: self.checkpoints.schema(),
+            checkpoints: &self.checkpoints,
             columns: &self.columns,
             statements: &self.statements,
             moves_witness: self.witnessed.is_none_or(|at| at.elapsed() >= WITNESS_INTERVAL),
@@ -313,8 +315,7 @@ impl Writer {
         let Some((revision, done)) = self.in_doubt.clone() else { return Ok(None) };
         let mut connection = self.connect().await?;
         let mut transaction = with_deadline(self.target.deadline(), connection.begin()).await?;
-        let fence =
-            Fence::raise(&mut transaction, &self.target, &self.checkpoints, &self.lease).await?;
+        let fence = Fence::raise(&mut transaction, &self.checkpoints, &self.lease).await?;
         let stored = fence.revision();
         with_deadline(self.target.deadline(), transaction.rollback()).await?;
         let landed = stored == revision + 1;

@@ -7,7 +7,7 @@ use crate::error::Fault;
 use crate::model::phase::Phase;
 use crate::model::position::ClusterTime;
 use crate::settings::Settings;
-use crate::state::{Checkpoints, Held, Stored};
+use crate::state::{Checkpoints, LeaseRow, Stored};
 use crate::status::{PositionReport, Report, StreamReport, Verdict, judge};
 
 /// The report of `GET /status`, as the database knows it.
@@ -65,7 +65,7 @@ fn stream(
     source: String,
     table: String,
     row: Option<&Stored>,
-    held: Option<&Held>,
+    held: Option<&LeaseRow>,
 ) -> StreamReport {
     let told: Option<StreamReport> =
         held.and_then(|held| serde_json::from_value(held.report.clone()?).ok());

@@ -7,7 +7,7 @@ use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::model::position::{ClusterTime, ResumeToken};
 use crate::source::{Entry, Found};
-use crate::state::{Binding, Bound, Lease, Start, Stored, TableNow};
+use crate::state::{Binding, BoundTo, Lease, Start, Stored, TableNow};
 
 /// What is at both ends now.
 #[derive(Debug, Clone)]
@@ -22,8 +22,8 @@ pub struct Here {
 
 impl Here {
     /// What a position that begins now is bound to.
-    pub fn bound<'a>(&'a self, context: &'a Context) -> Bound<'a> {
-        Bound {
+    pub fn bound<'a>(&'a self, context: &'a Context) -> BoundTo<'a> {
+        BoundTo {
             cluster: self.cluster.as_deref(),
             collection_uuid: self.found.uuid(),
             table: &context.table,
@@ -230,7 +230,7 @@ pub async fn remember(
         here.found.uuid().or_else(|| bound.and_then(|bound| bound.collection_uuid));
     context
         .checkpoints
-        .bind(lease, &Bound { cluster, collection_uuid, table: &context.table })
+        .bind(lease, &BoundTo { cluster, collection_uuid, table: &context.table })
         .await
 }
 

@@ -1,6 +1,6 @@
 //! One chunk: read from the source and encoded, ready for the writer.
 
-use crate::apply::{DeadLetter, Drift, Mapping, Rows, Seen, Segment};
+use crate::apply::{ChunkSeen, DeadLetter, Drift, Mapping, Rows, Segment};
 use crate::error::Fault;
 use crate::model::bson::{Builder, Doc, Value};
 use crate::model::dead_letter_code::DeadLetterCode;
@@ -39,14 +39,14 @@ pub struct Chunk {
     /// Documents in the replies.
     kept: usize,
     /// All documents read, also those that cannot be stored; kept only where a sweep follows.
-    pub seen: Option<Seen>,
+    pub seen: Option<ChunkSeen>,
 }
 
 impl Chunk {
     /// Nothing read yet.
     pub fn at(place: Place, keep_seen: bool) -> Self {
         Self {
-            seen: keep_seen.then(Seen::default),
+            seen: keep_seen.then(ChunkSeen::default),
             rows: Rows::default(),
             dead: Vec::new(),
             drift: Drift::default(),

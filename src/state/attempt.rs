@@ -1,5 +1,5 @@
-//! Where pipelines did not end in good order, and what they had in hand: what a process died of is
-//! found by it.
+//! The table `attempt`: where pipelines did not end in good order, and what they had in hand. It
+//! tells what a process died of.
 //!
 //! Written under the lease, before what it is about is begun; never on the data path of a stream
 //! that is well.
@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 use twox_hash::XxHash3_64;
 use uuid::Uuid;
 
-use super::{Checkpoints, Lease};
+use super::{Checkpoints, Lease, checkpoint};
 use crate::error::Fault;
 use crate::postgres::with_deadline;
 
@@ -71,7 +71,7 @@ impl Checkpoints {
     /// A pipeline begins at a place. Says what became of those before it.
     ///
     /// # Errors
-    /// Fenced, or whatever Postgres answers.
+    /// Fenced, where another holds the stream.
     pub async fn begin_attempt(
         &self,
         lease: &Lease,
@@ -79,16 +79,15 @@ impl Checkpoints {
         road: Road,
         place: Mark,
     ) -> Result<Before, Fault> {
+        let (schema, held) = (&self.schema, checkpoint::is_held(&self.schema, 5, 6));
         let sql = AssertSqlSafe(format!(
-            "insert into {0}.attempt as a (stream, road, place, run) select $1, $2, $3, $4 where \
-             exists (select from {0}.checkpoint where stream = $1 and epoch = $5 and nonce = $6) \
-             on conflict (stream, road) do update set deaths = case when a.place = excluded.place \
-             then a.deaths else 0 end + coalesce((a.run <> excluded.run)::int, 0), hand = case \
+            "insert into {schema}.attempt as a (stream, road, place, run) select $1, $2, $3, $4 \
+             where {held} on conflict (stream, road) do update set deaths = case when a.place = \
+             excluded.place then a.deaths else 0 end + coalesce((a.run <> excluded.run)::int, 0), hand = case \
              when a.place = excluded.place then a.hand end, hand_deaths = case when a.place = \
              excluded.place and a.hand is not null then a.hand_deaths + coalesce((a.run <> \
              excluded.run)::int, 0) else 0 end, place = excluded.place, run = excluded.run \
-             returning deaths, hand, hand_size, hand_deaths",
-            self.schema()
+             returning deaths, hand, hand_size, hand_deaths"
         ));
         let query = sqlx::query_as::<_, Row>(sql)
             .bind(lease.stream())
@@ -97,7 +96,7 @@ impl Checkpoints {
             .bind(run)
             .bind(lease.epoch())
             .bind(lease.nonce());
-        let row = with_deadline(self.target.deadline(), query.fetch_optional(&self.pool)).await?;
+        let row = with_deadline(self.deadline, query.fetch_optional(&self.pool)).await?;
         let row = row.ok_or_else(|| Fault::fenced(lease.stream()))?;
         let hand = row.hand.map(|hand| (Mark(hand), row.hand_size, row.hand_deaths));
         Ok(Before { deaths: row.deaths, hand })
@@ -106,7 +105,7 @@ impl Checkpoints {
     /// So many things are taken in hand at a place.
     ///
     /// # Errors
-    /// Fenced, or whatever Postgres answers.
+    /// Fenced, where another holds the stream.
     pub async fn take_in_hand(
         &self,
         lease: &Lease,
@@ -119,17 +118,16 @@ impl Checkpoints {
     /// Nothing is in hand any more, and nobody is known to have died of anything.
     ///
     /// # Errors
-    /// Fenced, or whatever Postgres answers.
+    /// Fenced, where another holds the stream.
     pub async fn let_go(&self, lease: &Lease, road: Road) -> Result<(), Fault> {
         self.hold(lease, road, None).await
     }
 
     async fn hold(&self, lease: &Lease, road: Road, taken: Option<&Taken>) -> Result<(), Fault> {
+        let (schema, held) = (&self.schema, checkpoint::is_held(&self.schema, 7, 8));
         let sql = AssertSqlSafe(format!(
-            "update {0}.attempt set place = coalesce($3, place), hand = $4, hand_size = $5, \
-             hand_deaths = $6 where stream = $1 and road = $2 and exists (select from \
-             {0}.checkpoint where stream = $1 and epoch = $7 and nonce = $8)",
-            self.schema()
+            "update {schema}.attempt set place = coalesce($3, place), hand = $4, hand_size = $5, \
+             hand_deaths = $6 where stream = $1 and road = $2 and {held}"
         ));
         let size = taken.map_or(0, |taken| i32::try_from(taken.size).unwrap_or(i32::MAX));
         let query = sqlx::query(sql)
@@ -141,18 +139,15 @@ impl Checkpoints {
             .bind(taken.map_or(0, |taken| taken.deaths))
             .bind(lease.epoch())
             .bind(lease.nonce());
-        let done = with_deadline(self.target.deadline(), query.execute(&self.pool)).await?;
+        let done = with_deadline(self.deadline, query.execute(&self.pool)).await?;
         if done.rows_affected() == 0 { Err(Fault::fenced(lease.stream())) } else { Ok(()) }
     }
 
     /// A pipeline ended in good order, whatever ended it.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn ended_well(&self, stream: &str, run: Uuid) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.attempt set run = null where stream = $1 and run = $2",
-            self.schema()
+            self.schema
         ));
         let query = sqlx::query(sql).bind(stream).bind(run);
         with_deadline(std::time::Duration::from_secs(1), query.execute(&self.pool)).await.map(drop)

@@ -1,29 +1,16 @@
-//! The checkpoint table: what is stored of a stream, and what a stored position is worth.
-
-use std::sync::Arc;
+//! The table `checkpoint`: what is stored of a stream, and what a stored position is worth. Who may
+//! write to a stream's row is proved by `fence`, with this file's statements.
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::{PgConnection, PgExecutor};
 use sqlx::{AssertSqlSafe, FromRow};
 
+use super::Checkpoints;
+use super::release::FORMAT_VERSION;
 use crate::error::Fault;
-use crate::model::namespace::quote;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
-use crate::postgres::{Pool, Target, with_deadline};
-
-/// The format of tidemark's own tables that this release knows. A row of a newer one is refused,
-/// and so are tables whose floor is above it.
-pub const FORMAT_VERSION: i32 = 1;
-
-/// tidemark's own tables, in their schema.
-#[derive(Debug, Clone)]
-pub struct Checkpoints {
-    pub(super) pool: Pool,
-    pub(super) target: Target,
-    /// Quoted, for statements.
-    schema: Arc<str>,
-    pub(super) plain_schema: Arc<str>,
-}
+use crate::postgres::with_deadline;
 
 /// One stream's row.
 #[derive(Debug, Clone, FromRow)]
@@ -93,40 +80,138 @@ impl Stored {
 }
 
 impl Checkpoints {
-    /// `pool` serves what is not on the data path.
-    pub fn new(target: Target, pool: Pool, schema: &str) -> Self {
-        Self { pool, target, schema: quote(schema).into(), plain_schema: schema.into() }
-    }
-
-    /// The schema, quoted for statements.
-    pub fn schema(&self) -> &str {
-        &self.schema
-    }
-
-    pub const fn pool(&self) -> &Pool {
-        &self.pool
-    }
-
     /// A stream's row, if it has one.
-    ///
-    /// # Errors
-    /// The table cannot be read.
     pub async fn load(&self, stream: &str) -> Result<Option<Stored>, Fault> {
         let sql =
             AssertSqlSafe(format!("select * from {}.checkpoint where stream = $1", self.schema));
         let query = sqlx::query_as(sql).bind(stream);
-        with_deadline(self.target.deadline(), query.fetch_optional(&self.pool)).await
+        with_deadline(self.deadline, query.fetch_optional(&self.pool)).await
     }
 
     /// Every stream's row.
-    ///
-    /// # Errors
-    /// The table cannot be read.
     pub async fn all(&self) -> Result<Vec<Stored>, Fault> {
         let sql =
             AssertSqlSafe(format!("select * from {}.checkpoint order by stream", self.schema));
-        with_deadline(self.target.deadline(), sqlx::query_as(sql).fetch_all(&self.pool)).await
+        with_deadline(self.deadline, sqlx::query_as(sql).fetch_all(&self.pool)).await
     }
+
+    /// What the stream's position belongs to from now on, in the caller's transaction.
+    pub(super) async fn position_belongs_to(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        source: &str,
+        options: &str,
+    ) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.checkpoint set source = $2, options = $3 where stream = $1",
+            self.schema
+        ));
+        let query = sqlx::query(sql).bind(stream).bind(source).bind(options);
+        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
+    }
+
+    /// How many more dead letters of a stream may pass than an accident brings, because a person
+    /// says so.
+    pub async fn letters_accepted(
+        &self,
+        executor: impl PgExecutor<'_>,
+        stream: &str,
+    ) -> Result<u64, Fault> {
+        let schema = &self.schema;
+        let sql = format!("select letters_accepted from {schema}.checkpoint where stream = $1");
+        let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).bind(stream);
+        let accepted = with_deadline(self.deadline, query.fetch_optional(executor)).await?;
+        Ok(accepted.and_then(|number| u64::try_from(number).ok()).unwrap_or_default())
+    }
+
+    /// So many of them have passed, in the caller's transaction.
+    pub async fn use_accepted_letters(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        number: u64,
+    ) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.checkpoint set letters_accepted = letters_accepted - $2 where stream = $1",
+            self.schema
+        ));
+        let query = sqlx::query(sql).bind(stream).bind(i64::try_from(number).unwrap_or(i64::MAX));
+        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
+    }
+
+    /// Lets so many pass from now on, whatever was left of an earlier word. In the caller's
+    /// transaction.
+    pub(super) async fn accept_letters(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        number: i64,
+    ) -> Result<(), Fault> {
+        let schema = &self.schema;
+        let sql = format!("update {schema}.checkpoint set letters_accepted = $2 where stream = $1");
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(stream).bind(number.max(0));
+        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
+    }
+}
+
+/// The row that is the holder's of this epoch and nonce: three parameters from the first on.
+const HELD: &str = "stream = $1 and epoch = $2 and nonce = $3";
+
+/// Locks the holder's row and answers its revision. Parameters: stream, epoch, nonce.
+pub(super) fn locking(schema: &str) -> String {
+    format!("select revision from {schema}.checkpoint where {HELD} for update")
+}
+
+/// Advances the holder's row. Parameters: stream, epoch, nonce; token's bytes, token's text and
+/// cluster time, null where the position stays.
+pub(super) fn advancing(schema: &str) -> String {
+    format!(
+        "update {schema}.checkpoint set resume_token = coalesce($4, resume_token), token = \
+         coalesce($5, token), cluster_time = coalesce($6, cluster_time), revision = revision + 1, \
+         updated_at = now() where {HELD}"
+    )
+}
+
+/// Writes the phase into the holder's row. Parameters: stream, epoch, nonce; phase, halt's code,
+/// halt's reason.
+pub(super) fn noting_phase(schema: &str) -> String {
+    format!(
+        "update {schema}.checkpoint set phase_since = case when phase = $4 then phase_since else \
+         now() end, phase = $4, halt_code = $5, halt_reason = $6 where {HELD}"
+    )
+}
+
+/// Makes the row another holder's. Parameters: stream, source, options, epoch, nonce.
+pub(super) fn granting(schema: &str) -> String {
+    format!(
+        "insert into {schema}.checkpoint (stream, source, options, epoch, nonce) values ($1, $2, \
+         $3, $4, $5) on conflict (stream) do update set epoch = excluded.epoch, nonce = \
+         excluded.nonce"
+    )
+}
+
+/// The epoch of the row of a stream, null without a row.
+pub(super) fn epoch_of(schema: &str, stream: &str) -> String {
+    format!("(select epoch from {schema}.checkpoint c where c.stream = {stream})")
+}
+
+/// Whether the row is still the holder's: `$1` is the stream; epoch and nonce are the parameters of
+/// these numbers.
+pub(super) fn is_held(schema: &str, epoch: usize, nonce: usize) -> String {
+    format!(
+        "exists (select from {schema}.checkpoint where stream = $1 and epoch = ${epoch} and nonce \
+         = ${nonce})"
+    )
+}
+
+/// The positions of the table, usable or not, as something to select from.
+pub(super) fn positions(schema: &str) -> String {
+    format!(
+        "(select stream, source, options, resume_token, token, cluster_time, epoch from \
+         {schema}.checkpoint where resume_token is not null or token is not null or cluster_time \
+         is not null)"
+    )
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What people ask of a stream: recorded with who and why, obeyed by whoever leads the stream.
+//! The table `command`: what people ask of a stream, recorded with who and why, and obeyed by the
+//! process that leads the stream (`execution`).
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgConnection, PgTypeInfo, PgValueRef};
 use sqlx::{AssertSqlSafe, Decode, FromRow, Postgres, Type};
 
-use super::{Checkpoints, Lease};
+use super::{Checkpoints, stream};
 use crate::error::Fault;
 use crate::model::vocabulary::vocabulary;
 use crate::postgres::with_deadline;
@@ -99,19 +100,17 @@ impl<'r> Decode<'r, Postgres> for Outcome {
     }
 }
 
-pub(super) const COLUMNS: &str = "id, verb, stream, arguments, actor, db_user, host(db_address) as \
-                                  db_address, reason, at, done_at, outcome, result, attempts";
+const COLUMNS: &str = "id, verb, stream, arguments, actor, db_user, host(db_address) as \
+                       db_address, reason, at, done_at, outcome, result, attempts";
 
 /// Of requests that have not ended: those whose turn it is.
-pub(super) const DUE: &str = "done_at is null and next_try_at <= clock_timestamp()";
+const DUE: &str = "done_at is null and next_try_at <= clock_timestamp()";
 
 impl Checkpoints {
-    /// Records a request. Returns it as recorded.
-    ///
-    /// # Errors
-    /// The stream is another service's or environment's; or whatever Postgres answers.
-    pub async fn request(
+    /// Records a request as the owner's. Returns it as recorded.
+    pub(super) async fn record_command(
         &self,
+        connection: &mut PgConnection,
         verb: Verb,
         stream: &str,
         arguments: &serde_json::Value,
@@ -121,7 +120,7 @@ impl Checkpoints {
         let sql = AssertSqlSafe(format!(
             "insert into {}.command (verb, stream, arguments, actor, reason, service, environment) \
              values ($1, $2, $3, $4, $5, $6, $7) returning {COLUMNS}",
-            self.schema()
+            self.schema
         ));
         let owner = self.target.owner();
         let query = sqlx::query_as(sql)
@@ -131,74 +130,53 @@ impl Checkpoints {
             .bind(actor)
             .bind(reason);
         let query = query.bind(&owner.service).bind(&owner.environment);
-        let mut connection = with_deadline(self.target.deadline(), self.pool.acquire()).await?;
-        if verb != Verb::SourceAdopt {
-            self.refuse_strangers(&mut connection, &[stream]).await?;
-        }
-        let id = with_deadline(self.target.deadline(), query.fetch_one(&mut *connection)).await?;
-        connection.give_back();
-        Ok(id)
+        with_deadline(self.deadline, query.fetch_one(connection)).await
     }
 
-    /// The oldest request of a stream whose turn it is; its try is counted. Should the process end
-    /// by it, it is next tried after `pause`.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
-    pub async fn take_command(
-        &self,
-        lease: &Lease,
-        pause: Duration,
-    ) -> Result<Option<Command>, Fault> {
-        let sql = AssertSqlSafe(format!(
-            "update {0}.command set attempts = attempts + 1, next_try_at = clock_timestamp() + \
-             make_interval(secs => $4) where id = (select id from {0}.command where stream = $1 \
-             and {DUE} order by id limit 1) and exists (select from {0}.lease where stream = $1 \
-             and epoch = $2 and nonce = $3) returning {COLUMNS}",
-            self.schema()
-        ));
-        let query = sqlx::query_as(sql)
-            .bind(lease.stream())
-            .bind(lease.epoch())
-            .bind(lease.nonce())
-            .bind(pause.as_secs_f64());
-        with_deadline(self.target.deadline(), query.fetch_optional(&self.pool)).await
+    /// The oldest request to forget whose turn it is; its try is counted. Should the process end by
+    /// it, it is next tried after `pause`.
+    pub async fn take_purge(&self, pause: Duration) -> Result<Option<Command>, Fault> {
+        let schema = &self.schema;
+        let oldest = format!(
+            "(select id from {schema}.command where stream = '' and verb = $2 and service = $3 and \
+             environment = $4 and {DUE} order by id limit 1)"
+        );
+        let owner = self.target.owner();
+        let query = sqlx::query_as(AssertSqlSafe(trying(schema, &oldest)))
+            .bind(pause.as_secs_f64())
+            .bind(Verb::Purge.name())
+            .bind(&owner.service)
+            .bind(&owner.environment);
+        with_deadline(self.deadline, query.fetch_optional(&self.pool)).await
+    }
+
+    /// It has ended so.
+    pub async fn end_purge(&self, id: i64, outcome: Outcome, result: &str) -> Result<(), Fault> {
+        let mut connection = with_deadline(self.deadline, self.pool.acquire()).await?;
+        self.finish_command(&mut connection, id, outcome, result).await
     }
 
     /// A request could not be obeyed yet: it is tried again after `delay`, and others have their
     /// turn.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn put_off_command(&self, id: i64, delay: Duration, why: &str) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.command set next_try_at = clock_timestamp() + make_interval(secs => $2), \
              result = $3 where id = $1 and done_at is null",
-            self.schema()
+            self.schema
         ));
         let query = sqlx::query(sql).bind(id).bind(delay.as_secs_f64()).bind(why);
-        with_deadline(self.target.deadline(), query.execute(&self.pool)).await.map(drop)
+        with_deadline(self.deadline, query.execute(&self.pool)).await.map(drop)
     }
 
     /// A request by its id.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn command(&self, id: i64) -> Result<Option<Command>, Fault> {
         let sql =
-            AssertSqlSafe(format!("select {COLUMNS} from {}.command where id = $1", self.schema()));
-        with_deadline(
-            self.target.deadline(),
-            sqlx::query_as(sql).bind(id).fetch_optional(&self.pool),
-        )
-        .await
+            AssertSqlSafe(format!("select {COLUMNS} from {}.command where id = $1", self.schema));
+        with_deadline(self.deadline, sqlx::query_as(sql).bind(id).fetch_optional(&self.pool)).await
     }
 
     /// The request that began or approved a walk at this moment: what obeys a request and marks it
     /// as done is one transaction, and so one moment.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn asked_at(
         &self,
         stream: &str,
@@ -207,11 +185,11 @@ impl Checkpoints {
         let sql = AssertSqlSafe(format!(
             "select {COLUMNS} from {}.command where stream = $1 and done_at = $2 and outcome = \
              '{}' order by id limit 1",
-            self.schema(),
+            self.schema,
             Outcome::Done
         ));
         with_deadline(
-            self.target.deadline(),
+            self.deadline,
             sqlx::query_as(sql).bind(stream).bind(at).fetch_optional(&self.pool),
         )
         .await
@@ -228,9 +206,51 @@ impl Checkpoints {
         let sql = AssertSqlSafe(format!(
             "update {}.command set done_at = now(), outcome = $2, result = $3 where id = $1 and \
              done_at is null",
-            self.schema()
+            self.schema
         ));
         let query = sqlx::query(sql).bind(id).bind(outcome.name()).bind(result);
-        with_deadline(self.target.deadline(), query.execute(connection)).await.map(drop)
+        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
+}
+
+/// Counts a try of the request whose id `oldest` selects, and takes it. Parameters: seconds until
+/// the next try; then those of `oldest`.
+fn trying(schema: &str, oldest: &str) -> String {
+    format!(
+        "update {schema}.command set attempts = attempts + 1, next_try_at = clock_timestamp() + \
+         make_interval(secs => $1) where id = {oldest} returning {COLUMNS}"
+    )
+}
+
+/// Takes the oldest request of a stream whose turn it is, if `allowed`. Parameters: seconds until
+/// the next try, stream; then those of `allowed`.
+pub(super) fn taking(schema: &str, allowed: &str) -> String {
+    let oldest = format!(
+        "(select id from {schema}.command where stream = $2 and {DUE} order by id limit 1) and \
+         {allowed}"
+    );
+    trying(schema, &oldest)
+}
+
+/// Whether it is the turn of a request of the stream in `$1`.
+pub(super) fn is_due(schema: &str) -> String {
+    format!("exists (select from {schema}.command where stream = $1 and {DUE})")
+}
+
+/// Whether a request waits that the stream be the owner's of `$2` and `$3`. `$4` is
+/// [`Verb::SourceAdopt`].
+pub(super) fn is_adopted(schema: &str, stream: &str) -> String {
+    format!(
+        "exists (select from {schema}.command as c where c.stream = {stream} and c.verb = $4 and \
+         c.done_at is null and c.arguments ->> 'service' = $2 and c.arguments ->> 'environment' = \
+         $3)"
+    )
+}
+
+/// Of the rows `t`: those done before `$1`, of the owner in `$2` and `$3`.
+pub(super) fn over(schema: &str) -> String {
+    let ours = stream::is_ours(schema, "t.stream", 2);
+    format!(
+        "t.done_at < $1 and (t.service = $2 and t.environment = $3 or t.service is null and {ours})"
+    )
 }

@@ -1,12 +1,13 @@
-//! Dead letters as they lie in Postgres: listed, looked at, resolved.
+//! The table `dead_letter`: events that were set aside whole; listed, looked at, resolved.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::postgres::{PgConnection, PgExecutor};
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::Checkpoints;
+use super::{Checkpoints, stream};
 use crate::error::Fault;
+use crate::model::position::ClusterTime;
 use crate::postgres::with_deadline;
 
 /// One event that was set aside.
@@ -25,6 +26,18 @@ pub struct Letter {
     pub resolved_at: Option<DateTime<Utc>>,
     /// `retried` or `discarded`.
     pub resolution: Option<String>,
+}
+
+/// One event to be set aside.
+#[derive(Debug, Clone, Copy)]
+pub struct SetAside<'a> {
+    pub document_id: Option<&'a str>,
+    pub operation: &'a str,
+    /// Raw BSON, whole.
+    pub event: &'a [u8],
+    pub code: &'a str,
+    pub error: &'a str,
+    pub cluster_time: Option<ClusterTime>,
 }
 
 const COLUMNS: &str =
@@ -46,10 +59,9 @@ pub enum Letters {
 }
 
 impl Checkpoints {
-    /// # Errors
-    /// Whatever Postgres answers.
+    /// The dead letters that are meant, of the owner's streams and of those that are nobody's yet.
     pub async fn letters(&self, which: &Letters) -> Result<Vec<Letter>, Fault> {
-        let (condition, number, stream) = match which {
+        let (condition, number, of) = match which {
             Letters::One(id) => ("id = $1", *id, ""),
             Letters::Open { stream, limit } => (
                 "stream = $2 and resolved_at is null order by id limit $1",
@@ -61,7 +73,7 @@ impl Checkpoints {
             }
         };
         // Each form names both parameters, so that one statement's shape does for all.
-        let (schema, ours) = (self.schema(), self.not_anothers("d.stream", 3));
+        let (schema, ours) = (&self.schema, stream::is_not_anothers(&self.schema, "d.stream", 3));
         let sql = format!(
             "select {COLUMNS} from {schema}.dead_letter as d where {ours} and $2::text is not null \
              and {condition}"
@@ -69,14 +81,14 @@ impl Checkpoints {
         let owner = self.target.owner();
         let query = sqlx::query_as(AssertSqlSafe(sql))
             .bind(number)
-            .bind(stream)
+            .bind(of)
             .bind(&owner.service)
             .bind(&owner.environment);
-        with_deadline(self.target.deadline(), query.fetch_all(&self.pool)).await
+        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 
     /// Gives letters up for good, in the caller's transaction. They stay in the table.
-    pub(super) async fn discard(
+    pub(super) async fn discard_letters(
         &self,
         connection: &mut PgConnection,
         stream: &str,
@@ -85,59 +97,69 @@ impl Checkpoints {
         let sql = AssertSqlSafe(format!(
             "update {}.dead_letter set resolved_at = now(), resolution = 'discarded' \
              where stream = $1 and id = any($2) and resolved_at is null",
-            self.schema()
+            self.schema
         ));
         let query = sqlx::query(sql).bind(stream).bind(ids);
-        Ok(with_deadline(self.target.deadline(), query.execute(connection)).await?.rows_affected())
+        Ok(with_deadline(self.deadline, query.execute(connection)).await?.rows_affected())
     }
 
-    /// How many more dead letters of a stream may pass than an accident brings, because a person
-    /// says so.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
-    pub async fn letters_accepted(
-        &self,
-        executor: impl PgExecutor<'_>,
-        stream: &str,
-    ) -> Result<u64, Fault> {
-        let schema = self.schema();
-        let sql = format!("select letters_accepted from {schema}.checkpoint where stream = $1");
-        let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).bind(stream);
-        let accepted =
-            with_deadline(self.target.deadline(), query.fetch_optional(executor)).await?;
-        Ok(accepted.and_then(|number| u64::try_from(number).ok()).unwrap_or_default())
-    }
-
-    /// So many of them have passed, in the caller's transaction.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
-    pub async fn use_accepted_letters(
+    /// Marks a dead letter as retried, in the caller's transaction.
+    pub async fn resolve_letter(
         &self,
         connection: &mut PgConnection,
-        stream: &str,
-        number: u64,
+        id: i64,
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.checkpoint set letters_accepted = letters_accepted - $2 where stream = $1",
-            self.schema()
+            "update {}.dead_letter set resolved_at = now(), resolution = 'retried' where id = $1 \
+             and resolved_at is null",
+            self.schema
         ));
-        let query = sqlx::query(sql).bind(stream).bind(i64::try_from(number).unwrap_or(i64::MAX));
-        with_deadline(self.target.deadline(), query.execute(connection)).await.map(drop)
+        with_deadline(self.deadline, sqlx::query(sql).bind(id).execute(connection)).await.map(drop)
     }
 
-    /// Lets so many pass from now on, whatever was left of an earlier word. In the caller's
-    /// transaction.
-    pub(super) async fn accept_letters(
+    /// Sets events of a stream aside, in the caller's transaction.
+    pub async fn set_aside(
         &self,
         connection: &mut PgConnection,
         stream: &str,
-        number: i64,
+        letters: &[SetAside<'_>],
     ) -> Result<(), Fault> {
-        let schema = self.schema();
-        let sql = format!("update {schema}.checkpoint set letters_accepted = $2 where stream = $1");
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(stream).bind(number.max(0));
-        with_deadline(self.target.deadline(), query.execute(connection)).await.map(drop)
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let sql = AssertSqlSafe(format!(
+            "insert into {}.dead_letter (stream, document_id, operation, event, code, error, \
+             cluster_time) select $1, d.* from unnest($2::text[], $3::text[], $4::bytea[], \
+             $5::text[], $6::text[], $7::bigint[]) as d",
+            self.schema
+        ));
+        let time = |letter: &SetAside<'_>| letter.cluster_time.map(ClusterTime::to_sql);
+        let query = sqlx::query(sql)
+            .bind(stream)
+            .bind(letters.iter().map(|letter| letter.document_id).collect::<Vec<_>>())
+            .bind(letters.iter().map(|letter| letter.operation).collect::<Vec<_>>())
+            .bind(letters.iter().map(|letter| letter.event).collect::<Vec<_>>())
+            .bind(letters.iter().map(|letter| letter.code).collect::<Vec<_>>())
+            .bind(letters.iter().map(|letter| letter.error).collect::<Vec<_>>())
+            .bind(letters.iter().map(time).collect::<Vec<_>>());
+        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
+
+    /// How many dead letters are not resolved, by stream; those of the owner's streams.
+    pub async fn open_letters(&self) -> Result<Vec<(String, i64)>, Fault> {
+        let (schema, ours) = (&self.schema, stream::is_ours(&self.schema, "d.stream", 1));
+        let sql = format!(
+            "select stream, count(*) from {schema}.dead_letter as d where resolved_at is null and \
+             {ours} group by stream"
+        );
+        let owner = self.target.owner();
+        let query = sqlx::query_as(AssertSqlSafe(sql));
+        let query = query.bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
+    }
+}
+
+/// Of the rows `t`: those resolved before `$1`, of the owner in `$2` and `$3`.
+pub(super) fn over(schema: &str) -> String {
+    format!("t.resolved_at < $1 and {}", stream::is_ours(schema, "t.stream", 2))
 }

@@ -1,4 +1,4 @@
-//! The lease: who works on a stream. What counts is decided by the fence.
+//! The table `lease`: who works on a stream. What counts is decided by the fence.
 
 use std::time::Duration;
 
@@ -6,8 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection, FromRow};
 use uuid::Uuid;
 
-use super::Checkpoints;
-use super::command::DUE;
+use super::{Checkpoints, checkpoint, command, stream};
 use crate::error::Fault;
 use crate::model::phase::Phase;
 use crate::postgres::with_deadline;
@@ -36,7 +35,7 @@ impl Lease {
 
 /// Who holds a stream, as the table says.
 #[derive(Debug, Clone, FromRow)]
-pub struct Held {
+pub struct LeaseRow {
     pub stream: String,
     pub holder: Option<String>,
     pub epoch: i64,
@@ -49,7 +48,7 @@ pub struct Held {
     pub report: Option<serde_json::Value>,
 }
 
-/// What became of a lease that was to last anew.
+/// What became of a lease that was to be renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
     Kept,
@@ -65,8 +64,8 @@ impl Checkpoints {
     /// client is silent.
     ///
     /// # Errors
-    /// It is another service's or environment's; whatever Postgres answers; a lock not had within
-    /// the lease's length is transient.
+    /// It is another service's or environment's; a lock not had within the lease's length is
+    /// transient.
     pub async fn acquire(
         &self,
         stream: &str,
@@ -75,7 +74,7 @@ impl Checkpoints {
         holder: &str,
         duration: Duration,
     ) -> Result<Option<Lease>, Fault> {
-        let (schema, deadline) = (self.schema(), self.target.deadline());
+        let (schema, deadline) = (&self.schema, self.deadline);
         let nonce = Uuid::new_v4();
         let mut connection = with_deadline(deadline, self.pool.acquire()).await?;
         self.target.end_abandoned(&mut connection).await;
@@ -86,10 +85,10 @@ impl Checkpoints {
         ));
         with_deadline(deadline, sqlx::query(insert).bind(stream).execute(&mut *transaction))
             .await?;
+        let epoch = checkpoint::epoch_of(schema, "l.stream");
         let grant = AssertSqlSafe(format!(
             "update {schema}.lease as l set holder = $2, nonce = $3, granted_at = \
-             clock_timestamp(), epoch = greatest(l.epoch, coalesce((select epoch from \
-             {schema}.checkpoint c where c.stream = l.stream), 0)) + 1, expires_at = \
+             clock_timestamp(), epoch = greatest(l.epoch, coalesce({epoch}, 0)) + 1, expires_at = \
              clock_timestamp() + make_interval(secs => $4) where stream = $1 and expires_at <= \
              clock_timestamp() returning epoch"
         ));
@@ -104,34 +103,25 @@ impl Checkpoints {
             connection.give_back();
             return Ok(None);
         };
-        let raise = AssertSqlSafe(format!(
-            "insert into {schema}.checkpoint (stream, source, options, epoch, nonce) values ($1, \
-             $2, $3, $4, $5) on conflict (stream) do update set epoch = excluded.epoch, nonce = \
-             excluded.nonce"
-        ));
-        let raise =
-            sqlx::query(raise).bind(stream).bind(source).bind(options).bind(epoch).bind(nonce);
+        let raise = sqlx::query(AssertSqlSafe(checkpoint::granting(schema)));
+        let raise = raise.bind(stream).bind(source).bind(options).bind(epoch).bind(nonce);
         with_deadline(deadline, raise.execute(&mut *transaction)).await?;
         with_deadline(deadline, transaction.commit()).await?;
         connection.give_back();
         Ok(Some(Lease { stream: stream.to_owned(), epoch, nonce }))
     }
 
-    /// Makes a lease last anew and leaves a report for those who ask the database.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
+    /// Renews a lease and leaves a report for those who ask the database.
     pub async fn renew(
         &self,
         lease: &Lease,
         duration: Duration,
         report: &serde_json::Value,
     ) -> Result<Renewed, Fault> {
-        let schema = self.schema();
+        let (schema, is_due) = (&self.schema, command::is_due(&self.schema));
         let sql = AssertSqlSafe(format!(
             "update {schema}.lease set expires_at = clock_timestamp() + make_interval(secs => $4), \
-             report = $5 where stream = $1 and epoch = $2 and nonce = $3 returning exists (select \
-             from {schema}.command where stream = $1 and {DUE})"
+             report = $5 where {HELD} returning {is_due}"
         ));
         let query = sqlx::query_scalar::<_, bool>(sql)
             .bind(&lease.stream)
@@ -149,14 +139,11 @@ impl Checkpoints {
 
     /// Gives a lease back, so that another may take the stream at once, and leaves it a last
     /// report.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn release(&self, lease: &Lease, report: &serde_json::Value) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.lease set expires_at = '-infinity', holder = null, report = $4 \
-             where stream = $1 and epoch = $2 and nonce = $3",
-            self.schema()
+             where {HELD}",
+            self.schema
         ));
         let query =
             sqlx::query(sql).bind(&lease.stream).bind(lease.epoch).bind(lease.nonce).bind(report);
@@ -165,39 +152,28 @@ impl Checkpoints {
 
     /// Who holds what of this service's and environment's streams, and of those that are nobody's
     /// yet.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
-    pub async fn leases(&self) -> Result<Vec<Held>, Fault> {
+    pub async fn leases(&self) -> Result<Vec<LeaseRow>, Fault> {
+        let schema = &self.schema;
+        let bound = stream::is_bound(schema, "l.stream");
+        let visible = stream::is_not_anothers(schema, "l.stream", 1);
         let sql = AssertSqlSafe(format!(
             "select l.stream, holder, epoch, greatest(expires_at, 'epoch'::timestamptz) as \
-             expires_at, expires_at > clock_timestamp() as live, s.stream is not null as bound, \
-             report from {0}.lease as l left join {0}.stream as s on s.stream = l.stream where {1} \
-             order by l.stream",
-            self.schema(),
-            self.not_anothers("l.stream", 1)
+             expires_at, expires_at > clock_timestamp() as live, {bound} as bound, report from \
+             {schema}.lease as l where {visible} order by l.stream"
         ));
         let owner = self.target.owner();
         let query = sqlx::query_as(sql).bind(&owner.service).bind(&owner.environment);
-        with_deadline(self.target.deadline(), query.fetch_all(&self.pool)).await
+        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 
     /// Writes down a stream's phase, for those who ask the database. Only under the lease.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn note_phase(
         &self,
         lease: &Lease,
         phase: Phase,
         halt: Option<(&str, &str)>,
     ) -> Result<(), Fault> {
-        let sql = AssertSqlSafe(format!(
-            "update {}.checkpoint set phase_since = case when phase = $4 then phase_since else \
-             now() end, phase = $4, halt_code = $5, halt_reason = $6 where stream = $1 and epoch = \
-             $2 and nonce = $3",
-            self.schema()
-        ));
+        let sql = AssertSqlSafe(checkpoint::noting_phase(&self.schema));
         let query = sqlx::query(sql)
             .bind(&lease.stream)
             .bind(lease.epoch)
@@ -207,4 +183,17 @@ impl Checkpoints {
             .bind(halt.map(|(_, reason)| reason));
         with_deadline(Duration::from_secs(5), query.execute(&self.pool)).await.map(drop)
     }
+}
+
+/// The row of a lease that is kept: three parameters from the first on.
+const HELD: &str = "stream = $1 and epoch = $2 and nonce = $3";
+
+/// Whether a lease is kept: stream, epoch and nonce are three parameters from the `first` on.
+pub(super) fn is_kept(schema: &str, first: usize) -> String {
+    format!(
+        "exists (select from {schema}.lease where stream = ${first} and epoch = ${} and nonce = \
+         ${})",
+        first + 1,
+        first + 2
+    )
 }

@@ -1,33 +1,73 @@
-//! Step 4, remember: the position, the lease, the fence.
+//! Step 4, remember: one file a table of the state schema, and files without a table for what is
+//! one transaction over several (`owner`, `fence`, `walk_start`, `rebinding`, `execution`,
+//! `unseen`, `retention`), composed of the parts of statements that the tables' files give.
 //!
-//! Invariants: the position advances only inside a fenced transaction ([`Fence::advance`]); an
-//! [`Lease`] comes only from a grant; epochs only rise; all times are the database's.
+//! Invariants: the position advances only inside a fenced transaction ([`Fence::advance`]); a
+//! [`Lease`] comes only from a grant; epochs only rise; all times are the database's; a table's
+//! name stands in the SQL of its own file alone.
 
 mod attempt;
 mod checkpoint;
 mod checkpoint_history;
 mod command;
 mod dead_letter;
+mod execution;
 mod fence;
+mod gap_report;
 mod lease;
-mod migration;
-mod obey;
-mod purge;
+mod owner;
+mod rebinding;
+mod release;
 mod resync;
+mod resync_kept;
+mod resync_seen;
+mod retention;
 mod stream;
-mod times;
 mod unseen;
+mod walk_start;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 pub use attempt::{Before, Mark, Road, Taken};
-pub use checkpoint::{Checkpoints, FORMAT_VERSION, Start, Stored};
+pub use checkpoint::{Start, Stored};
 pub use checkpoint_history::Retired;
 pub use command::{Command, Outcome, Verb, known_as};
-pub use dead_letter::{Letter, Letters};
+pub use dead_letter::{Letter, Letters, SetAside};
+pub use execution::Act;
 pub use fence::Fence;
-pub use lease::{Held, Lease, Renewed};
-pub use migration::{Standing, is_too_old, own_tables};
-pub use obey::Act;
-pub use purge::{Over, STEP_ROWS};
-pub use resync::{Beginning, GapReport, WalkRow, may_become};
-pub use stream::{Binding, Bound, TableNow, Touched};
+pub use gap_report::GapReport;
+pub use lease::{Lease, LeaseRow, Renewed};
+pub use release::{FORMAT_VERSION, Standing, is_too_old, own_tables};
+pub use resync::{ChunkRead, EndedWalk, WalkRow};
+pub use retention::{Over, STEP_ROWS};
+pub use stream::{Binding, BoundTo, TableNow, Touched};
 pub use unseen::Unseen;
+pub use walk_start::Beginning;
+
+use crate::model::namespace::quote;
+use crate::postgres::{Pool, Target};
+
+/// tidemark's own tables, in their schema.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    pool: Pool,
+    target: Target,
+    /// Every call ends within this time.
+    deadline: Duration,
+    /// Quoted, for statements.
+    schema: Arc<str>,
+    plain_schema: Arc<str>,
+}
+
+impl Checkpoints {
+    /// `pool` serves what is not on the data path.
+    pub fn new(target: Target, pool: Pool, schema: &str) -> Self {
+        let deadline = target.deadline();
+        Self { pool, target, deadline, schema: quote(schema).into(), plain_schema: schema.into() }
+    }
+
+    pub const fn pool(&self) -> &Pool {
+        &self.pool
+    }
+}

@@ -1,21 +1,21 @@
-//! The rows that a walk did not see: outside its stretches of the table, not among its ids, and not
+//! The rows that a walk did not see: outside its segments of the table, not among its ids, and not
 //! met by the live stream meanwhile.
 
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::QueryScalar;
 use sqlx::{AssertSqlSafe, Postgres};
 
-use super::Checkpoints;
+use super::{Checkpoints, resync_kept, resync_seen};
 use crate::error::Fault;
 use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
 use crate::postgres::with_deadline;
 
-/// The rows a walk left over: what lies outside its stretches, is not among the ids that it or the
+/// The rows a walk left over: what lies outside its segments, is not among the ids that it or the
 /// live stream met, and is older than its start, or stamped with no time that the source can have
 /// told.
 ///
-/// A row that came into a stretch after it was found is newer than the walk's start.
+/// A row that came into a segment after it was found is newer than the walk's start.
 #[derive(Debug)]
 pub struct Unseen {
     resync: i64,
@@ -25,15 +25,12 @@ pub struct Unseen {
     from: String,
     above: Vec<String>,
     below: Vec<String>,
-    /// The first stretch's beginning and the last one's end; `None` without any.
+    /// The first segment's beginning and the last one's end; `None` without any.
     edges: Option<(String, String)>,
 }
 
 impl Checkpoints {
     /// Finds out where rows may lie that a walk did not see.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn unseen(
         &self,
         connection: &mut PgConnection,
@@ -42,20 +39,20 @@ impl Checkpoints {
         start: ClusterTime,
         now: ClusterTime,
     ) -> Result<Unseen, Fault> {
-        let (schema, table) = (self.schema(), table.sql());
-        // The empty part lends its collation: stretches are put in the order of the table's own
+        let (schema, table) = (&self.schema, table.sql());
+        let segments = resync_seen::segments(schema);
+        // The empty part lends its collation: segments are put in the order of the table's own
         // ids.
         let gaps = AssertSqlSafe(format!(
             "with stretch (low, high) as materialized (select t.id, t.id from {table} as t where \
-             false union all select s.low, s.high from {schema}.resync_seen as r, unnest(r.lows, \
-             r.highs) as s (low, high) where r.resync_id = $1), gap (above, below) as (select \
+             false union all {segments}), gap (above, below) as (select \
              max(high) over (order by low), lead(low) over (order by low) from stretch union all \
              select null, min(low) from stretch) select above, below from gap where above is null \
              or below is null or above < below"
         ));
         let query = sqlx::query_as::<_, (Option<String>, Option<String>)>(gaps).bind(resync);
         let (mut above, mut below, mut lowest, mut highest) = (Vec::new(), Vec::new(), None, None);
-        for gap in with_deadline(self.target.deadline(), query.fetch_all(connection)).await? {
+        for gap in with_deadline(self.deadline, query.fetch_all(connection)).await? {
             match gap {
                 (Some(from), Some(to)) => {
                     above.push(from);
@@ -78,12 +75,9 @@ impl Checkpoints {
         } else {
             format!("select {row} from {table} as t where {old}")
         };
-        let from = format!(
-            "from ({candidates}) as c where not exists (select from (select unnest(ids) as id \
-             from {schema}.resync_seen where resync_id = $2) as s where s.id = c.id) \
-             and not exists (select from {schema}.resync_kept as k where k.resync_id = $2 and k.id \
-             = c.id)"
-        );
+        let (seen, kept) =
+            (resync_seen::is_seen(schema, "c.id"), resync_kept::is_kept(schema, "c.id"));
+        let from = format!("from ({candidates}) as c where not {seen} and not {kept}");
         let (older_than, newer_than) = (start.to_sql(), now.ahead_max().to_sql());
         Ok(Unseen { resync, older_than, newer_than, from, above, below, edges })
     }
@@ -91,7 +85,7 @@ impl Checkpoints {
 
 impl Unseen {
     /// Settings of the session that asks: a table just filled has no statistics, and without them
-    /// the planner takes the few rows between stretches for a third of the table.
+    /// the planner takes the few rows between segments for a third of the table.
     pub const fn planning(&self) -> &'static str {
         match self.edges {
             Some(_) => "set max_parallel_workers_per_gather = 0; set enable_seqscan = off",

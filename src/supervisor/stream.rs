@@ -17,7 +17,7 @@ use crate::ops::migrate;
 use crate::pipeline::{self, Context, Outcome, Signals};
 use crate::retry::{self, Backoff, Decision};
 use crate::settings::Retry;
-use crate::state::{Held, Lease, Renewed};
+use crate::state::{Lease, LeaseRow, Renewed};
 use crate::status::{Board, StreamReport};
 
 #[derive(Clone)]
@@ -146,7 +146,7 @@ impl Task {
         self.migrated.get_or_try_init(|| self.own_tables()).await?;
         let name = &self.context.config.name;
         if !*ours {
-            self.context.checkpoints.refuse_stranger(name).await?;
+            self.context.checkpoints.refuse_anothers(&[name]).await?;
             *ours = true;
         }
         let held =
@@ -156,7 +156,7 @@ impl Task {
                 self.show_holder(held);
                 return Ok(None);
             }
-            Some(Held { report: Some(left), .. }) => {
+            Some(LeaseRow { report: Some(left), .. }) => {
                 if let Ok(left) = serde_json::from_value(left) {
                     self.context.status.remembers(&left);
                 }
@@ -179,7 +179,7 @@ impl Task {
         }
     }
 
-    fn show_holder(&self, held: Held) {
+    fn show_holder(&self, held: LeaseRow) {
         self.board.led_elsewhere(&held.stream, true);
         let told: Option<StreamReport> =
             held.report.and_then(|report| serde_json::from_value(report).ok());

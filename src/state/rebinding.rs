@@ -1,9 +1,9 @@
-//! Times that mean nothing any more: rows stamped by another cluster, or by this one before it was
-//! taken back.
+//! A stream bound anew to what its position speaks for; and times that then mean nothing any more:
+//! of rows stamped by another cluster, or by this one before it was taken back.
 
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{Checkpoints, Fence, Lease};
+use super::{BoundTo, Checkpoints, Fence, Lease};
 use crate::error::Fault;
 use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
@@ -13,19 +13,33 @@ use crate::postgres::{close, with_deadline};
 const ROWS_AT_ONCE: i64 = 20_000;
 
 impl Checkpoints {
+    /// Binds a stream anew, its position as it is.
+    ///
+    /// # Errors
+    /// Fenced, where another holds the stream.
+    pub async fn bind(&self, lease: &Lease, bound: &BoundTo<'_>) -> Result<(), Fault> {
+        let mut connection = self.target.connect().await?;
+        let mut transaction = with_deadline(self.deadline, connection.begin()).await?;
+        Fence::raise(&mut transaction, self, lease).await?;
+        self.bind_in(&mut transaction, lease.stream(), bound, None).await?;
+        with_deadline(self.deadline, transaction.commit()).await?;
+        close(connection).await;
+        Ok(())
+    }
+
     /// Takes the time from each row that is stamped at `from` or later, for a source whose own
     /// times are still to come: against such a stamp no change and no sweep of that source would
     /// count. Piece by piece; what was begun is begun anew after an error.
     ///
     /// # Errors
-    /// Fenced, or whatever Postgres answers.
+    /// Fenced, where another holds the stream.
     pub async fn void_times(
         &self,
         lease: &Lease,
         table: &Table,
         from: ClusterTime,
     ) -> Result<(), Fault> {
-        let (deadline, table) = (self.target.deadline(), table.sql());
+        let (deadline, table) = (self.deadline, table.sql());
         let sql = format!(
             "with part as (select t.id, t._cluster_time from {table} as t where $1::text is null \
              or t.id > $1 order by t.id limit {ROWS_AT_ONCE}), void as (update {table} as t set \
@@ -36,7 +50,7 @@ impl Checkpoints {
         let mut after: Option<String> = None;
         loop {
             let mut transaction = with_deadline(deadline, connection.begin()).await?;
-            Fence::raise(&mut transaction, &self.target, self, lease).await?;
+            Fence::raise(&mut transaction, self, lease).await?;
             let part = sqlx::query_scalar::<_, Option<String>>(AssertSqlSafe(sql.clone()));
             let part = part.bind(after.take()).bind(from.to_sql());
             after = with_deadline(deadline, part.fetch_one(&mut *transaction)).await?;

@@ -1,5 +1,5 @@
-//! tidemark's own tables as a whole: which migrations they have had, whether this release may work
-//! on them, and how they are made.
+//! The table `release`, and with it tidemark's own tables as a whole: which migrations they have
+//! had, whether this release may work on them, and how they are made.
 //!
 //! Looked at before anything is run: a user who may create nothing works on tables that are there.
 
@@ -10,10 +10,13 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnection;
 
 use super::Checkpoints;
-use super::checkpoint::FORMAT_VERSION;
 use crate::error::{Class, Code, Fault};
 use crate::postgres::ddl::{held, is_lock_timeout, lock_timeout};
 use crate::postgres::with_deadline;
+
+/// The format of tidemark's own tables that this release knows. A row of a newer one is refused,
+/// and so are tables whose floor is above it.
+pub const FORMAT_VERSION: i32 = 1;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -89,7 +92,7 @@ impl Checkpoints {
     /// This release is too old for the tables, they are of another one's making, or whatever
     /// Postgres answers.
     pub async fn standing(&self, connection: &mut PgConnection) -> Result<Standing, Fault> {
-        let deadline = self.target.deadline();
+        let deadline = self.deadline;
         // By the catalogue, which everybody may read: a schema that may not be used is no schema
         // that is not there.
         let there = sqlx::query_as::<_, (bool, bool, bool)>(
@@ -103,10 +106,8 @@ impl Checkpoints {
             with_deadline(deadline, there.fetch_one(&mut *connection)).await?;
         let mut applied: Vec<Applied> = Vec::new();
         if migrated {
-            let sql = format!(
-                "select version, checksum, success from {}._sqlx_migrations",
-                self.schema()
-            );
+            let sql =
+                format!("select version, checksum, success from {}._sqlx_migrations", self.schema);
             let query = sqlx::query_as(AssertSqlSafe(sql));
             applied = with_deadline(deadline, query.fetch_all(&mut *connection)).await?;
         }
@@ -114,7 +115,7 @@ impl Checkpoints {
         if floored {
             let sql = AssertSqlSafe(format!(
                 "select coalesce(max(format_min), 1) from {}.release",
-                self.schema()
+                self.schema
             ));
             let query = sqlx::query_scalar::<_, i32>(sql);
             format_min = with_deadline(deadline, query.fetch_one(&mut *connection)).await?;
@@ -157,7 +158,7 @@ impl Checkpoints {
         if standing.missing.is_empty() {
             return Ok(0);
         }
-        let (deadline, schema) = (self.target.deadline(), self.schema());
+        let (deadline, schema) = (self.deadline, &self.schema);
         if !standing.schema_exists {
             let create = AssertSqlSafe(format!("create schema if not exists {schema}"));
             with_deadline(deadline, sqlx::raw_sql(create).execute(&mut *connection)).await?;

@@ -1,14 +1,13 @@
-//! What a request does to a stream's rows: one fenced transaction with the mark that it was obeyed.
+//! The way of a request: recorded, taken by the process that leads the stream, and done to the
+//! stream's rows in one fenced transaction with the mark that it was obeyed.
 
-use sqlx::postgres::PgConnection;
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::resync::may_become;
-use super::{Beginning, Checkpoints, Fence, Lease, Outcome};
-use crate::error::{Code, Fault};
+use super::{Beginning, Checkpoints, Command, Fence, Lease, Outcome, Verb, command, lease};
+use crate::error::Fault;
 use crate::model::position::Position;
-use crate::model::reason::Reason;
-use crate::model::resync_state::ResyncState;
 use crate::postgres::with_deadline;
 
 /// What is done about a request.
@@ -35,10 +34,48 @@ pub enum Act<'a> {
 }
 
 impl Checkpoints {
+    /// Records a request. Returns it as recorded.
+    ///
+    /// # Errors
+    /// The stream is another service's or environment's.
+    pub async fn request(
+        &self,
+        verb: Verb,
+        stream: &str,
+        arguments: &serde_json::Value,
+        actor: &str,
+        reason: &str,
+    ) -> Result<Command, Fault> {
+        let mut connection = with_deadline(self.deadline, self.pool.acquire()).await?;
+        if verb != Verb::SourceAdopt {
+            self.refuse_strangers(&mut connection, &[stream]).await?;
+        }
+        let recorded =
+            self.record_command(&mut connection, verb, stream, arguments, actor, reason).await?;
+        connection.give_back();
+        Ok(recorded)
+    }
+
+    /// The oldest request of a stream whose turn it is; its try is counted. Should the process end
+    /// by it, it is next tried after `pause`.
+    pub async fn take_command(
+        &self,
+        lease: &Lease,
+        pause: Duration,
+    ) -> Result<Option<Command>, Fault> {
+        let sql = command::taking(&self.schema, &lease::is_kept(&self.schema, 2));
+        let query = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(pause.as_secs_f64())
+            .bind(lease.stream())
+            .bind(lease.epoch())
+            .bind(lease.nonce());
+        with_deadline(self.deadline, query.fetch_optional(&self.pool)).await
+    }
+
     /// Does it, once, and says how the request ended and what came of it.
     ///
     /// # Errors
-    /// Fenced, or whatever Postgres answers; then nothing was done.
+    /// Fenced, where another holds the stream; after any error nothing was done.
     pub async fn obey(
         &self,
         lease: &Lease,
@@ -46,10 +83,10 @@ impl Checkpoints {
         why: &str,
         act: &Act<'_>,
     ) -> Result<(Outcome, String), Fault> {
-        let deadline = self.target.deadline();
+        let deadline = self.deadline;
         let mut connection = self.target.connect().await?;
         let mut transaction = with_deadline(deadline, connection.begin()).await?;
-        let fence = Fence::raise(&mut transaction, &self.target, self, lease).await?;
+        let fence = Fence::raise(&mut transaction, self, lease).await?;
         let done = |result: String| (Outcome::Done, result);
         let (outcome, result) = match act {
             Act::Begin(beginning) => {
@@ -57,21 +94,21 @@ impl Checkpoints {
                 done("begun".to_owned())
             }
             Act::Cancel { id } => {
-                let done = self.cancel(&mut transaction, lease.stream(), *id, why).await?;
+                let done = self.cancel_walk(&mut transaction, lease.stream(), *id, why).await?;
                 said(done, "cancelled", "there is no such resync under way")
             }
             Act::Approve { id } => {
-                let done = self.approve(&mut transaction, lease.stream(), *id).await?;
+                let done = self.approve_walk(&mut transaction, lease.stream(), *id).await?;
                 said(done, "approved", "there is no such resync held")
             }
             Act::Rewind { to } => {
                 self.retire_position(&mut transaction, lease.stream(), why).await?;
                 self.begin_at(&mut transaction, lease.stream(), to).await?;
-                fence.advance(&mut transaction, &self.target, Some(to)).await?;
+                fence.advance(&mut transaction, Some(to)).await?;
                 done(format!("goes on from {}", to.cluster_time.at().format("%Y-%m-%dT%H:%M:%SZ")))
             }
             Act::Discard { ids } => {
-                let discarded = self.discard(&mut transaction, lease.stream(), ids).await?;
+                let discarded = self.discard_letters(&mut transaction, lease.stream(), ids).await?;
                 done(format!("{discarded} discarded"))
             }
             Act::Accept { number } => {
@@ -85,48 +122,6 @@ impl Checkpoints {
         self.finish_command(&mut transaction, command, outcome, &result).await?;
         with_deadline(deadline, transaction.commit()).await?;
         Ok((outcome, result))
-    }
-
-    async fn cancel(
-        &self,
-        connection: &mut PgConnection,
-        stream: &str,
-        id: i64,
-        why: &str,
-    ) -> Result<bool, Fault> {
-        let (schema, cancelled) = (self.schema(), ResyncState::Cancelled);
-        let (open, snapshot) = (may_become(cancelled), Reason::FirstSnapshot);
-        let sql = AssertSqlSafe(format!(
-            "with ended as (update {schema}.resync set state = '{cancelled}', ended_at = now(), \
-             note = $3 where id = $2 and stream = $1 and {open} and reason <> '{snapshot}' \
-             returning id), forgotten as (delete from \
-             {schema}.resync_seen where resync_id in (select id from ended)), forgotten_too as \
-             (delete from {schema}.resync_kept where resync_id in (select id from ended)) select \
-             count(*) > 0 from ended"
-        ));
-        let query = sqlx::query_scalar(sql).bind(stream).bind(id).bind(why);
-        with_deadline(self.target.deadline(), query.fetch_one(connection)).await
-    }
-
-    async fn approve(
-        &self,
-        connection: &mut PgConnection,
-        stream: &str,
-        id: i64,
-    ) -> Result<bool, Fault> {
-        let (schema, sweep) = (self.schema(), Code::ResyncHeld);
-        let (held, sweeping, running) =
-            (ResyncState::Held, ResyncState::Sweeping, ResyncState::Running);
-        let sql = AssertSqlSafe(format!(
-            "update {schema}.resync set state = case held_code when '{sweep}' then '{sweeping}' \
-             else '{running}' end, approved_at = case held_code when '{sweep}' then now() end, \
-             rows_approved = case held_code when '{sweep}' then rows_to_delete end, held_code = \
-             null, note = null, deadline_at = null where id = $2 and stream = $1 and state = \
-             '{held}'"
-        ));
-        let query = sqlx::query(sql).bind(stream).bind(id);
-        Ok(with_deadline(self.target.deadline(), query.execute(connection)).await?.rows_affected()
-            == 1)
     }
 }
 

@@ -1,0 +1,114 @@
+//! What one transaction carries, and what it came to.
+
+use super::dead_letter::{DeadLetter, Tally};
+use super::rows::{Deletes, Rows};
+use super::walk::Walk;
+use crate::batch::EventRef;
+use crate::model::event::Event;
+use crate::model::position::{ClusterTime, Position};
+use crate::source::Reply;
+
+/// What one transaction carries.
+#[derive(Debug, Default)]
+pub struct Work {
+    pub rows: Rows,
+    /// The first so many rows are not expected to be in the table yet: they take the fast road.
+    pub fresh: usize,
+    /// Rows left out because the table has them as they are.
+    pub known: u64,
+    pub deletes: Deletes,
+    pub dead: Vec<DeadLetter>,
+    /// A dead letter that this work resolves.
+    pub resolves: Option<i64>,
+    /// The position after this work; `None` leaves the stored one.
+    pub position: Option<Position>,
+    pub walk: Option<Walk>,
+    /// The resync that is open meanwhile: what this work leaves unwritten counts as seen by it.
+    pub beside: Option<Beside>,
+    /// Events or documents this work stands for.
+    pub events: u64,
+    /// Where row n came from: the raw bytes for a dead letter. Called with [`Rows::origin`].
+    pub origins: Origins,
+}
+
+impl Work {
+    /// The ids of the documents it is about: written, deleted or set aside.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let rows = (0..self.rows.len()).filter_map(|index| self.rows.id(index));
+        let dead = self.dead.iter().filter_map(|letter| letter.document_id.as_deref());
+        rows.chain(self.deletes.ids.iter().map(String::as_str)).chain(dead)
+    }
+}
+
+/// A resync that is open while the live stream writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beside {
+    pub resync: i64,
+    /// What is older is swept at its end, unless it was seen.
+    pub start: ClusterTime,
+}
+
+/// The raw bytes rows were made from.
+#[derive(Debug, Default)]
+pub enum Origins {
+    #[default]
+    None,
+    Events(Vec<EventRef>),
+    Documents(Vec<Reply>),
+}
+
+impl Origins {
+    pub(super) fn bytes(&self, index: usize) -> Vec<u8> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Events(events) => {
+                events.get(index).map(|event| event.bytes().to_vec()).unwrap_or_default()
+            }
+            Self::Documents(replies) => {
+                let mut items = replies.iter().flat_map(Reply::items);
+                items.nth(index).map(<[u8]>::to_vec).unwrap_or_default()
+            }
+        }
+    }
+
+    pub(super) fn operation(&self, index: usize) -> &'static str {
+        match self {
+            Self::Events(events) => {
+                let event = events.get(index).and_then(|e| Event::parse(e.bytes()).ok());
+                event.map_or("unreadable", |event| event.operation.name())
+            }
+            Self::None | Self::Documents(_) => "snapshot",
+        }
+    }
+}
+
+/// What a piece of work came to.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Inserted or updated.
+    pub rows_changed: u64,
+    /// Of them, inserted by a resync.
+    pub rows_inserted: u64,
+    pub rows_unchanged: u64,
+    pub rows_deleted: u64,
+    pub set_aside: Tally,
+    /// Of the dead letters, those that passed because a person lets more pass than an accident
+    /// brings.
+    pub letters_accepted: u64,
+    /// Dead letters by the operation of their event, in the order of [`Operation::ROWS`].
+    pub dead_by_operation: [u64; 4],
+    /// A few ids of rows a resync inserted, changed or deleted.
+    pub sample_ids: Vec<String>,
+    /// Events or documents it stands for.
+    pub events: u64,
+}
+
+/// Ids kept of what one transaction of a resync did.
+const SAMPLE_IDS: usize = 5;
+
+impl Applied {
+    pub(super) fn sample(&mut self, ids: Vec<String>) {
+        self.sample_ids.extend(ids);
+        self.sample_ids.truncate(SAMPLE_IDS);
+    }
+}
