@@ -11,7 +11,7 @@ use super::dead_letter::{DeadLetter, Tally};
 use super::mapping::field_types;
 use super::rows::{Deletes, Rows};
 use super::statements::Statements;
-use super::walk::{ChunkSeen, WalkStep, Walk};
+use super::walk::{ChunkSeen, Walk, WalkStep};
 use super::work::{Applied, Beside, Work};
 use crate::error::Fault;
 use crate::model::event::Operation;

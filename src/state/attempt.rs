@@ -83,9 +83,9 @@ impl Checkpoints {
         let sql = AssertSqlSafe(format!(
             "insert into {schema}.attempt as a (stream, road, place, run) select $1, $2, $3, $4 \
              where {held} on conflict (stream, road) do update set deaths = case when a.place = \
-             excluded.place then a.deaths else 0 end + coalesce((a.run <> excluded.run)::int, 0), hand = case \
-             when a.place = excluded.place then a.hand end, hand_deaths = case when a.place = \
-             excluded.place and a.hand is not null then a.hand_deaths + coalesce((a.run <> \
+             excluded.place then a.deaths else 0 end + coalesce((a.run <> excluded.run)::int, 0), \
+             hand = case when a.place = excluded.place then a.hand end, hand_deaths = case when \
+             a.place = excluded.place and a.hand is not null then a.hand_deaths + coalesce((a.run <> \
              excluded.run)::int, 0) else 0 end, place = excluded.place, run = excluded.run \
              returning deaths, hand, hand_size, hand_deaths"
         ));

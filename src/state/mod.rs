@@ -16,6 +16,7 @@ mod fence;
 mod gap_report;
 mod lease;
 mod owner;
+mod process;
 mod rebinding;
 mod release;
 mod resync;
@@ -38,6 +39,7 @@ pub use execution::Act;
 pub use fence::Fence;
 pub use gap_report::GapReport;
 pub use lease::{Lease, LeaseRow, Renewed};
+pub use process::ProcessRow;
 pub use release::{FORMAT_VERSION, Standing, is_too_old, own_tables};
 pub use resync::{ChunkRead, EndedWalk, WalkRow};
 pub use retention::{Over, STEP_ROWS};
@@ -65,6 +67,13 @@ impl Checkpoints {
     pub fn new(target: Target, pool: Pool, schema: &str) -> Self {
         let deadline = target.deadline();
         Self { pool, target, deadline, schema: quote(schema).into(), plain_schema: schema.into() }
+    }
+
+    /// The same tables, on which every call ends within this time.
+    #[must_use]
+    pub const fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
     }
 
     pub const fn pool(&self) -> &Pool {

@@ -14,7 +14,7 @@ use crate::error::{Code, Fault, Severity};
 use crate::model::namespace::quote;
 use crate::postgres::{Pool, Target, with_deadline};
 use crate::settings::Settings;
-use crate::state::{Outcome, Verb};
+use crate::state::{Checkpoints, Outcome, Verb};
 
 /// Every call ends within this time: an alert does not wait for Postgres.
 pub(in crate::alert) const DEADLINE: Duration = Duration::from_secs(5);
@@ -22,7 +22,8 @@ pub(in crate::alert) const DEADLINE: Duration = Duration::from_secs(5);
 /// tidemark's tables of incidents.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: Pool,
+    /// tidemark's own tables, by sessions that incidents have for themselves.
+    tables: Checkpoints,
     /// Quoted, for statements.
     pub(in crate::alert) schema: Arc<str>,
     pub(in crate::alert) service: Arc<str>,
@@ -84,17 +85,22 @@ impl Row {
 
 impl Store {
     pub fn new(settings: &Settings, target: &Target) -> Self {
+        let schema = &settings.target.state_schema;
         Self {
-            pool: target.pool(2),
-            schema: quote(&settings.target.state_schema).into(),
+            tables: Checkpoints::new(target.clone(), target.pool(2), schema).within(DEADLINE),
+            schema: quote(schema).into(),
             service: settings.service.as_str().into(),
             environment: settings.environment.as_str().into(),
             nonce: Uuid::new_v4(),
         }
     }
 
+    pub(in crate::alert) const fn tables(&self) -> &Checkpoints {
+        &self.tables
+    }
+
     pub const fn pool(&self) -> &Pool {
-        &self.pool
+        self.tables.pool()
     }
 
     pub const fn process(&self) -> Uuid {
@@ -122,7 +128,7 @@ impl Store {
             .bind(self.nonce)
             .bind(length.as_secs_f64())
             .bind(dead);
-        Ok(with_deadline(DEADLINE, query.fetch_optional(&self.pool)).await?.is_some())
+        Ok(with_deadline(DEADLINE, query.fetch_optional(self.pool())).await?.is_some())
     }
 
     /// Lets another watch at once.
@@ -130,7 +136,7 @@ impl Store {
         let sql = AssertSqlSafe(format!("delete from {}.watch where nonce = $1", self.schema));
         let _ = with_deadline(
             Duration::from_secs(1),
-            sqlx::query(sql).bind(self.nonce).execute(&self.pool),
+            sqlx::query(sql).bind(self.nonce).execute(self.pool()),
         )
         .await;
     }
@@ -159,7 +165,7 @@ impl Store {
             .bind(now - REOPEN_WITHIN)
             .bind(now - chrono::TimeDelta::days(7))
             .bind(names);
-        let rows = with_deadline(DEADLINE, query.fetch_all(&self.pool)).await?;
+        let rows = with_deadline(DEADLINE, query.fetch_all(self.pool())).await?;
         let mut incidents: Vec<Incident> = rows.into_iter().filter_map(Row::incident).collect();
         for incident in &mut incidents {
             // An acknowledgement that no watch has taken in yet is taken in as new.
@@ -174,7 +180,7 @@ impl Store {
         let ids: Vec<i64> = incidents.iter().filter_map(|incident| incident.id).collect();
         let query = sqlx::query_as::<_, (i64, String, i32, i32, Json<Delivery>)>(sql).bind(ids);
         for (id, channel, told, version, Json(state)) in
-            with_deadline(DEADLINE, query.fetch_all(&self.pool)).await?
+            with_deadline(DEADLINE, query.fetch_all(self.pool())).await?
         {
             let known = channels.iter().find(|name| **name == channel);
             if let Some((incident, channel)) =
@@ -199,7 +205,7 @@ impl Store {
         ));
         let query =
             sqlx::query_as::<_, Row>(sql).bind(&*self.service).bind(&*self.environment).bind(limit);
-        let rows = with_deadline(DEADLINE, query.fetch_all(&self.pool)).await?;
+        let rows = with_deadline(DEADLINE, query.fetch_all(self.pool())).await?;
         Ok(rows.into_iter().filter_map(Row::incident).collect())
     }
 
@@ -214,7 +220,7 @@ impl Store {
         ));
         let query =
             sqlx::query_as::<_, Row>(sql).bind(id).bind(&*self.service).bind(&*self.environment);
-        let row = with_deadline(DEADLINE, query.fetch_optional(&self.pool)).await?;
+        let row = with_deadline(DEADLINE, query.fetch_optional(self.pool())).await?;
         Ok(row.and_then(Row::incident))
     }
 
@@ -231,7 +237,7 @@ impl Store {
         let query = sqlx::query_as::<_, (i64, String, DateTime<Utc>)>(sql)
             .bind(&*self.service)
             .bind(&*self.environment);
-        let rows = with_deadline(DEADLINE, query.fetch_all(&self.pool)).await?;
+        let rows = with_deadline(DEADLINE, query.fetch_all(self.pool())).await?;
         Ok(rows.into_iter().map(|(id, by, until)| (id, Ack { by, until })).collect())
     }
 
@@ -259,7 +265,7 @@ impl Store {
             .bind(actor)
             .bind(&*self.service)
             .bind(&*self.environment);
-        Ok(with_deadline(DEADLINE, query.fetch_optional(&self.pool)).await?.is_some())
+        Ok(with_deadline(DEADLINE, query.fetch_optional(self.pool())).await?.is_some())
     }
 
     /// Under which login, and from where, an incident was taken on; `None` where it was not, or
@@ -273,6 +279,6 @@ impl Store {
              is not null",
             self.schema
         ));
-        with_deadline(DEADLINE, sqlx::query_as(sql).bind(id).fetch_optional(&self.pool)).await
+        with_deadline(DEADLINE, sqlx::query_as(sql).bind(id).fetch_optional(self.pool())).await
     }
 }
