@@ -1,7 +1,7 @@
 //! What the rules need that only Postgres knows.
 
+use crate::alert::incident::Store;
 use crate::alert::incident::life::Gap;
-use crate::alert::incident::store::Store;
 use crate::alert::process::Process;
 use crate::alert::rule::causes::{Facts, KnownWalk};
 use crate::error::Fault;

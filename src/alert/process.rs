@@ -4,7 +4,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::alert::incident::store::Store;
+use crate::alert::incident::Store;
 use crate::error::Fault;
 use crate::state::ProcessRow;
 

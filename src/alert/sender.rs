@@ -15,8 +15,8 @@ use crate::alert::channel::answer::Sent;
 use crate::alert::channel::message::{self, Voice};
 use crate::alert::channel::sentry::Sentry;
 use crate::alert::channel::slack::{Bot, Call, Webhook};
+use crate::alert::incident::Store;
 use crate::alert::incident::life::{Delivery, Incident};
-use crate::alert::incident::store::Store;
 use crate::alert::outbox::{BOT, Desk, SENTRY, WEBHOOK};
 use crate::failpoint;
 

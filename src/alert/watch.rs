@@ -9,8 +9,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::channel::sentry_checkin::CheckIns;
+use crate::alert::incident::Store;
 use crate::alert::incident::life::Ack;
-use crate::alert::incident::store::Store;
 use crate::alert::outbox::Desk;
 use crate::alert::process::Process;
 use crate::alert::rule::causes::{Facts, Limits, Observed, Seen};

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::alert;
 use crate::error::Fault;
 use crate::settings::{Retention, Retry};
 use crate::state::{Checkpoints, Command, Outcome, Over, STEP_ROWS, Verb};
@@ -15,6 +16,27 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Tries of one request.
 const TRIES_MAX: i32 = 10;
+
+/// The keys of `[retention]`.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    Letters,
+    /// Incidents, and what was repaired.
+    Incidents,
+    Positions,
+    Commands,
+}
+
+/// Each table with the key that says how long its rows are kept, in an order in which no row is
+/// held by one of a later table.
+const TABLES: [(Over, Kept); 6] = [
+    (Over::DEAD_LETTER, Kept::Letters),
+    (alert::RESOLVED, Kept::Incidents),
+    (Over::GAP_REPORT, Kept::Incidents),
+    (Over::RESYNC, Kept::Incidents),
+    (Over::CHECKPOINT_HISTORY, Kept::Positions),
+    (Over::COMMAND, Kept::Commands),
+];
 
 /// Rows of one table that are over, or were forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,11 +54,9 @@ pub async fn preview(
     before: DateTime<Utc>,
 ) -> Result<Vec<Forgotten>, Fault> {
     let mut found = Vec::new();
-    for over in Over::ALL {
-        found.push(Forgotten {
-            table: over.table(),
-            rows: checkpoints.count_over(over, before).await?,
-        });
+    for (over, _) in TABLES {
+        let rows = checkpoints.count_over(over, before).await?;
+        found.push(Forgotten { table: over.table(), rows });
     }
     Ok(found)
 }
@@ -94,23 +114,26 @@ pub async fn expire(
     retention: Retention,
 ) -> Result<Vec<Forgotten>, Fault> {
     let now = Utc::now();
-    let kept = move |over| match over {
-        Over::DeadLetter => retention.dead_letter_resolved,
-        Over::Incident | Over::GapReport | Over::Resync => retention.incident,
-        Over::CheckpointHistory => retention.checkpoint_history,
-        Over::Command => retention.command,
-    };
-    purge(checkpoints, |over| now.checked_sub_signed(TimeDelta::from_std(kept(over)?).ok()?)).await
+    purge(checkpoints, |kept| {
+        let length = match kept {
+            Kept::Letters => retention.dead_letter_resolved,
+            Kept::Incidents => retention.incident,
+            Kept::Positions => retention.checkpoint_history,
+            Kept::Commands => retention.command,
+        };
+        now.checked_sub_signed(TimeDelta::from_std(length?).ok()?)
+    })
+    .await
 }
 
-/// Step by step. `before` says of each table what is old; `None`: nothing.
+/// Step by step. `before` says of each key of `[retention]` what is old; `None`: nothing.
 async fn purge(
     checkpoints: &Checkpoints,
-    before: impl Fn(Over) -> Option<DateTime<Utc>> + Send,
+    before: impl Fn(Kept) -> Option<DateTime<Utc>> + Send,
 ) -> Result<Vec<Forgotten>, Fault> {
     let mut forgotten = Vec::new();
-    for over in Over::ALL {
-        let Some(before) = before(over) else { continue };
+    for (over, kept) in TABLES {
+        let Some(before) = before(kept) else { continue };
         let mut rows = 0;
         loop {
             let step = checkpoints.forget(over, before).await?;
@@ -120,10 +143,10 @@ async fn purge(
             }
             tokio::time::sleep(PAUSE).await;
         }
-        if over == Over::Resync {
-            checkpoints.forget_samples(before).await?;
-        }
         forgotten.push(Forgotten { table: over.table(), rows });
+    }
+    if let Some(before) = before(Kept::Incidents) {
+        checkpoints.forget_samples(before).await?;
     }
     Ok(forgotten)
 }

@@ -85,8 +85,8 @@ impl Checkpoints {
              where {held} on conflict (stream, road) do update set deaths = case when a.place = \
              excluded.place then a.deaths else 0 end + coalesce((a.run <> excluded.run)::int, 0), \
              hand = case when a.place = excluded.place then a.hand end, hand_deaths = case when \
-             a.place = excluded.place and a.hand is not null then a.hand_deaths + coalesce((a.run <> \
-             excluded.run)::int, 0) else 0 end, place = excluded.place, run = excluded.run \
+             a.place = excluded.place and a.hand is not null then a.hand_deaths + coalesce((a.run \
+             <> excluded.run)::int, 0) else 0 end, place = excluded.place, run = excluded.run \
              returning deaths, hand, hand_size, hand_deaths"
         ));
         let query = sqlx::query_as::<_, Row>(sql)

@@ -247,6 +247,19 @@ pub(super) fn is_adopted(schema: &str, stream: &str) -> String {
     )
 }
 
+/// Records that incidents were acknowledged, as requests that are done: those in `acked`, with the
+/// columns `stream` and `code`, and answers the requests' ids. Parameters: incident, by whom, until
+/// when, who asked, service, environment.
+pub fn recording_ack(schema: &str) -> String {
+    let (verb, done) = (Verb::IncidentAck, Outcome::Done);
+    format!(
+        "insert into {schema}.command (verb, stream, arguments, actor, reason, done_at, outcome, \
+         result, service, environment) select '{verb}', coalesce(stream, ''), \
+         jsonb_build_object('incident', $1::bigint, 'by', $2::text, 'until', $3::timestamptz), $4, \
+         code, now(), '{done}', 'acknowledged', $5, $6 from acked returning id"
+    )
+}
+
 /// Of the rows `t`: those done before `$1`, of the owner in `$2` and `$3`.
 pub(super) fn over(schema: &str) -> String {
     let ours = stream::is_ours(schema, "t.stream", 2);

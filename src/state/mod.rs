@@ -33,7 +33,7 @@ use std::time::Duration;
 pub use attempt::{Before, Mark, Road, Taken};
 pub use checkpoint::{Start, Stored};
 pub use checkpoint_history::Retired;
-pub use command::{Command, Outcome, Verb, known_as};
+pub use command::{Command, Outcome, Verb, known_as, recording_ack};
 pub use dead_letter::{Letter, Letters, SetAside};
 pub use execution::Act;
 pub use fence::Fence;

@@ -13,60 +13,34 @@ use crate::postgres::with_deadline;
 pub const STEP_ROWS: u64 = 1_000;
 
 /// A table of which rows are forgotten once they are over for long enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Over {
-    DeadLetter,
-    Incident,
-    GapReport,
-    Resync,
-    CheckpointHistory,
-    Command,
+#[derive(Debug, Clone, Copy)]
+pub struct Over {
+    table: &'static str,
+    key: &'static str,
+    /// Made of the schema's name: which of the rows `t` are over since before `$1`; `$2` and `$3`
+    /// are whose.
+    condition: fn(&str) -> String,
 }
 
 impl Over {
-    /// In an order in which none is held by another.
-    pub const ALL: [Self; 6] = [
-        Self::DeadLetter,
-        Self::Incident,
-        Self::GapReport,
-        Self::Resync,
-        Self::CheckpointHistory,
-        Self::Command,
-    ];
+    pub const DEAD_LETTER: Self = Self::new("dead_letter", "id", dead_letter::over);
+    pub const GAP_REPORT: Self = Self::new("gap_report", "resync_id", gap_report::over);
+    pub const RESYNC: Self = Self::new("resync", "id", resync::over);
+    pub const CHECKPOINT_HISTORY: Self =
+        Self::new("checkpoint_history", "id", checkpoint_history::over);
+    pub const COMMAND: Self = Self::new("command", "id", command::over);
+
+    /// A table, the key of its rows, and the condition under which they are over.
+    pub const fn new(
+        table: &'static str,
+        key: &'static str,
+        condition: fn(&str) -> String,
+    ) -> Self {
+        Self { table, key, condition }
+    }
 
     pub const fn table(self) -> &'static str {
-        match self {
-            Self::DeadLetter => "dead_letter",
-            Self::Incident => "incident",
-            Self::GapReport => "gap_report",
-            Self::Resync => "resync",
-            Self::CheckpointHistory => "checkpoint_history",
-            Self::Command => "command",
-        }
-    }
-
-    const fn key(self) -> &'static str {
-        match self {
-            Self::GapReport => "resync_id",
-            _ => "id",
-        }
-    }
-
-    /// Which of its rows `t` are over since before `$1`; `$2` and `$3` are whose.
-    fn condition(self, schema: &str) -> String {
-        match self {
-            Self::DeadLetter => dead_letter::over(schema),
-            // Its end is told for a week to a channel that was away: see `alert::Store::load`.
-            Self::Incident => format!(
-                "t.resolved_at < $1 and t.service = $2 and t.environment = $3 \
-                 and (t.resolved_at < now() - interval '7 days' or not exists \
-                 (select from {schema}.outbox as o where o.incident_id = t.id and o.pending))"
-            ),
-            Self::GapReport => gap_report::over(schema),
-            Self::Resync => resync::over(schema),
-            Self::CheckpointHistory => checkpoint_history::over(schema),
-            Self::Command => command::over(schema),
-        }
+        self.table
     }
 }
 
@@ -74,19 +48,21 @@ impl Checkpoints {
     /// How many rows are over since before a time.
     pub async fn count_over(&self, over: Over, before: DateTime<Utc>) -> Result<u64, Fault> {
         let (schema, table) = (&self.schema, over.table());
-        let sql =
-            format!("select count(*) from {schema}.{table} as t where {}", over.condition(schema));
+        let sql = format!(
+            "select count(*) from {schema}.{table} as t where {}",
+            (over.condition)(schema)
+        );
         self.number(sql, before).await
     }
 
     /// Forgets some of them, [`STEP_ROWS`] at most: how many.
     pub async fn forget(&self, over: Over, before: DateTime<Utc>) -> Result<u64, Fault> {
-        let (schema, table, key) = (&self.schema, over.table(), over.key());
+        let (schema, table, key) = (&self.schema, over.table(), over.key);
         let sql = format!(
             "with over as (select t.{key} as key from {schema}.{table} as t where {} order by \
              t.{key} limit {STEP_ROWS}), gone as (delete from {schema}.{table} as t using over \
              where t.{key} = over.key returning 1) select count(*) from gone",
-            over.condition(schema)
+            (over.condition)(schema)
         );
         self.number(sql, before).await
     }

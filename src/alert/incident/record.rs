@@ -7,15 +7,12 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, FromRow};
-use uuid::Uuid;
 
-use crate::alert::incident::life::{Incident, State, later};
-use crate::alert::incident::store::{DEADLINE, Store};
+use super::Store;
+use super::life::{Incident, later};
+use super::store::{Held, Written};
 use crate::alert::outbox::Desk;
 use crate::error::Fault;
-use crate::postgres::with_deadline;
 
 /// The watch looks again after this time at most, whatever keeps an incident from being written
 /// down.
@@ -30,33 +27,10 @@ const WRITE_PAUSE_MAX: TimeDelta = TimeDelta::seconds(60);
 /// After so many refusals in a row an incident is told without being written down.
 const REFUSALS_MAX: u32 = 3;
 
-/// What became of writing an incident's row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Written {
-    As(i64),
-    /// There is no such row any more.
-    Gone,
-    /// Another process watches.
-    Aside,
-}
-
-/// What Postgres holds of one incident.
-#[derive(Debug, FromRow)]
-pub struct Held {
-    pub tag: Uuid,
-    pub open: bool,
-    pub revision: i32,
-    /// The versions of its deliveries, summed.
-    pub versions: i64,
-}
-
 impl Store {
     /// Writes an incident down, with what its channels have still to be told, if this process is
     /// the one that watches. An incident that another process opened meanwhile for the same cause
     /// is taken over: its number and its thread stand. `false`: another process watches.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn save(&self, incident: &mut Incident, now: DateTime<Utc>) -> Result<bool, Fault> {
         let mut written = match incident.id {
             Some(_) => self.update(incident).await?,
@@ -104,22 +78,6 @@ impl Store {
         self.write_deliveries(&written).await
     }
 
-    /// What Postgres holds of these incidents, and of every other that is open.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
-    pub async fn held(&self, known: &[Uuid]) -> Result<Vec<Held>, Fault> {
-        let sql = AssertSqlSafe(format!(
-            "select tag, resolved_at is null as open, coalesce((detail->>'revision')::integer, 0) \
-             as revision, (select coalesce(sum(version), 0) from {0}.outbox o where o.incident_id \
-             = i.id) as versions from {0}.incident i where service = $1 and environment = $2 and \
-             (resolved_at is null or tag = any($3))",
-            self.schema
-        ));
-        let query = sqlx::query_as(sql).bind(&*self.service).bind(&*self.environment).bind(known);
-        with_deadline(DEADLINE, query.fetch_all(self.pool())).await
-    }
-
     /// An open incident of the same cause that another process wrote down.
     async fn twin(
         &self,
@@ -143,104 +101,6 @@ impl Store {
             known.key == incident.key && !known.is_resolved() && known.tag != incident.tag
         };
         Ok(open.into_iter().find(twin))
-    }
-
-    /// Who has taken it on is not written here: that is the command's to say.
-    async fn update(&self, incident: &Incident) -> Result<Written, Fault> {
-        let sql = format!(
-            "with mine as (select $14 or exists (select from {0}.watch where nonce = $13) as \
-             mine), written as (update {0}.incident set environment = $2, service = $3, code = $4, \
-             stream = $5, severity = $6, state = $7, opened_at = $8, resolved_at = $9, count = \
-             $10, summary = $11, detail = $12 where tag = $1 and (select mine from mine) returning \
-             id) select mine, (select id from written) from mine",
-            self.schema
-        );
-        self.write(sql, incident, false).await
-    }
-
-    /// Once, however often it is tried: an incident is known by its tag. Who has taken it on comes
-    /// along, for a row that is made anew.
-    async fn insert(&self, incident: &Incident, handed_over: bool) -> Result<Written, Fault> {
-        let sql = format!(
-            "with mine as (select $14 or exists (select from {0}.watch where nonce = $13) as \
-             mine), written as (insert into {0}.incident as i (tag, environment, service, code, \
-             stream, severity, state, opened_at, resolved_at, count, summary, detail, acked_by, \
-             acked_until) select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $15, $16 from \
-             mine where mine on conflict (tag) do update set severity = excluded.severity, state = \
-             excluded.state, resolved_at = excluded.resolved_at, count = excluded.count, summary = \
-             excluded.summary, detail = excluded.detail returning id) select mine, (select id from \
-             written) from mine",
-            self.schema
-        );
-        self.write(sql, incident, handed_over).await
-    }
-
-    async fn write(
-        &self,
-        sql: String,
-        incident: &Incident,
-        handed_over: bool,
-    ) -> Result<Written, Fault> {
-        let state = match incident.state {
-            State::Open => "open",
-            State::Resolving => "resolving",
-            State::Resolved => "resolved",
-        };
-        let inserts = sql.contains("$16");
-        let mut query = sqlx::query_as::<_, (bool, Option<i64>)>(AssertSqlSafe(sql))
-            .bind(incident.tag)
-            .bind(&*self.environment)
-            .bind(&*self.service)
-            .bind(incident.key.code.name())
-            .bind(&incident.key.stream)
-            .bind(incident.severity.name())
-            .bind(state)
-            .bind(incident.opened_at)
-            .bind(incident.resolved_at)
-            .bind(i64::try_from(incident.count).unwrap_or(i64::MAX))
-            .bind(&incident.summary)
-            .bind(Json(&incident.detail))
-            .bind(self.nonce)
-            .bind(handed_over);
-        if inserts {
-            let ack = incident.ack.as_ref();
-            query = query.bind(ack.map(|ack| &ack.by)).bind(ack.map(|ack| ack.until));
-        }
-        Ok(match with_deadline(DEADLINE, query.fetch_one(self.pool())).await? {
-            (_, Some(id)) => Written::As(id),
-            (true, None) => Written::Gone,
-            (false, None) => Written::Aside,
-        })
-    }
-
-    async fn write_deliveries(&self, incident: &Incident) -> Result<(), Fault> {
-        let Some(id) = incident.id else { return Ok(()) };
-        let sql = AssertSqlSafe(format!(
-            "insert into {}.outbox as o (incident_id, channel, pending, told, version, state) \
-             select $1, * from unnest($2::text[], $3::boolean[], $4::integer[], $5::integer[], \
-             $6::jsonb[]) on conflict (incident_id, channel) do update set pending = \
-             excluded.pending, told = excluded.told, version = excluded.version, state = \
-             excluded.state where o.version <= excluded.version",
-            self.schema
-        ));
-        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let (mut names, mut pending) = (Vec::new(), Vec::new());
-        let (mut told, mut versions, mut states) = (Vec::new(), Vec::new(), Vec::new());
-        for (channel, delivery) in &incident.deliveries {
-            names.push(*channel);
-            pending.push(delivery.is_pending(incident));
-            told.push(number(delivery.told));
-            versions.push(number(delivery.version));
-            states.push(Json(delivery));
-        }
-        let query = sqlx::query(sql)
-            .bind(id)
-            .bind(names)
-            .bind(pending)
-            .bind(told)
-            .bind(versions)
-            .bind(states);
-        with_deadline(DEADLINE, query.execute(self.pool())).await.map(drop)
     }
 
     /// Notes how far the channels have got, at once after something was sent. `false`: it could not

@@ -1,7 +1,4 @@
-//! Incidents in Postgres, read: who watches, what is open, what each channel has still to be told.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! The table `incident`: what is open, what was, and who has taken it on.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
@@ -9,28 +6,11 @@ use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
 use super::book::REOPEN_WITHIN;
-use crate::alert::incident::life::{Ack, Delivery, Detail, Incident, Key, State};
+use super::life::{Ack, Detail, Incident, Key, State};
+use super::{DEADLINE, Store, outbox_rows, watch_row};
 use crate::error::{Code, Fault, Severity};
-use crate::model::namespace::quote;
-use crate::postgres::{Pool, Target, with_deadline};
-use crate::settings::Settings;
-use crate::state::{Checkpoints, Outcome, Verb};
-
-/// Every call ends within this time: an alert does not wait for Postgres.
-pub(in crate::alert) const DEADLINE: Duration = Duration::from_secs(5);
-
-/// tidemark's tables of incidents.
-#[derive(Debug, Clone)]
-pub struct Store {
-    /// tidemark's own tables, by sessions that incidents have for themselves.
-    tables: Checkpoints,
-    /// Quoted, for statements.
-    pub(in crate::alert) schema: Arc<str>,
-    pub(in crate::alert) service: Arc<str>,
-    pub(in crate::alert) environment: Arc<str>,
-    /// This process, among those that may watch.
-    pub(in crate::alert) nonce: Uuid,
-}
+use crate::postgres::with_deadline;
+use crate::state::{Over, recording_ack};
 
 /// One row of `incident`.
 #[derive(Debug, FromRow)]
@@ -48,6 +28,26 @@ struct Row {
     acked_until: Option<DateTime<Utc>>,
     summary: String,
     detail: Json<Detail>,
+}
+
+/// What became of writing an incident's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    As(i64),
+    /// There is no such row any more.
+    Gone,
+    /// Another process watches.
+    Aside,
+}
+
+/// What Postgres holds of one incident.
+#[derive(Debug, FromRow)]
+pub struct Held {
+    pub tag: Uuid,
+    pub open: bool,
+    pub revision: i32,
+    /// The versions of its deliveries, summed.
+    pub versions: i64,
 }
 
 const COLUMNS: &str = "id, tag, code, stream, severity, state, opened_at, resolved_at, count, \
@@ -84,79 +84,19 @@ impl Row {
 }
 
 impl Store {
-    pub fn new(settings: &Settings, target: &Target) -> Self {
-        let schema = &settings.target.state_schema;
-        Self {
-            tables: Checkpoints::new(target.clone(), target.pool(2), schema).within(DEADLINE),
-            schema: quote(schema).into(),
-            service: settings.service.as_str().into(),
-            environment: settings.environment.as_str().into(),
-            nonce: Uuid::new_v4(),
-        }
-    }
-
-    pub(in crate::alert) const fn tables(&self) -> &Checkpoints {
-        &self.tables
-    }
-
-    pub const fn pool(&self) -> &Pool {
-        self.tables.pool()
-    }
-
-    pub const fn process(&self) -> Uuid {
-        self.nonce
-    }
-
-    /// Becomes or stays the one that watches, unless another is that is not known to be dead. On
-    /// the database's clock.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
-    pub async fn hold(&self, holder: &str, length: Duration, dead: &[Uuid]) -> Result<bool, Fault> {
-        let sql = AssertSqlSafe(format!(
-            "insert into {0}.watch as w (service, environment, holder, nonce, expires_at) values \
-             ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) on conflict (service, \
-             environment) do update set holder = excluded.holder, nonce = excluded.nonce, \
-             expires_at = excluded.expires_at where w.nonce = excluded.nonce or w.expires_at < \
-             clock_timestamp() or w.nonce = any($6) returning true",
-            self.schema
-        ));
-        let query = sqlx::query_scalar::<_, bool>(sql)
-            .bind(&*self.service)
-            .bind(&*self.environment)
-            .bind(holder)
-            .bind(self.nonce)
-            .bind(length.as_secs_f64())
-            .bind(dead);
-        Ok(with_deadline(DEADLINE, query.fetch_optional(self.pool())).await?.is_some())
-    }
-
-    /// Lets another watch at once.
-    pub async fn leave(&self) {
-        let sql = AssertSqlSafe(format!("delete from {}.watch where nonce = $1", self.schema));
-        let _ = with_deadline(
-            Duration::from_secs(1),
-            sqlx::query(sql).bind(self.nonce).execute(self.pool()),
-        )
-        .await;
-    }
-
     /// Incidents that are open, may be opened again, or have still to be told; with how far each
     /// channel has got.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn load(
         &self,
         now: DateTime<Utc>,
         channels: &[&'static str],
     ) -> Result<Vec<Incident>, Fault> {
+        let schema = &self.schema;
+        let pending = outbox_rows::is_pending(schema, "i.id", "o.channel = any($5)");
         let sql = AssertSqlSafe(format!(
-            "select {COLUMNS} from {0}.incident i where service = $1 and environment = $2 and \
-             (resolved_at is null or resolved_at > $3 or (resolved_at > $4 and exists (select from \
-             {0}.outbox o where o.incident_id = i.id and o.pending and o.channel = any($5)))) \
-             order by id",
-            self.schema
+            "select {COLUMNS} from {schema}.incident i where service = $1 and environment = $2 and \
+             (resolved_at is null or resolved_at > $3 or (resolved_at > $4 and {pending})) order \
+             by id"
         ));
         let names: Vec<&str> = channels.to_vec();
         let query = sqlx::query_as::<_, Row>(sql)
@@ -172,31 +112,11 @@ impl Store {
             let told = incident.detail.remind_at;
             incident.ack = incident.ack.take().filter(|ack| ack.until == told);
         }
-        let sql = AssertSqlSafe(format!(
-            "select incident_id, channel, told, version, state from {}.outbox where incident_id = \
-             any($1)",
-            self.schema
-        ));
-        let ids: Vec<i64> = incidents.iter().filter_map(|incident| incident.id).collect();
-        let query = sqlx::query_as::<_, (i64, String, i32, i32, Json<Delivery>)>(sql).bind(ids);
-        for (id, channel, told, version, Json(state)) in
-            with_deadline(DEADLINE, query.fetch_all(self.pool())).await?
-        {
-            let known = channels.iter().find(|name| **name == channel);
-            if let Some((incident, channel)) =
-                incidents.iter_mut().find(|i| i.id == Some(id)).zip(known)
-            {
-                let (told, version) = (told.unsigned_abs(), version.unsigned_abs());
-                incident.deliveries.insert(channel, Delivery { told, version, ..state });
-            }
-        }
+        self.load_deliveries(&mut incidents, channels).await?;
         Ok(incidents)
     }
 
     /// Incidents for people: open ones and the latest of the past.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn latest(&self, limit: i64) -> Result<Vec<Incident>, Fault> {
         let sql = AssertSqlSafe(format!(
             "select {COLUMNS} from {}.incident where service = $1 and environment = $2 \
@@ -210,9 +130,6 @@ impl Store {
     }
 
     /// One incident of this service and environment.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn find(&self, id: i64) -> Result<Option<Incident>, Fault> {
         let sql = AssertSqlSafe(format!(
             "select {COLUMNS} from {}.incident where id = $1 and service = $2 and environment = $3",
@@ -225,9 +142,6 @@ impl Store {
     }
 
     /// Who has taken on which open incident.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn acks(&self) -> Result<Vec<(i64, Ack)>, Fault> {
         let sql = AssertSqlSafe(format!(
             "select id, acked_by, acked_until from {}.incident where service = $1 and environment \
@@ -247,16 +161,11 @@ impl Store {
     /// # Errors
     /// Whatever Postgres answers; then nothing was changed.
     pub async fn acknowledge(&self, id: i64, ack: &Ack, actor: &str) -> Result<bool, Fault> {
+        let (schema, recording) = (&self.schema, recording_ack(&self.schema));
         let sql = AssertSqlSafe(format!(
-            "with acked as (update {0}.incident set acked_by = $2, acked_until = $3 where id = $1 \
-             and service = $5 and environment = $6 and resolved_at is null returning stream, code) \
-             insert into {0}.command (verb, stream, arguments, actor, reason, done_at, outcome, \
-             result, service, environment) select '{1}', coalesce(stream, ''), \
-             jsonb_build_object('incident', $1::bigint, 'by', $2::text, 'until', $3::timestamptz), \
-             $4, code, now(), '{2}', 'acknowledged', $5, $6 from acked returning id",
-            self.schema,
-            Verb::IncidentAck,
-            Outcome::Done
+            "with acked as (update {schema}.incident set acked_by = $2, acked_until = $3 where id \
+             = $1 and service = $5 and environment = $6 and resolved_at is null returning stream, \
+             code) {recording}"
         ));
         let query = sqlx::query_scalar::<_, i64>(sql)
             .bind(id)
@@ -270,9 +179,6 @@ impl Store {
 
     /// Under which login, and from where, an incident was taken on; `None` where it was not, or
     /// before that was kept.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers.
     pub async fn acked_as(&self, id: i64) -> Result<Option<(String, Option<String>)>, Fault> {
         let sql = AssertSqlSafe(format!(
             "select acked_user, host(acked_address) from {}.incident where id = $1 and acked_user \
@@ -281,4 +187,101 @@ impl Store {
         ));
         with_deadline(DEADLINE, sqlx::query_as(sql).bind(id).fetch_optional(self.pool())).await
     }
+
+    /// What Postgres holds of these incidents, and of every other that is open.
+    pub async fn held(&self, known: &[Uuid]) -> Result<Vec<Held>, Fault> {
+        let (schema, versions) = (&self.schema, outbox_rows::versions(&self.schema, "i.id"));
+        let sql = AssertSqlSafe(format!(
+            "select tag, resolved_at is null as open, coalesce((detail->>'revision')::integer, 0) \
+             as revision, {versions} as versions from {schema}.incident i where service = $1 and \
+             environment = $2 and (resolved_at is null or tag = any($3))"
+        ));
+        let query = sqlx::query_as(sql).bind(&*self.service).bind(&*self.environment).bind(known);
+        with_deadline(DEADLINE, query.fetch_all(self.pool())).await
+    }
+
+    /// Who has taken it on is not written here: that is the command's to say.
+    pub(super) async fn update(&self, incident: &Incident) -> Result<Written, Fault> {
+        let (schema, watching) = (&self.schema, watch_row::is_watching(&self.schema, 13));
+        let sql = format!(
+            "with mine as (select $14 or {watching} as mine), written as (update \
+             {schema}.incident set environment = $2, service = $3, code = $4, stream = $5, \
+             severity = $6, state = $7, opened_at = $8, resolved_at = $9, count = $10, summary = \
+             $11, detail = $12 where tag = $1 and (select mine from mine) returning id) select \
+             mine, (select id from written) from mine"
+        );
+        self.write(sql, incident, false).await
+    }
+
+    /// Once, however often it is tried: an incident is known by its tag. Who has taken it on comes
+    /// along, for a row that is made anew.
+    pub(super) async fn insert(
+        &self,
+        incident: &Incident,
+        handed_over: bool,
+    ) -> Result<Written, Fault> {
+        let (schema, watching) = (&self.schema, watch_row::is_watching(&self.schema, 13));
+        let sql = format!(
+            "with mine as (select $14 or {watching} as mine), written as (insert into \
+             {schema}.incident as i (tag, environment, service, code, stream, severity, state, \
+             opened_at, resolved_at, count, summary, detail, acked_by, acked_until) select $1, \
+             $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $15, $16 from mine where mine on \
+             conflict (tag) do update set severity = excluded.severity, state = excluded.state, \
+             resolved_at = excluded.resolved_at, count = excluded.count, summary = \
+             excluded.summary, detail = excluded.detail returning id) select mine, (select id \
+             from written) from mine"
+        );
+        self.write(sql, incident, handed_over).await
+    }
+
+    async fn write(
+        &self,
+        sql: String,
+        incident: &Incident,
+        handed_over: bool,
+    ) -> Result<Written, Fault> {
+        let state = match incident.state {
+            State::Open => "open",
+            State::Resolving => "resolving",
+            State::Resolved => "resolved",
+        };
+        let inserts = sql.contains("$16");
+        let mut query = sqlx::query_as::<_, (bool, Option<i64>)>(AssertSqlSafe(sql))
+            .bind(incident.tag)
+            .bind(&*self.environment)
+            .bind(&*self.service)
+            .bind(incident.key.code.name())
+            .bind(&incident.key.stream)
+            .bind(incident.severity.name())
+            .bind(state)
+            .bind(incident.opened_at)
+            .bind(incident.resolved_at)
+            .bind(i64::try_from(incident.count).unwrap_or(i64::MAX))
+            .bind(&incident.summary)
+            .bind(Json(&incident.detail))
+            .bind(self.nonce)
+            .bind(handed_over);
+        if inserts {
+            let ack = incident.ack.as_ref();
+            query = query.bind(ack.map(|ack| &ack.by)).bind(ack.map(|ack| ack.until));
+        }
+        Ok(match with_deadline(DEADLINE, query.fetch_one(self.pool())).await? {
+            (_, Some(id)) => Written::As(id),
+            (true, None) => Written::Gone,
+            (false, None) => Written::Aside,
+        })
+    }
+}
+
+/// Incidents that are resolved, in the state schema.
+pub const RESOLVED: Over = Over::new("incident", "id", resolved);
+
+/// Of the rows `t`: those resolved before `$1`, of the owner in `$2` and `$3`. An incident's end is
+/// told for a week to a channel that was away: see [`Store::load`].
+fn resolved(schema: &str) -> String {
+    let pending = outbox_rows::is_pending(schema, "t.id", "true");
+    format!(
+        "t.resolved_at < $1 and t.service = $2 and t.environment = $3 and (t.resolved_at < now() - \
+         interval '7 days' or not {pending})"
+    )
 }
