@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failed expectation ends the test")]
 
+#[path = "tidy/tables.rs"]
+mod tables;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
