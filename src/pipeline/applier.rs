@@ -1,7 +1,7 @@
 //! The applier: owns one stream's state and is the only one to write for it.
 
 mod bulk_load;
-mod care;
+mod step_over;
 
 use std::time::Duration;
 
@@ -10,17 +10,16 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::care::{Care, Cares};
+use super::context::{Context, Ended, Signals, retry};
 use super::preparer::{Batch, prepare};
 use super::reader::read;
 use super::resync::{Done, Job, Piece};
 use super::start::Started;
-use super::{Context, Outcome, Signals, wait_or_give_up};
 use crate::apply::{Applied, Drift, Work, Writer};
 use crate::error::{Class, Fault};
 use crate::model::phase::{Happened, Phase};
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::step::Step;
-use crate::retry::Backoff;
 use crate::state::Lease;
 use crate::status::{Committed, FieldsSeen};
 
@@ -31,25 +30,26 @@ pub async fn run(
     signals: &Signals,
     mut started: Started,
     cares: Cares,
-) -> Outcome {
+) -> Ended {
     let mut applier = Applier::new(context, lease, signals, &started, cares.walk);
     if let Some(care) = cares.live {
-        started.feed = None;
+        started.change_stream = None;
         if let Err(fault) = Box::pin(applier.step_over(care, &mut started.position)).await {
-            return Outcome::of(fault);
+            return Ended::of(fault);
         }
     }
     let (reply_sender, replies) = mpsc::channel(1);
     let (batch_sender, batches) = mpsc::channel(1);
     // Aborted when this function returns, in whatever way.
     let mut tasks = JoinSet::new();
-    tasks.spawn(read(context.clone(), started.position.clone(), started.feed, reply_sender));
-    tasks.spawn(prepare(context.clone(), started.position, replies, batch_sender));
+    let Started { position, change_stream, .. } = started;
+    tasks.spawn(read(context.clone(), position.clone(), change_stream, reply_sender));
+    tasks.spawn(prepare(context.clone(), position, replies, batch_sender));
     match applier.follow(batches).await {
-        Ok(()) if signals.lost.is_cancelled() => Outcome::Fenced,
-        Ok(()) if signals.drain.is_cancelled() => Outcome::Drained,
-        Ok(()) => Outcome::Commanded,
-        Err(fault) => Outcome::of(fault),
+        Ok(()) if signals.lost.is_cancelled() => Ended::Fenced,
+        Ok(()) if signals.drain.is_cancelled() => Ended::Drained,
+        Ok(()) => Ended::Commanded,
+        Err(fault) => Ended::of(fault),
     }
 }
 
@@ -258,40 +258,24 @@ impl<'a> Applier<'a> {
 
     /// Commits, over as many attempts as it takes. Told to stop or fenced meanwhile, it gives up.
     async fn apply(&mut self, work: &Work) -> Result<Applied, Fault> {
-        let mut backoff = Backoff::new(self.context.settings.retry);
-        loop {
-            let attempt = tokio::select! {
-                biased;
-                () = self.signals.lost.cancelled() => Err(Fault::fenced(self.lease.stream())),
-                result = self.writer.apply(work) => result,
-            };
-            let fault = match attempt {
-                Ok(applied) => {
-                    self.context.status.paced(self.writer.rows_at_once());
-                    if work.position.is_some() {
-                        self.positioned_at = Instant::now();
-                    }
-                    self.proved().await;
-                    return Ok(applied);
-                }
-                Err(fault) => fault,
-            };
-            self.context.status.commit_failed(&fault);
-            tokio::select! {
-                biased;
-                () = self.signals.end(), if fault.class.may_retry() => {
-                    return Err(self.gave_up(fault));
-                }
-                waited = wait_or_give_up(
-                    self.context,
-                    Step::Apply,
-                    &mut backoff,
-                    fault.clone(),
-                ) => {
-                    waited?;
-                }
-            }
+        let signals = self.signals;
+        let applied = retry!(self.context, Step::Apply, self.try_apply(work), until signals.end());
+        let applied = applied.map_err(|fault| self.gave_up(fault))?;
+        self.context.status.paced(self.writer.rows_at_once());
+        if work.position.is_some() {
+            self.positioned_at = Instant::now();
         }
+        self.proved().await;
+        Ok(applied)
+    }
+
+    async fn try_apply(&mut self, work: &Work) -> Result<Applied, Fault> {
+        let applied = tokio::select! {
+            biased;
+            () = self.signals.lost.cancelled() => Err(Fault::fenced(self.lease.stream())),
+            result = self.writer.apply(work) => result,
+        };
+        applied.inspect_err(|fault| self.context.status.commit_failed(fault))
     }
 
     /// Something was committed: the stream is in the phase it is said to be in.
@@ -301,10 +285,12 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// Told to stop while the target is away: nothing more can be committed here, and nothing is
-    /// lost by it.
+    /// What ends the pipeline where no other try is made. If one could be, the pipeline was told to
+    /// end while the target is away: nothing more can be committed here, and nothing is lost by it.
     fn gave_up(&self, fault: Fault) -> Fault {
-        if self.signals.lost.is_cancelled() {
+        if !fault.class.may_retry() {
+            fault
+        } else if self.signals.lost.is_cancelled() {
             Fault::fenced(self.lease.stream())
         } else {
             Fault { class: Class::Halt, ..fault }

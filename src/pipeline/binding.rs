@@ -2,7 +2,7 @@
 //! table. Asked before anything is written, and of the source again whenever its stream is opened
 //! anew.
 
-use super::Context;
+use super::context::Context;
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::model::position::{ClusterTime, ResumeToken};
@@ -33,7 +33,7 @@ impl Here {
 
 /// What that says of a stored position.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum BindingVerdict {
     /// It is what it was.
     Same,
     /// It is what it was as far as can be told, and more is known now: to be remembered.
@@ -103,37 +103,37 @@ pub fn judge(
     table: &Table,
     dropped: bool,
     walks: bool,
-) -> Verdict {
+) -> BindingVerdict {
     match here.found {
-        Found::View => return Verdict::Unfollowable("a view"),
-        Found::TimeSeries => return Verdict::Unfollowable("a time-series collection"),
+        Found::View => return BindingVerdict::Unfollowable("a view"),
+        Found::TimeSeries => return BindingVerdict::Unfollowable("a time-series collection"),
         Found::Nothing | Found::Collection(_) => {}
     }
     let Some(bound) = binding else {
         return if here.found == Found::Nothing && (walks || here.table.holds_rows) {
-            Verdict::Dropped
+            BindingVerdict::Dropped
         } else {
-            Verdict::Known
+            BindingVerdict::Known
         };
     };
     if let Some(why) = foreign(bound, here) {
-        return Verdict::Foreign(why);
+        return BindingVerdict::Foreign(why);
     }
     if here.found == Found::Nothing
         && (bound.collection_uuid.is_some() || here.table.holds_rows || walks)
     {
-        return Verdict::Dropped;
+        return BindingVerdict::Dropped;
     }
     if differs(bound.collection_uuid.as_ref(), here.found.uuid().as_ref()) {
         let same_cluster = here.cluster.is_some() && here.cluster == bound.cluster;
         return if same_cluster || dropped {
-            Verdict::Recreated(
+            BindingVerdict::Recreated(
                 "another collection goes by the name of the one the position was made on",
             )
         } else {
             let why = "another collection goes by that name, and nothing tells that it is the same \
                        cluster (the user of source.uri may not read local.system.replset)";
-            Verdict::Foreign(why.to_owned())
+            BindingVerdict::Foreign(why.to_owned())
         };
     }
     of_table(bound, here, table)
@@ -157,24 +157,24 @@ fn differs<T: PartialEq>(was: Option<&T>, is: Option<&T>) -> bool {
     was.zip(is).is_some_and(|(was, is)| was != is)
 }
 
-fn of_table(bound: &Binding, here: &Here, table: &Table) -> Verdict {
+fn of_table(bound: &Binding, here: &Here, table: &Table) -> BindingVerdict {
     let now = here.table;
     let stands = bound.witness_id.is_none() || now.witness_time >= bound.witness_time;
     let renamed = (&bound.table_schema, &bound.table_name) != (&table.schema, &table.name);
     if now.oid == bound.table_oid {
         if !stands {
-            return Verdict::TableReplaced(
+            return BindingVerdict::TableReplaced(
                 "rows that tidemark wrote are gone from the table, or older than they were",
             );
         }
         let more = here.cluster != bound.cluster || here.found.uuid() != bound.collection_uuid;
-        return if more || renamed { Verdict::Known } else { Verdict::Same };
+        return if more || renamed { BindingVerdict::Known } else { BindingVerdict::Same };
     }
     // One that has the witness, too, may be a restored one that lacks what was written after it.
     match (now.holds_rows, bound.witness_id.is_some()) {
-        (false, false) => Verdict::Known,
-        (false, true) if renamed => Verdict::TableFresh,
-        _ => Verdict::TableReplaced("the table is not the one that tidemark wrote"),
+        (false, false) => BindingVerdict::Known,
+        (false, true) if renamed => BindingVerdict::TableFresh,
+        _ => BindingVerdict::TableReplaced("the table is not the one that tidemark wrote"),
     }
 }
 
@@ -182,28 +182,28 @@ fn of_table(bound: &Binding, here: &Here, table: &Table) -> Verdict {
 ///
 /// # Errors
 /// The stream must not be followed.
-pub fn halt_on(context: &Context, verdict: &Verdict) -> Result<(), Fault> {
+pub fn halt_on(context: &Context, verdict: &BindingVerdict) -> Result<(), Fault> {
     let namespace = &context.namespace;
     match verdict {
-        Verdict::Foreign(why) => Err(foreign_fault(why)),
-        Verdict::Dropped => Err(Fault::new(
+        BindingVerdict::Foreign(why) => Err(foreign_fault(why)),
+        BindingVerdict::Dropped => Err(Fault::new(
             Class::Halt,
             Code::SourceDropped,
             format!("{namespace} does not exist, though the table holds what it had"),
             "the table is untouched; once the collection is there again, the stream goes on by \
              itself with a resync",
         )),
-        Verdict::Unfollowable(what) => Err(Fault::new(
+        BindingVerdict::Unfollowable(what) => Err(Fault::new(
             Class::Halt,
             Code::SourceMisconfigured,
             format!("{namespace} is {what}, which has no change stream"),
             "follow the collection it is made of",
         )),
-        Verdict::Same
-        | Verdict::Known
-        | Verdict::Recreated(_)
-        | Verdict::TableFresh
-        | Verdict::TableReplaced(_) => Ok(()),
+        BindingVerdict::Same
+        | BindingVerdict::Known
+        | BindingVerdict::Recreated(_)
+        | BindingVerdict::TableFresh
+        | BindingVerdict::TableReplaced(_) => Ok(()),
     }
 }
 
@@ -266,7 +266,7 @@ mod tests {
         Table { schema: "public".into(), name: name.into() }
     }
 
-    fn judged(change: impl FnOnce(&mut Binding, &mut Here)) -> Verdict {
+    fn judged(change: impl FnOnce(&mut Binding, &mut Here)) -> BindingVerdict {
         let mut bound = Binding {
             service: "tidemark".into(),
             environment: "development".into(),
@@ -292,32 +292,41 @@ mod tests {
 
     #[test]
     fn what_is_at_the_source_is_told_from_what_was() {
-        assert_eq!(judged(|_, _| {}), Verdict::Same);
-        assert_eq!(judged(|_, here| here.entry = Some(Entry::There)), Verdict::Same);
-        assert!(matches!(judged(|_, here| here.cluster = Some("b".into())), Verdict::Foreign(_)));
-        assert!(matches!(judged(|_, here| here.entry = Some(Entry::Gone)), Verdict::Foreign(_)));
+        assert_eq!(judged(|_, _| {}), BindingVerdict::Same);
+        assert_eq!(judged(|_, here| here.entry = Some(Entry::There)), BindingVerdict::Same);
+        assert!(matches!(
+            judged(|_, here| here.cluster = Some("b".into())),
+            BindingVerdict::Foreign(_)
+        ));
+        assert!(matches!(
+            judged(|_, here| here.entry = Some(Entry::Gone)),
+            BindingVerdict::Foreign(_)
+        ));
         assert!(matches!(
             judged(|_, here| here.found = Found::Collection(Some(TWO))),
-            Verdict::Recreated(_)
+            BindingVerdict::Recreated(_)
         ));
         let unknown = |bound: &mut Binding, here: &mut Here| {
             bound.cluster = None;
             here.found = Found::Collection(Some(TWO));
         };
         assert!(
-            matches!(judged(unknown), Verdict::Foreign(_)),
+            matches!(judged(unknown), BindingVerdict::Foreign(_)),
             "nothing tells that it is the same cluster"
         );
-        assert_eq!(judged(|_, here| here.found = Found::Nothing), Verdict::Dropped);
-        assert_eq!(judged(|_, here| here.found = Found::View), Verdict::Unfollowable("a view"));
-        assert_eq!(judged(|bound, _| bound.cluster = None), Verdict::Known);
-        assert_eq!(judged(|_, here| here.found = Found::Collection(None)), Verdict::Known);
+        assert_eq!(judged(|_, here| here.found = Found::Nothing), BindingVerdict::Dropped);
+        assert_eq!(
+            judged(|_, here| here.found = Found::View),
+            BindingVerdict::Unfollowable("a view")
+        );
+        assert_eq!(judged(|bound, _| bound.cluster = None), BindingVerdict::Known);
+        assert_eq!(judged(|_, here| here.found = Found::Collection(None)), BindingVerdict::Known);
     }
 
     #[test]
     fn a_table_is_told_from_another_and_from_what_it_was() {
         let replaced = |change: fn(&mut Here)| {
-            matches!(judged(|_, here| change(here)), Verdict::TableReplaced(_))
+            matches!(judged(|_, here| change(here)), BindingVerdict::TableReplaced(_))
         };
         assert!(replaced(|here| here.table.witness_time = None), "emptied");
         assert!(
@@ -336,11 +345,11 @@ mod tests {
             bound.table_name = "old".into();
             here.table = TableNow { oid: 8, witness_time: None, holds_rows: false };
         };
-        assert_eq!(judged(emptied), Verdict::TableFresh);
+        assert_eq!(judged(emptied), BindingVerdict::TableFresh);
         let never_written = |bound: &mut Binding, here: &mut Here| {
             bound.witness_id = None;
             here.table = TableNow { oid: 8, witness_time: None, holds_rows: false };
         };
-        assert_eq!(judged(never_written), Verdict::Known);
+        assert_eq!(judged(never_written), BindingVerdict::Known);
     }
 }

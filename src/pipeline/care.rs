@@ -13,13 +13,12 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::{Context, wait_or_give_up};
+use super::context::{Context, retry};
 use crate::apply::DeadLetter;
 use crate::error::Fault;
 use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::step::Step;
-use crate::retry::Backoff;
 use crate::state::{Lease, Mark, Road, Taken, WalkRow};
 
 /// So many deaths at one place are no accident.
@@ -85,26 +84,19 @@ impl Cares {
         position: &Position,
         walk: Option<&WalkRow>,
     ) -> Result<Self, Fault> {
-        let mut backoff = Backoff::new(context.settings.retry);
         let at =
             |road, place: Vec<u8>| async move { Care::at(context, lease, run, road, &place).await };
-        loop {
-            let attempt = async {
-                let live = at(Road::Live, position.token.bytes().to_vec()).await?;
-                let place = |walk: &WalkRow| {
-                    walk_place(walk.id, walk.walk_class, walk.walk_after.as_deref())
-                };
-                let walk = match walk.map(place) {
-                    Some(place) => at(Road::Walk, place).await?,
-                    None => None,
-                };
-                Ok(Self { live, walk })
+        let attempt = || async {
+            let live = at(Road::Live, position.token.bytes().to_vec()).await?;
+            let place =
+                |walk: &WalkRow| walk_place(walk.id, walk.walk_class, walk.walk_after.as_deref());
+            let walk = match walk.map(place) {
+                Some(place) => at(Road::Walk, place).await?,
+                None => None,
             };
-            match attempt.await {
-                Ok(cares) => return Ok(cares),
-                Err(fault) => wait_or_give_up(context, Step::Open, &mut backoff, fault).await?,
-            }
-        }
+            Ok(Self { live, walk })
+        };
+        retry!(context, Step::Open, attempt())
     }
 }
 

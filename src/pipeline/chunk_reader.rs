@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::block_in_place::block_in_place_if_many;
 use super::care::{Care, InHand, letter, walk_place};
-use super::{Context, block_in_place_if_many, wait_or_give_up};
+use super::context::{Context, retry};
 use crate::apply::{Candidate, Checksums, Segment};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::model::step::Step;
 use crate::resync::{Chunk, Fetched, Place, Reading};
-use crate::retry::Backoff;
 
 /// Nothing is added to a chunk that was begun so long ago: this much is read anew after a kill.
 const CHUNK_TIME: Duration = Duration::from_millis(500);
@@ -65,7 +65,7 @@ impl Leg {
 impl Read {
     pub async fn run(mut self, mut chunk: Chunk, time_is_known: bool) -> Result<Answer, Fault> {
         if !time_is_known {
-            self.reading.after = now(&self.context).await?;
+            self.reading.after = retry!(self.context, Step::Walk, self.context.source.now())?;
         }
         let (context, reading) = (self.context.clone(), self.reading.clone());
         let mut finds = Finds::new(move |leg| fetch(context.clone(), reading.clone(), leg));
@@ -114,15 +114,7 @@ impl Read {
         let Some(care) = self.care.as_mut().filter(|_| fetched.number > 0) else { return Ok(None) };
         let place = walk_place(self.id, chunk.place.class(), chunk.place.after());
         let first = fetched.first_key();
-        let mut backoff = Backoff::new(self.context.settings.retry);
-        loop {
-            match care.take(&place, &first, fetched.number).await {
-                Ok(in_hand) => return Ok(Some(in_hand)),
-                Err(fault) => {
-                    wait_or_give_up(&self.context, Step::Walk, &mut backoff, fault).await?
-                }
-            }
-        }
+        retry!(self.context, Step::Walk, care.take(&place, &first, fetched.number)).map(Some)
     }
 
     /// The time rows carry. What was read goes by the position the live stream goes on from in any
@@ -168,15 +160,7 @@ impl Read {
         let Some(row) = place.row() else { return Ok(None) };
         // Some documents more than rows still fit into one find.
         let rows = self.reading.documents_max - self.reading.documents_max / 10;
-        let mut backoff = Backoff::new(self.context.settings.retry);
-        let segment = loop {
-            match checksums.segment(&row, rows).await {
-                Ok(segment) => break segment,
-                Err(fault) => {
-                    wait_or_give_up(&self.context, Step::Walk, &mut backoff, fault).await?
-                }
-            }
-        };
+        let segment = retry!(self.context, Step::Walk, checksums.segment(&row, rows))?;
         Ok(segment.and_then(|segment| {
             let end = place.at_row(&segment.last)?;
             Some((segment, end))
@@ -197,15 +181,7 @@ impl Read {
         let asked: Vec<Candidate<'_>> = asked
             .filter_map(|(place, (id, hash))| Some((place, id.as_deref().ok()?, *hash)))
             .collect();
-        let mut backoff = Backoff::new(self.context.settings.retry);
-        let due = loop {
-            match checksums.unknown(&asked).await {
-                Ok(due) => break due,
-                Err(fault) => {
-                    wait_or_give_up(&self.context, Step::Walk, &mut backoff, fault).await?
-                }
-            }
-        };
+        let due = retry!(self.context, Step::Walk, checksums.unknown(&asked))?;
         block_in_place_if_many(due.len(), || chunk.take(fetched, ids, &due, mapping, at));
         Ok(())
     }
@@ -277,24 +253,8 @@ where
 
 /// Over as many attempts as it takes.
 async fn fetch(context: Context, reading: Reading, leg: Leg) -> Result<Fetched, Fault> {
-    let mut backoff = Backoff::new(context.settings.retry);
-    loop {
-        match Fetched::after(leg.from.clone(), leg.end(), &context.source, &reading).await {
-            Ok(fetched) => return Ok(fetched),
-            Err(fault) => wait_or_give_up(&context, Step::Walk, &mut backoff, fault).await?,
-        }
-    }
-}
-
-/// The source's time, over as many attempts as it takes.
-async fn now(context: &Context) -> Result<ClusterTime, Fault> {
-    let mut backoff = Backoff::new(context.settings.retry);
-    loop {
-        match context.source.now().await {
-            Ok(now) => return Ok(now),
-            Err(fault) => wait_or_give_up(context, Step::Walk, &mut backoff, fault).await?,
-        }
-    }
+    let (source, end) = (&context.source, leg.end());
+    retry!(context, Step::Walk, Fetched::after(leg.from.clone(), end, source, &reading))
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 //! A request that cannot be obeyed is tried again, later and later, and ends with a reason.
 //! Meanwhile the stream goes on, and the next request has its turn.
 
-use super::binding::{Verdict, foreign, judge, look};
-use super::heal::{blind_from, position_now};
-use super::{Context, dead_letter};
+use super::binding::{BindingVerdict, foreign, judge, look};
+use super::context::Context;
+use super::dead_letter;
+use super::start::{blind_from, position_now};
 use crate::error::{Class, Fault};
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::reason::Reason;
@@ -144,12 +145,17 @@ async fn retry(context: &Context, lease: &Lease, command: &Command) -> Result<En
     let binding = context.checkpoints.binding(lease.stream()).await?;
     let here = look(context, &stored, binding.as_ref()).await?;
     match judge(binding.as_ref(), &here, &context.table, false, false) {
-        Verdict::Foreign(why) => return act(Act::Refuse(foreign_source(&why))).await,
-        Verdict::Dropped | Verdict::Unfollowable(_) | Verdict::Recreated(_) => {
+        BindingVerdict::Foreign(why) => return act(Act::Refuse(foreign_source(&why))).await,
+        BindingVerdict::Dropped
+        | BindingVerdict::Unfollowable(_)
+        | BindingVerdict::Recreated(_) => {
             let why = format!("{} is not the collection the table is of", context.namespace);
             return act(Act::Refuse(format!("{why}: a resync repairs it once it is there"))).await;
         }
-        Verdict::Same | Verdict::Known | Verdict::TableFresh | Verdict::TableReplaced(_) => {}
+        BindingVerdict::Same
+        | BindingVerdict::Known
+        | BindingVerdict::TableFresh
+        | BindingVerdict::TableReplaced(_) => {}
     }
     let mut letters = Vec::new();
     for id in ids(command) {

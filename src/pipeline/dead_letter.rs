@@ -1,7 +1,7 @@
 //! Dead letters tried again: not the event as it was, but its document as it is now, so that
 //! nothing goes back in time.
 
-use super::Context;
+use super::context::Context;
 use super::resync::beside;
 use crate::apply::{Drift, Rows, Work, Writer};
 use crate::error::Fault;

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Context, block_in_place_if_many, wait_or_give_up};
+use super::block_in_place::block_in_place_if_many;
+use super::context::{Context, retry};
 use crate::apply::{DeadLetter, Drift, Origins, Rows, Work};
 use crate::batch::{Change, EventRef, Gather, Limits, Plan, Taken, plan};
 use crate::error::{Class, Code, Fault};
@@ -17,7 +18,6 @@ use crate::model::event::Operation;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::model::step::Step;
 use crate::model::value::encode_id;
-use crate::retry::Backoff;
 use crate::source::Reply;
 
 /// A batch ready to be written, with what is to be told of it once it is.
@@ -254,28 +254,26 @@ impl Preparer {
             return Ok(true);
         }
         let kept = batch.work.rows.len();
-        let mut backoff = Backoff::new(self.context.settings.retry);
-        loop {
-            let mut found =
-                Found { rows: std::mem::take(&mut batch.work.rows), ..Found::default() };
+        let mut found = Found { rows: std::mem::take(&mut batch.work.rows), ..Found::default() };
+        let mut has_failed = false;
+        let read = retry!(self.context, Step::Lookup, async {
             let read = self.read_documents(plan, &wanted, events, &mut found).await;
-            batch.work.rows = found.rows;
-            match read {
-                Ok(fits) => {
-                    batch.gone = crate::status::count(wanted.len().saturating_sub(found.documents));
-                    batch.drift.add(found.drift);
-                    batch.work.dead.extend(found.dead);
-                    if backoff.is_failing() {
-                        self.context.status.recovered(&[Step::Lookup]);
-                    }
-                    return Ok(fits);
-                }
-                Err(fault) => {
-                    batch.work.rows.truncate(kept);
-                    wait_or_give_up(&self.context, Step::Lookup, &mut backoff, fault).await?;
-                }
+            if read.is_err() {
+                has_failed = true;
+                found.rows.truncate(kept);
+                found = Found { rows: std::mem::take(&mut found.rows), ..Found::default() };
             }
+            read
+        });
+        let fits = read?;
+        if has_failed {
+            self.context.status.recovered(&[Step::Lookup]);
         }
+        batch.gone = crate::status::count(wanted.len().saturating_sub(found.documents));
+        batch.drift.add(found.drift);
+        batch.work.rows = found.rows;
+        batch.work.dead.extend(found.dead);
+        Ok(fits)
     }
 
     /// Reply by reply, so that no more than the limit and one reply are held; false if the limit

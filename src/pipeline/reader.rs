@@ -1,9 +1,9 @@
-//! The reader: keeps a feed open and hands its replies on, in order, each once.
+//! The reader: keeps a change stream open and hands its replies on, in order, each once.
 
 use tokio::sync::mpsc;
 
 use super::binding::still_the_same;
-use super::{Context, wait_or_give_up};
+use super::context::Context;
 use crate::error::{Class, Fault};
 use crate::model::position::{Position, ResumeToken};
 use crate::model::step::Step;
@@ -16,16 +16,16 @@ use crate::status::Answer;
 pub async fn read(
     context: Context,
     position: Position,
-    feed: Option<ChangeStream>,
+    change_stream: Option<ChangeStream>,
     replies: mpsc::Sender<Result<Reply, Fault>>,
 ) {
     let mut reader = Reader {
-        options: context.feed_options(),
+        options: context.change_stream_options(),
         backoff: Backoff::new(context.settings.retry),
         context,
         asked: true,
         after: position.token,
-        feed,
+        change_stream,
         refused_once: false,
         just_opened: false,
     };
@@ -44,7 +44,7 @@ struct Reader {
     backoff: Backoff,
     /// Everything up to here has been handed on.
     after: ResumeToken,
-    feed: Option<ChangeStream>,
+    change_stream: Option<ChangeStream>,
     /// The server refused the token once; a refusal at open can be transient, so it is asked a
     /// second time.
     refused_once: bool,
@@ -65,7 +65,7 @@ impl Reader {
                 }
                 Err(fault) => fault,
             };
-            let opening = self.feed.take().is_none();
+            let opening = self.change_stream.take().is_none();
             self.asked = false;
             let fault = match fault.class {
                 Class::Record => match self.around().await {
@@ -86,23 +86,23 @@ impl Reader {
                 _ => fault,
             };
             let step = if opening { Step::Open } else { Step::Read };
-            wait_or_give_up(&self.context, step, &mut self.backoff, fault).await?;
+            self.context.wait_or_give_up(step, &mut self.backoff, fault).await?;
         }
     }
 
     async fn attempt(&mut self) -> Result<Reply, Fault> {
-        let feed = match &mut self.feed {
-            Some(feed) => feed,
+        let change_stream = match &mut self.change_stream {
+            Some(change_stream) => change_stream,
             empty => {
                 if !std::mem::replace(&mut self.asked, true) {
                     still_the_same(&self.context, &self.after).await?;
                 }
-                let feed = self.context.source.open(&self.options, Some(&self.after)).await?;
+                let opened = self.context.source.open(&self.options, Some(&self.after)).await?;
                 self.just_opened = true;
-                empty.insert(feed)
+                empty.insert(opened)
             }
         };
-        feed.next().await
+        change_stream.next().await
     }
 
     /// An event over 16 MB cannot be sent whole: it is read without its documents, which are looked
@@ -110,9 +110,9 @@ impl Reader {
     async fn around(&mut self) -> Result<Reply, Fault> {
         let options =
             ChangeStreamOptions { keys_only: true, batch_size: 1, ..self.options.clone() };
-        let mut feed = self.context.source.open(&options, Some(&self.after)).await?;
+        let mut change_stream = self.context.source.open(&options, Some(&self.after)).await?;
         loop {
-            let reply = feed.next().await?;
+            let reply = change_stream.next().await?;
             if !reply.is_empty() {
                 tracing::info!(
                     stream = %self.context.config.name,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Context;
 use super::care::Care;
+use super::context::Context;
 use super::search::Reached;
 use super::sweeper::Sweeper;
 use super::walker::Walker;

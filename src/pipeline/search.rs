@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use super::{Context, wait_or_give_up};
+use super::context::{Context, retry};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::{Doc, Value, kind};
 use crate::model::position::ClusterTime;
@@ -18,7 +18,6 @@ use crate::model::step::Step;
 use crate::model::value::{decode_id, encode_id};
 use crate::postgres::with_deadline;
 use crate::resync::{self, Limits, Verdict, judge};
-use crate::retry::Backoff;
 use crate::source;
 use crate::state::{Unseen, WalkRow};
 
@@ -77,15 +76,8 @@ impl Search {
     }
 
     pub async fn run(self, mut connection: Option<PgConnection>) {
-        let mut backoff = Backoff::new(self.context.settings.retry);
-        loop {
-            let Err(fault) = self.attempt(connection.take()).await else { return };
-            if let Err(fault) =
-                wait_or_give_up(&self.context, Step::Sweep, &mut backoff, fault).await
-            {
-                let _ = self.found.send(Err(fault)).await;
-                return;
-            }
+        if let Err(fault) = retry!(self.context, Step::Sweep, self.attempt(connection.take())) {
+            let _ = self.found.send(Err(fault)).await;
         }
     }
 

@@ -1,19 +1,22 @@
-//! How a stream begins: from its stored position, or with a first position and a first walk.
+//! How a stream begins: from its stored position; or, where there is none or it cannot be used,
+//! with a new position and then a walk, so that nothing falls between the two.
 
 use std::sync::atomic::Ordering;
 
-use super::binding::{Verdict, halt_on, judge, look, remember};
-use super::{Context, heal, wait_or_give_up};
+use chrono::{DateTime, Utc};
+
+use super::binding::{BindingVerdict, Here, halt_on, judge, look, remember};
+use super::context::{Context, retry};
 use crate::apply::{ensure, read_live};
 use crate::error::{Class, Code, Fault};
 use crate::model::phase::{Happened, Phase};
-use crate::model::position::Position;
+use crate::model::position::{ClusterTime, Position};
 use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
 use crate::model::step::Step;
 use crate::postgres::{close, with_deadline};
-use crate::retry::Backoff;
 use crate::source::ChangeStream;
-use crate::state::{Lease, Start, WalkRow};
+use crate::state::{Beginning, Lease, Start, Stored, WalkRow};
 
 /// A stream ready to be followed.
 #[derive(Debug)]
@@ -21,8 +24,8 @@ pub struct Started {
     pub position: Position,
     /// The checkpoint's, when position and walk were read.
     pub revision: i64,
-    /// The feed, if opening it told the first position.
-    pub feed: Option<ChangeStream>,
+    /// The open change stream, if opening it told the first position.
+    pub change_stream: Option<ChangeStream>,
     pub walk: Option<WalkRow>,
     pub phase: Phase,
 }
@@ -35,16 +38,9 @@ pub async fn start(
     trouble: Option<&Fault>,
 ) -> Result<Started, Fault> {
     context.enter(Phase::Resuming);
-    let mut backoff = Backoff::new(context.settings.retry);
-    loop {
-        match attempt(context, lease, trouble).await {
-            Ok(started) => {
-                context.status.recovered(&[Step::Open]);
-                return Ok(started);
-            }
-            Err(fault) => wait_or_give_up(context, Step::Open, &mut backoff, fault).await?,
-        }
-    }
+    let started = retry!(context, Step::Open, attempt(context, lease, trouble))?;
+    context.status.recovered(&[Step::Open]);
+    Ok(started)
 }
 
 async fn attempt(
@@ -65,60 +61,73 @@ async fn attempt(
             "run that release, or a later one",
         ));
     }
-    let lost = trouble.filter(|fault| fault.class == Class::HistoryLost);
-    let dropped = trouble.filter(|fault| fault.code == Code::SourceDropped);
     let binding = context.checkpoints.binding(&context.config.name).await?;
     let walk = context.checkpoints.open_walk(&context.config.name).await?;
     let walks = walk.as_ref().is_some_and(|walk| !walk.is_snapshot());
-    let told = dropped.is_some() || stored.halt_code.as_deref() == Some(Code::SourceDropped.name());
+    let dropped = trouble.is_some_and(|fault| fault.code == Code::SourceDropped)
+        || stored.halt_code.as_deref() == Some(Code::SourceDropped.name());
     let here = look(context, &stored, binding.as_ref()).await?;
-    let verdict = judge(binding.as_ref(), &here, &context.table, told, walks);
+    let verdict = judge(binding.as_ref(), &here, &context.table, dropped, walks);
     halt_on(context, &verdict)?;
-    let heal =
-        async |reason, why: &str| heal::heal(context, lease, &stored, &here, reason, why).await;
+    let resync = async |reason, why: &str| {
+        resync_if_allowed(context, lease, &stored, &here, reason, why).await
+    };
     let position = match start {
         Start::Resume(position) => position,
         Start::New | Start::Refused(_) if !here.table.holds_rows => {
-            return heal::first_snapshot(context, lease, &here).await;
+            return first_snapshot(context, lease, &here).await;
         }
         Start::New | Start::Refused(_) => {
             let why = "no position is stored for this stream, though its table holds rows";
-            return heal(Reason::PositionMissing, why).await;
+            return resync(Reason::PositionMissing, why).await;
         }
-        Start::Lost(reason, why) => return heal(reason, &why).await,
+        Start::Lost(reason, why) => return resync(reason, &why).await,
     };
-    match verdict {
-        Verdict::Recreated(why) => return heal(Reason::CollectionRecreated, why).await,
-        Verdict::TableFresh => return heal::first_snapshot(context, lease, &here).await,
-        Verdict::TableReplaced(why) => return heal(Reason::TableReplaced, why).await,
-        _ => {}
+    if verdict == BindingVerdict::TableFresh {
+        return first_snapshot(context, lease, &here).await;
     }
-    if let Some(fault) = dropped {
-        return heal(Reason::CollectionRecreated, &fault.message).await;
+    if let Some((reason, why)) = unusable(&verdict, trouble, walk.as_ref(), &here) {
+        return resync(reason, why).await;
     }
-    if let Some(fault) = lost {
-        return heal(Reason::HistoryLost, &fault.message).await;
-    }
-    let walked = walk.as_ref().and_then(|walk| walk.collection_uuid).zip(here.found.uuid());
-    if walked.is_some_and(|(walked, found)| walked != found) {
-        return heal(
-            Reason::CollectionRecreated,
-            "the collection that was walked is another one now",
-        )
-        .await;
-    }
-    if binding.is_none()
-        && walk.is_none()
-        && !here.table.holds_rows
-        && holds_documents(context).await?
-    {
+    let was_never_bound = binding.is_none() && walk.is_none();
+    if was_never_bound && !here.table.holds_rows && holds_documents(context).await? {
         // The first release did not bind its positions.
-        return heal(Reason::TableReplaced, "the table is empty, and the collection is not").await;
+        let why = "the table is empty, and the collection is not";
+        return resync(Reason::TableReplaced, why).await;
     }
-    if verdict == Verdict::Known {
+    if verdict == BindingVerdict::Known {
         remember(context, lease, &here, binding.as_ref()).await?;
     }
     taken_up(context, position, stored.revision, None).await
+}
+
+/// Why a stored position that can be read cannot be gone on from: what it speaks for is not there
+/// any more, the source refused it, or the walk that is open is of another collection.
+fn unusable<'a>(
+    verdict: &'a BindingVerdict,
+    trouble: Option<&'a Fault>,
+    walk: Option<&WalkRow>,
+    here: &Here,
+) -> Option<(Reason, &'a str)> {
+    match verdict {
+        BindingVerdict::Recreated(why) => return Some((Reason::CollectionRecreated, why)),
+        BindingVerdict::TableReplaced(why) => return Some((Reason::TableReplaced, why)),
+        _ => {}
+    }
+    match trouble {
+        Some(fault) if fault.code == Code::SourceDropped => {
+            return Some((Reason::CollectionRecreated, &fault.message));
+        }
+        Some(fault) if fault.class == Class::HistoryLost => {
+            return Some((Reason::HistoryLost, &fault.message));
+        }
+        _ => {}
+    }
+    let walked = walk.and_then(|walk| walk.collection_uuid).zip(here.found.uuid());
+    let why = "the collection that was walked is another one now";
+    walked
+        .is_some_and(|(walked, found)| walked != found)
+        .then_some((Reason::CollectionRecreated, why))
 }
 
 async fn holds_documents(context: &Context) -> Result<bool, Fault> {
@@ -126,11 +135,11 @@ async fn holds_documents(context: &Context) -> Result<bool, Fault> {
 }
 
 /// Goes on from a position, with the walk that has not ended, if there is one.
-pub(super) async fn taken_up(
+async fn taken_up(
     context: &Context,
     position: Position,
     revision: i64,
-    feed: Option<ChangeStream>,
+    change_stream: Option<ChangeStream>,
 ) -> Result<Started, Fault> {
     let walk = context.checkpoints.open_walk(&context.config.name).await?;
     let happened = match &walk {
@@ -139,7 +148,7 @@ pub(super) async fn taken_up(
         Some(_) => Happened::ResyncUnderWay,
     };
     let phase = Phase::Resuming.next(happened).unwrap_or(Phase::Streaming);
-    Ok(Started { position, revision, feed, walk, phase })
+    Ok(Started { position, revision, change_stream, walk, phase })
 }
 
 /// What the stream needs of the database is there: tables of a format this release knows, and its
@@ -164,4 +173,114 @@ async fn check_schema(context: &Context) -> Result<(), Fault> {
     }
     close(connection).await;
     Ok(())
+}
+
+/// A stream never followed before.
+async fn first_snapshot(context: &Context, lease: &Lease, here: &Here) -> Result<Started, Fault> {
+    begin_walk(context, lease, here, Reason::FirstSnapshot, "first snapshot", None).await
+}
+
+/// A stream whose position is unusable: a resync, if it is allowed without a person; else the
+/// stream halts.
+async fn resync_if_allowed(
+    context: &Context,
+    lease: &Lease,
+    stored: &Stored,
+    here: &Here,
+    reason: Reason,
+    why: &str,
+) -> Result<Started, Fault> {
+    let settings = &context.settings.resync;
+    let stream = &context.config.name;
+    let halt = |message: String| {
+        let hint = "look into why; then `tidemark resync STREAM --reason TEXT --execute` repairs \
+                    this stream";
+        let code = if reason == Reason::CollectionRecreated {
+            Code::SourceDropped
+        } else {
+            Code::HistoryLost
+        };
+        Err(Fault::new(Class::Halt, code, message, hint))
+    };
+    if !settings.automatic {
+        return halt(format!("{why}; resync.automatic is off"));
+    }
+    let today =
+        if reason.is_counted() { context.checkpoints.automatic_today(stream).await? } else { 0 };
+    if reason.is_counted() && today >= settings.automatic_per_day_max {
+        return halt(format!(
+            "{why}; {today} automatic resyncs in 24 hours are all that \
+             resync.automatic_per_day_max allows"
+        ));
+    }
+    tracing::error!(
+        stream,
+        reason = reason.name(),
+        "position unusable, the stream is healed by a resync: {why}"
+    );
+    begin_walk(context, lease, here, reason, why, blind_from(stored)).await
+}
+
+/// Asks the source for a position, and makes it durable together with the walk's row.
+async fn begin_walk(
+    context: &Context,
+    lease: &Lease,
+    here: &Here,
+    reason: Reason,
+    why: &str,
+    blind_from: Option<DateTime<Utc>>,
+) -> Result<Started, Fault> {
+    let (position, change_stream) = position_now(context).await?;
+    let estimated = context.source.estimate(&context.config.collection).await.ok();
+    let beginning = Beginning {
+        reason,
+        why,
+        position: Some(&position),
+        start_time: position.cluster_time,
+        blind_from,
+        documents_estimated: estimated,
+        bound: here.bound(context),
+        duration_max: context.settings.resync.duration_max,
+        source: &context.namespace.to_string(),
+        options: &context.fingerprint(),
+    };
+    let before = context.checkpoints.open_walk(&context.config.name).await?;
+    let revision = context.checkpoints.begin_walk(lease, &beginning).await?;
+    if let Some(before) = before {
+        context.status.walk_ended(before.reason(), ResyncState::Failed);
+    }
+    taken_up(context, position, revision, Some(change_stream)).await
+}
+
+/// How many replies a first token is waited for, where the server gives none with an empty reply.
+const REPLIES_MAX: usize = 60;
+
+/// A position the source gives now, and the change stream that goes on from it. Where the server
+/// gives no token with an empty reply, that of a heartbeat is waited for.
+pub async fn position_now(context: &Context) -> Result<(Position, ChangeStream), Fault> {
+    let options = context.change_stream_options();
+    let mut change_stream = context.source.open(&options, None).await?;
+    for _ in 0..if options.heartbeat.is_some() { REPLIES_MAX } else { 1 } {
+        let reply = change_stream.next().await?;
+        if let Some(token) = reply.token.clone() {
+            return Ok((
+                Position::of(token, reply.operation_time.unwrap_or(ClusterTime::default())),
+                change_stream,
+            ));
+        }
+    }
+    let hint = "the server sends no post-batch resume token: set source.heartbeat_collection, so \
+                that idle streams move";
+    Err(Fault::new(
+        Class::Halt,
+        Code::SourceMisconfigured,
+        "the source gave no first position",
+        hint,
+    ))
+}
+
+/// The last that is known of the stream: its position's time, else when its row was last written.
+pub fn blind_from(stored: &Stored) -> Option<DateTime<Utc>> {
+    let at = stored.cluster_time.map(|time| ClusterTime::from_sql(time).at());
+    at.or_else(|| (stored.revision > 0).then_some(stored.updated_at))
 }

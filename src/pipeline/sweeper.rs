@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::Context;
+use super::context::Context;
 use super::search::{Part, Reached, Search};
 use super::walker::TOUCHED_MAX;
 use crate::apply::{Deletes, Walk, WalkStep, Work};

@@ -10,9 +10,9 @@ use sqlx::postgres::PgConnection;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Context;
 use super::care::{Care, InHand};
 use super::chunk_reader::{Answer, Read};
+use super::context::Context;
 use crate::apply::{Checksums, Origins, Then, Walk, WalkStep, Work};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;

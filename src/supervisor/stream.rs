@@ -14,7 +14,7 @@ use crate::error::{Code, Fault};
 use crate::model::phase::Phase;
 use crate::model::step::Step;
 use crate::ops::migrate;
-use crate::pipeline::{self, Context, Outcome, Signals};
+use crate::pipeline::{self, Context, Ended, Signals, retry};
 use crate::retry::{self, Backoff, Decision};
 use crate::settings::Retry;
 use crate::state::{Lease, LeaseRow, Renewed};
@@ -96,47 +96,31 @@ impl Task {
         }
     }
 
-    /// Waits for the lease, on standby.
+    /// Waits for the lease, on standby. Broken off when the process is told to stop.
     async fn lease(&self) -> Result<Lease, Fault> {
         if self.context.status.report().phase != Phase::Halted {
             self.context.status.entered(Phase::Standby);
         }
-        let mut backoff = Backoff::new(self.context.settings.retry);
-        let lease = &self.context.settings.lease;
+        let standby = (self.context.settings.lease.duration / 10)
+            .clamp(Duration::from_millis(200), Duration::from_secs(1));
         // Streams led here already make this process less eager, so that replicas started together
         // share.
         let led = self.board.streams().iter().filter(|stream| stream.leads()).count();
         self.pause(Duration::from_millis(100) * u32::try_from(led).unwrap_or(10)).await;
         let mut ours = false;
         loop {
-            match self.try_lease(&mut ours).await {
-                Ok(Some(lease)) => {
-                    self.board.target_answers(true);
-                    self.context.status.recovered(&[Step::Lease]);
-                    return Ok(lease);
-                }
-                Ok(None) => {
-                    self.board.target_answers(true);
-                    self.context.status.entered(Phase::Standby);
-                    backoff.reset();
-                    self.pause(
-                        (lease.duration / 10)
-                            .clamp(Duration::from_millis(200), Duration::from_secs(1)),
-                    )
-                    .await;
-                }
-                Err(fault) => {
-                    self.board.target_answers(fault.code != Code::TargetUnreachable);
-                    match backoff.decide(fault.clone(), std::time::Instant::now(), fastrand::f64())
-                    {
-                        Decision::GiveUp(fault) => return Err(fault),
-                        Decision::Wait(delay, attempt) => {
-                            self.context.status.retries(Step::Lease, attempt, delay, &fault);
-                            self.wait(delay, &fault).await;
-                        }
-                    }
-                }
+            let lease = retry!(self.context, Step::Lease, async {
+                let lease = self.try_lease(&mut ours).await;
+                let unreachable = |fault: &Fault| fault.code == Code::TargetUnreachable;
+                self.board.target_answers(!lease.as_ref().is_err_and(unreachable));
+                lease
+            });
+            if let Some(lease) = lease? {
+                self.context.status.recovered(&[Step::Lease]);
+                return Ok(lease);
             }
+            self.context.status.entered(Phase::Standby);
+            self.pause(standby).await;
         }
     }
 
@@ -216,20 +200,20 @@ impl Task {
                     pipeline.join_next().await
                 }
             };
-            let outcome = joined.and_then(Result::ok).unwrap_or_else(|| {
-                Outcome::Halted(Fault::bug("the pipeline panicked; the log names the place"))
+            let ended = joined.and_then(Result::ok).unwrap_or_else(|| {
+                Ended::Halted(Fault::bug("the pipeline panicked; the log names the place"))
             });
-            let Some(outcome) = self.wait_out(outcome, &mut backoff, &lost).await else { continue };
-            match outcome {
-                Outcome::Drained => break,
-                Outcome::Fenced => {
+            let Some(ended) = self.wait_out(ended, &mut backoff, &lost).await else { continue };
+            match ended {
+                Ended::Drained => break,
+                Ended::Fenced => {
                     self.context.status.fenced();
                     return;
                 }
-                Outcome::Commanded => self.obey(lease, &mut ear).await,
-                Outcome::Rewound(_) => {}
-                Outcome::Halted(_) | Outcome::Lost(_) if self.stop.is_cancelled() => break,
-                Outcome::Halted(fault) | Outcome::Lost(fault) => {
+                Ended::Commanded => self.obey(lease, &mut ear).await,
+                Ended::Rewound(_) => {}
+                Ended::Halted(_) | Ended::Lost(_) if self.stop.is_cancelled() => break,
+                Ended::Halted(fault) | Ended::Lost(fault) => {
                     self.halt(lease, &fault).await;
                     halted = Some(fault);
                     tokio::select! {
@@ -260,20 +244,20 @@ impl Task {
     /// begun again after.
     async fn wait_out(
         &self,
-        outcome: Outcome,
+        ended: Ended,
         backoff: &mut Backoff,
         lost: &CancellationToken,
-    ) -> Option<Outcome> {
-        let Outcome::Halted(fault) = outcome else {
+    ) -> Option<Ended> {
+        let Ended::Halted(fault) = ended else {
             backoff.reset();
-            return Some(outcome);
+            return Some(ended);
         };
         match backoff.decide(fault.clone(), std::time::Instant::now(), fastrand::f64()) {
-            Decision::GiveUp(fault) => Some(Outcome::Halted(fault)),
+            Decision::GiveUp(fault) => Some(Ended::Halted(fault)),
             Decision::Wait(delay, attempt) => {
                 self.context.status.retries(Step::Open, attempt, delay, &fault);
                 tokio::select! {
-                    () = lost.cancelled() => Some(Outcome::Fenced),
+                    () = lost.cancelled() => Some(Ended::Fenced),
                     () = self.wait(delay, &fault) => None,
                 }
             }
@@ -282,12 +266,7 @@ impl Task {
 
     /// Runs a pipeline as a task of its own: should it panic, the lease is kept, and the stream is
     /// halted.
-    fn pipeline(
-        &self,
-        lease: &Lease,
-        signals: &Signals,
-        halted: Option<Fault>,
-    ) -> JoinSet<Outcome> {
+    fn pipeline(&self, lease: &Lease, signals: &Signals, halted: Option<Fault>) -> JoinSet<Ended> {
         let (context, lease, signals) = (self.context.clone(), lease.clone(), signals.clone());
         let mut task = JoinSet::new();
         task.spawn(async move {

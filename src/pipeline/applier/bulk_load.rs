@@ -10,10 +10,9 @@ use super::{Applier, Batches};
 use crate::apply::{Applied, Drift, Origins, Walk, Work};
 use crate::error::Fault;
 use crate::model::step::Step;
+use crate::pipeline::context::retry;
 use crate::pipeline::resync::{Job, Piece};
-use crate::pipeline::wait_or_give_up;
 use crate::postgres::Trouble;
-use crate::retry::Backoff;
 use crate::status::Committed;
 
 /// A transaction takes chunks no longer than this: so much is read anew after a kill.
@@ -90,28 +89,16 @@ impl Applier<'_> {
     /// it is committed.
     async fn take_up_again(&mut self, mut trouble: Option<Fault>) -> Result<(), Fault> {
         (self.job, self.pours) = (None, false);
-        let mut backoff = Backoff::new(self.context.settings.retry);
-        loop {
-            if let Some(trouble) = trouble.take() {
-                self.context.status.commit_failed(&trouble);
-                let again =
-                    wait_or_give_up(self.context, Step::Apply, &mut backoff, trouble.clone());
-                tokio::select! {
-                    biased;
-                    () = self.signals.end(), if trouble.class.may_retry() => {
-                        return Err(self.gave_up(trouble));
-                    }
-                    waited = again => waited?,
-                }
-            }
-            match self.stored_job().await {
-                Ok(job) => {
-                    self.job = Some(job);
-                    return Ok(());
-                }
-                Err(fault) => trouble = Some(fault),
-            }
-        }
+        let signals = self.signals;
+        let job = retry!(self.context, Step::Apply, async {
+            let job = match trouble.take() {
+                Some(trouble) => Err(trouble),
+                None => self.stored_job().await,
+            };
+            job.inspect_err(|fault| self.context.status.commit_failed(fault))
+        }, until signals.end());
+        self.job = Some(job.map_err(|fault| self.gave_up(fault))?);
+        Ok(())
     }
 
     async fn stored_job(&mut self) -> Result<Job, Fault> {

@@ -11,9 +11,9 @@ use crate::pipeline::preparer::{Batch, prepare_one};
 use crate::source::{ChangeStream, ChangeStreamOptions, Reply};
 use crate::state::Mark;
 
-/// Events as they come from one feed, in steps of one size.
+/// Events as they come from one change stream, in steps of one size.
 struct Steps {
-    feed: ChangeStream,
+    change_stream: ChangeStream,
     size: usize,
     /// Opening was answered.
     opened: bool,
@@ -70,12 +70,12 @@ impl Applier<'_> {
         after: &Position,
     ) -> Result<Reply, Fault> {
         if steps.as_ref().is_none_or(|steps| steps.size != size) {
-            *steps =
-                Some(Steps { feed: self.open(size, false, after).await?, size, opened: false });
+            let change_stream = self.open(size, false, after).await?;
+            *steps = Some(Steps { change_stream, size, opened: false });
         }
         let Some(steps) = steps else { return Err(Fault::bug("no feed to step along")) };
         loop {
-            let reply = match steps.feed.next().await {
+            let reply = match steps.change_stream.next().await {
                 // Over 16 MB: it is read by its key, and its document looked up.
                 Err(fault) if fault.class == Class::Record => return self.read_key(after).await,
                 reply => reply?,
@@ -93,17 +93,20 @@ impl Applier<'_> {
         keys_only: bool,
         after: &Position,
     ) -> Result<ChangeStream, Fault> {
-        let options =
-            ChangeStreamOptions { batch_size: size, keys_only, ..self.context.feed_options() };
+        let options = ChangeStreamOptions {
+            batch_size: size,
+            keys_only,
+            ..self.context.change_stream_options()
+        };
         self.context.source.open(&options, Some(&after.token)).await
     }
 
     /// The next event without its document.
     async fn read_key(&self, after: &Position) -> Result<Reply, Fault> {
-        let mut feed = self.open(1, true, after).await?;
+        let mut change_stream = self.open(1, true, after).await?;
         let mut opening = true;
         loop {
-            let reply = feed.next().await?;
+            let reply = change_stream.next().await?;
             if !reply.is_empty() || (!opening && is_up_to_date(&reply)) {
                 return Ok(reply);
             }

@@ -1,0 +1,175 @@
+//! What every part of a pipeline works with: the stream's context, the signals that end a pipeline,
+//! how one ends, and the one way to try a step again.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{Mapping, RowBuffers, Statements};
+use crate::error::{Class, Code, Fault};
+use crate::model::namespace::{Namespace, Table};
+use crate::model::phase::Phase;
+use crate::model::step::Step;
+use crate::postgres::Target;
+use crate::retry::{Backoff, Decision};
+use crate::settings::{self, Settings};
+use crate::source::{ChangeStreamOptions, Source};
+use crate::state::Checkpoints;
+use crate::status;
+
+/// Everything a pipeline works with. One for a stream, for the life of the process.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub settings: Arc<Settings>,
+    pub config: settings::Stream,
+    pub source: Source,
+    pub namespace: Namespace,
+    pub target: Target,
+    pub table: Table,
+    pub checkpoints: Checkpoints,
+    pub mapping: Arc<Mapping>,
+    pub statements: Statements,
+    pub buffers: RowBuffers,
+    pub status: status::Stream,
+    /// The table was made or widened as the configuration says: not done again.
+    pub widened: Arc<AtomicBool>,
+}
+
+/// Why a pipeline ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop and has committed what it had.
+    Drained,
+    /// Somebody asks something of the stream; what it had is committed.
+    Commanded,
+    /// The server does not know the position any more.
+    Lost(Fault),
+    /// A person must act; or an invariant broke, which stops this stream and no other.
+    Halted(Fault),
+    /// Another process was granted the stream.
+    Fenced,
+    /// The database went back: what it says now is to be taken up.
+    Rewound(Fault),
+}
+
+impl Ended {
+    /// The end an error calls for: a function of its class.
+    pub(super) fn of(fault: Fault) -> Self {
+        match fault.class {
+            Class::Fenced => Self::Fenced,
+            Class::Rewound => Self::Rewound(fault),
+            Class::HistoryLost => Self::Lost(fault),
+            Class::Transient | Class::Unknown | Class::Record | Class::Halt | Class::Bug => {
+                Self::Halted(fault)
+            }
+        }
+    }
+}
+
+/// What tells a pipeline to end.
+#[derive(Debug, Clone)]
+pub struct Signals {
+    /// Finish the batch, commit, end.
+    pub drain: CancellationToken,
+    /// Finish the batch, commit, end: somebody asks something of the stream.
+    pub commanded: CancellationToken,
+    /// The lease is gone: end without another write.
+    pub lost: CancellationToken,
+}
+
+impl Signals {
+    /// Waits for any of them.
+    pub(super) async fn any(&self) {
+        tokio::select! {
+            () = self.end() => {}
+            () = self.commanded.cancelled() => {}
+        }
+    }
+
+    /// Waits until the process is told to stop or the lease is gone. What is asked of the stream
+    /// waits for what is being written.
+    pub(super) async fn end(&self) {
+        tokio::select! {
+            () = self.drain.cancelled() => {}
+            () = self.lost.cancelled() => {}
+        }
+    }
+}
+
+impl Context {
+    pub(super) fn change_stream_options(&self) -> ChangeStreamOptions {
+        ChangeStreamOptions::of(&self.config, &self.settings)
+    }
+
+    /// What the stored position must have been made under.
+    pub fn fingerprint(&self) -> String {
+        self.change_stream_options().fingerprint()
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.status.entered(phase);
+    }
+
+    /// Counts and shows a failure of `step`, and waits until the next try.
+    ///
+    /// # Errors
+    /// The failure, if it is not to be tried again. Its class never allows another try then.
+    pub async fn wait_or_give_up(
+        &self,
+        step: Step,
+        backoff: &mut Backoff,
+        fault: Fault,
+    ) -> Result<(), Fault> {
+        match backoff.decide(fault.clone(), Instant::now(), fastrand::f64()) {
+            Decision::GiveUp(fault) => Err(fault),
+            Decision::Wait(delay, attempt) => {
+                self.status.retries(step, attempt, delay, &fault);
+                self.wait(delay, &fault).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits out a failure; no longer than until Postgres gives a session again, if it was that it
+    /// gave none.
+    pub async fn wait(&self, delay: Duration, fault: &Fault) {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.target.answers_again(), if fault.code == Code::TargetUnreachable => {}
+        }
+    }
+}
+
+/// `retry!(context, step, call)` awaits `call`, made anew each time, until it succeeds. A failure
+/// is counted and shown as one of `step` and waited out, for as long as `[retry]` and its class
+/// allow: else it is the result. With `until stop`, a wait ends when `stop` does, and the failure is
+/// the result though its class allows another try; a call is never broken off.
+///
+/// A macro, because `call` may borrow mutably what is borrowed again for the next try, and futures
+/// of closures that lend cannot be proved to be `Send`.
+macro_rules! retry {
+    ($context:expr, $step:expr, $call:expr) => {
+        $crate::pipeline::retry!($context, $step, $call, until std::future::pending::<()>())
+    };
+    ($context:expr, $step:expr, $call:expr, until $stop:expr) => {{
+        let mut backoff = $crate::retry::Backoff::new($context.settings.retry);
+        loop {
+            let fault: $crate::error::Fault = match $call.await {
+                Ok(done) => break Ok(done),
+                Err(fault) => fault,
+            };
+            let waited = tokio::select! {
+                biased;
+                () = $stop, if fault.class.may_retry() => Err(fault),
+                waited = $context.wait_or_give_up($step, &mut backoff, fault.clone()) => waited,
+            };
+            if let Err(fault) = waited {
+                break Err(fault);
+            }
+        }
+    }};
+}
+
+pub(crate) use retry;
