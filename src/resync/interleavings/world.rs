@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 
-use super::Without;
-use super::source::{Content, Event, Source, Time, Told};
-use super::walk::{Chunk, Sweep};
+use super::memory::{Chunk, Sweep};
+use super::model_source::{Content, Event, Source, Time, Told};
+use super::safeguard::Without;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
@@ -138,7 +138,7 @@ impl World {
     }
 
     /// A batch of the live stream: a document that no event brought is looked up as it is by then.
-    fn apply_batch(&mut self, rng: &mut Rng) {
+    pub fn apply_batch(&mut self, rng: &mut Rng) {
         if self.halted || !self.knows() {
             return;
         }
@@ -189,7 +189,7 @@ impl World {
     }
 
     /// The collection is there again after its stream ended: a new position, and a new walk.
-    fn heal(&mut self) {
+    pub fn heal(&mut self) {
         let Some(collection) = self.source.collection.filter(|_| self.halted) else { return };
         self.kill();
         self.source.now += 1;
@@ -201,7 +201,7 @@ impl World {
     }
 
     /// What was in memory is gone; what was committed is not.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.chunk = None;
         self.touched.clear();
         self.sweep = None;
@@ -210,7 +210,7 @@ impl World {
     }
 
     /// The database is what it was at some earlier commit.
-    fn go_back(&mut self, rng: &mut Rng) {
+    pub fn go_back(&mut self, rng: &mut Rng) {
         let to = rng.usize(..self.commits.len());
         self.commits.truncate(to + 1);
         if let Some(earlier) = self.commits.last() {
@@ -218,48 +218,9 @@ impl World {
         }
     }
 
-    pub fn step(&mut self, rng: &mut Rng) {
-        match rng.u8(..64) {
-            0..=9 => self.source.change(rng, true),
-            10..=19 => self.apply_batch(rng),
-            20..=22 => self.begin_chunk(),
-            23..=46 => self.read_on(rng),
-            47..=50 => self.write_chunk(rng),
-            51..=52 => self.search(),
-            53..=54 => self.ask(),
-            55..=56 => self.delete(),
-            57 => self.person(rng),
-            58 => self.kill(),
-            59 => self.go_back(rng),
-            60 if rng.u8(..4) == 0 => self.source.drop_it(),
-            61 => {
-                let before = self.stored.table.iter().map(|(key, row)| (*key, row.value)).collect();
-                self.source.make_again(rng, &before);
-            }
-            62..=63 => self.heal(),
-            _ => {}
-        }
-    }
-
-    /// The source falls quiet, and everything is finished.
-    pub fn quieten(&mut self, rng: &mut Rng) {
-        self.source.make_again(rng, &BTreeMap::new());
-        for _ in 0..10_000 {
-            if self.stored.ended && self.stored.applied == self.source.log.len() && !self.halted {
-                return;
-            }
-            self.apply_batch(rng);
-            self.heal();
-            self.begin_chunk();
-            self.begin_find(rng);
-            self.answer_find(rng);
-            self.take_find(rng);
-            self.write_chunk(rng);
-            self.search();
-            self.person(rng);
-            self.ask();
-            self.delete();
-        }
+    /// Nothing is left to be done while the source is quiet.
+    pub const fn is_finished(&self) -> bool {
+        self.stored.ended && self.stored.applied == self.source.log.len() && !self.halted
     }
 
     /// Whether the table is equal, no row went back, and nothing was deleted blindly.

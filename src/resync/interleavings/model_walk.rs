@@ -1,54 +1,14 @@
 //! The model's walk: finds under way, chunks, the sweep, and a person's word about it.
 
-use std::collections::VecDeque;
-
 use fastrand::Rng;
 
-use super::Without;
-use super::source::{Answer, Content, FIND, Time};
+use super::memory::{Chunk, Find, Sweep};
+use super::model_source::{Content, FIND};
+use super::safeguard::Without;
 use super::world::World;
 
 /// More rows than this are swept only if a person says so.
 const SWEPT_UNASKED: usize = 3;
-
-/// One find of the chunk being read.
-struct Find {
-    from: Option<u8>,
-    /// What the table had next when it was asked, before the find: the find goes as far as its last
-    /// key.
-    there: Vec<(u8, u32)>,
-    answer: Option<Answer>,
-}
-
-/// What is read of the source for one transaction.
-#[derive(Default)]
-pub(super) struct Chunk {
-    /// Each with the time it was read at.
-    rows: Vec<(u8, Content, Time)>,
-    seen: Vec<u8>,
-    /// Instead of the keys seen: from one to another the table had just what was found.
-    segments: Vec<(u8, u8)>,
-    place: Option<u8>,
-    end: bool,
-    /// Under way, in the order of the walk.
-    finds: VecDeque<Find>,
-    /// Something was taken.
-    taken: bool,
-}
-
-impl Chunk {
-    fn is_read(&self) -> bool {
-        self.taken && self.finds.is_empty()
-    }
-}
-
-/// What the sweep has found, and what of it is about to be deleted.
-#[derive(Default)]
-pub(super) struct Sweep {
-    found: Vec<u8>,
-    /// Each with whether the source had it when it could have been asked.
-    part: Vec<(u8, bool)>,
-}
 
 impl World {
     /// Begins to read a chunk.
@@ -105,13 +65,13 @@ impl World {
         }
         let found: Vec<(u8, u32)> =
             answer.rows.iter().map(|(key, content)| (*key, content.value)).collect();
-        let is_stretch = if self.without == Without::NothingElseInStretch {
+        let is_segment = if self.without == Without::NothingElseInSegment {
             found.iter().all(|row| find.there.contains(row))
         } else {
             find.there == found
         };
         match (find.there.first(), find.there.last()) {
-            (Some((low, _)), Some((high, _))) if is_stretch => chunk.segments.push((*low, *high)),
+            (Some((low, _)), Some((high, _))) if is_segment => chunk.segments.push((*low, *high)),
             _ => {
                 let asks = rng.bool();
                 let (table, forgets) =
@@ -183,10 +143,10 @@ impl World {
     /// The rows the walk did not see, older than its start.
     fn unseen(&self) -> Vec<u8> {
         let (stored, any_age) = (&self.stored, self.without == Without::SweepAge);
-        let in_stretch =
+        let in_segment =
             |key: &u8| stored.segments.iter().any(|(low, high)| (low..=high).contains(&key));
         let rows = stored.table.iter().filter(|(key, row)| {
-            !stored.seen.contains(key) && !in_stretch(key) && (row.stamp < stored.start || any_age)
+            !stored.seen.contains(key) && !in_segment(key) && (row.stamp < stored.start || any_age)
         });
         rows.map(|(key, _)| *key).collect()
     }
