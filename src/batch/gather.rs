@@ -10,7 +10,7 @@ use crate::source::Reply;
 
 /// How large a batch may grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct BatchLimits {
     pub events: usize,
     pub bytes: usize,
 }
@@ -86,7 +86,7 @@ impl Gather {
         self.queue.is_empty()
     }
 
-    pub fn is_full(&self, limits: Limits) -> bool {
+    pub fn is_full(&self, limits: BatchLimits) -> bool {
         self.queue.len() >= limits.events || self.bytes >= limits.bytes
     }
 
@@ -95,7 +95,7 @@ impl Gather {
     ///
     /// # Errors
     /// The last event taken has no readable token, so no position could follow it.
-    pub fn take(&mut self, limits: Limits) -> Result<Taken, Malformed> {
+    pub fn take(&mut self, limits: BatchLimits) -> Result<Taken, Malformed> {
         let mut events = Vec::with_capacity(self.queue.len().min(limits.events));
         let mut bytes = 0;
         while let Some(event) = self.queue.front() {

@@ -6,5 +6,5 @@
 mod gather;
 mod plan;
 
-pub use gather::{EventRef, Gather, Limits, Taken};
+pub use gather::{BatchLimits, EventRef, Gather, Taken};
 pub use plan::{Broken, Change, Plan, plan};

@@ -32,7 +32,7 @@ pub(super) async fn compare(settings: &Settings, args: &CompareArgs) -> u8 {
     let compared = async {
         let (target, checkpoints) = ends(settings)?;
         let stream = own_stream(settings, &checkpoints, &args.stream).await?;
-        let plan = ops::compare::Plan {
+        let plan = ops::compare::ComparePlan {
             sample: args.sample,
             documents_per_second_max: settings.resync.documents_per_second_max,
         };

@@ -61,7 +61,7 @@ impl Compared {
 
 /// How much is compared, and how fast.
 #[derive(Debug, Clone, Copy)]
-pub struct Plan {
+pub struct ComparePlan {
     /// This many documents picked at random, instead of all.
     pub sample: Option<u64>,
     /// 0 = no limit.
@@ -75,7 +75,7 @@ struct Comparison<'a> {
     connection: PgConnection,
     config: &'a Stream,
     settings: &'a Settings,
-    plan: Plan,
+    plan: ComparePlan,
     mapping: Mapping,
     statements: Statements,
     table: Table,
@@ -92,7 +92,7 @@ pub async fn compare(
     target: &Target,
     checkpoints: &Checkpoints,
     config: &Stream,
-    plan: Plan,
+    plan: ComparePlan,
 ) -> Result<Compared, Fault> {
     let begun = Instant::now();
     let table = Table { schema: settings.target.schema.clone(), name: config.table.clone() };

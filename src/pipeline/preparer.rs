@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::block_in_place::block_in_place_if_many;
 use super::context::{Context, retry};
 use crate::apply::{DeadLetter, Drift, Origins, Rows, Work};
-use crate::batch::{Change, EventRef, Gather, Limits, Plan, Taken, plan};
+use crate::batch::{BatchLimits, Change, EventRef, Gather, Plan, Taken, plan};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::Doc;
 use crate::model::dead_letter_code::DeadLetterCode;
@@ -20,7 +20,8 @@ use crate::model::step::Step;
 use crate::model::value::encode_id;
 use crate::source::Reply;
 
-/// A batch ready to be written, with what is to be told of it once it is.
+/// A sealed batch: nothing is added to it any more, and what it needs has been looked up and
+/// encoded. It is written in one transaction; what else it holds is told once that is committed.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub work: Work,
@@ -72,7 +73,7 @@ struct Preparer {
     context: Context,
     replies: Replies,
     gather: Gather,
-    limits: Limits,
+    limits: BatchLimits,
     /// Fewer than the limit after documents turned out to be large.
     events_now: usize,
     /// The reader's last word; told once everything before it has been handed on.
@@ -84,7 +85,7 @@ struct Preparer {
 impl Preparer {
     fn new(context: Context, position: Position, replies: Replies) -> Self {
         let batch = context.settings.batch;
-        let limits = Limits { events: batch.events_max, bytes: batch.bytes_max };
+        let limits = BatchLimits { events: batch.events_max, bytes: batch.bytes_max };
         let last = position.token.clone();
         let gather = Gather::after(position);
         Self { context, replies, gather, limits, events_now: limits.events, ended: None, last }
@@ -157,7 +158,7 @@ impl Preparer {
     /// Turns what is gathered into a batch, halving it for as long as its documents are too large
     /// together.
     async fn seal(&mut self) -> Result<Batch, Fault> {
-        let limits = Limits { events: self.events_now, ..self.limits };
+        let limits = BatchLimits { events: self.events_now, ..self.limits };
         let mut taken = self.gather.take(limits).map_err(unreadable)?;
         loop {
             let work = Work { rows: self.context.buffers.take(), ..Work::default() };

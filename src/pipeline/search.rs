@@ -17,7 +17,7 @@ use crate::model::position::ClusterTime;
 use crate::model::step::Step;
 use crate::model::value::{decode_id, encode_id};
 use crate::postgres::with_deadline;
-use crate::resync::{self, Limits, Verdict, judge};
+use crate::resync::{SweepCounts, SweepLimits, SweepVerdict, judge};
 use crate::source;
 use crate::state::{Unseen, WalkRow};
 
@@ -30,15 +30,21 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(30);
 /// The time the live stream has reached: everything up to it is applied.
 pub type Reached = watch::Receiver<ClusterTime>;
 
-/// An id with its row's stamp.
-pub type Leftover = (String, i64);
+/// A row the walk did not see.
+pub struct Leftover {
+    pub id: String,
+    pub cluster_time: ClusterTime,
+}
 
 /// What the search comes to, piece by piece.
 pub enum Part {
     /// The source does not have these.
     Gone(Vec<Leftover>),
-    /// A person has to say whether they may go: why, and how many.
-    TooMany(String, u64),
+    /// A person has to say whether so many rows may go, and the note says why.
+    TooMany {
+        note: String,
+        rows: u64,
+    },
     All,
 }
 
@@ -115,19 +121,19 @@ impl Search {
             found = self.count(&mut connection, &unseen, patience).await?;
         }
         let resync = &context.settings.resync;
-        let limits = Limits {
+        let limits = SweepLimits {
             delete_fraction_max: resync.delete_fraction_max,
             delete_count_min: resync.delete_count_min,
         };
-        if let Verdict::Hold(why) = judge(found, limits, self.approved) {
-            let _ = self.found.send(Ok(Part::TooMany(why, found.unseen))).await;
+        if let SweepVerdict::Hold(note) = judge(found, limits, self.approved) {
+            let _ = self.found.send(Ok(Part::TooMany { note, rows: found.unseen })).await;
             return Ok(());
         }
         if found.unseen > 0 {
             let mut rows = unseen.rows().fetch(&mut connection);
             let mut part = Vec::with_capacity(ROWS_AT_ONCE);
-            while let Some(row) = with_deadline(patience, rows.try_next()).await? {
-                part.push(row);
+            while let Some((id, time)) = with_deadline(patience, rows.try_next()).await? {
+                part.push(Leftover { id, cluster_time: ClusterTime::from_sql(time) });
                 if part.len() == ROWS_AT_ONCE && !self.send(std::mem::take(&mut part)).await? {
                     return Ok(());
                 }
@@ -157,7 +163,7 @@ impl Search {
         connection: &mut PgConnection,
         unseen: &Unseen,
         patience: Duration,
-    ) -> Result<resync::Found, Fault> {
+    ) -> Result<SweepCounts, Fault> {
         let number = |n: i64| u64::try_from(n).unwrap_or_default();
         let unseen =
             number(with_deadline(patience, unseen.count().fetch_one(&mut *connection)).await?);
@@ -170,7 +176,7 @@ impl Search {
         } else {
             0
         };
-        Ok(resync::Found { documents: self.documents, rows, unseen })
+        Ok(SweepCounts { documents: self.documents, rows, unseen })
     }
 
     /// Sends those that the source does not have. False if nobody wants to know any more.
@@ -194,7 +200,7 @@ impl Search {
     /// another than was walked.
     async fn gone(&self, part: Vec<Leftover>) -> Result<Vec<Leftover>, Fault> {
         let Context { source, config, namespace, .. } = &self.context;
-        let ids: Vec<Option<Vec<u8>>> = part.iter().map(|(id, _)| decode_id(id)).collect();
+        let ids: Vec<Option<Vec<u8>>> = part.iter().map(|row| decode_id(&row.id)).collect();
         let asked: Vec<Value<'_>> = ids.iter().flatten().filter_map(|id| value(id)).collect();
         let after = source.now().await?;
         let mut living = HashSet::new();
@@ -219,7 +225,7 @@ impl Search {
                 && !living.contains(id)
         };
         let rows = part.into_iter().zip(&ids);
-        Ok(rows.filter(|((id, _), decoded)| is_gone(id, decoded)).map(|(row, _)| row).collect())
+        Ok(rows.filter(|(row, decoded)| is_gone(&row.id, decoded)).map(|(row, _)| row).collect())
     }
 }
 

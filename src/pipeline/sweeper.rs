@@ -12,7 +12,6 @@ use super::search::{Part, Reached, Search};
 use super::walker::TOUCHED_MAX;
 use crate::apply::{Deletes, Walk, WalkStep, Work};
 use crate::error::{Code, Fault};
-use crate::model::position::ClusterTime;
 use crate::state::WalkRow;
 
 /// A sweep under way. The rows are looked for on a connection of its own, while the live stream
@@ -62,13 +61,13 @@ impl Sweeper {
         let mut deletes = Deletes::default();
         let step = match found {
             Part::Gone(rows) => {
-                for (id, stamp) in rows.into_iter().filter(|(id, _)| !self.touched.contains(id)) {
+                for row in rows.into_iter().filter(|row| !self.touched.contains(&row.id)) {
                     // Deleted only if it is no newer than it was found.
-                    deletes.push(id, ClusterTime::from_sql(stamp));
+                    deletes.push(row.id, row.cluster_time);
                 }
                 WalkStep::Swept
             }
-            Part::TooMany(note, rows) => {
+            Part::TooMany { note, rows } => {
                 WalkStep::Held { code: Code::ResyncHeld, note, rows_to_delete: Some(rows) }
             }
             Part::All => WalkStep::Completed,

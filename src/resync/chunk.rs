@@ -8,7 +8,7 @@ use crate::model::position::ClusterTime;
 use crate::model::value::{Unwritable, encode_id};
 use crate::source::{Reply, Source};
 
-use super::walk::Place;
+use super::place::Place;
 
 /// How chunks are read.
 #[derive(Debug, Clone)]
@@ -68,9 +68,6 @@ impl Chunk {
 
     /// Reads on from the chunk's place: one find that answers anything, or the end of the walk. On
     /// an error the chunk is as it was.
-    ///
-    /// # Errors
-    /// Whatever the source answers, classified.
     pub async fn read(
         &mut self,
         source: &Source,
@@ -208,9 +205,6 @@ pub struct Fetched {
 impl Fetched {
     /// Finds on from a place: what the first find that answers anything answers, or the end of the
     /// walk. The first goes as far as `end`, if that is given.
-    ///
-    /// # Errors
-    /// Whatever the source answers, classified.
     pub async fn after(
         place: Place,
         mut end: Option<&Place>,

@@ -9,9 +9,9 @@
 mod chunk;
 #[cfg(test)]
 mod interleavings;
+mod place;
 mod sweep;
-mod walk;
 
 pub use chunk::{Chunk, DocumentId, Fetched, Reading};
-pub use sweep::{Found, Limits, Verdict, judge};
-pub use walk::Place;
+pub use place::Place;
+pub use sweep::{SweepCounts, SweepLimits, SweepVerdict, judge};

@@ -1,8 +1,8 @@
 //! Whether a sweep may delete what the walk did not see. Pure.
 
-/// What a walk left over.
+/// What a walk left over, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct SweepCounts {
     /// Documents the walk read.
     pub documents: u64,
     /// Rows in the table; counted only if some were not seen.
@@ -13,13 +13,14 @@ pub struct Found {
 
 /// The caps, from `[resync]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
+pub struct SweepLimits {
     pub delete_fraction_max: f64,
     pub delete_count_min: u64,
 }
 
+/// Whether what a walk left over may be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SweepVerdict {
     Sweep,
     /// A person must say so first; the text says why.
     Hold(String),
@@ -27,15 +28,15 @@ pub enum Verdict {
 
 /// A source that shows nothing never empties a table; one that shows much less than before is not
 /// believed either. `approved` is what a person allowed when asked before: no more than that.
-pub fn judge(found: Found, limits: Limits, approved: Option<u64>) -> Verdict {
-    let Found { documents, rows, unseen } = found;
+pub fn judge(found: SweepCounts, limits: SweepLimits, approved: Option<u64>) -> SweepVerdict {
+    let SweepCounts { documents, rows, unseen } = found;
     if unseen == 0 {
-        return Verdict::Sweep;
+        return SweepVerdict::Sweep;
     }
     match approved {
-        Some(allowed) if unseen <= allowed => return Verdict::Sweep,
+        Some(allowed) if unseen <= allowed => return SweepVerdict::Sweep,
         Some(allowed) => {
-            return Verdict::Hold(format!(
+            return SweepVerdict::Hold(format!(
                 "{allowed} rows were approved to be deleted, and now it would be {unseen} of \
                  {rows}: look again"
             ));
@@ -43,17 +44,17 @@ pub fn judge(found: Found, limits: Limits, approved: Option<u64>) -> Verdict {
         None => {}
     }
     if documents == 0 {
-        return Verdict::Hold(format!(
+        return SweepVerdict::Hold(format!(
             "the source showed no document at all, the table holds {rows} rows"
         ));
     }
     #[expect(clippy::cast_precision_loss, reason = "a share of rows; exact below 2^53 of them")]
     let within = unseen as f64 <= rows as f64 * limits.delete_fraction_max;
     if unseen < limits.delete_count_min || within {
-        return Verdict::Sweep;
+        return SweepVerdict::Sweep;
     }
     let percent = limits.delete_fraction_max * 100.0;
-    Verdict::Hold(format!(
+    SweepVerdict::Hold(format!(
         "the sweep would delete {unseen} of {rows} rows: more than {percent} % and not fewer than \
          {}",
         limits.delete_count_min
@@ -66,9 +67,9 @@ mod tests {
 
     #[test]
     fn a_sweep_is_held_over_the_cap_and_always_when_the_source_shows_nothing() {
-        let limits = Limits { delete_fraction_max: 0.05, delete_count_min: 100 };
+        let limits = SweepLimits { delete_fraction_max: 0.05, delete_count_min: 100 };
         let sweeps = |documents, rows, unseen, approved: Option<u64>| {
-            judge(Found { documents, rows, unseen }, limits, approved) == Verdict::Sweep
+            judge(SweepCounts { documents, rows, unseen }, limits, approved) == SweepVerdict::Sweep
         };
         assert!(sweeps(950, 1_000, 0, None));
         assert!(sweeps(950, 1_000, 50, None));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::Utc;
 
 use crate::model::phase::Phase;
-use crate::ops::compare::{Plan, compare};
+use crate::ops::compare::{ComparePlan, compare};
 use crate::pipeline::Context;
 use crate::settings::Settings;
 use crate::state::Checkpoints;
@@ -29,7 +29,7 @@ pub async fn compare_on_schedule(
             if !context.status.leads() || !streaming {
                 continue;
             }
-            let plan = Plan {
+            let plan = ComparePlan {
                 sample: None,
                 documents_per_second_max: settings.compare.documents_per_second_max,
             };

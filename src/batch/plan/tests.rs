@@ -1,7 +1,7 @@
 use bson::{Document, Timestamp, doc};
 
 use super::*;
-use crate::batch::{Gather, Limits};
+use crate::batch::{BatchLimits, Gather};
 use crate::model::position::{Position, ResumeToken};
 use crate::source::Reply;
 
@@ -32,7 +32,7 @@ fn gather(events: Vec<Document>, token_after: u32) -> Gather {
     gather
 }
 
-const ALL: Limits = Limits { events: 1_000, bytes: 1 << 20 };
+const ALL: BatchLimits = BatchLimits { events: 1_000, bytes: 1 << 20 };
 
 #[test]
 fn the_last_change_of_each_key_wins_and_all_are_counted() {
@@ -73,7 +73,7 @@ fn the_last_change_of_each_key_wins_and_all_are_counted() {
 fn a_batch_cut_short_ends_at_its_last_event_and_the_rest_follows() {
     let mut gather =
         gather((0..5).map(|n| event("insert", n, 10 + n.cast_unsigned(), true)).collect(), 30);
-    let two = Limits { events: 2, ..ALL };
+    let two = BatchLimits { events: 2, ..ALL };
     let mut taken = gather.take(two).unwrap();
     assert_eq!((taken.events.len(), taken.position.cluster_time.seconds()), (2, 11));
     gather.give_back(&mut taken, 1).unwrap();
@@ -86,7 +86,7 @@ fn a_batch_cut_short_ends_at_its_last_event_and_the_rest_follows() {
 #[test]
 fn bytes_limit_a_batch_but_never_to_nothing() {
     let mut gather = gather((0..3).map(|n| event("insert", n, 10, true)).collect(), 30);
-    let tiny = Limits { events: 100, bytes: 1 };
+    let tiny = BatchLimits { events: 100, bytes: 1 };
     assert!(gather.is_full(tiny));
     assert_eq!(gather.take(tiny).unwrap().events.len(), 1);
     assert_eq!(gather.take(tiny).unwrap().events.len(), 1);
