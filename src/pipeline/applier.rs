@@ -13,8 +13,9 @@ use super::care::{Care, Cares};
 use super::context::{Context, Ended, Signals, retry};
 use super::preparer::{Batch, prepare};
 use super::reader::read;
-use super::resync::{Done, Job, Piece};
+use super::resync::{Done, OpenResync};
 use super::start::Started;
+use super::walker::ResyncPart;
 use crate::apply::{Applied, Drift, Work, Writer};
 use crate::error::{Class, Fault};
 use crate::model::phase::{Happened, Phase};
@@ -58,8 +59,8 @@ struct Applier<'a> {
     signals: &'a Signals,
     lease: &'a Lease,
     writer: Writer,
-    /// The walk or sweep under way.
-    job: Option<Job>,
+    /// Under way, or held.
+    resync: Option<OpenResync>,
     phase: Phase,
     /// A position read while the stream is silent, not yet durable.
     idle: Option<Position>,
@@ -72,11 +73,18 @@ struct Applier<'a> {
     /// The database knows the phase: noted with the first commit, when the stream has proved to be
     /// in it.
     phase_noted: bool,
-    /// What was written last was a chunk: now a batch has the turn, if there is one.
-    batch_has_the_turn: bool,
+    /// Who writes next, if both the stream and its resync have something to write.
+    turn: Turn,
     /// Chunks of a first snapshot may go into one transaction: their rate is not limited, it has
     /// not failed, and no process has died of it.
-    pours: bool,
+    bulk_loads: bool,
+}
+
+/// Batches of the live stream and parts of its resync are written in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Batch,
+    Resync,
 }
 
 type Batches = mpsc::Receiver<Result<Batch, Fault>>;
@@ -100,43 +108,43 @@ impl<'a> Applier<'a> {
             context.settings.record,
         )
         .at(started.revision);
-        let pours = context.settings.resync.documents_per_second_max == 0 && care.is_none();
+        let bulk_loads = context.settings.resync.documents_per_second_max == 0 && care.is_none();
         let reached = watch::Sender::new(started.position.cluster_time);
-        let take_up = |walk| Job::take_up(context, walk, reached.subscribe(), care);
-        let job = started.walk.as_ref().map(take_up);
+        let take_up = |walk| OpenResync::take_up(context, walk, reached.subscribe(), care);
+        let resync = started.walk.as_ref().map(take_up);
         Self {
             context,
             signals,
             lease,
             writer,
-            job,
+            resync,
             phase: started.phase,
             idle: None,
             taken: started.position.token.clone(),
             reached,
             positioned_at: Instant::now(),
             phase_noted: false,
-            batch_has_the_turn: false,
-            pours,
+            turn: Turn::Resync,
+            bulk_loads,
         }
     }
 
-    /// The loop. Priorities, highest first: an idle position that is due (it would age while a walk
-    /// always has another chunk), the lease, the signal to stop, then batches and chunks in turn.
-    /// Batches keep the position fresh however long the walk takes; chunks end the walk however
-    /// busy the stream is.
+    /// The loop. Batches keep the position fresh however long a resync takes; parts of the resync
+    /// end it however busy the stream is. The arms stand in the order of their priority.
     async fn follow(&mut self, mut batches: Batches) -> Result<(), Fault> {
         let idle_interval = self.context.settings.checkpoint.idle_interval;
         // What keeps it from connecting is met again, and waited out, when there is something to
         // write.
         let _ = self.writer.open().await;
         loop {
-            if self.batch_has_the_turn
+            // The resync wrote last: a batch that is ready comes before its next part.
+            if self.turn == Turn::Batch
                 && let Ok(batch) = batches.try_recv()
             {
                 self.batch(batch?).await?;
                 continue;
             }
+            // An idle position that is due would age while the resync always has another part.
             let idle_due = self.positioned_at + idle_interval;
             if self.idle.is_some()
                 && idle_due <= Instant::now()
@@ -147,32 +155,36 @@ impl<'a> Applier<'a> {
             }
             tokio::select! {
                 biased;
+                // Another process may lead the stream: nothing more is written.
                 () = self.signals.lost.cancelled() => return Ok(()),
+                // What asks for an end comes before anything new is begun.
                 () = self.signals.drain.cancelled() => {
                     self.happened(Happened::ToldToStop);
                     return self.drain().await;
                 }
                 () = self.signals.commanded.cancelled() => return self.drain().await,
-                piece = next_piece(&mut self.job), if self.job.is_some() => {
-                    let piece = piece?;
-                    if self.pours && piece.may_be_poured() {
-                        Box::pin(self.pour(piece, &batches)).await?;
+                // The resync comes before a batch: either it has the turn, or no batch was ready.
+                part = next_part(&mut self.resync), if self.resync.is_some() => {
+                    let part = part?;
+                    if self.bulk_loads && part.may_be_bulk_loaded() {
+                        Box::pin(self.bulk_load(part, &batches)).await?;
                     } else {
-                        self.piece(piece).await?;
+                        self.resync_part(part).await?;
                     }
                 }
                 batch = batches.recv() => match batch {
                     Some(batch) => self.batch(batch?).await?,
                     None => return Err(Fault::bug("the preparer ended without a word")),
                 },
+                // Only wakes the loop, which commits the idle position above.
                 () = tokio::time::sleep_until(idle_due), if self.idle.is_some() => {}
             }
         }
     }
 
     async fn batch(&mut self, mut batch: Batch) -> Result<(), Fault> {
-        self.batch_has_the_turn = false;
-        batch.work.beside = self.job.as_ref().and_then(Job::beside);
+        self.turn = Turn::Resync;
+        batch.work.beside = self.resync.as_ref().and_then(OpenResync::beside);
         let Batch { work, halt, follows, .. } = &batch;
         if follows.as_ref() != Some(&self.taken) {
             return Err(Fault::bug("a batch does not follow the one before it"));
@@ -184,8 +196,8 @@ impl<'a> Applier<'a> {
             let begun = Instant::now();
             let applied = self.apply(work).await?;
             self.idle = None;
-            if let Some(job) = &mut self.job {
-                job.touch(work, batch.last_event);
+            if let Some(resync) = &mut self.resync {
+                resync.touch(work, batch.last_event);
             }
             self.tell(&batch, &applied, begun.elapsed());
         } else if let Some(position) = &work.position {
@@ -199,12 +211,11 @@ impl<'a> Applier<'a> {
         halt.map_or(Ok(()), Err)
     }
 
-    /// A chunk of a walk, or a part of a sweep.
-    async fn piece(&mut self, piece: Piece) -> Result<(), Fault> {
-        self.batch_has_the_turn = true;
+    async fn resync_part(&mut self, part: ResyncPart) -> Result<(), Fault> {
+        self.turn = Turn::Batch;
         let begun = Instant::now();
-        let applied = self.apply(&piece.work).await?;
-        self.tell_drift(&piece.drift);
+        let applied = self.apply(&part.work).await?;
+        self.tell_drift(&part.drift);
         let dead_letters = applied.set_aside.by_code.clone();
         self.context.status.committed(&Committed {
             of_walk: true,
@@ -213,16 +224,16 @@ impl<'a> Applier<'a> {
             dead_letters,
             ..Committed::default()
         });
-        let Some(job) = &mut self.job else { return Ok(()) };
-        let done = job.committed(&piece, &applied, begun.elapsed()).await;
-        self.context.buffers.give(piece.work.rows);
+        let Some(resync) = &mut self.resync else { return Ok(()) };
+        let done = resync.committed(&part, &applied, begun.elapsed()).await;
+        self.context.buffers.give(part.work.rows);
         match done {
             Done::More => {}
             Done::Held => {
                 self.note_phase().await;
             }
             Done::Completed => {
-                self.job = None;
+                self.resync = None;
                 self.happened(Happened::WalkCompleted);
                 self.note_phase().await;
             }
@@ -278,7 +289,7 @@ impl<'a> Applier<'a> {
         applied.inspect_err(|fault| self.context.status.commit_failed(fault))
     }
 
-    /// Something was committed: the stream is in the phase it is said to be in.
+    /// Something was committed, so the stream is in the phase that is shown: written down once.
     async fn proved(&mut self) {
         if !std::mem::replace(&mut self.phase_noted, true) {
             self.note_phase().await;
@@ -304,7 +315,7 @@ impl<'a> Applier<'a> {
         }
     }
 
-    /// For those who ask the database; the data path does not depend on it.
+    /// Writes the phase down for people who ask the database; the data path does not depend on it.
     async fn note_phase(&self) {
         let noted = self.context.checkpoints.note_phase(self.lease, self.phase, None).await;
         if let Err(fault) = noted {
@@ -352,9 +363,9 @@ impl<'a> Applier<'a> {
     }
 }
 
-async fn next_piece(job: &mut Option<Job>) -> Result<Piece, Fault> {
-    match job {
-        Some(job) => job.next().await,
+async fn next_part(resync: &mut Option<OpenResync>) -> Result<ResyncPart, Fault> {
+    match resync {
+        Some(resync) => resync.next().await,
         None => std::future::pending().await,
     }
 }

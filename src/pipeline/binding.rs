@@ -51,10 +51,7 @@ pub enum BindingVerdict {
     TableReplaced(&'static str),
 }
 
-/// Looks at both ends.
-///
-/// # Errors
-/// The source is sharded; or whatever either end answers.
+/// Looks at both ends. A source that is sharded is refused.
 pub async fn look(
     context: &Context,
     stored: &Stored,
@@ -178,10 +175,7 @@ fn of_table(bound: &Binding, here: &Here, table: &Table) -> BindingVerdict {
     }
 }
 
-/// What a verdict calls a person for.
-///
-/// # Errors
-/// The stream must not be followed.
+/// Refuses to follow a stream whose verdict calls for a person.
 pub fn halt_on(context: &Context, verdict: &BindingVerdict) -> Result<(), Fault> {
     let namespace = &context.namespace;
     match verdict {
@@ -213,10 +207,7 @@ fn foreign_fault(why: &str) -> Fault {
     Fault::new(Class::Halt, Code::SourceForeign, why, hint)
 }
 
-/// Remembers what is found.
-///
-/// # Errors
-/// Fenced, or whatever Postgres answers.
+/// Binds the stored position to what is found.
 pub async fn remember(
     context: &Context,
     lease: &Lease,
@@ -234,11 +225,11 @@ pub async fn remember(
         .await
 }
 
-/// Whether the source is still the one it was, asked before its stream is opened anew after this
-/// token: behind a name there may be another server by now.
+/// Asks whether the source is still the one it was, before its change stream is opened anew after
+/// this token: behind the same name there may be another server by now.
 ///
 /// # Errors
-/// It is not; or whatever either end answers.
+/// `source_foreign` if it is another one.
 pub async fn still_the_same(context: &Context, after: &ResumeToken) -> Result<(), Fault> {
     let Some(bound) = context.checkpoints.binding(&context.config.name).await? else {
         return Ok(());

@@ -76,7 +76,7 @@ pub(super) struct Cares {
 }
 
 impl Cares {
-    /// A pipeline begins; over as many attempts as it takes.
+    /// Notes where a pipeline begins, over as many tries as it takes.
     pub async fn of(
         context: &Context,
         lease: &Lease,
@@ -106,10 +106,7 @@ pub(super) fn walk_place(id: i64, class: i32, after: Option<&[u8]>) -> Vec<u8> {
 }
 
 impl Care {
-    /// A pipeline begins at a place: `None` if there is nothing to be careful of.
-    ///
-    /// # Errors
-    /// Fenced, or whatever Postgres answers.
+    /// Notes that a pipeline begins at a place. `None` if too few processes have died there.
     async fn at(
         context: &Context,
         lease: &Lease,
@@ -152,10 +149,8 @@ impl Care {
         self.suspect.filter(|(_, deaths)| *deaths >= DEATHS_ALONE).map(|(what, _)| what)
     }
 
-    /// Writes down what is about to be done at a place.
-    ///
-    /// # Errors
-    /// Fenced, or whatever Postgres answers.
+    /// Writes down what is about to be taken in hand at a place: the bytes that the first thing is
+    /// known by, and how many things.
     pub async fn take(&mut self, place: &[u8], first: &[u8], size: usize) -> Result<InHand, Fault> {
         let Ok(turn) = tokio::time::timeout(PATIENCE, TURN.lock()).await else {
             return Ok(InHand { _turn: None, is_doomed: false });

@@ -1,4 +1,4 @@
-//! What people ask of a stream, obeyed by whoever leads it, between two pipelines.
+//! What people ask of a stream: the process that leads it obeys, between two pipelines.
 //!
 //! A request that cannot be obeyed is tried again, later and later, and ends with a reason.
 //! Meanwhile the stream goes on, and the next request has its turn.
@@ -23,13 +23,10 @@ use crate::{failpoint, retry};
 const TRIES_MAX: u64 = 10;
 
 /// How a request ended, and what is said of it.
-type Ended = (Outcome, String);
+type Answered = (Outcome, String);
 
-/// Obeys everything whose turn it is.
-///
-/// # Errors
-/// Fenced, or whatever Postgres answers to taking a request or saying what became of it; what was
-/// obeyed by then stays obeyed.
+/// Obeys every request whose turn it is. What was obeyed before an error stays obeyed; what came of
+/// one request is written down and is no error.
 pub async fn obey(context: &Context, lease: &Lease) -> Result<(), Fault> {
     let pause = context.settings.retry.delay_max;
     while let Some(command) = context.checkpoints.take_command(lease, pause).await? {
@@ -77,7 +74,7 @@ async fn not_obeyed(
     lease: &Lease,
     command: &Command,
     fault: &Fault,
-) -> Result<Option<Ended>, Fault> {
+) -> Result<Option<Answered>, Fault> {
     let (settings, tries) = (context.settings.retry, u64::from(command.attempts.unsigned_abs()));
     let tries_max = tries_max(context);
     let why = format!("failed after {tries} of {tries_max} tries: {fault}");
@@ -96,7 +93,7 @@ async fn not_obeyed(
     context.checkpoints.obey(lease, command.id, &command.reason, &act).await.map(Some)
 }
 
-async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result<Ended, Fault> {
+async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result<Answered, Fault> {
     let why = format!("{} (asked for by {})", command.reason, command.asked_by());
     let id = command.arguments.get("id").and_then(serde_json::Value::as_i64).unwrap_or_default();
     let act = |act| async move {
@@ -135,7 +132,7 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
 }
 
 /// Documents are read as they are now, so the source must be the one the table is of.
-async fn retry(context: &Context, lease: &Lease, command: &Command) -> Result<Ended, Fault> {
+async fn retry(context: &Context, lease: &Lease, command: &Command) -> Result<Answered, Fault> {
     let act = |act| async move {
         context.checkpoints.obey(lease, command.id, &command.reason, &act).await
     };
@@ -184,7 +181,7 @@ async fn resync(
     lease: &Lease,
     command: &Command,
     why: &str,
-) -> Result<Ended, Fault> {
+) -> Result<Answered, Fault> {
     let refuse = |why: String| async move {
         context.checkpoints.obey(lease, command.id, &command.reason, &Act::Refuse(why)).await
     };
@@ -262,7 +259,7 @@ async fn adopt(
     lease: &Lease,
     command: &Command,
     why: &str,
-) -> Result<Ended, Fault> {
+) -> Result<Answered, Fault> {
     let act = |act| async move {
         context.checkpoints.obey(lease, command.id, &command.reason, &act).await
     };

@@ -11,12 +11,9 @@ use crate::model::value::{Unwritable, encode_id};
 use crate::postgres::Trouble;
 use crate::state::{Act, Lease, Letter, Stored};
 
-/// Writes what can be written now, each letter in a transaction of its own that also marks it as
-/// resolved. The request is done if all were; else it has failed, with how many were, and why the
-/// first that was not.
-///
-/// # Errors
-/// Fenced, or whatever either end answers; what was resolved by then stays resolved.
+/// Writes the documents that can be written now, each in a transaction of its own that also marks
+/// its letter as resolved. The request is done if all were; else it has failed, with how many were,
+/// and why the first that was not was not. What was resolved before an error stays resolved.
 pub async fn retry(
     context: &Context,
     lease: &Lease,

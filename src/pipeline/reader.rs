@@ -48,7 +48,7 @@ struct Reader {
     /// The server refused the token once; a refusal at open can be transient, so it is asked a
     /// second time.
     refused_once: bool,
-    /// The source has been asked who it is since its stream was last read.
+    /// The source has been asked whether it is the same one, since its change stream failed last.
     asked: bool,
     /// The next reply is the one that opening asked for.
     just_opened: bool,

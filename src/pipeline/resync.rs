@@ -1,5 +1,5 @@
-//! What a stream does beside following: a walk, the sweep after it, or waiting for a person's word
-//! about one of them.
+//! The resync or first snapshot of a stream, beside following it: the walk, the sweep after it, or
+//! waiting until a person lets one of them go on.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::care::Care;
 use super::context::Context;
 use super::search::Reached;
 use super::sweeper::Sweeper;
-use super::walker::Walker;
-use crate::apply::{Applied, Beside, Drift, Then, Walk, WalkStep, Work};
+use super::walker::{ResyncPart, Walker};
+use crate::apply::{Applied, Beside, Then, Walk, WalkStep, Work};
 use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
@@ -18,38 +18,31 @@ use crate::model::resync_state::ResyncState;
 use crate::state::WalkRow;
 use crate::status::ResyncReport;
 
-/// The open walk of a stream.
-pub struct Job {
+/// The open resync of a stream, or its first snapshot.
+pub struct OpenResync {
     context: Context,
     row: WalkRow,
     reason: Reason,
     /// When a resync has lasted longer than it may.
     deadline: Option<Instant>,
     reached: Reached,
-    work: Kind,
+    stage: Stage,
 }
 
-enum Kind {
+enum Stage {
     Walk(Box<Walker>),
     Sweep(Box<Sweeper>),
     Held,
 }
 
-/// Whom to tell what is left unwritten while a walk is open, in whatever state it is; a first
-/// snapshot sweeps nothing.
+/// What a writer must know of an open resync, in whatever state: the rows that the writer leaves as
+/// they are count as seen. `None` for a first snapshot, which sweeps nothing.
 pub fn beside(walk: &WalkRow) -> Option<Beside> {
     let beside = Beside { resync: walk.id, start: walk.start_time() };
     (!walk.is_snapshot()).then_some(beside)
 }
 
-/// Something to commit.
-pub struct Piece {
-    pub work: Work,
-    pub documents: u64,
-    pub drift: Drift,
-}
-
-/// What a committed piece came to.
+/// What a committed part came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
     More,
@@ -57,7 +50,7 @@ pub enum Done {
     Completed,
 }
 
-impl Job {
+impl OpenResync {
     /// Goes on where the row says the walk was, with care where processes have died.
     pub fn take_up(context: &Context, row: &WalkRow, reached: Reached, care: Option<Care>) -> Self {
         let number = |n: i64| u64::try_from(n).unwrap_or_default();
@@ -76,12 +69,12 @@ impl Job {
             eta_at: None,
             deadline_at: row.deadline_at,
         }));
-        let work = match row.state() {
-            ResyncState::Running => Kind::Walk(Box::new(Walker::new(context, row, care))),
+        let stage = match row.state() {
+            ResyncState::Running => Stage::Walk(Box::new(Walker::new(context, row, care))),
             ResyncState::Sweeping => {
-                Kind::Sweep(Box::new(Sweeper::new(context, row, reached.clone(), None)))
+                Stage::Sweep(Box::new(Sweeper::new(context, row, reached.clone(), None)))
             }
-            _ => Kind::Held,
+            _ => Stage::Held,
         };
         let left = row.seconds_left.map(|left| Duration::from_secs_f64(left.max(0.0)));
         Self {
@@ -90,12 +83,12 @@ impl Job {
             row: row.clone(),
             deadline: left.map(|left| Instant::now() + left),
             reached,
-            work,
+            stage,
         }
     }
 
-    /// The next piece to commit. Safe to cancel.
-    pub async fn next(&mut self) -> Result<Piece, Fault> {
+    /// The next part to commit. Safe to cancel.
+    pub async fn next(&mut self) -> Result<ResyncPart, Fault> {
         let deadline = self.deadline;
         let over_budget = async move {
             match deadline {
@@ -104,39 +97,31 @@ impl Job {
             }
         };
         let id = self.row.id;
-        match &mut self.work {
-            Kind::Held => std::future::pending().await,
-            Kind::Walk(walker) => tokio::select! {
+        match &mut self.stage {
+            Stage::Held => std::future::pending().await,
+            Stage::Walk(walker) => tokio::select! {
                 biased;
-                () = over_budget => Ok(self.give_pause(id)),
-                ready = walker.next() => ready.map(|r| Piece {
-                    work: r.work,
-                    documents: r.documents,
-                    drift: r.drift,
-                }),
+                () = over_budget => Ok(self.hold_over_budget(id)),
+                part = walker.next() => part,
             },
-            Kind::Sweep(sweeper) => tokio::select! {
+            Stage::Sweep(sweeper) => tokio::select! {
                 biased;
-                () = over_budget => Ok(self.give_pause(id)),
-                work = sweeper.next() => work.map(|work| Piece {
-                    work,
-                    documents: 0,
-                    drift: Drift::default(),
-                }),
+                () = over_budget => Ok(self.hold_over_budget(id)),
+                work = sweeper.next() => work.map(ResyncPart::without_documents),
             },
         }
     }
 
     /// A resync that lasts longer than it may stops where it is: the stream goes on, the table
     /// stays readable.
-    fn give_pause(&self, id: i64) -> Piece {
+    fn hold_over_budget(&self, id: i64) -> ResyncPart {
         let note = format!(
             "not completed within resync.duration_max = {:?}",
             self.context.settings.resync.duration_max
         );
         let step = WalkStep::Held { code: Code::ResyncOverBudget, note, rows_to_delete: None };
         let work = Work { walk: Some(Walk { id, step }), ..Work::default() };
-        Piece { work, documents: 0, drift: Drift::default() }
+        ResyncPart::without_documents(work)
     }
 
     /// See [`beside`].
@@ -146,28 +131,33 @@ impl Job {
 
     /// The live stream met these rows.
     pub fn touch(&mut self, work: &Work, last_event: Option<ClusterTime>) {
-        match &mut self.work {
-            Kind::Walk(walker) => walker.touch(work, last_event),
-            Kind::Sweep(sweeper) => sweeper.touch(work),
-            Kind::Held => {}
+        match &mut self.stage {
+            Stage::Walk(walker) => walker.touch(work, last_event),
+            Stage::Sweep(sweeper) => sweeper.touch(work),
+            Stage::Held => {}
         }
     }
 
-    /// Chunks with more to come were committed: shows progress.
-    pub fn poured(&mut self, documents: u64, rows: u64) {
-        if let Kind::Walk(walker) = &mut self.work {
+    /// Chunks were bulk loaded, and more are to come: shows progress.
+    pub fn bulk_loaded(&mut self, documents: u64, rows: u64) {
+        if let Stage::Walk(walker) = &mut self.stage {
             walker.progressed(documents, rows);
         }
     }
 
-    /// A piece was committed: shows progress, and goes over to what comes next.
-    pub async fn committed(&mut self, piece: &Piece, applied: &Applied, took: Duration) -> Done {
+    /// A part was committed: shows progress, and goes over to what comes next.
+    pub async fn committed(
+        &mut self,
+        part: &ResyncPart,
+        applied: &Applied,
+        took: Duration,
+    ) -> Done {
         let status = &self.context.status;
-        let step = piece.work.walk.as_ref().map(|walk| &walk.step);
+        let step = part.work.walk.as_ref().map(|walk| &walk.step);
         match step {
             Some(WalkStep::Chunk { then, documents_read, .. }) => {
-                if let Kind::Walk(walker) = &mut self.work {
-                    walker.committed(piece.documents, applied.rows_changed, took);
+                if let Stage::Walk(walker) = &mut self.stage {
+                    walker.committed(part.documents, applied.rows_changed, took);
                 }
                 match then {
                     Then::MoreChunks => Done::More,
@@ -175,13 +165,13 @@ impl Job {
                         self.row.documents_read =
                             i64::try_from(*documents_read).unwrap_or(i64::MAX);
                         status.walk_state(ResyncState::Sweeping);
-                        let connection = match std::mem::replace(&mut self.work, Kind::Held) {
-                            Kind::Walk(walker) => walker.into_connection(),
-                            Kind::Sweep(_) | Kind::Held => None,
+                        let connection = match std::mem::replace(&mut self.stage, Stage::Held) {
+                            Stage::Walk(walker) => walker.into_connection(),
+                            Stage::Sweep(_) | Stage::Held => None,
                         };
                         let reached = self.reached.clone();
                         let sweeper = Sweeper::new(&self.context, &self.row, reached, connection);
-                        self.work = Kind::Sweep(Box::new(sweeper));
+                        self.stage = Stage::Sweep(Box::new(sweeper));
                         Done::More
                     }
                     Then::Nothing => {
@@ -195,7 +185,7 @@ impl Job {
                 Done::More
             }
             Some(WalkStep::Held { code, note, rows_to_delete }) => {
-                self.work = Kind::Held;
+                self.stage = Stage::Held;
                 status.walk_held(*code, note, *rows_to_delete);
                 Done::Held
             }
@@ -207,7 +197,7 @@ impl Job {
         }
     }
 
-    /// Says what was missed. The table has it; the log is for who reads along.
+    /// Logs what was missed, for a person who reads along: the table `gap_report` has it.
     async fn report_gap(&self) {
         match self.context.checkpoints.gap_report(self.row.id).await {
             Ok(Some(gap)) => tracing::info!(

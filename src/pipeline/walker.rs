@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::care::{Care, InHand};
 use super::chunk_reader::{Answer, Read};
 use super::context::Context;
-use crate::apply::{Checksums, Origins, Then, Walk, WalkStep, Work};
+use crate::apply::{Checksums, Drift, Origins, Then, Walk, WalkStep, Work};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
@@ -73,11 +73,20 @@ pub struct Walker {
     logged: Instant,
 }
 
-/// A chunk ready to be written, with the place after it.
-pub struct Ready {
+/// What of a resync goes into one transaction: a chunk of the walk with the place after it, a part
+/// of the sweep, or a change of the resync's state.
+pub struct ResyncPart {
     pub work: Work,
+    /// Read of the source.
     pub documents: u64,
-    pub drift: crate::apply::Drift,
+    pub drift: Drift,
+}
+
+impl ResyncPart {
+    /// What no document was read for.
+    pub fn without_documents(work: Work) -> Self {
+        Self { work, documents: 0, drift: Drift::default() }
+    }
 }
 
 impl Walker {
@@ -174,7 +183,7 @@ impl Walker {
     }
 
     /// Waits for the chunk being read; begins to read the one after it. Safe to cancel.
-    pub async fn next(&mut self) -> Result<Ready, Fault> {
+    pub async fn next(&mut self) -> Result<ResyncPart, Fault> {
         loop {
             if self.reading.is_empty() {
                 self.ask();
@@ -195,7 +204,7 @@ impl Walker {
         }
     }
 
-    fn ready(&mut self, mut chunk: Chunk) -> Ready {
+    fn ready(&mut self, mut chunk: Chunk) -> ResyncPart {
         if !self.touched.is_empty() {
             chunk.rows.without(|id| self.touched.contains(id));
         }
@@ -228,7 +237,7 @@ impl Walker {
             origins: Origins::Documents(chunk.replies),
             ..Work::default()
         };
-        Ready { work, documents: chunk.documents, drift: chunk.drift }
+        ResyncPart { work, documents: chunk.documents, drift: chunk.drift }
     }
 
     /// A chunk was committed.

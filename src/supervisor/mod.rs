@@ -33,7 +33,7 @@ use crate::telemetry;
 use bugs::Bugs;
 
 /// How long all of it may take from being told to stop: Docker and Kubernetes kill after ten
-/// seconds, and who is killed counts as crashed.
+/// seconds, and a process that is killed counts as crashed.
 pub const STOP_WITHIN: Duration = Duration::from_millis(8_500);
 
 /// What of it the streams have, to finish their batches and give their leases back; then whatever

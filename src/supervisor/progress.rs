@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::status::Board;
 
-/// Draws until told to stop, on a thread of its own: a terminal may keep whoever writes to it
-/// waiting. Nothing where there is no terminal.
+/// Draws until told to stop, on a thread of its own, because writing to a terminal may block. Draws
+/// nothing where there is no terminal.
 pub fn show(board: Arc<Board>, stop: CancellationToken) {
     if std::io::stderr().is_terminal() {
         std::thread::spawn(move || draw(&board, &stop));

@@ -337,7 +337,7 @@ impl Ear {
 
 /// Renews the lease three times in its length, and leaves a report each time. Only the database's
 /// "no" ends it: while the database is away nothing can be written by anyone, and the fence decides
-/// when it is back. Meanwhile it is tried no less often: who is asked something of hears it at once
+/// when it is back. Meanwhile it is tried no less often, so that a request is heard of at once
 /// after a failover.
 async fn keep(
     context: Context,

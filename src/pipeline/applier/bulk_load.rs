@@ -6,71 +6,76 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Applier, Batches};
+use super::{Applier, Batches, Turn};
 use crate::apply::{Applied, Drift, Origins, Walk, Work};
 use crate::error::Fault;
 use crate::model::step::Step;
 use crate::pipeline::context::retry;
-use crate::pipeline::resync::{Job, Piece};
+use crate::pipeline::resync::OpenResync;
+use crate::pipeline::walker::ResyncPart;
 use crate::postgres::Trouble;
 use crate::status::Committed;
 
 /// A transaction takes chunks no longer than this: so much is read anew after a kill.
-const POUR_TIME: Duration = Duration::from_millis(500);
+const LOAD_TIME: Duration = Duration::from_millis(500);
 
 /// Nor longer than this once a batch waits.
-const POUR_TIME_BESIDE_A_BATCH: Duration = Duration::from_millis(200);
+const LOAD_TIME_BESIDE_A_BATCH: Duration = Duration::from_millis(200);
 
 /// A chunk that takes longer than this to come goes into the next transaction: none is kept open
 /// for a slow source.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What was poured.
+/// What was sent into the transaction, to be told once it is committed.
 #[derive(Default)]
-struct Poured {
+struct Loaded {
     documents: u64,
     drifts: Vec<Drift>,
 }
 
-impl Piece {
-    pub(super) fn may_be_poured(&self) -> bool {
+impl ResyncPart {
+    pub(super) fn may_be_bulk_loaded(&self) -> bool {
         self.work.walk.as_ref().is_some_and(Walk::may_be_poured)
     }
 }
 
 impl Applier<'_> {
     /// Commits a chunk with those that come after it.
-    pub(super) async fn pour(&mut self, first: Piece, batches: &Batches) -> Result<(), Fault> {
-        self.batch_has_the_turn = true;
-        let Some(job) = &mut self.job else { return Err(Fault::bug("a chunk of no walk")) };
+    pub(super) async fn bulk_load(
+        &mut self,
+        first: ResyncPart,
+        batches: &Batches,
+    ) -> Result<(), Fault> {
+        self.turn = Turn::Batch;
+        let Some(resync) = &mut self.resync else { return Err(Fault::bug("a chunk of no walk")) };
         let (sender, chunks) = mpsc::channel(1);
-        let mut poured = Poured::default();
-        let pouring = async {
+        let mut loaded = Loaded::default();
+        let loading = async {
             tokio::join!(
                 self.writer.pour(chunks, &self.context.buffers),
-                feed(job, first, batches, sender, &mut poured)
+                send_chunks(resync, first, batches, sender, &mut loaded)
             )
         };
         let (done, next) = tokio::select! {
             biased;
             () = self.signals.lost.cancelled() => return Err(Fault::fenced(self.lease.stream())),
-            both = pouring => both,
+            both = loading => both,
         };
         match done {
-            Ok(applied) => self.poured(&poured, &applied).await,
+            Ok(applied) => self.tell_loaded(&loaded, &applied).await,
             // Chunk by chunk it is found out what is refused.
             Err(Trouble::Refused(_)) => return self.take_up_again(None).await,
             Err(Trouble::Failed(fault)) => return self.take_up_again(Some(fault)).await,
         }
         match next? {
-            Some(piece) => self.piece(piece).await,
+            Some(part) => self.resync_part(part).await,
             None => Ok(()),
         }
     }
 
-    async fn poured(&mut self, poured: &Poured, applied: &Applied) {
+    async fn tell_loaded(&mut self, loaded: &Loaded, applied: &Applied) {
         self.proved().await;
-        for drift in &poured.drifts {
+        for drift in &loaded.drifts {
             self.tell_drift(drift);
         }
         self.context.status.committed(&Committed {
@@ -79,67 +84,67 @@ impl Applier<'_> {
             dead_letters: applied.set_aside.by_code.clone(),
             ..Committed::default()
         });
-        if let Some(job) = &mut self.job {
-            job.poured(poured.documents, applied.rows_changed);
+        if let Some(resync) = &mut self.resync {
+            resync.bulk_loaded(loaded.documents, applied.rows_changed);
         }
     }
 
-    /// What was poured is gone with its transaction, or is in the table after all: the walk goes on
+    /// What was sent is gone with its transaction, or is in the table after all: the walk goes on
     /// from where the database says it is, chunk by chunk from now on, each of which is kept until
     /// it is committed.
     async fn take_up_again(&mut self, mut trouble: Option<Fault>) -> Result<(), Fault> {
-        (self.job, self.pours) = (None, false);
+        (self.resync, self.bulk_loads) = (None, false);
         let signals = self.signals;
-        let job = retry!(self.context, Step::Apply, async {
-            let job = match trouble.take() {
+        let resync = retry!(self.context, Step::Apply, async {
+            let resync = match trouble.take() {
                 Some(trouble) => Err(trouble),
-                None => self.stored_job().await,
+                None => self.stored_resync().await,
             };
-            job.inspect_err(|fault| self.context.status.commit_failed(fault))
+            resync.inspect_err(|fault| self.context.status.commit_failed(fault))
         }, until signals.end());
-        self.job = Some(job.map_err(|fault| self.gave_up(fault))?);
+        self.resync = Some(resync.map_err(|fault| self.gave_up(fault))?);
         Ok(())
     }
 
-    async fn stored_job(&mut self) -> Result<Job, Fault> {
+    async fn stored_resync(&mut self) -> Result<OpenResync, Fault> {
         self.writer.settle().await?;
         let walk = self.context.checkpoints.open_walk(&self.context.config.name).await?;
         let walk = walk
             .ok_or_else(|| Fault::bug("the walk ended though chunks of it were to be committed"))?;
-        Ok(Job::take_up(self.context, &walk, self.reached.subscribe(), None))
+        Ok(OpenResync::take_up(self.context, &walk, self.reached.subscribe(), None))
     }
 }
 
-/// Sends chunks until the transaction has lasted long enough; returns a piece that has to be
+/// Sends chunks until the transaction has lasted long enough. Returns a part that has to be
 /// committed by itself, if it came to one.
-async fn feed(
-    job: &mut Job,
-    first: Piece,
+async fn send_chunks(
+    resync: &mut OpenResync,
+    first: ResyncPart,
     batches: &Batches,
     sender: mpsc::Sender<Work>,
-    poured: &mut Poured,
-) -> Result<Option<Piece>, Fault> {
+    loaded: &mut Loaded,
+) -> Result<Option<ResyncPart>, Fault> {
     let begun = Instant::now();
-    let mut piece = first;
+    let mut part = first;
     loop {
-        poured.documents += piece.documents;
-        poured.drifts.push(piece.drift);
+        loaded.documents += part.documents;
+        loaded.drifts.push(part.drift);
         // A row that is refused is read again: what it was made from need not be held meanwhile.
-        piece.work.origins = Origins::None;
-        // Whoever does not take it says why.
-        let (Ok(()), Ok(room)) = (sender.send(piece.work).await, sender.reserve().await) else {
+        part.work.origins = Origins::None;
+        // Where the writer takes no more chunks it has failed, and its result says why.
+        let (Ok(()), Ok(room)) = (sender.send(part.work).await, sender.reserve().await) else {
             return Ok(None);
         };
         drop(room);
-        let time = if batches.is_empty() { POUR_TIME } else { POUR_TIME_BESIDE_A_BATCH };
+        let time = if batches.is_empty() { LOAD_TIME } else { LOAD_TIME_BESIDE_A_BATCH };
         let until = (begun + time).min(Instant::now() + PATIENCE);
-        piece = tokio::select! {
+        part = tokio::select! {
             biased;
             () = tokio::time::sleep_until(until) => return Ok(None),
-            next = job.next() => next?,
+            next = resync.next() => next?,
         };
-        if !piece.may_be_poured() {
-            return Ok(Some(piece));
+        if !part.may_be_bulk_loaded() {
+            return Ok(Some(part));
         }
     }
 }
