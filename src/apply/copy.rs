@@ -40,7 +40,7 @@ impl RowWriter<'_> {
     /// Copies the rows of all chunks that come, into one COPY: to begin and end one costs Postgres
     /// something, and for each it takes fresh buffers. Returns how many rows, and what is left to
     /// be written down of the chunks: one piece of work without rows.
-    pub(super) async fn pour(
+    pub(super) async fn bulk_load(
         &self,
         connection: &mut PgConnection,
         mut chunks: mpsc::Receiver<Work>,

@@ -70,7 +70,7 @@ impl Walk {
     }
 
     /// A chunk of a first snapshot with more to come: others may go into the same COPY.
-    pub const fn may_be_poured(&self) -> bool {
+    pub const fn may_be_bulk_loaded(&self) -> bool {
         self.may_be_lost() && !self.is_repair()
     }
 

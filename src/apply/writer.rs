@@ -116,7 +116,7 @@ impl Writer {
     ///
     /// # Errors
     /// Refused, if a row is, or is in the table already; failed as [`Writer::apply`].
-    pub async fn pour(
+    pub async fn bulk_load(
         &mut self,
         chunks: mpsc::Receiver<Work>,
         buffers: &RowBuffers,
@@ -241,7 +241,7 @@ impl Writer {
             }
             Load::Chunks(chunks, buffers) => {
                 let (rows_changed, rest) =
-                    row_writer.pour(&mut transaction, chunks, buffers).await?;
+                    row_writer.bulk_load(&mut transaction, chunks, buffers).await?;
                 let mut done = Applied { rows_changed, ..Applied::default() };
                 row_writer.conclude(&mut transaction, &fence, &rest, &[], &mut done).await?;
                 done

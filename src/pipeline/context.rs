@@ -173,3 +173,78 @@ macro_rules! retry {
 }
 
 pub(crate) use retry;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Patience {
+        retry: settings::Retry,
+    }
+
+    /// Waits no time, and counts.
+    struct Waiter {
+        settings: Patience,
+        waits: u64,
+    }
+
+    impl Waiter {
+        fn new() -> Self {
+            let retry = settings::Retry {
+                attempts_max: 0,
+                delay_min: Duration::ZERO,
+                delay_max: Duration::ZERO,
+                escalate_after: Duration::MAX,
+            };
+            Self { settings: Patience { retry }, waits: 0 }
+        }
+
+        async fn wait_or_give_up(
+            &mut self,
+            _: Step,
+            backoff: &mut Backoff,
+            fault: Fault,
+        ) -> Result<(), Fault> {
+            tokio::task::yield_now().await;
+            match backoff.decide(fault, Instant::now(), 0.0) {
+                Decision::GiveUp(fault) => Err(fault),
+                Decision::Wait(_, attempt) => {
+                    self.waits = attempt;
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    fn fault(class: Class) -> Fault {
+        Fault::new(class, Code::SourceUnreachable, "x", "")
+    }
+
+    #[tokio::test]
+    async fn a_call_is_made_until_it_succeeds_or_fails_as_what_is_not_tried_again() {
+        let mut waiter = Waiter::new();
+        let answers = [Err(fault(Class::Transient)), Err(fault(Class::Unknown)), Ok(7)];
+        let mut answers = answers.into_iter();
+        let answered = retry!(waiter, Step::Walk, async { answers.next().unwrap() });
+        assert_eq!((answered, waiter.waits), (Ok(7), 2));
+        let answered: Result<(), _> =
+            retry!(waiter, Step::Walk, async { Err(fault(Class::HistoryLost)) });
+        assert_eq!(answered, Err(fault(Class::HistoryLost)));
+    }
+
+    #[tokio::test]
+    async fn an_end_breaks_off_a_wait_and_no_call() {
+        let mut waiter = Waiter::new();
+        let call = || async {
+            tokio::task::yield_now().await;
+            Err::<(), _>(fault(Class::Transient))
+        };
+        let ended = retry!(waiter, Step::Apply, call(), until async {});
+        assert_eq!((ended, waiter.waits), (Err(fault(Class::Transient)), 0));
+        let done = retry!(waiter, Step::Apply, async {
+            tokio::task::yield_now().await;
+            Ok::<_, Fault>(())
+        }, until async {});
+        assert_eq!(done, Ok(()), "it was told to end before it began, and was finished");
+    }
+}

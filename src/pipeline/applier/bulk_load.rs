@@ -35,7 +35,7 @@ struct Loaded {
 
 impl ResyncPart {
     pub(super) fn may_be_bulk_loaded(&self) -> bool {
-        self.work.walk.as_ref().is_some_and(Walk::may_be_poured)
+        self.work.walk.as_ref().is_some_and(Walk::may_be_bulk_loaded)
     }
 }
 
@@ -52,7 +52,7 @@ impl Applier<'_> {
         let mut loaded = Loaded::default();
         let loading = async {
             tokio::join!(
-                self.writer.pour(chunks, &self.context.buffers),
+                self.writer.bulk_load(chunks, &self.context.buffers),
                 send_chunks(resync, first, batches, sender, &mut loaded)
             )
         };
