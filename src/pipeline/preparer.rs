@@ -166,7 +166,7 @@ impl Preparer {
             let plan = block_in_place_if_many(taken.events.len(), || plan(&taken.events));
             let stop = plan.stop.clone();
             block_in_place_if_many(plan.changes.len(), || {
-                self.encode(&plan, &taken.events, &mut batch)
+                self.encode(&plan, &taken.events, &mut batch);
             });
             if self.look_up(&plan, &taken.events, &mut batch).await? {
                 self.events_now = (self.events_now * 2).min(self.limits.events);
@@ -296,7 +296,7 @@ impl Preparer {
             // are older than it.
             let at = documents.read_at.unwrap_or(after).max(after);
             block_in_place_if_many(reply.len(), || {
-                self.encode_found(&reply, at, &by_id, events, found)
+                self.encode_found(&reply, at, &by_id, events, found);
             });
             if found.rows.size() > 2 * self.limits.bytes && events.len() > 1 {
                 return Ok(false);

@@ -213,7 +213,7 @@ impl OpenResync {
             ),
             Ok(None) => {}
             Err(fault) => {
-                tracing::warn!(stream = %self.context.config.name, "gap report not read: {fault}")
+                tracing::warn!(stream = %self.context.config.name, "gap report not read: {fault}");
             }
         }
     }
