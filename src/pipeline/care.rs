@@ -30,12 +30,12 @@ const STEP: usize = 50;
 /// So many deaths with one thing alone in hand, and it is not taken in hand again.
 const DEATHS_ALONE: i32 = 2;
 
-/// How long nothing is in hand before what a process died of alone is taken again. Who ends
-/// processes faster than this ends them here; who is slower ends none at one place, since a stream
-/// is past it within milliseconds.
+/// How long nothing is in hand before what a process died of alone is taken again. Kills that come
+/// faster than this come in that while, and suspect nothing; kills that come slower meet no stream
+/// at the same place twice, since it is past one within milliseconds.
 const REST: Duration = Duration::from_secs(3);
 
-/// What a process had read when it died lies within so many things.
+/// After so many things without a death, care ends: no process had read further when it died.
 const THINGS: usize = 50_000;
 
 /// A process takes one thing in hand at a time, whichever stream it is of: else one would be blamed
@@ -144,7 +144,7 @@ impl Care {
         self.left == 0
     }
 
-    /// What is not even to be read, if it comes first.
+    /// The thing that is to be set aside unread, if it is the next at the place.
     pub fn doomed(&self) -> Option<Mark> {
         self.suspect.filter(|(_, deaths)| *deaths >= DEATHS_ALONE).map(|(what, _)| what)
     }
@@ -171,7 +171,8 @@ impl Care {
         Ok(InHand { _turn: Some(turn), is_doomed })
     }
 
-    /// Nothing is in hand for a while, and nothing is under suspicion if this process ends in it.
+    /// Takes nothing in hand for a while. If this process ends in that while, what the one before
+    /// it died of is under no suspicion any more.
     async fn rest(&mut self) -> Result<(), Fault> {
         self.context.checkpoints.let_go(&self.lease, self.road).await?;
         tracing::warn!(

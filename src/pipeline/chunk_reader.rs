@@ -17,10 +17,10 @@ use crate::model::position::ClusterTime;
 use crate::model::step::Step;
 use crate::resync::{Chunk, Fetched, Place, Reading};
 
-/// Nothing is added to a chunk that was begun so long ago: this much is read anew after a kill.
+/// A chunk grows no longer than this after it was begun, since a kill has all of it read anew.
 const CHUNK_TIME: Duration = Duration::from_millis(500);
 
-/// So many finds are under way where the table tells in which parts of the walk to ask.
+/// How many finds are under way at once, where the table tells how far each is to go.
 const FINDS_AT_ONCE: usize = 3;
 
 /// One chunk being read.
@@ -72,7 +72,7 @@ impl Read {
         let begun = Instant::now();
         self.begin(&mut finds, &chunk, &chunk.place, 1).await?;
         if let Some(checksums) = &mut self.checksums {
-            // What keeps it from connecting is met again, and waited out, when it is asked.
+            // A failure to connect is met again when the table is asked, and waited out there.
             let _ = checksums.open().await;
         }
         let mut in_hand = None;
@@ -105,7 +105,7 @@ impl Read {
         Ok(Answer { chunk, checksums: self.checksums, care: self.care, in_hand })
     }
 
-    /// Writes down what was found, where that is called for.
+    /// Writes down what was found before anything is made of it, if the walk goes with care.
     async fn take_in_hand(
         &mut self,
         chunk: &Chunk,
@@ -117,8 +117,8 @@ impl Read {
         retry!(self.context, Step::Walk, care.take(&place, &first, fetched.number)).map(Some)
     }
 
-    /// The time rows carry. What was read goes by the position the live stream goes on from in any
-    /// case.
+    /// The time rows carry: of the read, but no earlier than the position that the live stream goes
+    /// on from.
     fn stamp(&self, fetched: &Fetched) -> ClusterTime {
         fetched.read_at.max(self.start)
     }
@@ -251,7 +251,7 @@ where
     }
 }
 
-/// Over as many attempts as it takes.
+/// Fetches what one find is to read, over as many tries as it takes.
 async fn fetch(context: Context, reading: Reading, leg: Leg) -> Result<Fetched, Fault> {
     let (source, end) = (&context.source, leg.end());
     retry!(context, Step::Walk, Fetched::after(leg.from.clone(), end, source, &reading))

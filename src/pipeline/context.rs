@@ -144,8 +144,8 @@ impl Context {
 
 /// `retry!(context, step, call)` awaits `call`, made anew each time, until it succeeds. A failure
 /// is counted and shown as one of `step` and waited out, for as long as `[retry]` and its class
-/// allow: else it is the result. With `until stop`, a wait ends when `stop` does, and the failure is
-/// the result though its class allows another try; a call is never broken off.
+/// allow: else it is the result. With `until stop`, a wait ends when `stop` does, and the failure
+/// is the result though its class allows another try; a call is never broken off.
 ///
 /// A macro, because `call` may borrow mutably what is borrowed again for the next try, and futures
 /// of closures that lend cannot be proved to be `Send`.

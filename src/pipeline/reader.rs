@@ -11,7 +11,7 @@ use crate::retry::Backoff;
 use crate::source::{ChangeStream, ChangeStreamOptions, Reply};
 use crate::status::Answer;
 
-/// Reads until the receiver goes away or an error needs more than patience. The error is the last
+/// Reads until the receiver goes away or an error may not be tried again. That error is the last
 /// thing sent.
 pub async fn read(
     context: Context,

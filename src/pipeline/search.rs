@@ -36,18 +36,17 @@ pub struct Leftover {
     pub cluster_time: ClusterTime,
 }
 
-/// What the search comes to, piece by piece.
+/// What the search finds, part by part.
 pub enum Part {
-    /// The source does not have these.
+    /// Rows whose documents the source does not have.
     Gone(Vec<Leftover>),
     /// A person has to say whether so many rows may go, and the note says why.
-    TooMany {
-        note: String,
-        rows: u64,
-    },
+    TooMany { note: String, rows: u64 },
+    /// Nothing is left to be found.
     All,
 }
 
+/// Looks for the rows to sweep, over a connection of its own.
 pub struct Search {
     context: Context,
     id: i64,
@@ -179,7 +178,8 @@ impl Search {
         Ok(SweepCounts { documents: self.documents, rows, unseen })
     }
 
-    /// Sends those that the source does not have. False if nobody wants to know any more.
+    /// Sends those of the rows whose documents the source does not have. False if the sweep that
+    /// searched has ended.
     async fn send(&self, part: Vec<Leftover>) -> Result<bool, Fault> {
         let all = part.len();
         let gone = self.gone(part).await?;

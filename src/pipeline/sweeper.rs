@@ -22,13 +22,13 @@ pub struct Sweeper {
     reached: Reached,
     found: mpsc::Receiver<Result<Part, Fault>>,
     task: JoinSet<()>,
-    /// Keys the live stream met since the search began: whatever was found of them is not so any
-    /// more.
+    /// Keys the live stream met since the search began: what the search found of them may not be so
+    /// any more, so they are left.
     touched: HashSet<String>,
 }
 
 impl Sweeper {
-    /// Looks over this connection first, if there is one.
+    /// Begins the search, over the walk's connection if it left one.
     pub fn new(
         context: &Context,
         walk: &WalkRow,
@@ -52,7 +52,7 @@ impl Sweeper {
         }
     }
 
-    /// The next piece of work, and the walk's end with the last. Safe to cancel.
+    /// The next part to be written; the last ends the resync. Safe to cancel.
     pub async fn next(&mut self) -> Result<Work, Fault> {
         let found = self.found.recv().await;
         let found = found.unwrap_or_else(|| {

@@ -20,26 +20,26 @@ use crate::model::reason::Reason;
 use crate::resync::{Chunk, Place, Reading};
 use crate::state::WalkRow;
 
-/// More keys than this, touched while one chunk was read, and the chunk is read anew instead.
+/// If the live stream touches more keys than this while a chunk is read, the chunk is read anew.
 pub(super) const TOUCHED_MAX: usize = 100_000;
 
 /// A chunk holds so many times `resync.chunk_documents` to write unless the rate is limited: a
 /// commit costs the more round trips a document the smaller it is.
 const FINDS_MAX: u64 = 8;
 
-/// Until it is known how long writing takes: enough to be read while the first find's documents are
-/// written.
+/// How many finds a chunk holds until it is known how long writing takes: as many as are read while
+/// the first find's documents are written.
 const FINDS_FIRST: u64 = 2;
 
-/// A chunk takes no longer than this to write, once it is known what one takes: the live stream
-/// waits for it.
+/// Chunks are sized so that one takes no longer than this to write, because the live stream waits
+/// for it.
 const WRITE_TIME: Duration = Duration::from_millis(200);
 
 /// A walk under way.
 pub struct Walker {
     context: Context,
     id: i64,
-    /// Into an empty table, with no sweep after it.
+    /// The walk fills an empty table, and no sweep comes after it.
     is_snapshot: bool,
     /// Where the next chunk to be asked for begins.
     place: Place,
@@ -90,7 +90,7 @@ impl ResyncPart {
 }
 
 impl Walker {
-    /// Takes up a walk.
+    /// Takes up a walk at the place its row names.
     pub fn new(context: &Context, walk: &WalkRow, care: Option<Care>) -> Self {
         let read = u64::try_from(walk.documents_read).unwrap_or_default();
         let estimated = walk.documents_estimated.and_then(|n| u64::try_from(n).ok());
@@ -274,7 +274,7 @@ impl Walker {
     }
 }
 
-/// While it lives, the writer waits.
+/// Says that the writer waits for a chunk, for as long as this lives.
 struct Awaiting<'a>(&'a AtomicBool);
 
 impl<'a> Awaiting<'a> {

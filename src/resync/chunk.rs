@@ -10,7 +10,7 @@ use crate::source::{Reply, Source};
 
 use super::place::Place;
 
-/// How chunks are read.
+/// What a chunk is read from, within which limits, and how new it must be.
 #[derive(Debug, Clone)]
 pub struct Reading {
     pub collection: String,
@@ -191,9 +191,9 @@ pub type DocumentId = Result<String, String>;
 #[derive(Debug)]
 pub struct Fetched {
     replies: Vec<Reply>,
-    /// Of documents.
+    /// How many documents.
     pub number: usize,
-    /// Of the replies.
+    /// Size of the replies.
     pub bytes: usize,
     /// The documents are as they were then; where the server names no moment, they are that old or
     /// newer.
@@ -203,8 +203,8 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    /// Finds on from a place: what the first find that answers anything answers, or the end of the
-    /// walk. The first goes as far as `end`, if that is given.
+    /// Reads on from a place: the answer of the first find that answers anything, or the end of the
+    /// walk. The first find goes as far as `end`, if that is given.
     pub async fn after(
         place: Place,
         mut end: Option<&Place>,

@@ -14,7 +14,7 @@ pub(super) struct Bugs {
     told: Mutex<BTreeSet<String>>,
 }
 
-/// More different ones than this are not told.
+/// Sentry is told of no more different bugs than this, so that a loop of them cannot flood it.
 const TOLD_MAX: usize = 100;
 
 impl Bugs {
@@ -35,8 +35,8 @@ impl Bugs {
         }
     }
 
-    /// From a thread of its own: nothing that follows data waits for it, and it needs no runtime
-    /// that may be ending.
+    /// Sends from a thread of its own, so that nothing that follows data waits for Sentry, and with
+    /// a runtime of its own, since the process's may be ending.
     fn tell(&self, what: &str) {
         let Some(sentry) = self.sentry.clone().filter(|_| self.is_new(what)) else { return };
         let what = what.to_owned();
@@ -46,7 +46,7 @@ impl Bugs {
                 runtime.block_on(sentry.broken(&what));
             }
         });
-        // Outside of a task the process is about to end by it.
+        // A panic outside of any task ends the process: what is sent is waited for.
         if tokio::task::try_id().is_none() {
             let _ = thread.join();
         }

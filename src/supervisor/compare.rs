@@ -35,7 +35,7 @@ pub async fn compare_on_schedule(
             };
             context.status.comparing(true);
             match compare(&settings, &context.target, &checkpoints, &context.config, plan).await {
-                // What has still to be applied is no divergence.
+                // A note says that the stream lags: what it has still to apply is no divergence.
                 Ok(found) if found.note.is_none() => context.status.compared(ComparedReport {
                     at: Utc::now(),
                     documents: found.documents,

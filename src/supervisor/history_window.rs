@@ -20,7 +20,8 @@ pub async fn probe(board: Arc<Board>, source: Source, configured: Option<Duratio
                 board.source_answers(true);
                 for stream in board.streams() {
                     stream.horizon(horizon);
-                    // Another clock than that of the events says nothing of what is confirmed.
+                    // A server without operation times answers with another clock than that of its
+                    // events, which says nothing of how far the stream has come.
                     if source.tells_its_time() {
                         stream.applied(horizon.now);
                     }

@@ -36,8 +36,9 @@ use bugs::Bugs;
 /// seconds, and a process that is killed counts as crashed.
 pub const STOP_WITHIN: Duration = Duration::from_millis(8_500);
 
-/// What of it the streams have, to finish their batches and give their leases back; then whatever
-/// says goodbye to Postgres; then the status address, which has shown it until then.
+/// The parts of that time: the streams finish their batches and give their leases back; then the
+/// process writes down in Postgres that it has ended; then the status address, which shows all of
+/// it, closes.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(6_000);
 const LEAVE_DEADLINE: Duration = Duration::from_millis(2_000);
 const SERVED_DEADLINE: Duration = Duration::from_millis(500);
@@ -201,7 +202,7 @@ async fn until_ended(streams: &mut JoinSet<()>, stop: &CancellationToken) {
     streams.abort_all();
 }
 
-/// What the configuration comes to, for the foot of the page.
+/// What the configuration comes to, as pairs of a name and a value, for the foot of the page.
 fn about(settings: &Settings, source: &Source, target: &Target) -> Vec<(&'static str, String)> {
     let resync = &settings.resync;
     let automatic = if resync.automatic {

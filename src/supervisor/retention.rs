@@ -1,6 +1,6 @@
-//! Once an hour, what has been over for longer than `[retention]` keeps it is forgotten; what
-//! people ask to be forgotten, at once. By the process that watches for incidents: one of a service
-//! and environment.
+//! Deletes old rows of tidemark's own tables: once an hour those that have been over for longer
+//! than `[retention]` keeps them, and at once those that people ask to be purged. The process that
+//! watches for incidents does it, which is one of a service and environment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::state::Checkpoints;
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Until aborted.
+/// Looks for old rows and for requests to purge until aborted.
 pub(super) async fn keep(desk: Arc<Desk>, checkpoints: Checkpoints, settings: Arc<Settings>) {
     let mut expired: Option<Instant> = None;
     loop {

@@ -26,14 +26,14 @@ pub(super) struct Task {
     pub board: Arc<Board>,
     pub holder: Arc<str>,
     pub stop: CancellationToken,
-    /// Set once tidemark's own tables are there; the first stream's task to come by sees to it.
+    /// Set once tidemark's own tables are there; the task that comes first makes them.
     pub migrated: Arc<OnceCell<()>>,
     pub bugs: Arc<Bugs>,
 }
 
 impl Task {
-    /// Until told to stop. Should it panic, it is begun again after a pause; the others do not
-    /// notice.
+    /// Follows the stream until told to stop. Should the task panic, it is begun again after a
+    /// pause, and the other streams go on.
     pub async fn run(self) {
         while !self.stop.is_cancelled() {
             let mut task = JoinSet::new();
@@ -76,7 +76,7 @@ impl Task {
         }
     }
 
-    /// A person has to mend something: how long until it is looked at again.
+    /// How long a halted stream waits until it looks whether a person has mended the cause.
     fn probe_interval(&self) -> Duration {
         self.context.settings.retry.delay_max
     }
@@ -88,7 +88,7 @@ impl Task {
         }
     }
 
-    /// Until what failed is to be tried again.
+    /// Waits until what failed is to be tried again, or the process is told to stop.
     async fn wait(&self, delay: Duration, fault: &Fault) {
         tokio::select! {
             () = self.stop.cancelled() => {}
@@ -240,8 +240,8 @@ impl Task {
         }
     }
 
-    /// The world's trouble halts no stream, wherever it is met: it is waited out, and `None` to be
-    /// begun again after.
+    /// Waits out a halt whose cause may pass by itself, wherever the pipeline met it: `None` says
+    /// that a pipeline is to be begun again. Every other end is given back.
     async fn wait_out(
         &self,
         ended: Ended,
@@ -284,8 +284,8 @@ impl Task {
         }
     }
 
-    /// Does what is asked. Where Postgres does not let a request be taken, it is asked again later
-    /// and later.
+    /// Obeys the requests for the stream. While Postgres refuses to let one be taken, this is tried
+    /// again later and later.
     async fn obey(&self, lease: &Lease, ear: &mut Ear) {
         match pipeline::obey(&self.context, lease).await {
             Ok(()) => ear.heard(),
@@ -298,8 +298,8 @@ impl Task {
     }
 }
 
-/// Hears that something is asked of the stream; not for a while, if it could not be taken the last
-/// time.
+/// Hears that the stream has a request. After one that could not be taken it hears nothing for a
+/// while.
 struct Ear {
     asked: Arc<Notify>,
     settings: Retry,
@@ -322,7 +322,8 @@ impl Ear {
         self.forget();
     }
 
-    /// What was asked before is done or waits for its turn; the keeper says when that has come.
+    /// Forgets the calls so far: their requests are done, or wait for their turn, of which the
+    /// keeper tells when it has come.
     fn forget(&self) {
         let _ = self.asked.notified().now_or_never();
     }

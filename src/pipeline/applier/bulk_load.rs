@@ -19,7 +19,7 @@ use crate::status::Committed;
 /// A transaction takes chunks no longer than this: so much is read anew after a kill.
 const LOAD_TIME: Duration = Duration::from_millis(500);
 
-/// Nor longer than this once a batch waits.
+/// A transaction takes chunks no longer than this once a batch waits.
 const LOAD_TIME_BESIDE_A_BATCH: Duration = Duration::from_millis(200);
 
 /// A chunk that takes longer than this to come goes into the next transaction: none is kept open
@@ -63,7 +63,7 @@ impl Applier<'_> {
         };
         match done {
             Ok(applied) => self.tell_loaded(&loaded, &applied).await,
-            // Chunk by chunk it is found out what is refused.
+            // Chunk by chunk the writer finds out which row is refused.
             Err(Trouble::Refused(_)) => return self.take_up_again(None).await,
             Err(Trouble::Failed(fault)) => return self.take_up_again(Some(fault)).await,
         }
@@ -129,7 +129,7 @@ async fn send_chunks(
     loop {
         loaded.documents += part.documents;
         loaded.drifts.push(part.drift);
-        // A row that is refused is read again: what it was made from need not be held meanwhile.
+        // A row that is refused is read again, so its document need not be held meanwhile.
         part.work.origins = Origins::None;
         // Where the writer takes no more chunks it has failed, and its result says why.
         let (Ok(()), Ok(room)) = (sender.send(part.work).await, sender.reserve().await) else {

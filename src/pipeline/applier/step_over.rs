@@ -1,5 +1,5 @@
-//! Past a position that processes died at: event by event, until what they died of is set aside or
-//! lies behind.
+//! Steps over a position that processes died at: event by event, until the event they died of is
+//! set aside or lies behind.
 
 use super::Applier;
 use crate::apply::Work;
@@ -15,7 +15,7 @@ use crate::state::Mark;
 struct Steps {
     change_stream: ChangeStream,
     size: usize,
-    /// Opening was answered.
+    /// The server has answered the opening, which brings no events.
     opened: bool,
 }
 
