@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("state", &["postgres"]),
     ("source", &["settings"]),
     ("batch", &["source"]),
-    ("apply", &["settings", "failpoint", "postgres", "state", "source", "batch", "status"]),
+    ("apply", &["settings", "failpoint", "postgres", "state", "source", "batch"]),
     ("resync", &["settings", "source", "apply"]),
     ("status", &[]),
     ("alert", &["settings", "failpoint", "http", "postgres", "state", "status", "telemetry"]),

@@ -45,7 +45,7 @@ impl Store {
             ended: known(ended.into_iter().filter(repairs).collect()),
             failed: known(failed),
             unrepaired: known(unrepaired),
-            crashes: crate::status::count(self.dead(me).await?.len()),
+            crashes: crate::model::count(self.dead(me).await?.len()),
         })
     }
 }

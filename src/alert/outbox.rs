@@ -208,7 +208,7 @@ impl Desk {
             .iter()
             .map(|channel| ChannelReport {
                 name: (*channel).to_owned(),
-                pending: crate::status::count(pending(channel)),
+                pending: crate::model::count(pending(channel)),
                 failing: troubles
                     .iter()
                     .find(|trouble| trouble.name == *channel)

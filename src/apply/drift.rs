@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::model::bson::{Value, kind};
 use crate::model::drift_kind::DriftKind;
+use crate::model::field::NAMES_MAX;
 use crate::model::value::ColumnType;
-use crate::status::NAMES_MAX;
 
 /// Why a value does not fit.
 pub(super) const fn unfit(value: Value<'_>, column: ColumnType) -> DriftKind {
@@ -126,7 +126,7 @@ impl Drift {
 }
 
 /// Keys that are data (a person's number, an address) are not repeated anywhere: only what reads
-/// like a field's name, and that only once many documents have it (`status::drift`).
+/// like a field's name, and that only once many documents have it (`status::stream`).
 fn is_a_name(key: &[u8]) -> bool {
     let letter = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
     (1..=64).contains(&key.len())

@@ -55,7 +55,7 @@ impl RowWriter<'_> {
             }
         }
         let stored = rows - refused.iter().filter(|refused| refused.kind == Kind::Rows).count();
-        let unchanged = crate::status::count(stored).saturating_sub(done.rows_changed);
+        let unchanged = crate::model::count(stored).saturating_sub(done.rows_changed);
         done.rows_unchanged = work.known + unchanged;
         let letters: Vec<DeadLetter> = refused.iter().map(|refused| refused.letter(work)).collect();
         self.conclude(connection, fence, work, &letters, &mut done).await?;

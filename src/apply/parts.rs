@@ -260,7 +260,7 @@ impl<'a> Halving<'a> {
 
     /// More need not be tried: too many are refused, or it is the table's.
     fn is_settled(&self) -> bool {
-        let too_many = crate::status::count(self.refused.len()) > self.allowance;
+        let too_many = crate::model::count(self.refused.len()) > self.allowance;
         let the_tables = |kind| {
             let slow = self.pace.is_patient() && self.alone(kind, Whose::Time) >= SLOW_SUSPECTS_MAX;
             !self.has_passed(kind) && (slow || self.alone(kind, Whose::Table) >= SUSPECTS_MAX)

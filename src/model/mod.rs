@@ -1,9 +1,11 @@
 //! The vocabulary: what a position, an event, a value is. Pure; no I/O, no clocks, no drivers.
 
 pub mod bson;
+mod count;
 pub mod dead_letter_code;
 pub mod drift_kind;
 pub mod event;
+pub mod field;
 pub mod format;
 pub mod history_window;
 pub mod namespace;
@@ -17,3 +19,5 @@ pub mod shown;
 pub mod step;
 pub mod value;
 pub mod vocabulary;
+
+pub use count::count;

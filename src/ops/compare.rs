@@ -176,7 +176,7 @@ impl Comparison<'_> {
     async fn sample(&mut self, size: u64, started: ClusterTime) -> Result<(), Fault> {
         let mut documents = self.source.sample(&self.config.collection, size, started).await?;
         while let Some(reply) = documents.next().await? {
-            self.found.documents += crate::status::count(reply.len());
+            self.found.documents += crate::model::count(reply.len());
             let rows = self.encode(reply.items(), started);
             let differing = self.differing(&rows).await?;
             self.suspect(&rows, differing, |origin| reply.items().nth(origin));

@@ -196,7 +196,7 @@ impl Read {
             && resync.documents_per_second_max == 0
             && !fetched.place.is_end()
             && chunk.documents - chunk.known + to_write
-                < crate::status::count(resync.chunk_documents) * finds
+                < crate::model::count(resync.chunk_documents) * finds
             && chunk.size() + at_once * fetched.bytes < self.reading.bytes_max
     }
 }

@@ -270,7 +270,7 @@ impl Preparer {
         if has_failed {
             self.context.status.recovered(&[Step::Lookup]);
         }
-        batch.gone = crate::status::count(wanted.len().saturating_sub(found.documents));
+        batch.gone = crate::model::count(wanted.len().saturating_sub(found.documents));
         batch.drift.add(found.drift);
         batch.work.rows = found.rows;
         batch.work.dead.extend(found.dead);

@@ -27,12 +27,15 @@ pub enum Entry {
 }
 
 impl Source {
-    /// The horizon as it is now. The oplog is read where the user may; configuration answers
+    /// The history window as it is now. The oplog is read where the user may; configuration answers
     /// otherwise.
     ///
     /// # Errors
     /// The source cannot be asked the time.
-    pub async fn horizon(&self, configured: Option<Duration>) -> Result<HistoryWindow, Fault> {
+    pub async fn history_window(
+        &self,
+        configured: Option<Duration>,
+    ) -> Result<HistoryWindow, Fault> {
         let now = self.now().await?;
         Ok(HistoryWindow::new(now, self.oldest_entry().await, configured))
     }

@@ -7,19 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::Utc;
 
 use super::metrics::Metrics;
-use super::notices::Told;
-use super::page::{self, About};
-use super::rates::{self, Sampler};
-use super::report::{Report, StreamReport};
+use super::report::{ChannelReport, IncidentReport, Report, StreamReport};
 use super::stream::Stream;
 use super::verdict::judge;
+
+/// What the configuration comes to, for people: names and values, no secrets.
+pub type About = Vec<(&'static str, String)>;
 
 /// Shared by everything that happens and everything that shows it.
 #[derive(Debug)]
 pub struct Board {
     service: String,
     environment: String,
-    pub(super) metrics: Arc<Metrics>,
+    metrics: Arc<Metrics>,
     streams: Vec<Stream>,
     source_answers: AtomicBool,
     target_answers: AtomicBool,
@@ -27,9 +27,15 @@ pub struct Board {
     turned_at: AtomicI64,
     /// Streams another process leads.
     elsewhere: Mutex<BTreeSet<String>>,
-    pub(super) told: Mutex<Told>,
-    sampler: Sampler,
+    told: Mutex<Told>,
     about: About,
+}
+
+/// Incidents and channels, as last told.
+#[derive(Debug, Default)]
+struct Told {
+    incidents: Vec<IncidentReport>,
+    channels: Vec<ChannelReport>,
 }
 
 /// How long the loops may stand still before the process counts as dead.
@@ -37,12 +43,11 @@ const STILL_MILLIS: i64 = 10_000;
 
 impl Board {
     /// `streams`: (name, source, table) in the order of configuration.
-    /// `about`: what the configuration comes to, for people.
     pub fn new(
         service: &str,
         environment: &str,
         streams: &[(String, String, String)],
-        about: Vec<(&'static str, String)>,
+        about: About,
     ) -> Arc<Self> {
         let names: Vec<String> = streams.iter().map(|(name, ..)| name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&names));
@@ -60,7 +65,6 @@ impl Board {
             turned_at: AtomicI64::new(Utc::now().timestamp_millis()),
             elsewhere: Mutex::default(),
             told: Mutex::default(),
-            sampler: Sampler::default(),
             about,
         })
     }
@@ -99,6 +103,37 @@ impl Board {
         }
     }
 
+    /// The open incidents, and the channels they are told to.
+    pub fn incidents(&self, incidents: Vec<IncidentReport>, channels: Vec<ChannelReport>) {
+        let notices = &self.metrics.notices;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in &told.incidents {
+            notices
+                .incident_open
+                .with_label_values(&[gone.code.as_str(), gone.severity.name()])
+                .set(0);
+        }
+        for open in &incidents {
+            notices
+                .incident_open
+                .with_label_values(&[open.code.as_str(), open.severity.name()])
+                .inc();
+        }
+        let pending: u64 = channels.iter().map(|channel| channel.pending).sum();
+        notices.outbox_pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+        *told = Told { incidents, channels };
+    }
+
+    /// An incident was written down, or was not.
+    pub fn incident_written(&self, ok: bool) {
+        self.metrics.notices.incident_writes.with_label_values(&[result(ok)]).inc();
+    }
+
+    /// A notice was sent, or was not.
+    pub fn notice(&self, channel: &str, ok: bool) {
+        self.metrics.notices.alerts_sent.with_label_values(&[channel, result(ok)]).inc();
+    }
+
     pub fn is_alive(&self) -> bool {
         Utc::now().timestamp_millis() - self.turned_at.load(Ordering::Relaxed) < STILL_MILLIS
     }
@@ -125,24 +160,9 @@ impl Board {
         self.metrics.text()
     }
 
-    /// What changes of the page, as it is now.
-    pub(super) fn page(&self) -> String {
-        page::body(&self.report(), &self.sampler.rates(), &self.about, Utc::now())
-    }
-
-    /// The whole document around that.
-    pub(super) fn document(&self, body: &str) -> String {
-        page::document(&self.report(), body, Utc::now())
-    }
-
-    /// Samples the streams for the page's charts, until dropped.
-    pub(super) async fn sample(&self) {
-        let mut tick = tokio::time::interval(rates::INTERVAL);
-        loop {
-            tick.tick().await;
-            let streams: Vec<StreamReport> = self.streams.iter().map(Stream::report).collect();
-            self.sampler.sample(&streams);
-        }
+    /// What the configuration comes to.
+    pub fn about(&self) -> &About {
+        &self.about
     }
 
     pub fn report(&self) -> Report {
@@ -162,4 +182,8 @@ impl Board {
             channels,
         }
     }
+}
+
+const fn result(ok: bool) -> &'static str {
+    if ok { "ok" } else { "failed" }
 }

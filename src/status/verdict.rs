@@ -14,7 +14,7 @@ pub fn judge(
     unready: &[String],
 ) -> (Verdict, Option<String>) {
     let (of_streams, action) = judge_streams(streams);
-    let (of_incidents, wanted) = super::notices::judge(incidents);
+    let (of_incidents, wanted) = judge_incidents(incidents);
     let verdict = of_streams.max(of_incidents);
     // The streams say it now, the incidents have it from a moment ago.
     let first = if of_incidents > of_streams { wanted } else { action.or(wanted) };
@@ -85,6 +85,24 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
 fn to_do(what: &str, code: Code, stream: &StreamReport) -> String {
     let resync = stream.resync.as_ref().map(|walk| walk.id);
     format!("{what}; {}", rules::of(code).to_do(Some(&stream.name), resync))
+}
+
+/// The verdict the open incidents call for, and what a person must do about the worst of them.
+fn judge_incidents(incidents: &[IncidentReport]) -> (Verdict, Option<String>) {
+    let verdict = |incident: &IncidentReport| Verdict::of(incident.severity);
+    let worst = incidents.iter().map(verdict).max().unwrap_or(Verdict::Healthy);
+    let wanted = incidents
+        .iter()
+        .filter(|incident| incident.action.is_some())
+        .max_by_key(|incident| verdict(incident));
+    let action = wanted.map(|incident| {
+        let about = incident
+            .stream
+            .as_ref()
+            .map_or_else(String::new, |stream| format!("stream {stream}: "));
+        format!("{about}{}; {}", incident.summary, incident.action.as_deref().unwrap_or_default())
+    });
+    (worst, action)
 }
 
 #[cfg(test)]

@@ -15,15 +15,15 @@ pub async fn probe(board: Arc<Board>, source: Source, configured: Option<Duratio
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        match source.horizon(configured).await {
-            Ok(horizon) => {
+        match source.history_window(configured).await {
+            Ok(window) => {
                 board.source_answers(true);
                 for stream in board.streams() {
-                    stream.horizon(horizon);
+                    stream.history_window(window);
                     // A server without operation times answers with another clock than that of its
                     // events, which says nothing of how far the stream has come.
                     if source.tells_its_time() {
-                        stream.applied(horizon.now);
+                        stream.applied(window.now);
                     }
                 }
             }

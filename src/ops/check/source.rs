@@ -120,17 +120,17 @@ async fn fields(source: &Source, stream: &Stream, limits: RowLimits) -> Result<S
 
 async fn history(source: &Source, settings: &Settings) -> Finding {
     let read = source.oldest_entry().await.is_some();
-    match source.horizon(settings.source.history_retention).await {
-        Ok(horizon) => {
+    match source.history_window(settings.source.history_retention).await {
+        Ok(window) => {
             let told = if read {
                 "read from the oplog"
             } else {
                 "from source.history_retention; the oplog may not be read"
             };
-            let window = horizon
+            let length = window
                 .window_seconds
                 .map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h, {told}", s / 3600.0));
-            Finding::ok("history kept", window)
+            Finding::ok("history kept", length)
         }
         Err(fault) => Finding::failed("history kept", &fault),
     }

@@ -220,7 +220,7 @@ impl Comparison<'_> {
         let (number, ids) = with_deadline(self.settings.resync.duration_max, query).await?;
         let beyond = u64::try_from(number)
             .unwrap_or_default()
-            .saturating_sub(crate::status::count(ids.len()));
+            .saturating_sub(crate::model::count(ids.len()));
         self.found.extra = Some(beyond);
         for id in ids {
             match decode_id(&id) {

@@ -6,10 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::response::sse::Event;
+use chrono::Utc;
 use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::super::Board;
+use super::page;
+use super::rates::{self, Sampler};
+use crate::status::board::Board;
+use crate::status::report::StreamReport;
+use crate::status::stream;
 
 /// How often it is rendered at most.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -20,6 +25,7 @@ const STILL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Live {
     board: Arc<Board>,
+    sampler: Sampler,
     body: watch::Sender<Arc<str>>,
     rendered_at: Mutex<Option<Instant>>,
     places: Arc<Semaphore>,
@@ -28,7 +34,13 @@ pub(super) struct Live {
 impl Live {
     pub fn new(board: Arc<Board>, viewers: usize) -> Self {
         let places = Arc::new(Semaphore::new(viewers));
-        Self { board, body: watch::Sender::new("".into()), rendered_at: Mutex::default(), places }
+        Self {
+            board,
+            sampler: Sampler::default(),
+            body: watch::Sender::new("".into()),
+            rendered_at: Mutex::default(),
+            places,
+        }
     }
 
     /// Renders for whoever looks, until dropped.
@@ -43,8 +55,24 @@ impl Live {
         }
     }
 
+    /// Samples the streams for the charts, until dropped.
+    pub async fn sample(&self) {
+        let mut tick = tokio::time::interval(rates::INTERVAL);
+        loop {
+            tick.tick().await;
+            let streams: Vec<StreamReport> =
+                self.board.streams().iter().map(stream::Stream::report).collect();
+            self.sampler.sample(&streams);
+        }
+    }
+
+    /// The whole document as it is now.
+    pub fn document(&self) -> String {
+        page::document(&self.board.report(), &self.body(), Utc::now())
+    }
+
     /// The page's changing part as it is now, or was less than a second ago.
-    pub fn body(&self) -> Arc<str> {
+    fn body(&self) -> Arc<str> {
         self.render();
         self.body.borrow().clone()
     }
@@ -55,7 +83,8 @@ impl Live {
             return;
         }
         *rendered_at = Some(Instant::now());
-        let body = self.board.page();
+        let rates = self.sampler.rates();
+        let body = page::body(&self.board.report(), &rates, self.board.about(), Utc::now());
         self.body.send_if_modified(|old| {
             let changed = **old != *body;
             *old = body.into();

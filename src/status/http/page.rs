@@ -7,18 +7,16 @@ use std::fmt::Write;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::rates::Rates;
-use super::report::{IncidentReport, Report, ResyncReport, StreamReport};
 use crate::model::format::{FOREVER, length, thousands};
 use crate::model::history_window::Headroom;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::shown::shown;
+use crate::status::board::About;
+use crate::status::report::{IncidentReport, Report, ResyncReport, StreamReport};
 
 pub const STYLE: &str = include_str!("page.css");
 pub const SCRIPT: &str = include_str!("page.js");
-
-/// What the configuration comes to, for the foot of the page: names and values, no secrets.
-pub type About = Vec<(&'static str, String)>;
 
 /// The whole document, around what changes.
 pub fn document(report: &Report, body: &str, now: DateTime<Utc>) -> String {
@@ -311,9 +309,9 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Verdict;
-    use super::super::verdict::tests::stream as healthy;
     use super::*;
+    use crate::status::report::Verdict;
+    use crate::status::verdict::tests::stream as healthy;
 
     #[test]
     fn what_comes_from_outside_is_escaped_and_the_page_loads_nothing_from_elsewhere() {

@@ -1,12 +1,13 @@
-//! What a stream's walk is told to be doing. As in `stream`: state, metric and log together.
+//! What a stream's walk of the whole collection is doing, whether it is a first snapshot or a
+//! resync, and what a scheduled comparison found. State, metric and log together.
 
 use chrono::{DateTime, Utc};
 
-use super::report::{ComparedReport, ResyncReport};
-use super::stream::Stream;
+use super::Stream;
 use crate::error::Code;
 use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;
+use crate::status::report::{ComparedReport, ResyncReport};
 
 impl Stream {
     /// A walk began, went on or is resumed; `None` when there is none.

@@ -1,26 +1,21 @@
 //! How fields drift from their configuration: known fields that vanish or change, unknown ones that
-//! appear, and what was probably renamed. Each is logged once, and shown with counts and when it
-//! was first seen.
+//! appear, and what was probably renamed. Each is new once, and kept with counts and when it was first
+//! seen. Pure: the time is passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::report::{DriftReport, FieldsReport};
-use super::stream::Stream;
+use super::likely_name::likely_name;
 use crate::model::drift_kind::DriftKind;
-use crate::model::phase::Phase;
-use crate::model::shown::shown;
+use crate::model::field::NAMES_MAX;
+use crate::status::report::{DriftReport, FieldsReport};
 
 /// A field that was there before has vanished when it is absent from so many documents in a row.
 const VANISHED_AFTER: u64 = 1000;
 
 /// What is not seen any more for so long is over; what is new for so long is known.
 pub const REMEMBERED: TimeDelta = TimeDelta::days(1);
-
-/// Names kept of one stream at most, known and new and not yet told. What comes beyond them is
-/// data.
-pub const NAMES_MAX: usize = 256;
 
 /// Stands for the names that were too many.
 const DATA: &str = "(keys look like data)";
@@ -34,9 +29,6 @@ const WINDOW: u64 = 10_000;
 
 /// The first documents show what has always been there.
 const FIRST_DOCUMENTS: u64 = 100;
-
-/// Two names this alike (Jaro-Winkler) are probably one field renamed.
-const ALIKE: f64 = 0.7;
 
 /// What one batch or chunk showed of its documents' fields. Columns by their place in the
 /// configuration.
@@ -84,6 +76,11 @@ struct Few {
 }
 
 impl Fields {
+    /// Which columns read which fields, in the order of configuration.
+    pub fn reads(&mut self, columns: Vec<(String, Vec<String>)>) {
+        self.columns = columns;
+    }
+
     pub fn report(&self) -> FieldsReport {
         FieldsReport {
             columns: self
@@ -101,7 +98,7 @@ impl Fields {
         self.drift.values().cloned().collect()
     }
 
-    fn count(&self, kind: DriftKind) -> usize {
+    pub fn count(&self, kind: DriftKind) -> usize {
         self.drift.keys().filter(|(_, of)| *of == kind).count()
     }
 
@@ -125,7 +122,7 @@ impl Fields {
     }
 
     /// Takes in what was seen. Returns what is new.
-    fn see(
+    pub fn see(
         &mut self,
         now: DateTime<Utc>,
         seen: &FieldsSeen<'_>,
@@ -268,9 +265,7 @@ impl Fields {
             .values_mut()
             .filter(|r| matches!(r.kind, DriftKind::Missing | DriftKind::Vanished))
         {
-            let alike = |name: &String| strsim::jaro_winkler(name, &report.field);
-            let best = unknown.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)));
-            report.likely_new_name = best.filter(|name| alike(name) >= ALIKE).cloned();
+            report.likely_new_name = likely_name(&report.field, &unknown);
         }
     }
 }
@@ -281,36 +276,6 @@ type Met = (String, Option<String>, DriftKind, u64);
 /// A column with the field it is reported by.
 fn named((column, fields): &(String, Vec<String>)) -> Option<(&String, &String)> {
     Some((column, fields.first()?))
-}
-
-impl Stream {
-    /// Which columns read which fields, in the order of configuration.
-    pub fn mapped(&self, columns: Vec<(String, Vec<String>)>) {
-        self.state().fields.columns = columns;
-    }
-
-    /// Documents were mapped to rows.
-    pub fn drifted(&self, seen: &FieldsSeen<'_>) {
-        let mut state = self.state();
-        let first_walk = state.report.phase == Phase::Snapshotting;
-        for new in state.fields.see(Utc::now(), seen, first_walk) {
-            let DriftReport { column, kind, .. } = new;
-            let field = shown(&new.field);
-            tracing::warn!(
-                stream = %self.name,
-                field,
-                column,
-                kind = kind.name(),
-                "field differs from its configuration"
-            );
-        }
-        for kind in DriftKind::ALL {
-            let number = i64::try_from(state.fields.count(kind)).unwrap_or(i64::MAX);
-            self.metrics.drift_fields.with_label_values(&[&*self.name, kind.name()]).set(number);
-        }
-        drop(state);
-        self.metrics.characters_replaced.with_label_values(&[&*self.name]).inc_by(seen.replaced);
-    }
 }
 
 #[cfg(test)]

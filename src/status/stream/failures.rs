@@ -5,58 +5,17 @@ use std::time::Duration;
 
 use chrono::Utc;
 
-use super::report::FailingReport;
-use super::stream::{State, Stream};
-use crate::error::{Code, Fault};
+use super::Stream;
+use crate::error::Fault;
 use crate::model::phase::Phase;
 use crate::model::step::Step;
-
-/// What a failure is known by, from its first time to its last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Failure {
-    Of(Step),
-    /// Writing goes on, fewer rows at once.
-    Paced,
-}
-
-impl State {
-    /// These steps work again.
-    pub(super) fn works(&mut self, steps: &[Step]) {
-        let works =
-            |failure: &Failure| matches!(failure, Failure::Of(step) if steps.contains(step));
-        self.failing.retain(|failure, _| !works(failure));
-        self.show_failing();
-    }
-
-    /// The stream reads again, and these steps have not failed since it was taken up anew.
-    pub(super) fn forget_failed_before(&mut self) {
-        let before = std::mem::take(&mut self.failed_before);
-        if !before.is_empty() {
-            self.failing.retain(|step, _| !before.contains(step));
-            self.show_failing();
-        }
-    }
-
-    /// Keeps what the report says of failing steps in line. A halted stream's reason is its halt's.
-    pub(super) fn show_failing(&mut self) {
-        let report = &mut self.report;
-        report.failing = self.failing.values().cloned().collect();
-        report.retrying =
-            report.failing.iter().map(|failing| failing.attempts).max().unwrap_or_default();
-        if report.halt_code.is_none() {
-            let longest = report.failing.iter().min_by_key(|failing| failing.since);
-            report.reason = longest.map(|failing| format!("{}: {}", failing.step, failing.reason));
-        }
-    }
-}
 
 impl Stream {
     /// The stream is taken up anew: nobody is left to say that a step works again which failed
     /// until now. Each is kept until the stream reads again, so that what goes on failing is known
     /// since when.
     pub fn taken_up(&self) {
-        let mut state = self.state();
-        state.failed_before = state.failing.keys().copied().collect();
+        self.state().failing.taken_up();
     }
 
     /// The stream halted: a person must act.
@@ -92,22 +51,21 @@ impl Stream {
 
     /// A commit failed.
     pub fn commit_failed(&self, fault: &Fault) {
-        self.metrics.commit_failures.with_label_values(&[&*self.name, fault.class.name()]).inc();
+        self.metrics
+            .batches
+            .commit_failures
+            .with_label_values(&[&*self.name, fault.class.name()])
+            .inc();
     }
 
     /// A step failed and is tried again after `delay`.
     pub fn retries(&self, step: Step, attempt: u64, delay: Duration, fault: &Fault) {
         let mut state = self.state();
-        let since =
-            state.failing.get(&Failure::Of(step)).map_or_else(Utc::now, |failing| failing.since);
-        let (code, reason) = (fault.code.name().to_owned(), fault.message.clone());
-        let failing = FailingReport { step, code, since, attempts: attempt, reason };
-        state.failing.insert(Failure::Of(step), failing);
-        state.failed_before.remove(&Failure::Of(step));
+        state.failing.failed(step, attempt, fault);
         state.report.failures += 1;
         state.show_failing();
         drop(state);
-        self.metrics.retries.with_label_values(&[&*self.name, step.name()]).inc();
+        self.metrics.streams.retries.with_label_values(&[&*self.name, step.name()]).inc();
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(
             stream = %self.name,
@@ -123,38 +81,19 @@ impl Stream {
     /// since when.
     pub fn paced(&self, rows_at_once: Option<usize>) {
         let mut state = self.state();
-        let Some(rows) = rows_at_once else {
-            if state.failing.remove(&Failure::Paced).is_some() {
-                state.show_failing();
-            }
-            return;
-        };
-        let slow = |known: &&FailingReport| known.code == Code::TargetSlow.name();
-        let of = |failure| state.failing.get(&failure).filter(slow);
-        let known = of(Failure::Paced).or_else(|| of(Failure::Of(Step::Apply)));
-        let failing = FailingReport {
-            step: Step::Apply,
-            code: Code::TargetSlow.name().to_owned(),
-            since: known.map_or_else(Utc::now, |known| known.since),
-            attempts: known.map_or(1, |known| known.attempts),
-            reason: format!("statements run longer than they may; {rows} rows are written at once"),
-        };
-        state.failing.insert(Failure::Paced, failing);
+        state.failing.paced(rows_at_once);
         state.show_failing();
     }
 
     /// The lease lasts anew.
     pub fn renewed(&self) {
-        let mut state = self.state();
-        if state.failing.contains_key(&Failure::Of(Step::Lease)) {
-            state.works(&[Step::Lease]);
-        }
+        self.state().works(&[Step::Lease]);
     }
 
     /// What was failing works again.
     pub fn recovered(&self, steps: &[Step]) {
         let mut state = self.state();
-        if state.report.halt_code.is_none() && !state.failing.is_empty() {
+        if state.report.halt_code.is_none() {
             state.works(steps);
         }
     }
@@ -163,7 +102,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Class;
+    use crate::error::{Class, Code};
     use crate::status::Answer;
     use crate::status::metrics::Metrics;
 

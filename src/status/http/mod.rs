@@ -4,6 +4,8 @@
 mod door;
 mod guard;
 mod live;
+mod page;
+mod rates;
 
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use guard::Access;
 
-use super::{Board, page};
+use super::board::Board;
 use crate::model::shown::shown_json;
 use door::{Limits, Seat};
 use live::Live;
@@ -50,7 +52,7 @@ pub fn serve(
         runtime.block_on(async move {
             let limits = Limits::of_process();
             let live = Arc::new(Live::new(Arc::clone(&board), limits.viewers));
-            let (sampled, kept) = (Arc::clone(&board), Arc::clone(&live));
+            let (sampled, kept) = (Arc::clone(&live), Arc::clone(&live));
             tokio::spawn(async move { sampled.sample().await });
             tokio::spawn(async move { kept.keep().await });
             door::keep(listener, router(House { board, live }, access), limits, stop).await;
@@ -105,8 +107,8 @@ async fn status(State(House { board, .. }): State<House>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], shown_json(&json)).into_response()
 }
 
-async fn page_now(State(House { board, live }): State<House>) -> Html<String> {
-    Html(board.document(&live.body()))
+async fn page_now(State(House { live, .. }): State<House>) -> Html<String> {
+    Html(live.document())
 }
 
 /// The page's body whenever it has changed.

@@ -1,0 +1,129 @@
+//! What committed batches came to: events, rows, dead letters; and how long a change took to get
+//! here.
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
+
+use super::maker::Maker;
+use crate::error::Class;
+use crate::model::dead_letter_code::DeadLetterCode;
+use crate::model::event::Operation;
+
+/// Why an event changes nothing: documented in docs/reference.md.
+const SKIPPED: [&str; 1] = ["document_gone"];
+
+const SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+#[derive(Debug)]
+pub struct Batches {
+    pub events_skipped: IntCounterVec,
+    pub dead_letters: IntCounterVec,
+    pub commit_failures: IntCounterVec,
+    events_received: IntCounterVec,
+    events_applied: IntCounterVec,
+    rows_changed: IntCounterVec,
+    rows_unchanged: IntCounterVec,
+    batch_events: HistogramVec,
+    batch_commit_seconds: HistogramVec,
+    end_to_end_latency: HistogramVec,
+}
+
+impl Batches {
+    pub fn new(make: &Maker) -> Self {
+        let s = &["stream"];
+        Self {
+            events_received: make.counter(
+                "events_received_total",
+                "Change events taken into committed batches",
+                &["stream", "operation"],
+            ),
+            events_applied: make.counter(
+                "events_applied_total",
+                "Change events whose effect is committed",
+                &["stream", "operation"],
+            ),
+            events_skipped: make.counter(
+                "events_skipped_total",
+                "Change events that change nothing, by why",
+                &["stream", "reason"],
+            ),
+            rows_changed: make.counter(
+                "rows_changed_total",
+                "Rows inserted, updated or deleted",
+                s,
+            ),
+            rows_unchanged: make.counter(
+                "rows_unchanged_total",
+                "Rows not written because they would not change or are newer",
+                s,
+            ),
+            dead_letters: make.counter(
+                "dead_letters_total",
+                "Events set aside",
+                &["stream", "code"],
+            ),
+            commit_failures: make.counter(
+                "commit_failures_total",
+                "Batches that could not be committed, by class",
+                &["stream", "class"],
+            ),
+            batch_events: make.histogram(
+                "batch_events",
+                "Events in a committed batch",
+                vec![1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 1e5],
+            ),
+            batch_commit_seconds: make.histogram(
+                "batch_commit_seconds",
+                "Time to write and commit a batch",
+                SECONDS.to_vec(),
+            ),
+            end_to_end_latency: make.histogram(
+                "end_to_end_latency_seconds",
+                "From the write in the source to the commit here",
+                SECONDS.to_vec(),
+            ),
+        }
+    }
+
+    pub fn start(&self, stream: &str) {
+        let _ = self.of(stream);
+        for reason in SKIPPED {
+            self.events_skipped.with_label_values(&[stream, reason]);
+        }
+        for code in DeadLetterCode::ALL {
+            self.dead_letters.with_label_values(&[stream, code.name()]);
+        }
+        for class in Class::ALL {
+            self.commit_failures.with_label_values(&[stream, class.name()]);
+        }
+    }
+
+    /// The series of one stream.
+    pub fn of(&self, stream: &str) -> BatchSeries {
+        let s = &[stream];
+        BatchSeries {
+            received: Operation::ROWS
+                .map(|op| self.events_received.with_label_values(&[stream, op.name()])),
+            applied: Operation::ROWS
+                .map(|op| self.events_applied.with_label_values(&[stream, op.name()])),
+            rows_changed: self.rows_changed.with_label_values(s),
+            rows_unchanged: self.rows_unchanged.with_label_values(s),
+            batch_events: self.batch_events.with_label_values(s),
+            batch_commit_seconds: self.batch_commit_seconds.with_label_values(s),
+            latency: self.end_to_end_latency.with_label_values(s),
+        }
+    }
+}
+
+/// One stream's series that every batch writes, each looked up once.
+#[derive(Debug, Clone)]
+pub struct BatchSeries {
+    /// By operation, in the order of [`Operation::ROWS`].
+    pub received: [IntCounter; 4],
+    pub applied: [IntCounter; 4],
+    pub rows_changed: IntCounter,
+    pub rows_unchanged: IntCounter,
+    pub batch_events: Histogram,
+    pub batch_commit_seconds: Histogram,
+    pub latency: Histogram,
+}
