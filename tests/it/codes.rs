@@ -145,6 +145,26 @@ async fn documentdb(engine: Engine, extra: &str) -> (DocumentDb, World) {
     (documentdb, world)
 }
 
+/// What DocumentDB says when history is lost: of the code alone, each may mean something else.
+const SAID_OF_LOST: [(i32, &str); 4] = [
+    (
+        136,
+        "CappedPositionLost: CollectionScan died due to position in capped collection being \
+         deleted",
+    ),
+    (9, "Invalid resume token"),
+    (
+        280,
+        "Error on remote shard :: caused by :: cannot resume stream; the resume token was not \
+         found.",
+    ),
+    (
+        1,
+        "Resume of change stream was not possible, as the resume point may no longer be in the \
+         oplog.",
+    ),
+];
+
 #[tokio::test]
 async fn where_the_text_decides_it_is_read() {
     let (documentdb, world) = documentdb(Engine::default(), "").await;
@@ -156,27 +176,10 @@ async fn where_the_text_decides_it_is_read() {
         stream["history_window_seconds"], 10_800.0,
         "from configuration: the oplog may not be read"
     );
-    let lost = [
-        (
-            136,
-            "CappedPositionLost: CollectionScan died due to position in capped collection being \
-             deleted",
-        ),
-        (9, "Invalid resume token"),
-        (
-            280,
-            "Error on remote shard :: caused by :: cannot resume stream; the resume token was not \
-             found.",
-        ),
-        (
-            1,
-            "Resume of change stream was not possible, as the resume point may no longer be in the \
-             oplog.",
-        ),
-    ];
+
     let mut expected = 0;
     for place in ["getMore", "aggregate"] {
-        for (code, message) in lost {
+        for (code, message) in SAID_OF_LOST {
             expected += 1;
             documentdb.refuse("getMore", code, message);
             documentdb.refuse("aggregate", code, message);
@@ -196,6 +199,7 @@ async fn where_the_text_decides_it_is_read() {
             assert_eq!(resyncs(&world).await, expected);
         }
     }
+
     documentdb.enable(false);
     documentdb.refuse(
         "getMore",
@@ -213,6 +217,7 @@ async fn where_the_text_decides_it_is_read() {
     );
     documentdb.enable(true);
     goes_on(&world, &daemon, "enabled").await;
+
     documentdb.refuse("getMore", 2, "Too many cursors are open: too many cursors");
     goes_on(&world, &daemon, "cursors").await;
     documentdb.refuse(

@@ -23,6 +23,51 @@ async fn world() -> World {
     world
 }
 
+/// The other stream's whole position under this one's name.
+const FOREIGN: &str = "update tidemark.checkpoint set resume_token = o.resume_token, token = o.token, \
+                   cluster_time = o.cluster_time, source = o.source from tidemark.checkpoint o \
+                   where o.stream = 'recommendation' and checkpoint.stream = 'doctor'";
+
+/// Its token alone.
+const SMUGGLED: &str = "update tidemark.checkpoint set resume_token = o.resume_token, token = o.token \
+                    from tidemark.checkpoint o where o.stream = 'recommendation' and \
+                    checkpoint.stream = 'doctor'";
+
+/// How a position is damaged, and the reason of the resync that heals it; `None`: nothing is lost.
+const DAMAGES: [(&str, Option<&str>); 9] = [
+    (
+        "update tidemark.checkpoint set resume_token = 'garbage' where stream = 'doctor'",
+        Some("position_unreadable"),
+    ),
+    (
+        "update tidemark.checkpoint set resume_token = null where stream = 'doctor'",
+        Some("position_empty"),
+    ),
+    (
+        "update tidemark.checkpoint set resume_token = '\\x2a' where stream = 'doctor'",
+        Some("position_unreadable"),
+    ),
+    // BSON, but {"_data": 42} and {"_data": "nonsense"}: for the server to tell.
+    (
+        "update tidemark.checkpoint set resume_token = '\\x10000000105f64617461002a00000000' \
+         where stream = 'doctor'",
+        Some("history_lost"),
+    ),
+    (
+        "update tidemark.checkpoint set cluster_time = null where stream = 'doctor'",
+        Some("position_empty"),
+    ),
+    (
+        "update tidemark.checkpoint set options = 'v0' where stream = 'doctor'",
+        Some("options_changed"),
+    ),
+    (FOREIGN, Some("position_foreign")),
+    ("delete from tidemark.checkpoint where stream = 'doctor'", Some("position_missing")),
+    // A token of the other collection under this one's name: the server may take it; then
+    // nothing is lost.
+    (SMUGGLED, None),
+];
+
 #[tokio::test]
 async fn a_position_lost_in_postgres_is_reported_as_what_it_is_and_healed() {
     let world = world().await;
@@ -30,46 +75,8 @@ async fn a_position_lost_in_postgres_is_reported_as_what_it_is_and_healed() {
     daemon.until_phase("doctor", "streaming").await;
     daemon.until_phase("recommendation", "streaming").await;
     daemon.stop();
-    let foreign = "update tidemark.checkpoint set resume_token = o.resume_token, token = o.token, \
-                   cluster_time = o.cluster_time, source = o.source from tidemark.checkpoint o \
-                   where o.stream = 'recommendation' and checkpoint.stream = 'doctor'";
-    let smuggled = "update tidemark.checkpoint set resume_token = o.resume_token, token = o.token \
-                    from tidemark.checkpoint o where o.stream = 'recommendation' and \
-                    checkpoint.stream = 'doctor'";
-    let cases = [
-        (
-            "update tidemark.checkpoint set resume_token = 'garbage' where stream = 'doctor'",
-            Some("position_unreadable"),
-        ),
-        (
-            "update tidemark.checkpoint set resume_token = null where stream = 'doctor'",
-            Some("position_empty"),
-        ),
-        (
-            "update tidemark.checkpoint set resume_token = '\\x2a' where stream = 'doctor'",
-            Some("position_unreadable"),
-        ),
-        // BSON, but {"_data": 42} and {"_data": "nonsense"}: for the server to tell.
-        (
-            "update tidemark.checkpoint set resume_token = '\\x10000000105f64617461002a00000000' \
-             where stream = 'doctor'",
-            Some("history_lost"),
-        ),
-        (
-            "update tidemark.checkpoint set cluster_time = null where stream = 'doctor'",
-            Some("position_empty"),
-        ),
-        (
-            "update tidemark.checkpoint set options = 'v0' where stream = 'doctor'",
-            Some("options_changed"),
-        ),
-        (foreign, Some("position_foreign")),
-        ("delete from tidemark.checkpoint where stream = 'doctor'", Some("position_missing")),
-        // A token of the other collection under this one's name: the server may take it; then
-        // nothing is lost.
-        (smuggled, None),
-    ];
-    for (index, (damage, reason)) in cases.into_iter().enumerate() {
+
+    for (index, (damage, reason)) in DAMAGES.into_iter().enumerate() {
         world.execute(damage).await;
         world.collection(DOCTORS).delete_one(doc! { "_id": format!("d{index}") }).await.unwrap();
         world.collection(DOCTORS).insert_one(doc! { "_id": format!("new{index}") }).await.unwrap();
@@ -91,6 +98,7 @@ async fn a_position_lost_in_postgres_is_reported_as_what_it_is_and_healed() {
     let others: i64 =
         world.scalar("select count(*) from tidemark.resync where stream = 'recommendation'").await;
     assert_eq!(others, 1);
+
     world.execute("update tidemark.checkpoint set version = 99 where stream = 'doctor'").await;
     let before: i64 = world.scalar("select count(*) from tidemark.resync").await;
     let daemon = world.start();

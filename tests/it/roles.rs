@@ -115,7 +115,22 @@ async fn a_stream_lives_its_whole_life_with_four_roles_that_may_do_nothing_more(
         );
     }
 
-    // Events, one of which is refused; a letter is retried; an incident is taken on.
+    a_letter_is_retried_and_its_incident_taken_on(&roles, &operator, &viewer).await;
+    a_resync_sweeps(&roles, &operator, &viewer).await;
+    the_viewer_reads(&viewer);
+    nothing_more(&roles).await;
+    drop(daemon);
+    roles.drop().await;
+}
+
+/// One of the events is refused; once that is mended, its letter is retried.
+async fn a_letter_is_retried_and_its_incident_taken_on(
+    roles: &Roles,
+    operator: &World,
+    viewer: &World,
+) {
+    let world = &roles.world;
+    let doctors = world.collection(COLLECTION);
     world
         .execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')")
         .await;
@@ -129,41 +144,40 @@ async fn a_stream_lives_its_whole_life_with_four_roles_that_may_do_nothing_more(
         world.scalar("select id from tidemark.incident where code = 'dead_letters'").await;
     let incident = incident.to_string();
     let (code, told) =
-        run(&operator, &["incident", "ack", &incident, "--by", "mary", "--until", "1h"]);
+        run(operator, &["incident", "ack", &incident, "--by", "mary", "--until", "1h"]);
     assert_eq!(code, Some(0), "{told}");
-    let (_, told) = run(&viewer, &["incident", "show", &incident]);
+    let (_, told) = run(viewer, &["incident", "show", &incident]);
     assert!(told.contains(&roles.name("operator")) && told.contains("127.0.0.1"), "{told}");
     world.execute("alter table public.doctor drop constraint picky").await;
     let (code, told) = run(
-        &operator,
+        operator,
         &["dead-letter", "retry", "--all", "doctor", "--reason", "mended", "--execute"],
     );
     assert!(code == Some(0) && told.contains("1 written"), "{told}");
+}
 
-    // A resync, with a sweep.
+async fn a_resync_sweeps(roles: &Roles, operator: &World, viewer: &World) {
+    let world = &roles.world;
     world
         .execute("insert into public.doctor (id, doc, _cluster_time) values ('extra', '{}', 1)")
         .await;
     let (code, told) =
-        run(&operator, &["resync", "doctor", "--reason", "an extra row", "--execute"]);
+        run(operator, &["resync", "doctor", "--reason", "an extra row", "--execute"]);
     assert_eq!(code, Some(0), "{told}");
     world.until("swept", "select rows_deleted = 1 from tidemark.gap_report").await;
     assert_eq!(world.until_equal(COLLECTION, TABLE).await, 60);
-    let (_, told) = run(&viewer, &["resync", "list"]);
+    let (_, told) = run(viewer, &["resync", "list"]);
     let asked = format!(", as {} from 127.0.0.1: an extra row", roles.name("operator"));
     assert!(told.contains(&asked), "{told}");
+}
 
-    // The viewer reads.
-    let (code, told) = run(&viewer, &["compare", "doctor"]);
+fn the_viewer_reads(viewer: &World) {
+    let (code, told) = run(viewer, &["compare", "doctor"]);
     assert_eq!(code, Some(0), "{told}");
-    let (_, told) = run(&viewer, &["status"]);
+    let (_, told) = run(viewer, &["status"]);
     assert!(told.contains("streaming"), "{told}");
-    let (code, told) = run(&viewer, &["resync", "doctor", "--reason", "no", "--execute"]);
+    let (code, told) = run(viewer, &["resync", "doctor", "--reason", "no", "--execute"]);
     assert!(code == Some(1) && told.contains("permission denied"), "{told}");
-
-    nothing_more(&roles).await;
-    drop(daemon);
-    roles.drop().await;
 }
 
 async fn nothing_more(roles: &Roles) {

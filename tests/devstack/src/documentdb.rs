@@ -215,7 +215,7 @@ type Refusal = (i32, i32, String);
 
 impl Shared {
     /// The request as mongod is to see it, or why it is refused.
-    fn request(&self, mut request: Message) -> std::result::Result<Message, Refusal> {
+    fn request(&self, request: Message) -> std::result::Result<Message, Refusal> {
         let refuse = |code: i32, text: &str| Err((request.id, code, text.to_owned()));
         let command = request.body.keys().next().cloned().unwrap_or_default();
         if request.body.get_str("$db").is_ok_and(|db| db == "local") {
@@ -254,40 +254,7 @@ impl Shared {
                 "modifyChangeStreams has not been run for this collection/database",
             );
         }
-        let id = request.id;
-        let stages = request
-            .body
-            .get_array_mut("pipeline")
-            .map_err(|_| (id, 9, "no pipeline".to_owned()))?;
-        for stage in stages.iter().filter_map(Bson::as_document) {
-            if let Some(unknown) = stage.keys().find(|key| !STAGES.contains(&key.as_str())) {
-                return Err((id, 40324, format!("Unrecognized pipeline stage name: '{unknown}'")));
-            }
-        }
-        let stage = stages.first_mut().and_then(Bson::as_document_mut);
-        let options = stage.and_then(|stage| stage.get_document_mut("$changeStream").ok());
-        let Some(options) = options else { return Ok(request) };
-        if options.contains_key("startAfter") {
-            return Err((
-                id,
-                40415,
-                "BSON field '$changeStream.startAfter' is an unknown field.".to_owned(),
-            ));
-        }
-        if options
-            .get_str("fullDocument")
-            .is_ok_and(|mode| mode != "updateLookup" && mode != "default")
-        {
-            return Err((id, 9, "Invalid value for fullDocument".to_owned()));
-        }
-        if let Ok(token) = options.get_document_mut("resumeAfter") {
-            let data = token.get_str("_data").unwrap_or_default().to_owned();
-            let Some(rest) = data.strip_prefix("01") else {
-                return Err((id, 9, "Invalid resume token".to_owned()));
-            };
-            token.insert("_data", format!("82{rest}"));
-        }
-        Ok(request)
+        open(request)
     }
 
     /// The reply as DocumentDB would give it.
@@ -320,6 +287,40 @@ impl Shared {
             }
         }
     }
+}
+
+/// A request to open a change stream, as mongod is to see it, or why it is refused.
+fn open(mut request: Message) -> std::result::Result<Message, Refusal> {
+    let id = request.id;
+    let stages =
+        request.body.get_array_mut("pipeline").map_err(|_| (id, 9, "no pipeline".to_owned()))?;
+    for stage in stages.iter().filter_map(Bson::as_document) {
+        if let Some(unknown) = stage.keys().find(|key| !STAGES.contains(&key.as_str())) {
+            return Err((id, 40324, format!("Unrecognized pipeline stage name: '{unknown}'")));
+        }
+    }
+    let stage = stages.first_mut().and_then(Bson::as_document_mut);
+    let options = stage.and_then(|stage| stage.get_document_mut("$changeStream").ok());
+    let Some(options) = options else { return Ok(request) };
+    if options.contains_key("startAfter") {
+        return Err((
+            id,
+            40415,
+            "BSON field '$changeStream.startAfter' is an unknown field.".to_owned(),
+        ));
+    }
+    if options.get_str("fullDocument").is_ok_and(|mode| mode != "updateLookup" && mode != "default")
+    {
+        return Err((id, 9, "Invalid value for fullDocument".to_owned()));
+    }
+    if let Ok(token) = options.get_document_mut("resumeAfter") {
+        let data = token.get_str("_data").unwrap_or_default().to_owned();
+        let Some(rest) = data.strip_prefix("01") else {
+            return Err((id, 9, "Invalid resume token".to_owned()));
+        };
+        token.insert("_data", format!("82{rest}"));
+    }
+    Ok(request)
 }
 
 fn as_documentdb(token: &mut Document) {
