@@ -220,16 +220,17 @@ fn the_runbooks_table_says_what_the_rules_do() {
     }
 }
 
+/// What a daemon of one stream serves.
+fn metrics() -> String {
+    let [name, source, table] = ["doctor", "db.c", "public.t"].map(str::to_owned);
+    let names = tidemark::status::StreamNames { name, source, table };
+    tidemark::status::Board::new("s", "e", &[names], Vec::new()).metrics_text()
+}
+
 #[test]
 fn every_metric_and_command_stands_in_the_reference() {
     let reference = read("docs/reference.md");
-    let board = tidemark::status::Board::new(
-        "s",
-        "e",
-        &[("doctor".into(), "db.c".into(), "public.t".into())],
-        Vec::new(),
-    );
-    let text = board.metrics_text();
+    let text = metrics();
     let names: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE tidemark_"))
@@ -267,13 +268,7 @@ fn every_metric_and_command_stands_in_the_reference() {
 /// Dashboards and alert rules name series by text: each must be one that is served.
 #[test]
 fn every_metric_a_dashboard_or_rule_names_is_served() {
-    let board = tidemark::status::Board::new(
-        "s",
-        "e",
-        &[("doctor".into(), "db.c".into(), "public.t".into())],
-        Vec::new(),
-    );
-    let text = board.metrics_text();
+    let text = metrics();
     let served = |name: &str| {
         text.lines().any(|line| {
             line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} "))

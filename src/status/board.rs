@@ -8,7 +8,7 @@ use chrono::Utc;
 
 use super::metrics::Metrics;
 use super::report::{ChannelReport, IncidentReport, Report, StreamReport};
-use super::stream::Stream;
+use super::stream::{Stream, StreamNames};
 use super::verdict::judge;
 
 /// What the configuration comes to, for people: names and values, no secrets.
@@ -42,19 +42,16 @@ struct Told {
 const STILL_MILLIS: i64 = 10_000;
 
 impl Board {
-    /// `streams`: (name, source, table) in the order of configuration.
+    /// `streams`: in the order of configuration.
     pub fn new(
         service: &str,
         environment: &str,
-        streams: &[(String, String, String)],
+        streams: &[StreamNames],
         about: About,
     ) -> Arc<Self> {
-        let names: Vec<String> = streams.iter().map(|(name, ..)| name.clone()).collect();
+        let names: Vec<String> = streams.iter().map(|stream| stream.name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&names));
-        let streams = streams
-            .iter()
-            .map(|(name, source, table)| Stream::new(name, source, table, &metrics))
-            .collect();
+        let streams = streams.iter().map(|names| Stream::new(names, &metrics)).collect();
         Arc::new(Self {
             service: service.to_owned(),
             environment: environment.to_owned(),

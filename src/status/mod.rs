@@ -18,5 +18,5 @@ pub use report::{
     ChannelReport, ComparedReport, DriftReport, FailingReport, FieldsReport, IncidentReport,
     PositionReport, Report, ResyncReport, StreamReport, Verdict,
 };
-pub use stream::{Answer, Committed, FieldsSeen, REMEMBERED, Stream};
+pub use stream::{Answer, Committed, FieldsSeen, REMEMBERED, Stream, StreamNames};
 pub use verdict::judge;

@@ -27,7 +27,7 @@ use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::state::Checkpoints;
-use crate::status::{Access, Board, serve};
+use crate::status::{Access, Board, StreamNames, serve};
 use crate::telemetry;
 
 use bugs::Bugs;
@@ -71,12 +71,10 @@ impl Daemon {
         let named: Vec<_> = settings
             .streams
             .iter()
-            .map(|s| {
-                (
-                    s.name.clone(),
-                    source.namespace(&s.collection).to_string(),
-                    table(&s.table).to_string(),
-                )
+            .map(|stream| StreamNames {
+                name: stream.name.clone(),
+                source: source.namespace(&stream.collection).to_string(),
+                table: table(&stream.table).to_string(),
             })
             .collect();
         let board = Board::new(

@@ -118,10 +118,12 @@ async fn next((mut body, place): View) -> Option<(Result<Event, Infallible>, Vie
 mod tests {
     use super::*;
     use crate::model::phase::Phase;
+    use crate::status::stream::StreamNames;
 
     #[test]
     fn it_is_sent_when_it_changes_and_rendered_once_a_second() {
-        let board = Board::new("s", "e", &[("one".into(), "d.c".into(), "p.t".into())], Vec::new());
+        let [name, source, table] = ["one", "d.c", "p.t"].map(str::to_owned);
+        let board = Board::new("s", "e", &[StreamNames { name, source, table }], Vec::new());
         let live = Live::new(Arc::clone(&board), 1);
         let first = live.body();
         let mut viewer = live.body.subscribe();

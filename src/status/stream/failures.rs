@@ -104,6 +104,7 @@ mod tests {
     use super::*;
     use crate::error::{Class, Code};
     use crate::status::Answer;
+    use crate::status::StreamNames;
     use crate::status::metrics::Metrics;
 
     fn fails(stream: &Stream, step: Step) {
@@ -114,7 +115,8 @@ mod tests {
     #[test]
     fn a_step_that_failed_before_the_stream_was_taken_up_anew_is_forgotten_once_it_reads() {
         let metrics = std::sync::Arc::new(Metrics::new(&["doctor".to_owned()]));
-        let stream = Stream::new("doctor", "db.doctors", "public.doctor", &metrics);
+        let [name, source, table] = ["doctor", "db.doctors", "public.doctor"].map(str::to_owned);
+        let stream = Stream::new(&StreamNames { name, source, table }, &metrics);
         fails(&stream, Step::Read);
         fails(&stream, Step::Walk);
         stream.taken_up();

@@ -33,6 +33,16 @@ use crate::model::position::{ClusterTime, Position};
 use crate::model::shown::shown;
 use crate::model::step::Step;
 
+/// What a stream and its two ends are called.
+#[derive(Debug, Clone)]
+pub struct StreamNames {
+    pub name: String,
+    /// The collection, with its database.
+    pub source: String,
+    /// The table, with its schema.
+    pub table: String,
+}
+
 /// A handle on one stream's state. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Stream {
@@ -80,12 +90,8 @@ impl State {
 }
 
 impl Stream {
-    pub(in crate::status) fn new(
-        name: &str,
-        source: &str,
-        table: &str,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
+    pub(in crate::status) fn new(names: &StreamNames, metrics: &Arc<Metrics>) -> Self {
+        let StreamNames { name, source, table } = names;
         let report = StreamReport::new(name, source, table);
         let state = State {
             report,
@@ -99,7 +105,7 @@ impl Stream {
             failing: Failing::default(),
         };
         let stream = Self {
-            name: name.into(),
+            name: name.as_str().into(),
             metrics: Arc::clone(metrics),
             series: metrics.batches.of(name),
             lag: metrics.times.lag.with_label_values(&[name]),
