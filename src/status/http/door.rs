@@ -1,5 +1,5 @@
-//! Who comes in: connections by number and by time, so that whoever is slow, or many, takes neither
-//! the data path's descriptors nor a probe's answer.
+//! The address's connections, limited in number and in time: slow clients, or many of them, take
+//! neither the data path's file descriptors nor a probe's answer.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -84,8 +84,8 @@ struct Guests {
 }
 
 impl Guests {
-    /// Where all seats are taken the oldest that is no page left open goes: a probe is answered in
-    /// a moment, so it never is the oldest.
+    /// Where every seat is taken, the oldest connection that is no page left open is closed. A
+    /// probe is answered in a moment, so it never is the oldest.
     fn make_room(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         self.seats.retain(|(task, _)| !task.is_finished());
@@ -104,7 +104,7 @@ impl Guests {
     }
 }
 
-/// Lets in whoever comes, until told to stop.
+/// Accepts connections until told to stop.
 pub(super) async fn keep(
     listener: TcpListener,
     router: Router,

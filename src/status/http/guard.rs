@@ -1,5 +1,6 @@
-//! Who is answered: whoever names the address by a name of its own and has the token, where there
-//! is one. The probes are answered to all. Pure, but for the hand-over.
+//! Which requests are answered: those that name the address by a name of its own and carry the
+//! token, where one is configured. The probes are answered without either. Pure, but for the
+//! hand-over to the handlers.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use subtle::ConstantTimeEq;
 /// What tells nothing but whether the process is well.
 const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
-/// What is asked of whoever asks.
+/// What a request must name and carry to be answered.
 #[derive(Clone)]
 pub struct Access {
     /// Says the token as it is now; there is none if that is empty.

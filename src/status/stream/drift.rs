@@ -14,17 +14,17 @@ use crate::status::report::{DriftReport, FieldsReport};
 /// A field that was there before has vanished when it is absent from so many documents in a row.
 const VANISHED_AFTER: u64 = 1000;
 
-/// What is not seen any more for so long is over; what is new for so long is known.
+/// Drift that was not seen for this long is over; a new field that is this old is known.
 pub const REMEMBERED: TimeDelta = TimeDelta::days(1);
 
 /// Stands for the names that were too many.
 const DATA: &str = "(keys look like data)";
 
-/// A name is one only once so many documents have it, and one in a hundred of those looked at: a
-/// key that is data (a person's name) belongs to few.
+/// A key counts as a field's name once so many documents have it, and one in a hundred of those
+/// looked at: a key that is data (a person's name) belongs to few.
 const DOCUMENTS_MIN: u64 = 20;
 
-/// After so many documents what few of them have is forgotten, so that there is a place for others.
+/// After so many documents, names that few of them have are forgotten, which makes place for others.
 const WINDOW: u64 = 10_000;
 
 /// The first documents show what has always been there.
@@ -204,8 +204,8 @@ impl Fields {
         met
     }
 
-    /// Keeps so many names of few documents: those of most, of those the ones met last. Whether any
-    /// had to go.
+    /// Keeps at most `places` of the names that few documents have: those of the most documents,
+    /// and among equals those met last. Says whether any had to go.
     fn crowd_out(&mut self, places: usize) -> bool {
         let is_crowded = self.few.len() > places;
         if is_crowded {
