@@ -6,8 +6,10 @@ use crate::error::{refused_certificate, why_away};
 /// `db1:27017: refused; db2:27017: no such name`. Nothing but hosts and reasons.
 pub(super) fn servers(message: &str) -> String {
     let described = message.split("Address: ").skip(1);
-    let each: Vec<String> =
+    let mut each: Vec<String> =
         described.filter_map(|server| server.split_once(", ")).map(of).collect();
+    // The driver has them in another order each time, and what is told again is to be the same.
+    each.sort_unstable();
     if each.is_empty() { "it knows of none".to_owned() } else { each.join("; ") }
 }
 
@@ -40,6 +42,12 @@ mod tests {
         assert_eq!(
             servers(message),
             "a:1: refused; b:2: no such name; c:3: RsSecondary; d:4: timed out; e:5: no answer"
+        );
+        assert_eq!(
+            servers(
+                "Servers: [ { Address: b:2, Type: Unknown }, { Address: a:1, Type: Unknown } ]"
+            ),
+            "a:1: no answer; b:2: no answer"
         );
         assert_eq!(
             servers("Server selection timeout: No available servers. Topology: { }"),
