@@ -1,5 +1,5 @@
 //! Step 4, remember: one file a table of the state schema, and files without a table for what is
-//! one transaction over several (`owner`, `fence`, `walk_start`, `rebinding`, `execution`,
+//! one transaction over several (`ownership`, `fence`, `walk_start`, `rebinding`, `execution`,
 //! `unseen`, `retention`), composed of the parts of statements that the tables' files give.
 //!
 //! Invariants: the position advances only inside a fenced transaction ([`Fence::advance`]); a
@@ -15,7 +15,7 @@ mod execution;
 mod fence;
 mod gap_report;
 mod lease;
-mod owner;
+mod ownership;
 mod process;
 mod rebinding;
 mod release;
