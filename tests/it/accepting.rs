@@ -128,7 +128,7 @@ async fn a_broken_invariant_stops_its_stream_and_sentry_hears_of_its_place_once(
     world.execute("update tidemark.resync set state = 'failed' where stream = 'doctor'").await;
     let status = daemon.until("doctor", "halts", |s| s["halt_code"] == "stalled").await;
     let reason = status["reason"].as_str().unwrap();
-    assert!(reason.contains("is not under way any more (src/apply/walk.rs:"), "{reason}");
+    assert!(reason.contains("is not under way any more (src/apply/row_writer.rs:"), "{reason}");
     the_other_goes_on(&world, &mut daemon).await;
     daemon.until_phase("doctor", "streaming").await;
     let (code, said) =
@@ -138,7 +138,9 @@ async fn a_broken_invariant_stops_its_stream_and_sentry_hears_of_its_place_once(
     let told = || fakes.events().into_iter().filter(|event| event["level"] == "fatal");
     until("it is told", &world, || told().next().is_some()).await;
     assert_eq!(told().count(), 1);
-    assert!(told().all(|event| event["message"].as_str().unwrap().contains("src/apply/walk.rs:")));
+    assert!(
+        told().all(|event| event["message"].as_str().unwrap().contains("src/apply/row_writer.rs:"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
