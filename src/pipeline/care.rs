@@ -19,7 +19,7 @@ use crate::error::Fault;
 use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::step::Step;
-use crate::state::{Lease, Mark, Road, Taken, WalkRow};
+use crate::state::{Lease, Mark, Road, TakenInHand, WalkRow};
 
 /// So many deaths at one place are no accident.
 const DEATHS_MIN: i32 = 2;
@@ -163,7 +163,7 @@ impl Care {
             if deaths > 0 && !self.has_rested {
                 self.rest().await?;
             }
-            let taken = Taken { place, what: first, size, deaths };
+            let taken = TakenInHand { place, what: first, size, deaths };
             self.context.checkpoints.take_in_hand(&self.lease, self.road, &taken).await?;
         }
         self.singly = self.singly.saturating_sub(size);

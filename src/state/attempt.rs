@@ -50,7 +50,7 @@ pub struct Before {
 
 /// What is taken in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
+pub struct TakenInHand {
     pub place: Mark,
     /// This thing, or those that begin with it.
     pub what: Mark,
@@ -110,7 +110,7 @@ impl Checkpoints {
         &self,
         lease: &Lease,
         road: Road,
-        taken: &Taken,
+        taken: &TakenInHand,
     ) -> Result<(), Fault> {
         self.hold(lease, road, Some(taken)).await
     }
@@ -123,7 +123,12 @@ impl Checkpoints {
         self.hold(lease, road, None).await
     }
 
-    async fn hold(&self, lease: &Lease, road: Road, taken: Option<&Taken>) -> Result<(), Fault> {
+    async fn hold(
+        &self,
+        lease: &Lease,
+        road: Road,
+        taken: Option<&TakenInHand>,
+    ) -> Result<(), Fault> {
         let (schema, held) = (&self.schema, checkpoint::is_held(&self.schema, 7, 8));
         let sql = AssertSqlSafe(format!(
             "update {schema}.attempt set place = coalesce($3, place), hand = $4, hand_size = $5, \

@@ -30,7 +30,7 @@ mod walk_start;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use attempt::{Before, Mark, Road, Taken};
+pub use attempt::{Before, Mark, Road, TakenInHand};
 pub use checkpoint::{Start, Stored};
 pub use checkpoint_history::Retired;
 pub use command::{Command, Outcome, Verb, known_as, recording_ack};
