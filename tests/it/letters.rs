@@ -59,19 +59,16 @@ async fn dead_letters_are_listed_shown_retried_and_discarded() {
     let (code, said) =
         run(&world, &["dead-letter", "discard", "4", "--reason", "not needed", "--execute"]);
     assert!(code == Some(0) && said.contains("1 discarded"), "{said}");
-    assert_eq!(
-        run(&world, &["dead-letter", "discard", "4", "--reason", "twice", "--execute"]).0,
-        Some(1)
-    );
+    let twice = ["dead-letter", "discard", "4", "--reason", "twice", "--execute"];
+    assert_eq!(run(&world, &twice).0, Some(1));
+
     // Mended: what is in the source by now is what is written, a deletion too.
     world.execute("alter table public.doctor drop constraint picky").await;
     doctors.delete_one(doc! { "_id": "3" }).await.unwrap();
     doctors.delete_one(doc! { "_id": "5" }).await.unwrap();
     world.until("the deletions are applied", "select count(*) = 1 from public.doctor").await;
-    let (code, said) = run(
-        &world,
-        &["dead-letter", "retry", "--all", "doctor", "--reason", "mended", "--execute"],
-    );
+    let mended = ["dead-letter", "retry", "--all", "doctor", "--reason", "mended", "--execute"];
+    let (code, said) = run(&world, &mended);
     assert!(code == Some(0) && said.contains("3 written"), "{said}");
     let left =
         world.column("select id || ' ' || resolution from tidemark.dead_letter order by id").await;

@@ -1,6 +1,6 @@
 //! How fields drift from their configuration: known fields that vanish or change, unknown ones that
-//! appear, and what was probably renamed. Each is new once, and kept with counts and when it was first
-//! seen. Pure: the time is passed in.
+//! appear, and what was probably renamed. Each is new once, and kept with counts and when it was
+//! first seen. Pure: the time is passed in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,8 @@ const DATA: &str = "(keys look like data)";
 /// looked at: a key that is data (a person's name) belongs to few.
 const DOCUMENTS_MIN: u64 = 20;
 
-/// After so many documents, names that few of them have are forgotten, which makes place for others.
+/// After so many documents, names that few of them have are forgotten, which makes place for
+/// others.
 const WINDOW: u64 = 10_000;
 
 /// The first documents show what has always been there.

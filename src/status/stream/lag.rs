@@ -1,5 +1,5 @@
-//! Where a stream's stored position stands: how far it is behind what the source has, and how much of
-//! the source's history is left to it.
+//! Where a stream's stored position stands: how far it is behind what the source has, and how much
+//! of the source's history is left to it.
 
 use chrono::Utc;
 
