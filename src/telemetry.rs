@@ -37,8 +37,8 @@ pub fn start(settings: &Settings) -> Result<(), String> {
     let filter = EnvFilter::try_new(&settings.log.filter).map_err(|_| {
         "log.filter is not a filter such as \"info\" or \"info,tidemark=debug\"".to_owned()
     })?;
-    // What a trigger says by RAISE WARNING or the like holds whatever its author put in; below WARN,
-    // what asks AWS for keys tells what it was answered.
+    // What a trigger says by RAISE WARNING or the like holds whatever its author put in; below
+    // WARN, what asks AWS for keys tells what it was answered.
     let filter = ["sqlx::postgres::notice=off", "aws_=warn"]
         .into_iter()
         .filter_map(|directive| directive.parse().ok())

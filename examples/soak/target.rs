@@ -75,7 +75,7 @@ impl Target {
                  where datname = current_database() and pid <> pg_backend_pid()",
             )?,
             Action::DropTable => {
-                self.run(&format!("drop table if exists public.{table} cascade"))?
+                self.run(&format!("drop table if exists public.{table} cascade"))?;
             }
             Action::TruncateTable => self.run(&format!("truncate public.{table}"))?,
             other => return Err(format!("{other:?} is not done to the target").into()),

@@ -155,7 +155,7 @@ fn wrong(code: Code, now: DateTime<Utc>) -> Observed {
         }
         Code::CrashLoop => seen.facts.as_mut().unwrap().crashes = 3,
         Code::Stalled => {
-            (report.last_poll_at, report.last_commit_at) = (Some(long_ago), Some(long_ago))
+            (report.last_poll_at, report.last_commit_at) = (Some(long_ago), Some(long_ago));
         }
         Code::ChannelFailing => {
             let reason = "no answer within 10s".to_owned();

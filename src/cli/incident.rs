@@ -82,7 +82,7 @@ async fn obey(store: &Store, verb: IncidentVerb) -> Result<(), Unable> {
     match verb {
         IncidentVerb::List { json: true } => print_json(&ops::incident::list(store).await?),
         IncidentVerb::List { json: false } => {
-            print(&render::incidents(&ops::incident::list(store).await?))
+            print(&render::incidents(&ops::incident::list(store).await?));
         }
         IncidentVerb::Show { id, json } => {
             let shown = ops::incident::show(store, id).await?;

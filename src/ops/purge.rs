@@ -94,7 +94,7 @@ pub async fn obey(checkpoints: &Checkpoints, retry: Retry) -> Result<bool, Fault
             checkpoints.put_off_command(command.id, retry.delay_max, &why).await?;
         }
         Err(fault) => {
-            checkpoints.end_purge(command.id, Outcome::Failed, &fault.to_string()).await?
+            checkpoints.end_purge(command.id, Outcome::Failed, &fault.to_string()).await?;
         }
     }
     Ok(true)

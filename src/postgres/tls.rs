@@ -47,7 +47,7 @@ impl Tls {
         let mut tls = Self { mode: url.parameter("sslmode").map(mode).transpose()?, roots, client };
         match tls.mode {
             None if url.parameter("sslrootcert").is_some() => {
-                tls.mode = Some(PgSslMode::VerifyFull)
+                tls.mode = Some(PgSslMode::VerifyFull);
             }
             Some(PgSslMode::VerifyFull | PgSslMode::VerifyCa) => {}
             Some(_) if url.parameter("sslrootcert").is_some() => {

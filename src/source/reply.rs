@@ -111,7 +111,7 @@ fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
     for element in Doc::new(bytes)?.elements() {
         match element? {
             (b"operationTime", value) => {
-                parsed.operation_time = value.as_timestamp().map(ClusterTime::new)
+                parsed.operation_time = value.as_timestamp().map(ClusterTime::new);
             }
             (b"cursor", value) => {
                 let cursor = value.as_document().ok_or(Malformed("cursor is not a document"))?;
@@ -129,7 +129,7 @@ fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
                                 .and_then(|doc| ResumeToken::new(doc.bytes()).ok());
                         }
                         (b"atClusterTime", value) => {
-                            parsed.read_at = value.as_timestamp().map(ClusterTime::new)
+                            parsed.read_at = value.as_timestamp().map(ClusterTime::new);
                         }
                         _ => {}
                     }

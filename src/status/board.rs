@@ -158,7 +158,7 @@ impl Board {
     }
 
     /// What the configuration comes to.
-    pub fn about(&self) -> &About {
+    pub const fn about(&self) -> &About {
         &self.about
     }
 

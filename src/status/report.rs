@@ -180,7 +180,7 @@ impl std::fmt::Display for DriftReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.column {
             Some(column) if *column != self.field => {
-                write!(f, "{column} ({}): {}", self.field, self.kind)?
+                write!(f, "{column} ({}): {}", self.field, self.kind)?;
             }
             _ => write!(f, "{}: {}", self.field, self.kind)?,
         }

@@ -156,6 +156,6 @@ async fn told_once(world: &World, daemon: &Daemon) {
         and summary like '%likely renamed to designatedBodyCode%'",
         )
         .await;
-    let (_, table) = run(&world, &["status"]);
+    let (_, table) = run(world, &["status"]);
     assert!(table.contains("likely renamed to designatedBodyCode"), "{table}");
 }

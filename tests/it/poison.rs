@@ -134,9 +134,9 @@ async fn a_document_in_hand_at_each_kill_from_outside_is_not_set_aside() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         if is_at_rest() {
-            at_rest += 1
+            at_rest += 1;
         } else {
-            in_hand += 1
+            in_hand += 1;
         }
         daemon.kill();
     }

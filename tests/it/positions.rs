@@ -24,12 +24,14 @@ async fn world() -> World {
 }
 
 /// The other stream's whole position under this one's name.
-const FOREIGN: &str = "update tidemark.checkpoint set resume_token = o.resume_token, token = o.token, \
+const FOREIGN: &str = "update tidemark.checkpoint set resume_token = o.resume_token, token = \
+                       o.token, \
                    cluster_time = o.cluster_time, source = o.source from tidemark.checkpoint o \
                    where o.stream = 'recommendation' and checkpoint.stream = 'doctor'";
 
 /// Its token alone.
-const SMUGGLED: &str = "update tidemark.checkpoint set resume_token = o.resume_token, token = o.token \
+const SMUGGLED: &str = "update tidemark.checkpoint set resume_token = o.resume_token, token = \
+                        o.token \
                     from tidemark.checkpoint o where o.stream = 'recommendation' and \
                     checkpoint.stream = 'doctor'";
 

@@ -195,10 +195,10 @@ impl<'o, 'd> Writer<'o, 'd> {
             kind::ARRAY => self.array(value.as_document().ok_or(broken)?, depth)?,
             kind::NULL => self.raw(b"null"),
             kind::BOOLEAN => {
-                self.raw(if value.as_bool().ok_or(broken)? { b"true" } else { b"false" })
+                self.raw(if value.as_bool().ok_or(broken)? { b"true" } else { b"false" });
             }
             kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128 => {
-                self.number(value).ok_or(broken)?
+                self.number(value).ok_or(broken)?;
             }
             kind::DATE => self.date(value.as_date().ok_or(broken)?),
             kind::OBJECT_ID => self.object_id(value.bytes),

@@ -80,10 +80,10 @@ fn head(out: &mut Vec<u8>, count: u16, weight: i16, sign: u16, scale: u16) {
 pub(super) fn write_number(value: Value<'_>, out: &mut Vec<u8>) -> Option<bool> {
     match value.kind {
         kind::INT32 => {
-            out.extend_from_slice(itoa::Buffer::new().format(value.as_i32()?).as_bytes())
+            out.extend_from_slice(itoa::Buffer::new().format(value.as_i32()?).as_bytes());
         }
         kind::INT64 => {
-            out.extend_from_slice(itoa::Buffer::new().format(value.as_i64()?).as_bytes())
+            out.extend_from_slice(itoa::Buffer::new().format(value.as_i64()?).as_bytes());
         }
         kind::DOUBLE => {
             let number = value.as_f64()?;
