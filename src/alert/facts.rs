@@ -3,7 +3,7 @@
 use crate::alert::incident::Store;
 use crate::alert::incident::life::Gap;
 use crate::alert::process::Process;
-use crate::alert::rule::causes::{Facts, KnownWalk};
+use crate::alert::rule::observed::{Facts, KnownWalk};
 use crate::error::Fault;
 use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;

@@ -3,8 +3,8 @@
 //!
 //! Invariants: status is read, never waited on; nothing here is waited for by the data path; an
 //! incident is written down before it is told, while Postgres answers; identity is code and stream,
-//! never an error's text; nothing that is told holds a secret or a document's content. `causes`,
-//! `incident` and `render` are pure.
+//! never an error's text; nothing that is told holds a secret or a document's content. `rule`,
+//! `incident::{life, book}` and `channel::message` are pure.
 
 mod channel;
 mod facts;
@@ -35,7 +35,7 @@ pub use incident::book::{Book, Pace};
 pub use incident::life::{Ack, Incident, Key};
 pub use incident::store::RESOLVED;
 pub use outbox::{Desk, HEARTBEAT, report};
-pub use rule::causes::{Facts, KnownWalk, Limits, Observed, Seen};
+pub use rule::observed::{Facts, KnownWalk, Limits, Observed, Seen};
 pub use sender::Sender;
 
 use crate::postgres::Target;
@@ -71,11 +71,7 @@ impl Alerts {
         let mut tasks = JoinSet::new();
         let check_ins = sentry.as_ref().map(|sentry| {
             let (check_ins, waiting) = channel::sentry_checkin::CheckIns::new(settings);
-            tasks.spawn(channel::sentry_checkin::send(
-                Arc::clone(sentry),
-                Arc::clone(&desk),
-                waiting,
-            ));
+            tasks.spawn(sender::check_in(Arc::clone(sentry), Arc::clone(&desk), waiting));
             check_ins
         });
         let watch = watch::Watch::new(
@@ -92,7 +88,7 @@ impl Alerts {
         }
         if let Some(heartbeat) = Heartbeat::new(&settings.alert, settings.checkpoint.idle_interval)
         {
-            tasks.spawn(heartbeat.run(Arc::clone(&desk)));
+            tasks.spawn(sender::beat(heartbeat, Arc::clone(&desk)));
         }
         Self { tasks, desk, store, sentry }
     }

@@ -10,11 +10,11 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::alert::channel::answer::ChannelTrouble;
 use crate::alert::channel::answer::{Health, Sent};
 use crate::alert::channel::message::Voice;
 use crate::alert::incident::book::{Book, Pace};
 use crate::alert::incident::life::{Delivery, Incident};
-use crate::alert::rule::causes::ChannelTrouble;
 use crate::error::Code;
 use crate::status::{Board, ChannelReport, IncidentReport};
 

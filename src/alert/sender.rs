@@ -8,17 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sentry::protocol::MonitorCheckIn;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::alert::channel::answer::Sent;
+use crate::alert::channel::heartbeat::{Heartbeat, without_proof};
 use crate::alert::channel::message::{self, Voice};
 use crate::alert::channel::sentry::Sentry;
 use crate::alert::channel::slack::{Bot, Call, Webhook};
 use crate::alert::incident::Store;
 use crate::alert::incident::life::{Delivery, Incident};
-use crate::alert::outbox::{BOT, Desk, SENTRY, WEBHOOK};
+use crate::alert::outbox::{BOT, Desk, HEARTBEAT, SENTRY, WEBHOOK};
 use crate::failpoint;
+use crate::status::StreamReport;
 
 /// A message is edited at most this often.
 const EDIT_INTERVAL: TimeDelta = TimeDelta::seconds(60);
@@ -250,6 +254,53 @@ fn note(
         Notice::Edit(body, _) => {
             delivery.shown = Some(digest(body));
             delivery.edited_at = Some(now);
+        }
+    }
+}
+
+/// Sends check-ins until aborted. One that Sentry does not take is tried again for as long as
+/// nothing else is due.
+pub async fn check_in(
+    sentry: Arc<Sentry>,
+    desk: Arc<Desk>,
+    mut waiting: mpsc::Receiver<MonitorCheckIn>,
+) {
+    while let Some(check_in) = waiting.recv().await {
+        loop {
+            while !desk.is_due(Utc::now(), SENTRY) {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            let sent = sentry.check_in(check_in.clone()).await;
+            desk.learn(Utc::now(), SENTRY, &sent);
+            if matches!(sent, Sent::Done(_) | Sent::Gone | Sent::Malformed(_)) {
+                break;
+            }
+        }
+    }
+}
+
+/// Pings until aborted.
+pub async fn beat(heartbeat: Heartbeat, desk: Arc<Desk>) {
+    let mut tick = tokio::time::interval(heartbeat.interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told: Option<String> = None;
+    loop {
+        tick.tick().await;
+        let now = Utc::now();
+        let streams: Vec<StreamReport> =
+            desk.board.streams().iter().map(crate::status::Stream::report).collect();
+        let missing = without_proof(now, &streams, &desk.book().incidents, heartbeat.fresh);
+        if missing.is_some() && missing != told {
+            tracing::warn!(
+                channel = HEARTBEAT,
+                "no heartbeat: {}",
+                missing.as_deref().unwrap_or_default()
+            );
+        }
+        told.clone_from(&missing);
+        if missing.is_none() {
+            let sent = heartbeat.ping().await;
+            desk.learn(now, HEARTBEAT, &sent);
         }
     }
 }

@@ -4,10 +4,11 @@ mod telling;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::alert::channel::answer::ChannelTrouble;
 use crate::alert::channel::message::Voice;
 use crate::alert::incident::book::{Book, Pace};
 use crate::alert::incident::life::{Ack, Gap, Key, State, Transition};
-use crate::alert::rule::causes::{ChannelTrouble, Facts, KnownWalk, Limits, Observed, Seen};
+use crate::alert::rule::observed::{Facts, KnownWalk, Limits, Observed, Seen};
 use crate::error::rules::{self, Scope};
 use crate::error::{Code, Severity};
 use crate::model::drift_kind::DriftKind;

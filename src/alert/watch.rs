@@ -13,7 +13,7 @@ use crate::alert::incident::Store;
 use crate::alert::incident::life::Ack;
 use crate::alert::outbox::Desk;
 use crate::alert::process::Process;
-use crate::alert::rule::causes::{Facts, Limits, Observed, Seen};
+use crate::alert::rule::observed::{Facts, Limits, Observed, Seen};
 use crate::error::Fault;
 use crate::settings::Settings;
 use crate::state::{Checkpoints, LeaseRow};

@@ -5,8 +5,6 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{Response, header::RETRY_AFTER};
 
-use crate::alert::rule::causes::ChannelTrouble;
-
 /// What came of sending something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
@@ -38,6 +36,16 @@ pub fn unanswered(error: &reqwest::Error) -> Sent {
 pub fn retry_after(answer: &Response) -> Option<Duration> {
     let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+/// A channel that does not take notices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelTrouble {
+    pub name: &'static str,
+    pub since: DateTime<Utc>,
+    /// It refuses: waiting does not mend it.
+    pub refused: bool,
+    pub reason: String,
 }
 
 /// Whether a channel takes what it is sent, and when it is next tried.

@@ -1,7 +1,6 @@
 //! The dead man's heartbeat: pings a URL for as long as there is proof that the data moves. Whoever
 //! listens there tells people when it stops.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -9,7 +8,6 @@ use reqwest::Client;
 
 use crate::alert::channel::answer::{Sent, unanswered};
 use crate::alert::incident::life::Incident;
-use crate::alert::outbox::{Desk, HEARTBEAT};
 use crate::error::Severity;
 use crate::http::client;
 use crate::settings::{Alert, Secret};
@@ -62,8 +60,9 @@ pub fn without_proof(
 pub struct Heartbeat {
     http: Client,
     url: Secret,
-    interval: Duration,
-    fresh: TimeDelta,
+    pub interval: Duration,
+    /// Proof that is older is none.
+    pub fresh: TimeDelta,
 }
 
 impl Heartbeat {
@@ -79,32 +78,6 @@ impl Heartbeat {
             interval: alert.heartbeat_interval,
             fresh,
         })
-    }
-
-    /// Pings until aborted.
-    pub async fn run(self, desk: Arc<Desk>) {
-        let mut tick = tokio::time::interval(self.interval);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut told: Option<String> = None;
-        loop {
-            tick.tick().await;
-            let now = Utc::now();
-            let streams: Vec<StreamReport> =
-                desk.board.streams().iter().map(crate::status::Stream::report).collect();
-            let missing = without_proof(now, &streams, &desk.book().incidents, self.fresh);
-            if missing.is_some() && missing != told {
-                tracing::warn!(
-                    channel = HEARTBEAT,
-                    "no heartbeat: {}",
-                    missing.as_deref().unwrap_or_default()
-                );
-            }
-            told.clone_from(&missing);
-            if missing.is_none() {
-                let sent = self.ping().await;
-                desk.learn(now, HEARTBEAT, &sent);
-            }
-        }
     }
 
     /// One ping.

@@ -2,20 +2,15 @@
 //! and never ended is seen there, from outside, when its longest time is over.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use sentry::protocol::{
     MonitorCheckIn, MonitorCheckInStatus, MonitorConfig, MonitorIntervalUnit, MonitorSchedule,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::alert::channel::answer::Sent;
-use crate::alert::channel::sentry::Sentry;
-use crate::alert::outbox::{Desk, SENTRY};
-use crate::alert::rule::causes::Observed;
+use crate::alert::rule::observed::Observed;
 use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;
 use crate::settings::Settings;
@@ -146,25 +141,4 @@ fn walk_id(stream: &str, walk: i64) -> Uuid {
 
 fn job(reason: Reason) -> &'static str {
     if reason == Reason::FirstSnapshot { "snapshot" } else { "resync" }
-}
-
-/// Sends check-ins until aborted. One that Sentry does not take is tried again for as long as
-/// nothing else is due.
-pub async fn send(
-    sentry: Arc<Sentry>,
-    desk: Arc<Desk>,
-    mut waiting: mpsc::Receiver<MonitorCheckIn>,
-) {
-    while let Some(check_in) = waiting.recv().await {
-        loop {
-            while !desk.is_due(Utc::now(), SENTRY) {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-            let sent = sentry.check_in(check_in.clone()).await;
-            desk.learn(Utc::now(), SENTRY, &sent);
-            if matches!(sent, Sent::Done(_) | Sent::Gone | Sent::Malformed(_)) {
-                break;
-            }
-        }
-    }
 }

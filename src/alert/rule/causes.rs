@@ -1,81 +1,16 @@
 //! What is wrong now, told from what is seen. Pure.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::alert::incident::life::{Cause, Gap, Key};
-use crate::alert::rule::resync::{lost_by, why};
+use crate::alert::incident::life::{Cause, Key};
+use crate::alert::rule::loss::{lost_by, why};
+use crate::alert::rule::observed::{Facts, KnownWalk, Limits, Observed};
 use crate::error::Code;
 use crate::error::rules::{self, Scope};
 use crate::model::drift_kind::DriftKind;
 use crate::model::phase::Phase;
-use crate::model::reason::Reason;
-use crate::model::resync_state::ResyncState;
 use crate::model::shown::shown;
 use crate::status::{ComparedReport, DriftReport, REMEMBERED, StreamReport};
-
-/// Everything the rules look at.
-#[derive(Debug)]
-pub struct Observed {
-    pub streams: Vec<Seen>,
-    /// What Postgres knows; `None` while it cannot be asked.
-    pub facts: Option<Facts>,
-    pub channels: Vec<ChannelTrouble>,
-    pub limits: Limits,
-}
-
-/// A stream, as its leader tells.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    pub report: StreamReport,
-    /// The report is of now; otherwise nothing is concluded from it.
-    pub fresh: bool,
-    /// Since when no process leads it.
-    pub unled_since: Option<DateTime<Utc>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Dead letters not resolved, by stream.
-    pub dead_letters: BTreeMap<String, u64>,
-    /// Each stream's last ended walk, if it completed a short while ago.
-    pub ended: Vec<KnownWalk>,
-    /// Streams whose newest walk failed.
-    pub failed: Vec<KnownWalk>,
-    /// Each stream's last walk that was to repair what was missed and has not completed, if none
-    /// has since.
-    pub unrepaired: Vec<KnownWalk>,
-    /// Processes that ended without saying so, lately.
-    pub crashes: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownWalk {
-    pub stream: String,
-    pub reason: Reason,
-    pub state: ResyncState,
-    pub note: Option<String>,
-    pub gap: Gap,
-}
-
-/// A channel that does not take notices.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChannelTrouble {
-    pub name: &'static str,
-    pub since: DateTime<Utc>,
-    /// It refuses: waiting does not mend it.
-    pub refused: bool,
-    pub reason: String,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct Limits {
-    /// `retry.escalate_after`.
-    pub escalate_after: TimeDelta,
-    /// `expect_changes_within`, by stream.
-    pub changes_within: BTreeMap<String, TimeDelta>,
-}
 
 /// So many processes that ended without a word, lately, are a loop.
 pub const CRASHES: u64 = 3;

@@ -4,9 +4,10 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::incident::life::Progress;
-use crate::alert::rule::causes::{Causes, KnownWalk};
-use crate::error::{Code, Severity, rules};
-use crate::model::reason::Reason;
+use crate::alert::rule::causes::Causes;
+use crate::alert::rule::loss::{lost_by, severity, why};
+use crate::alert::rule::observed::KnownWalk;
+use crate::error::{Code, rules};
 use crate::model::resync_state::ResyncState;
 use crate::status::{ResyncReport, StreamReport};
 
@@ -105,40 +106,6 @@ impl Causes<'_> {
         "It goes on following. Rows that changed while it was blind may be wrong until a resync is \
          completed."
             .clone_into(&mut cause.doing);
-    }
-}
-
-/// A collection that is made anew and followed on at once, as by `$out`, is no reason to wake
-/// anybody.
-fn severity(reason: Reason, of_rule: Severity) -> Severity {
-    if reason == Reason::CollectionRecreated { Severity::Warning } else { of_rule }
-}
-
-/// What a walk of this reason is the repair of, if anything.
-pub(super) const fn lost_by(reason: Reason) -> Option<Code> {
-    match reason {
-        Reason::FirstSnapshot | Reason::Divergence => None,
-        Reason::CollectionRecreated => Some(Code::SourceDropped),
-        Reason::SourceAdopted => Some(Code::SourceForeign),
-        _ => Some(Code::HistoryLost),
-    }
-}
-
-pub(super) const fn why(reason: Reason) -> &'static str {
-    match reason {
-        Reason::HistoryLost => "the source no longer has the history after the stored position",
-        Reason::PositionMissing => "the table holds rows, but there is no stored position",
-        Reason::PositionEmpty => "the stored position is empty",
-        Reason::PositionUnreadable => "the stored position cannot be read",
-        Reason::PositionForeign => "the stored position is of another collection",
-        Reason::OptionsChanged => "the stored position was made under other options",
-        Reason::Requested => "a full resync was asked for",
-        Reason::TableReplaced => {
-            "the table lost rows that tidemark wrote: it was emptied, replaced or restored"
-        }
-        Reason::SourceAdopted => "the source is another one, and a person said that it is meant",
-        Reason::CollectionRecreated => "the collection was dropped or renamed and is there again",
-        Reason::FirstSnapshot | Reason::Divergence => "a full walk is under way",
     }
 }
 
