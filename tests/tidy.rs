@@ -203,16 +203,17 @@ fn every_code_has_its_section_in_the_runbook() {
 
 #[test]
 fn the_runbooks_table_says_what_the_rules_do() {
-    use tidemark::error::rules::{Lasts, RULES, Scope};
+    use tidemark::error::rules::{PendingFor, RULES, Scope};
     let runbook = read("docs/runbook.md");
     for rule in RULES {
-        let opens = if rule.lasts == Lasts::AtOnce { "at once" } else { "escalated" };
+        let opens = if rule.pending_for == PendingFor::AtOnce { "at once" } else { "escalated" };
         let of = match rule.scope {
             Scope::Stream => "stream",
             Scope::End => "end",
             Scope::Process => "process",
         };
-        let deeper: Vec<String> = rule.silenced_by.iter().map(|code| format!("`{code}`")).collect();
+        let deeper: Vec<String> =
+            rule.inhibited_by.iter().map(|code| format!("`{code}`")).collect();
         let deeper = if deeper.is_empty() { "–".to_owned() } else { deeper.join(", ") };
         let row =
             format!("| `{}` | {} | {opens} | {of} | {deeper} |", rule.code, rule.severity.name());

@@ -127,7 +127,8 @@ pub fn senders(settings: &Settings, sentry: Option<&Arc<Sentry>>) -> Vec<Sender>
 pub fn desk(settings: &Settings, senders: &[Sender], board: &Arc<Board>) -> Arc<Desk> {
     let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
     let alert = &settings.alert;
-    let pace = Pace { repeat: delta(alert.repeat_interval), hold: delta(alert.resolve_hold) };
+    let pace =
+        Pace { repeat: delta(alert.repeat_interval), keep_firing_for: delta(alert.resolve_hold) };
     let voice =
         Voice { service: settings.service.clone(), environment: settings.environment.clone() };
     let channels = senders.iter().map(Sender::channel).collect();

@@ -23,7 +23,7 @@ fn incident() -> Incident {
         progress: None,
         resync: None,
         over: None,
-        silenced: false,
+        inhibited: false,
     };
     let now = Utc::now();
     let mut incident = Incident::open(now, &cause, now, TimeDelta::days(1));

@@ -31,7 +31,7 @@ fn voice() -> Voice {
     Voice { service: "tidemark".into(), environment: "production".into() }
 }
 
-const PACE: Pace = Pace { repeat: TimeDelta::hours(4), hold: TimeDelta::seconds(30) };
+const PACE: Pace = Pace { repeat: TimeDelta::hours(4), keep_firing_for: TimeDelta::seconds(30) };
 
 /// A stream that follows at `now`.
 fn stream(now: DateTime<Utc>) -> StreamReport {
@@ -214,9 +214,9 @@ fn every_code_opens_in_its_time_with_its_severity_and_resolves_when_its_cause_st
 }
 
 #[test]
-fn a_deeper_cause_silences_its_symptoms_and_all_streams_of_an_end_are_one_incident() {
+fn a_deeper_cause_inhibits_its_symptoms_and_all_streams_of_an_end_are_one_incident() {
     for code in Code::ALL {
-        for deeper in rules::of(code).silenced_by.iter().copied() {
+        for deeper in rules::of(code).inhibited_by.iter().copied() {
             let mut book = Book::new(PACE);
             for second in 0..300 {
                 let now = after(second);

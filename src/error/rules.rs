@@ -8,7 +8,7 @@ use super::{Code, Severity};
 
 /// How long a cause must last before it is an incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lasts {
+pub enum PendingFor {
     /// It opens at once: it is classified already as something that waiting does not mend.
     AtOnce,
     /// `retry.escalate_after`.
@@ -28,10 +28,10 @@ pub enum Scope {
 pub struct Rule {
     pub code: Code,
     pub severity: Severity,
-    pub lasts: Lasts,
+    pub pending_for: PendingFor,
     pub scope: Scope,
     /// Deeper causes that explain this one.
-    pub silenced_by: &'static [Code],
+    pub inhibited_by: &'static [Code],
     /// After the stream's name, in a title.
     pub title: &'static str,
     /// What it means for the data.
@@ -57,9 +57,9 @@ impl Rule {
     }
 
     pub const fn lasting(&self, escalate_after: TimeDelta) -> TimeDelta {
-        match self.lasts {
-            Lasts::AtOnce => TimeDelta::zero(),
-            Lasts::Escalated => escalate_after,
+        match self.pending_for {
+            PendingFor::AtOnce => TimeDelta::zero(),
+            PendingFor::Escalated => escalate_after,
         }
     }
 }
@@ -95,18 +95,28 @@ const TRIES: &str = "It keeps trying, slower and slower, and goes on by itself."
 pub const PROBES: &str =
     "It has stopped writing, looks again at intervals, and goes on by itself once this is mended.";
 
-use Lasts::{AtOnce, Escalated};
+use PendingFor::{AtOnce, Escalated};
 use Scope::{End, Process, Stream};
 use Severity::{Critical, Warning};
 
 const fn rule(
     code: Code,
     severity: Severity,
-    lasts: Lasts,
+    pending_for: PendingFor,
     scope: Scope,
-    silenced_by: &'static [Code],
+    inhibited_by: &'static [Code],
 ) -> Rule {
-    Rule { code, severity, lasts, scope, silenced_by, title: "", means: "", doing: "", action: "" }
+    Rule {
+        code,
+        severity,
+        pending_for,
+        scope,
+        inhibited_by,
+        title: "",
+        means: "",
+        doing: "",
+        action: "",
+    }
 }
 
 impl Rule {
@@ -310,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_one_rule_in_order_and_none_silences_itself() {
+    fn every_code_has_one_rule_in_order_and_none_inhibits_itself() {
         assert_eq!(RULES.iter().map(|rule| rule.code).collect::<Vec<_>>(), Code::ALL);
         for rule in RULES {
             assert!(
@@ -318,10 +328,10 @@ mod tests {
                 "{}",
                 rule.code
             );
-            for deeper in rule.silenced_by {
+            for deeper in rule.inhibited_by {
                 assert!(
-                    !of(*deeper).silenced_by.contains(&rule.code),
-                    "{} and {deeper} silence each other",
+                    !of(*deeper).inhibited_by.contains(&rule.code),
+                    "{} and {deeper} inhibit each other",
                     rule.code
                 );
             }

@@ -7,7 +7,7 @@
 
 use mongodb::options::{AuthMechanism, ConnectionString};
 
-use super::options::refuse;
+use super::uri::refuse;
 use crate::error::Fault;
 
 /// The one source of users of IAM.

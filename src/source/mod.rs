@@ -17,6 +17,7 @@ mod probe;
 mod reach;
 mod reply;
 mod unreachable;
+mod uri;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

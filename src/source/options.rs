@@ -9,12 +9,11 @@ use std::path::Path;
 use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ServerAddress, Tls};
 
 use super::login;
-use crate::error::{Class, Code, Fault};
+use super::uri::{pairs, refuse};
+use crate::error::Fault;
 use crate::settings::{Source, authorities, stays_here};
 
 /// What a URI looks like.
-const HINT: &str = "write source.uri as mongodb://user:password@host:27017/?replicaSet=name";
-
 /// What is done with an option.
 #[derive(Debug, Clone, Copy)]
 enum Effect {
@@ -168,19 +167,6 @@ impl Options {
     pub const fn is_plain(&self) -> bool {
         matches!(self.uri.host_info, HostInfo::HostIdentifiers(_))
     }
-}
-
-pub(super) fn refuse<T>(what: impl std::fmt::Display) -> Result<T, Fault> {
-    Err(Fault::new(Class::Halt, Code::SourceMisconfigured, format!("source.uri {what}"), HINT))
-}
-
-/// The options as written: names in lower case, as the driver compares them.
-fn pairs(uri: &str) -> impl Iterator<Item = (String, &str)> {
-    let options = uri.split_once('?').map_or("", |(_, options)| options);
-    let pairs = options.split('&').filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| (name.to_lowercase(), value))
 }
 
 /// Whether a certificate is shown, whose file is replaced now and then.

@@ -15,7 +15,7 @@ pub struct Pace {
     /// Between reminders.
     pub repeat: TimeDelta,
     /// How long the cause must stay away.
-    pub hold: TimeDelta,
+    pub keep_firing_for: TimeDelta,
 }
 
 /// Every incident that is open, may be reopened, or has still to be told; and causes that may
@@ -43,7 +43,7 @@ impl Book {
         }
         for incident in self.incidents.iter_mut().filter(|incident| !incident.is_resolved()) {
             if !there(&incident.key) && !blind(&incident.key) {
-                incident.missed(now, self.pace.hold);
+                incident.missed(now, self.pace.keep_firing_for);
             }
         }
         self.remind(now);
@@ -65,7 +65,7 @@ impl Book {
             (known, over) => {
                 let since = cause.since.unwrap_or(now);
                 let since = *self.pending.entry(cause.key.clone()).or_insert(since);
-                if cause.silenced || (over.is_none() && now - since < cause.lasting) {
+                if cause.inhibited || (over.is_none() && now - since < cause.lasting) {
                     return;
                 }
                 self.pending.remove(&cause.key);
@@ -84,7 +84,7 @@ impl Book {
 
     fn remind(&mut self, now: DateTime<Utc>) {
         for incident in self.incidents.iter_mut().filter(|incident| incident.state == State::Open) {
-            if incident.silenced || now < incident.detail.remind_at {
+            if incident.inhibited || now < incident.detail.remind_at {
                 continue;
             }
             let on_schedule = later(incident.detail.remind_at, self.pace.repeat);

@@ -64,7 +64,7 @@ pub struct Cause {
     /// The resync has ended: the cause is over, though it may not have been told.
     pub over: Option<Gap>,
     /// A deeper cause explains it.
-    pub silenced: bool,
+    pub inhibited: bool,
 }
 
 /// What happened to an incident that people are told.
@@ -170,7 +170,7 @@ pub struct Incident {
     /// again.
     pub(super) refusals: u32,
     pub(super) write_after: Option<DateTime<Utc>>,
-    pub(super) silenced: bool,
+    pub(super) inhibited: bool,
     occurrences: u64,
 }
 
@@ -213,7 +213,7 @@ impl Incident {
             saved_at: None,
             refusals: 0,
             write_after: None,
-            silenced: false,
+            inhibited: false,
             occurrences: cause.occurrences,
         }
     }
@@ -250,7 +250,7 @@ impl Incident {
             saved_at: None,
             refusals: 0,
             write_after: None,
-            silenced: false,
+            inhibited: false,
             occurrences: 0,
         }
     }
@@ -294,7 +294,7 @@ impl Incident {
             self.touched = true;
         }
         self.occurrences = cause.occurrences;
-        self.silenced = cause.silenced;
+        self.inhibited = cause.inhibited;
         self.touched |= self.summary != cause.summary;
         let told = (&self.detail.doing, &self.detail.action, self.severity);
         self.unsaved |= told != (&cause.doing, &cause.action, cause.severity)
@@ -325,13 +325,13 @@ impl Incident {
     }
 
     /// The cause is away.
-    pub(in crate::alert) fn missed(&mut self, now: DateTime<Utc>, hold: TimeDelta) {
+    pub(in crate::alert) fn missed(&mut self, now: DateTime<Utc>, keep_firing_for: TimeDelta) {
         if self.state == State::Open {
             self.state = State::Resolving;
             self.detail.away_since = Some(now);
             self.unsaved = true;
         }
-        if self.detail.away_since.is_none_or(|since| now - since >= hold) {
+        if self.detail.away_since.is_none_or(|since| now - since >= keep_firing_for) {
             self.state = State::Resolved;
             self.resolved_at = Some(now);
             self.turn(now, Transition::Resolved);

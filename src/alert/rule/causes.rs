@@ -43,7 +43,7 @@ impl Observed {
             let cause = found.add(Code::ChannelFailing, None, summary);
             (cause.since, cause.lasting) = (Some(channel.since), lasting);
         }
-        found.silence()
+        found.inhibit()
     }
 
     /// Whether it cannot be told now if this is wrong.
@@ -103,7 +103,7 @@ impl Causes<'_> {
                 progress: None,
                 resync: None,
                 over: None,
-                silenced: false,
+                inhibited: false,
             });
             self.causes.len() - 1
         };
@@ -275,7 +275,7 @@ impl Causes<'_> {
     }
 
     /// Marks what a deeper cause explains: of the same stream, or of an end that it shares.
-    fn silence(mut self) -> Vec<Cause> {
+    fn inhibit(mut self) -> Vec<Cause> {
         let deep: Vec<Key> = self
             .causes
             .iter()
@@ -285,9 +285,9 @@ impl Causes<'_> {
         for cause in &mut self.causes {
             let explains = |deeper: &Key| {
                 let same = deeper.stream.is_none() || deeper.stream == cause.key.stream;
-                same && rules::of(cause.key.code).silenced_by.contains(&deeper.code)
+                same && rules::of(cause.key.code).inhibited_by.contains(&deeper.code)
             };
-            cause.silenced = deep.iter().any(explains);
+            cause.inhibited = deep.iter().any(explains);
         }
         self.causes
     }
