@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use console::{checkpoints, complain, ends, exit, failed, print, print_json, runtime, show};
+use console::{complain, ends, exit, failed, print, print_json, runtime, show, state};
 
 use crate::alert::Store;
 use crate::ops;
@@ -192,11 +192,11 @@ async fn check(settings: &Settings, args: &CheckArgs) -> u8 {
 }
 
 async fn migrate(settings: &Settings) -> u8 {
-    let (target, checkpoints) = match ends(settings) {
+    let (target, state) = match ends(settings) {
         Ok(ends) => ends,
         Err(fault) => return failed(fault),
     };
-    let migrated = ops::migrate::migrate(settings, &target, &checkpoints).await;
+    let migrated = ops::migrate::migrate(settings, &target, &state).await;
     migrated.done.iter().for_each(|line| print(&format!("{line}\n")));
     if migrated.done.is_empty() && migrated.failed.is_empty() {
         print("nothing to do: every table is as it should be\n");
@@ -210,10 +210,10 @@ async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
         Ok(target) => target.for_reading(),
         Err(fault) => return failed(fault),
     };
-    let checkpoints = checkpoints(settings, &target);
+    let state = state(settings, &target);
     let store = Store::new(settings, &target);
     loop {
-        let report = match ops::status::status(settings, &checkpoints, &store).await {
+        let report = match ops::status::status(settings, &state, &store).await {
             Ok(report) => report,
             Err(fault) => return failed(fault),
         };

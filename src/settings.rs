@@ -16,11 +16,11 @@ mod trust;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use ends::{Source, Target};
+pub use ends::{SourceSettings, TargetSettings};
 pub use layers::DEFAULTS;
 pub use origin::{Origin, Problem, Problems};
 pub use secret::{Patience, Secret, output_of};
-pub use stream::{Column, PostImage, Stream};
+pub use stream::{Column, PostImage, StreamSettings};
 pub use trust::{authorities, stays_here};
 
 use crate::http::is_guarded;
@@ -33,8 +33,8 @@ use reader::Reader;
 pub struct Settings {
     pub environment: String,
     pub service: String,
-    pub source: Source,
-    pub target: Target,
+    pub source: SourceSettings,
+    pub target: TargetSettings,
     pub migrate: Migrate,
     pub batch: BatchSettings,
     pub checkpoint: Checkpoint,
@@ -42,13 +42,13 @@ pub struct Settings {
     pub compare: Compare,
     pub record: Record,
     pub row: RowLimits,
-    pub lease: Lease,
+    pub lease: LeaseSettings,
     pub retry: Retry,
     pub retention: Retention,
     pub status: Status,
     pub alert: Alert,
     pub log: Log,
-    pub streams: Vec<Stream>,
+    pub streams: Vec<StreamSettings>,
     printed: String,
 }
 
@@ -106,7 +106,7 @@ pub struct RowLimits {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Lease {
+pub struct LeaseSettings {
     pub duration: Duration,
 }
 
@@ -188,13 +188,13 @@ impl Settings {
     }
 
     fn read(r: &mut Reader) -> Self {
-        let lease = Lease { duration: r.duration("lease.duration") };
+        let lease = LeaseSettings { duration: r.duration("lease.duration") };
         r.check("lease.duration", lease.duration >= Duration::from_secs(2), "must be at least 2s");
         Self {
             environment: r.word("environment"),
             service: r.word("service"),
-            source: Source::read(r),
-            target: Target::read(r),
+            source: SourceSettings::read(r),
+            target: TargetSettings::read(r),
             migrate: Migrate { automatic: r.boolean("migrate.automatic") },
             batch: BatchSettings {
                 events_max: r.count("batch.events_max", 1, 100_000),

@@ -1,8 +1,8 @@
 //! What the rules need that only Postgres knows.
 
+use crate::alert::crashes::Process;
 use crate::alert::incident::Store;
 use crate::alert::incident::life::Gap;
-use crate::alert::process::Process;
 use crate::alert::rule::observed::{Facts, KnownWalk};
 use crate::error::Fault;
 use crate::model::reason::Reason;
@@ -27,15 +27,15 @@ impl From<EndedWalk> for KnownWalk {
 impl Store {
     /// Of this service's and environment's streams: others may share these tables.
     pub async fn facts(&self, me: &Process) -> Result<Facts, Fault> {
-        let tables = self.tables();
-        let letters = tables.open_letters().await?;
-        let (failed, ended): (Vec<_>, Vec<_>) = tables
+        let state = self.state();
+        let letters = state.open_letters().await?;
+        let (failed, ended): (Vec<_>, Vec<_>) = state
             .ended_walks()
             .await?
             .into_iter()
             .partition(|walk| walk.state == ResyncState::Failed.name());
         let repairs = |walk: &EndedWalk| walk.lately && walk.state == ResyncState::Completed.name();
-        let unrepaired = tables.unrepaired_walks().await?;
+        let unrepaired = state.unrepaired_walks().await?;
         let known = |walks: Vec<EndedWalk>| walks.into_iter().map(KnownWalk::from).collect();
         Ok(Facts {
             dead_letters: letters

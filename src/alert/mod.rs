@@ -7,10 +7,10 @@
 //! `incident::{life, book}` and `channel::message` are pure.
 
 mod channel;
+mod crashes;
 mod facts;
 mod incident;
 mod outbox;
-mod process;
 mod rule;
 mod sender;
 mod test_incident;
@@ -40,7 +40,7 @@ pub use sender::Sender;
 
 use crate::postgres::Target;
 use crate::settings::Settings;
-use crate::state::Checkpoints;
+use crate::state::StateTables;
 use crate::status::Board;
 
 /// How long leading waits for the first look, at most.
@@ -60,7 +60,7 @@ impl Alerts {
     pub fn start(
         settings: &Settings,
         target: &Target,
-        checkpoints: &Checkpoints,
+        state: &StateTables,
         board: &Arc<Board>,
         holder: &str,
     ) -> Self {
@@ -77,7 +77,7 @@ impl Alerts {
         let watch = watch::Watch::new(
             Arc::clone(&desk),
             store.clone(),
-            checkpoints.clone(),
+            state.clone(),
             check_ins,
             settings,
             holder,

@@ -9,14 +9,14 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::channel::sentry_checkin::CheckIns;
+use crate::alert::crashes::Process;
 use crate::alert::incident::Store;
 use crate::alert::incident::life::Ack;
 use crate::alert::outbox::Desk;
-use crate::alert::process::Process;
 use crate::alert::rule::observed::{Facts, Limits, Observed, Seen};
 use crate::error::Fault;
 use crate::settings::Settings;
-use crate::state::{Checkpoints, LeaseRow};
+use crate::state::{LeaseRow, StateTables};
 use crate::status::StreamReport;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ struct Known {
 pub struct Watch {
     desk: Arc<Desk>,
     store: Store,
-    checkpoints: Checkpoints,
+    state: StateTables,
     check_ins: Option<CheckIns>,
     limits: Limits,
     me: Process,
@@ -61,13 +61,13 @@ impl Watch {
     pub fn new(
         desk: Arc<Desk>,
         store: Store,
-        checkpoints: Checkpoints,
+        state: StateTables,
         check_ins: Option<CheckIns>,
         settings: &Settings,
         holder: &str,
     ) -> Self {
         let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
-        let within = |stream: &crate::settings::Stream| {
+        let within = |stream: &crate::settings::StreamSettings| {
             Some((stream.name.clone(), delta(stream.expect_changes_within?)))
         };
         let changes_within: BTreeMap<String, TimeDelta> =
@@ -75,7 +75,7 @@ impl Watch {
         Self {
             desk,
             store,
-            checkpoints,
+            state,
             check_ins,
             limits: Limits { escalate_after: delta(settings.retry.escalate_after), changes_within },
             me: Process::new(holder),
@@ -222,8 +222,7 @@ impl Watch {
 
     async fn ask(&mut self) -> Result<Known, Fault> {
         let asked = async {
-            let (leases, facts) =
-                (self.checkpoints.leases().await?, self.store.facts(&self.me).await?);
+            let (leases, facts) = (self.state.leases().await?, self.store.facts(&self.me).await?);
             Ok(Known { leases, facts, acks: self.store.acks().await? })
         };
         let known = asked.await;

@@ -18,7 +18,7 @@ use crate::model::event::Operation;
 use crate::model::value::ColumnType;
 use crate::postgres::{Target, Trouble, about_rows};
 use crate::settings::Column;
-use crate::state::{Checkpoints, ChunkRead, Fence, SetAside, Touched};
+use crate::state::{ChunkRead, Fence, SetAside, StateTables, Touched};
 
 /// Of so many rows written last, the newest becomes the table's witness: not each of them need have
 /// changed.
@@ -28,7 +28,7 @@ const WITNESSES: usize = 8;
 pub(super) struct RowWriter<'a> {
     pub target: &'a Target,
     pub stream: &'a str,
-    pub checkpoints: &'a Checkpoints,
+    pub state: &'a StateTables,
     pub columns: &'a [Column],
     pub statements: &'a Statements,
     /// Whether the table's witness is to be one of the rows written.
@@ -57,9 +57,9 @@ impl RowWriter<'_> {
             }
         }
         let letters: Vec<SetAside<'_>> = dead.iter().map(|letter| letter.to_set_aside()).collect();
-        self.checkpoints.set_aside(connection, self.stream, &letters).await?;
+        self.state.set_aside(connection, self.stream, &letters).await?;
         if let Some(letter) = work.resolves {
-            self.checkpoints.resolve_letter(connection, letter).await?;
+            self.state.resolve_letter(connection, letter).await?;
         }
         if let Some(beside) = work.beside {
             self.keep(connection, work, beside).await?;
@@ -153,7 +153,7 @@ impl RowWriter<'_> {
             return Ok(());
         }
         let older = &self.statements.older;
-        self.checkpoints.keep_older(connection, beside.resync, older, &ids, beside.start).await
+        self.state.keep_older(connection, beside.resync, older, &ids, beside.start).await
     }
 
     /// The walk's progress, with the rows it is about.
@@ -163,7 +163,7 @@ impl RowWriter<'_> {
         walk: &Walk,
         done: &Applied,
     ) -> Result<(), Fault> {
-        let (state, id) = (self.checkpoints, walk.id);
+        let (state, id) = (self.state, walk.id);
         let goes_on = match &walk.step {
             WalkStep::Chunk { class, after, documents_read, seen, then } => {
                 if let Some(seen) = seen.as_ref().filter(|seen| !seen.is_empty()) {

@@ -20,13 +20,13 @@ use crate::error::{Class, Code, Fault};
 use crate::failpoint;
 use crate::postgres::{Ending, Target, Trouble, Whose, commit, with_deadline};
 use crate::settings::{Column, Record};
-use crate::state::{Checkpoints, Fence, Lease};
+use crate::state::{Fence, Lease, StateTables};
 
 /// Writes for one stream under one lease.
 #[derive(Debug)]
 pub struct Writer {
     target: Target,
-    checkpoints: Checkpoints,
+    state: StateTables,
     lease: Lease,
     columns: Vec<Column>,
     statements: Statements,
@@ -53,7 +53,7 @@ const WITNESS_INTERVAL: Duration = Duration::from_secs(1);
 impl Writer {
     pub const fn new(
         target: Target,
-        checkpoints: Checkpoints,
+        state: StateTables,
         lease: Lease,
         columns: Vec<Column>,
         statements: Statements,
@@ -61,7 +61,7 @@ impl Writer {
     ) -> Self {
         Self {
             target,
-            checkpoints,
+            state,
             lease,
             columns,
             statements,
@@ -214,7 +214,7 @@ impl Writer {
         let mut transaction: Transaction<'_, _> =
             with_deadline(deadline, connection.begin_with(load.begin())).await?;
         failpoint::hit("apply.begun");
-        let fence = Fence::raise(&mut transaction, &self.checkpoints, &self.lease).await?;
+        let fence = Fence::raise(&mut transaction, &self.state, &self.lease).await?;
         self.knows(fence.revision())?;
         if self.partitioned.is_none() && load.is_repair() {
             self.partitioned =
@@ -223,7 +223,7 @@ impl Writer {
         let row_writer = RowWriter {
             target: &self.target,
             stream: self.lease.stream(),
-            checkpoints: &self.checkpoints,
+            state: &self.state,
             columns: &self.columns,
             statements: &self.statements,
             moves_witness: self.witnessed.is_none_or(|at| at.elapsed() >= WITNESS_INTERVAL),
@@ -233,8 +233,8 @@ impl Writer {
             Load::Whole(work, road) => {
                 let mut allowance = self.rate.allowance();
                 if road == InsertPath::Parts {
-                    let (checkpoints, stream) = (&self.checkpoints, self.lease.stream());
-                    allowance += checkpoints.letters_accepted(&mut *transaction, stream).await?;
+                    let (state, stream) = (&self.state, self.lease.stream());
+                    allowance += state.letters_accepted(&mut *transaction, stream).await?;
                 }
                 let way = (road, &mut self.pace);
                 row_writer.write(&mut transaction, &fence, work, way, allowance).await?
@@ -281,10 +281,10 @@ impl Writer {
         let beyond = done.set_aside.total().saturating_sub(self.rate.allowance());
         if beyond > 0 {
             let stream = self.lease.stream();
-            if self.checkpoints.letters_accepted(&mut *connection, stream).await? < beyond {
+            if self.state.letters_accepted(&mut *connection, stream).await? < beyond {
                 return Err(self.rate.exceeded(&done.set_aside));
             }
-            self.checkpoints.use_accepted_letters(connection, stream, beyond).await?;
+            self.state.use_accepted_letters(connection, stream, beyond).await?;
             done.letters_accepted = beyond;
         }
         Ok(())
@@ -315,7 +315,7 @@ impl Writer {
         let Some((revision, done)) = self.in_doubt.clone() else { return Ok(None) };
         let mut connection = self.connect().await?;
         let mut transaction = with_deadline(self.target.deadline(), connection.begin()).await?;
-        let fence = Fence::raise(&mut transaction, &self.checkpoints, &self.lease).await?;
+        let fence = Fence::raise(&mut transaction, &self.state, &self.lease).await?;
         let stored = fence.revision();
         with_deadline(self.target.deadline(), transaction.rollback()).await?;
         let landed = stored == revision + 1;

@@ -59,16 +59,16 @@ pub(super) async fn checkpoint(settings: &Settings, args: CheckpointArgs) -> u8 
 }
 
 async fn show_checkpoint(settings: &Settings, stream: &str, json: bool) -> Result<u8, Unable> {
-    let (_, checkpoints) = ends(settings)?;
-    let shown = ops::checkpoint::show(settings, &checkpoints, stream).await?;
+    let (_, state) = ends(settings)?;
+    let shown = ops::checkpoint::show(settings, &state, stream).await?;
     show(json, &shown, render::checkpoint);
     Ok(0)
 }
 
 async fn history(settings: &Settings, stream: &str, json: bool) -> Result<u8, Unable> {
-    let (_, checkpoints) = ends(settings)?;
-    own_stream(settings, &checkpoints, stream).await?;
-    let retired = checkpoints.retired(stream).await?;
+    let (_, state) = ends(settings)?;
+    own_stream(settings, &state, stream).await?;
+    let retired = state.retired(stream).await?;
     show(json, retired.as_slice(), render::retired);
     Ok(0)
 }
@@ -80,13 +80,12 @@ async fn rewind(
     reason: &str,
     act: &Act,
 ) -> Result<u8, Unable> {
-    let (_, checkpoints) = ends(settings)?;
-    let rewind = ops::checkpoint::rewind(settings, &checkpoints, stream, to).await?;
+    let (_, state) = ends(settings)?;
+    let rewind = ops::checkpoint::rewind(settings, &state, stream, to).await?;
     if !act.execute {
         show(act.json, &rewind, render::rewind);
         return Ok(only_shown());
     }
-    let asked =
-        ask(&checkpoints, Verb::CheckpointRewind, stream, &rewind.arguments, reason).await?;
+    let asked = ask(&state, Verb::CheckpointRewind, stream, &rewind.arguments, reason).await?;
     Ok(answer(&asked, act.json))
 }

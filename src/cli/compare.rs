@@ -30,16 +30,16 @@ pub(super) struct CompareArgs {
 
 pub(super) async fn compare(settings: &Settings, args: &CompareArgs) -> u8 {
     let compared = async {
-        let (target, checkpoints) = ends(settings)?;
-        let stream = own_stream(settings, &checkpoints, &args.stream).await?;
+        let (target, state) = ends(settings)?;
+        let stream = own_stream(settings, &state, &args.stream).await?;
         let plan = ops::compare::ComparePlan {
             sample: args.sample,
             documents_per_second_max: settings.resync.documents_per_second_max,
         };
-        let compared = ops::compare::compare(settings, &target, &checkpoints, stream, plan).await?;
+        let compared = ops::compare::compare(settings, &target, &state, stream, plan).await?;
         let asked = if args.repair && !compared.is_equal() {
             let arguments = serde_json::json!({ "divergence": true });
-            Some(ask(&checkpoints, Verb::Resync, &args.stream, &arguments, &args.reason).await?)
+            Some(ask(&state, Verb::Resync, &args.stream, &arguments, &args.reason).await?)
         } else {
             None
         };

@@ -13,7 +13,7 @@ use crate::ops::command::Asked;
 use crate::ops::slip::Unable;
 use crate::postgres::Target;
 use crate::settings::Settings;
-use crate::state::{Checkpoints, is_too_old};
+use crate::state::{StateTables, is_too_old};
 
 /// Exit codes beside 0 and those of `status`.
 pub mod exit {
@@ -41,15 +41,15 @@ pub(super) fn runtime() -> Option<Runtime> {
 }
 
 /// The target, and tidemark's own tables in it.
-pub(super) fn ends(settings: &Settings) -> Result<(Target, Checkpoints), Fault> {
+pub(super) fn ends(settings: &Settings) -> Result<(Target, StateTables), Fault> {
     let target = Target::new(settings)?;
-    let checkpoints = checkpoints(settings, &target);
-    Ok((target, checkpoints))
+    let state = state(settings, &target);
+    Ok((target, state))
 }
 
 /// tidemark's own tables in a target.
-pub(super) fn checkpoints(settings: &Settings, target: &Target) -> Checkpoints {
-    Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema)
+pub(super) fn state(settings: &Settings, target: &Target) -> StateTables {
+    StateTables::new(target.clone(), target.pool(1), &settings.target.state_schema)
 }
 
 pub(super) fn failed(why: impl Into<Unable>) -> u8 {

@@ -84,27 +84,27 @@ pub(super) async fn letter(settings: &Settings, args: LetterArgs) -> u8 {
 }
 
 async fn list(settings: &Settings, json: bool) -> Result<u8, Unable> {
-    let (_, checkpoints) = ends(settings)?;
-    let letters = checkpoints.letters(&Letters::Latest { limit: LISTED }).await?;
+    let (_, state) = ends(settings)?;
+    let letters = state.letters(&Letters::Latest { limit: LISTED }).await?;
     show(json, letters.as_slice(), render::letters);
     Ok(0)
 }
 
 async fn look(settings: &Settings, id: i64, event: bool, json: bool) -> Result<u8, Unable> {
-    let (_, checkpoints) = ends(settings)?;
-    let shown = dead_letter::show(&checkpoints, id, event).await?;
+    let (_, state) = ends(settings)?;
+    let shown = dead_letter::show(&state, id, event).await?;
     show(json, &shown, render::fields);
     Ok(0)
 }
 
 async fn about(settings: &Settings, verb: Verb, which: &Which) -> Result<u8, Unable> {
-    let (_, checkpoints) = ends(settings)?;
+    let (_, state) = ends(settings)?;
     let letters: Vec<Letter> = match (which.id, &which.all) {
-        (Some(id), _) => vec![dead_letter::open(&checkpoints, id).await?],
+        (Some(id), _) => vec![dead_letter::open(&state, id).await?],
         (None, stream) => {
             let name = stream.as_deref().unwrap_or_default();
-            let stream = own_stream(settings, &checkpoints, name).await?.name.clone();
-            checkpoints.letters(&Letters::Open { stream, limit: LISTED }).await?
+            let stream = own_stream(settings, &state, name).await?.name.clone();
+            state.letters(&Letters::Open { stream, limit: LISTED }).await?
         }
     };
     let Some(stream) = letters.first().map(|letter| letter.stream.clone()) else {
@@ -117,20 +117,20 @@ async fn about(settings: &Settings, verb: Verb, which: &Which) -> Result<u8, Una
     }
     let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
     let asked =
-        ask(&checkpoints, verb, &stream, &serde_json::json!({ "ids": ids }), &which.reason).await?;
+        ask(&state, verb, &stream, &serde_json::json!({ "ids": ids }), &which.reason).await?;
     Ok(answer(&asked, which.act.json))
 }
 
 async fn accept(settings: &Settings, accepted: &Accept) -> Result<u8, Unable> {
-    let (_, checkpoints) = ends(settings)?;
-    let stream = &own_stream(settings, &checkpoints, &accepted.stream).await?.name;
+    let (_, state) = ends(settings)?;
+    let stream = &own_stream(settings, &state, &accepted.stream).await?.name;
     if !accepted.act.execute {
-        let shown = dead_letter::acceptance(&checkpoints, stream, accepted.count).await?;
+        let shown = dead_letter::acceptance(&state, stream, accepted.count).await?;
         show(accepted.act.json, &shown, render::fields);
         return Ok(only_shown());
     }
     let arguments = serde_json::json!({ "count": accepted.count });
     let (verb, why) = (Verb::DeadLetterAccept, &accepted.reason);
-    let asked = ask(&checkpoints, verb, stream, &arguments, why).await?;
+    let asked = ask(&state, verb, stream, &arguments, why).await?;
     Ok(answer(&asked, accepted.act.json))
 }

@@ -28,13 +28,12 @@ pub(super) async fn purge(settings: &Settings, args: &PurgeArgs) -> u8 {
 }
 
 async fn forget(settings: &Settings, args: &PurgeArgs) -> Result<u8, Unable> {
-    let (_, checkpoints) = ends(settings)?;
+    let (_, state) = ends(settings)?;
     if !args.act.execute {
-        let over = purge::preview(&checkpoints, args.before).await?;
+        let over = purge::preview(&state, args.before).await?;
         show(args.act.json, over.as_slice(), render::forgettable);
         return Ok(only_shown());
     }
-    let asked =
-        ask(&checkpoints, Verb::Purge, "", &purge::arguments(args.before), &args.reason).await?;
+    let asked = ask(&state, Verb::Purge, "", &purge::arguments(args.before), &args.reason).await?;
     Ok(answer(&asked, args.act.json))
 }

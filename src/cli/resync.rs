@@ -68,26 +68,26 @@ pub(super) async fn resync(settings: &Settings, args: ResyncArgs) -> u8 {
 }
 
 async fn list(settings: &Settings, json: bool) -> Result<u8, Unable> {
-    let (_, checkpoints) = ends(settings)?;
-    let listed = walks::list(&checkpoints).await?;
+    let (_, state) = ends(settings)?;
+    let listed = walks::list(&state).await?;
     show(json, listed.as_slice(), render::walks);
     Ok(0)
 }
 
 async fn begin(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Result<u8, Unable> {
-    let (target, checkpoints) = ends(settings)?;
-    let preview = walks::preview(settings, &target, &checkpoints, stream).await?;
+    let (target, state) = ends(settings)?;
+    let preview = walks::preview(settings, &target, &state, stream).await?;
     if !act.execute {
         show(act.json, &preview, render::preview);
         return Ok(only_shown());
     }
-    let asked = ask(&checkpoints, Verb::Resync, stream, &serde_json::json!({}), reason).await?;
+    let asked = ask(&state, Verb::Resync, stream, &serde_json::json!({}), reason).await?;
     Ok(answer(&asked, act.json))
 }
 
 async fn about(settings: &Settings, verb: Verb, one: &OneWalk) -> Result<u8, Unable> {
-    let (_, checkpoints) = ends(settings)?;
-    let walk = walks::open(&checkpoints, one.id).await?;
+    let (_, state) = ends(settings)?;
+    let walk = walks::open(&state, one.id).await?;
     if !one.act.execute {
         show(
             one.act.json,
@@ -97,7 +97,6 @@ async fn about(settings: &Settings, verb: Verb, one: &OneWalk) -> Result<u8, Una
         return Ok(only_shown());
     }
     let asked =
-        ask(&checkpoints, verb, &walk.stream, &serde_json::json!({ "id": one.id }), &one.reason)
-            .await?;
+        ask(&state, verb, &walk.stream, &serde_json::json!({ "id": one.id }), &one.reason).await?;
     Ok(answer(&asked, one.act.json))
 }

@@ -36,12 +36,12 @@ pub(super) async fn source(settings: &Settings, args: SourceArgs) -> u8 {
 }
 
 async fn adopt(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Result<u8, Unable> {
-    let (target, checkpoints) = ends(settings)?;
-    let adoption = ops::source::adopt(settings, &target, &checkpoints, stream).await?;
+    let (target, state) = ends(settings)?;
+    let adoption = ops::source::adopt(settings, &target, &state, stream).await?;
     if !act.execute {
         show(act.json, &adoption, render::adoption);
         return Ok(only_shown());
     }
-    let asked = ask(&checkpoints, Verb::SourceAdopt, stream, &adoption.arguments, reason).await?;
+    let asked = ask(&state, Verb::SourceAdopt, stream, &adoption.arguments, reason).await?;
     Ok(answer(&asked, act.json))
 }

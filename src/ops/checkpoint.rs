@@ -8,7 +8,7 @@ use super::slip::{Slip, Unable};
 use crate::model::position::{ClusterTime, Position, ResumeToken, brief, hex};
 use crate::settings::Settings;
 use crate::source::{ChangeStreamOptions, Source};
-use crate::state::{Checkpoints, Start, Stored};
+use crate::state::{Start, StateTables, Stored};
 
 /// A stream's checkpoint, decoded.
 #[derive(Debug, Clone, Serialize)]
@@ -35,13 +35,9 @@ fn none(name: &str) -> Slip {
 
 /// # Errors
 /// There is no such stream or no row of it; whatever Postgres answers.
-pub async fn show(
-    settings: &Settings,
-    checkpoints: &Checkpoints,
-    name: &str,
-) -> Result<Shown, Unable> {
-    let config = own_stream(settings, checkpoints, name).await?;
-    let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
+pub async fn show(settings: &Settings, state: &StateTables, name: &str) -> Result<Shown, Unable> {
+    let config = own_stream(settings, state, name).await?;
+    let stored = state.load(name).await?.ok_or_else(|| none(name))?;
     let source = format!("{}.{}", settings.source.database, config.collection);
     let usable =
         match stored.start(&source, &ChangeStreamOptions::of(config, settings).fingerprint()) {
@@ -89,19 +85,19 @@ pub struct Rewind {
 /// It is none of these, or cannot be reached; whatever either end answers.
 pub async fn rewind(
     settings: &Settings,
-    checkpoints: &Checkpoints,
+    state: &StateTables,
     name: &str,
     to: &str,
 ) -> Result<Rewind, Unable> {
-    let config = own_stream(settings, checkpoints, name).await?;
-    let stored = checkpoints.load(name).await?.ok_or_else(|| none(name))?;
+    let config = own_stream(settings, state, name).await?;
+    let stored = state.load(name).await?.ok_or_else(|| none(name))?;
     let source = format!("{}.{}", settings.source.database, config.collection);
     let (meant, position) = if to.len() < 16
         && let Ok(id) = to.parse::<i64>()
     {
         (format!("retired position {id}"), {
             let options = ChangeStreamOptions::of(config, settings).fingerprint();
-            archived(checkpoints, name, (&source, &options), id).await?
+            archived(state, name, (&source, &options), id).await?
         })
     } else if let Ok(at) = DateTime::parse_from_rfc3339(to) {
         let source = Source::new(settings).await?;
@@ -127,18 +123,15 @@ pub async fn rewind(
 /// A retired position of the collection and the options that are followed now: under others it may
 /// be refused, or taken for what it is not.
 async fn archived(
-    checkpoints: &Checkpoints,
+    state: &StateTables,
     name: &str,
     (source, options): (&str, &str),
     id: i64,
 ) -> Result<Position, Unable> {
     let hint = "`tidemark checkpoint history` lists them with their ids";
     let refused = |why: String| Unable::from(Slip::new(why, hint));
-    let found = checkpoints
-        .retired(name)
-        .await?
-        .into_iter()
-        .find(|old| old.id == id && old.source == source);
+    let found =
+        state.retired(name).await?.into_iter().find(|old| old.id == id && old.source == source);
     if let Some(retired) = &found {
         if retired.options != options {
             return Err(refused(format!(
@@ -146,7 +139,7 @@ async fn archived(
                 retired.options
             )));
         }
-        let bound = checkpoints.binding(name).await?;
+        let bound = state.binding(name).await?;
         let bound = bound.map_or((None, None), |bound| (bound.cluster, bound.collection_uuid));
         if bound.0.zip(retired.cluster.clone()).is_some_and(|(now, then)| now != then) {
             return Err(refused(format!("retired position {id} was made on another cluster")));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::error::Fault;
-use crate::state::{Checkpoints, Outcome, Verb};
+use crate::state::{Outcome, StateTables, Verb};
 
 /// How long a daemon that is up takes to obey, at most.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,13 +41,13 @@ impl Asked {
 /// # Errors
 /// Postgres cannot be asked.
 pub async fn ask(
-    checkpoints: &Checkpoints,
+    state: &StateTables,
     verb: Verb,
     stream: &str,
     arguments: &serde_json::Value,
     reason: &str,
 ) -> Result<Asked, Fault> {
-    let recorded = checkpoints.request(verb, stream, arguments, &actor(), reason).await?;
+    let recorded = state.request(verb, stream, arguments, &actor(), reason).await?;
     let command = recorded.id;
     let mut asked = Asked {
         command,
@@ -59,14 +59,14 @@ pub async fn ask(
         outcome: None,
         result: None,
     };
-    let led = checkpoints
+    let led = state
         .leases()
         .await?
         .iter()
         .any(|held| held.live && (stream.is_empty() || held.stream == stream));
     let begun = Instant::now();
     while led && begun.elapsed() < PATIENCE {
-        (asked.outcome, asked.result) = if let Some(command) = checkpoints.command(command).await? {
+        (asked.outcome, asked.result) = if let Some(command) = state.command(command).await? {
             (command.outcome, command.result)
         } else {
             let why = "Postgres went back to a state before it was recorded: ask again".to_owned();

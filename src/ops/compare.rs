@@ -23,9 +23,9 @@ use crate::model::position::ClusterTime;
 use crate::model::value::encode_id;
 use crate::postgres::{Target, Trouble, Whose, about_rows, with_deadline};
 use crate::resync::{Chunk, Place, Reading};
-use crate::settings::{Settings, Stream};
+use crate::settings::{Settings, StreamSettings};
 use crate::source::Source;
-use crate::state::Checkpoints;
+use crate::state::StateTables;
 use suspect::{Kind, Suspect};
 
 /// Differences looked at a second time, and ids kept, at most.
@@ -70,10 +70,10 @@ pub struct ComparePlan {
 
 struct Comparison<'a> {
     source: Source,
-    checkpoints: &'a Checkpoints,
+    state: &'a StateTables,
     target: &'a Target,
     connection: PgConnection,
-    config: &'a Stream,
+    config: &'a StreamSettings,
     settings: &'a Settings,
     plan: ComparePlan,
     mapping: Mapping,
@@ -90,15 +90,15 @@ struct Comparison<'a> {
 pub async fn compare(
     settings: &Settings,
     target: &Target,
-    checkpoints: &Checkpoints,
-    config: &Stream,
+    state: &StateTables,
+    config: &StreamSettings,
     plan: ComparePlan,
 ) -> Result<Compared, Fault> {
     let begun = Instant::now();
     let table = Table { schema: settings.target.schema.clone(), name: config.table.clone() };
     let mut comparison = Comparison {
         source: Source::new(settings).await?,
-        checkpoints,
+        state,
         target,
         connection: target.connect().await?,
         config,

@@ -2,7 +2,7 @@
 
 use super::slip::{Slip, Unable};
 use crate::error::Fault;
-use crate::state::{Checkpoints, Letter, Letters};
+use crate::state::{Letter, Letters, StateTables};
 
 /// How many are listed, or obeyed at once.
 pub const LISTED: i64 = 1000;
@@ -11,8 +11,8 @@ pub const LISTED: i64 = 1000;
 ///
 /// # Errors
 /// There is none of that number, or Postgres cannot be asked.
-pub async fn open(checkpoints: &Checkpoints, id: i64) -> Result<Letter, Unable> {
-    let found = checkpoints
+pub async fn open(state: &StateTables, id: i64) -> Result<Letter, Unable> {
+    let found = state
         .letters(&Letters::One(id))
         .await?
         .into_iter()
@@ -24,17 +24,9 @@ pub async fn open(checkpoints: &Checkpoints, id: i64) -> Result<Letter, Unable> 
 ///
 /// # Errors
 /// There is none of that number, or Postgres cannot be asked.
-pub async fn show(
-    checkpoints: &Checkpoints,
-    id: i64,
-    event: bool,
-) -> Result<serde_json::Value, Unable> {
-    let letter = checkpoints
-        .letters(&Letters::One(id))
-        .await?
-        .into_iter()
-        .next()
-        .ok_or_else(|| missing(id))?;
+pub async fn show(state: &StateTables, id: i64, event: bool) -> Result<serde_json::Value, Unable> {
+    let letter =
+        state.letters(&Letters::One(id)).await?.into_iter().next().ok_or_else(|| missing(id))?;
     let mut shown = serde_json::to_value(&letter).unwrap_or_default();
     if let Some(fields) = shown.as_object_mut() {
         fields.insert("bytes".to_owned(), letter.event.len().into());
@@ -57,12 +49,12 @@ pub async fn show(
 /// # Errors
 /// Postgres cannot be asked.
 pub async fn acceptance(
-    checkpoints: &Checkpoints,
+    state: &StateTables,
     stream: &str,
     count: u32,
 ) -> Result<serde_json::Value, Fault> {
-    let stored = checkpoints.load(stream).await?;
-    let accepted = checkpoints.letters_accepted(checkpoints.pool(), stream).await?;
+    let stored = state.load(stream).await?;
+    let accepted = state.letters_accepted(state.pool(), stream).await?;
     Ok(serde_json::json!({
         "stream": stream,
         "halt_code": stored.as_ref().and_then(|stored| stored.halt_code.clone()),

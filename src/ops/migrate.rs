@@ -9,7 +9,7 @@ use crate::model::namespace::Table;
 use crate::postgres::{Target, close, with_deadline};
 use crate::retry;
 use crate::settings::Settings;
-use crate::state::Checkpoints;
+use crate::state::StateTables;
 
 /// Any number, the same in every process: migrations of one database run one after the other.
 const ADVISORY_LOCK: i64 = 0x7469_6465;
@@ -25,9 +25,9 @@ pub struct Migrated {
 }
 
 /// Does all of it, as far as it can be done.
-pub async fn migrate(settings: &Settings, target: &Target, checkpoints: &Checkpoints) -> Migrated {
+pub async fn migrate(settings: &Settings, target: &Target, state: &StateTables) -> Migrated {
     let mut migrated = Migrated::default();
-    match own_tables(settings, target, checkpoints).await {
+    match own_tables(settings, target, state).await {
         Ok(done) => migrated.done.extend(done),
         // Which of the followed tables are ours is not known without them.
         Err(fault) => {
@@ -41,8 +41,8 @@ pub async fn migrate(settings: &Settings, target: &Target, checkpoints: &Checkpo
         loop {
             let made = async {
                 let mut connection = target.connect().await?;
-                checkpoints.refuse_strangers(&mut connection, &[&stream.name]).await?;
-                checkpoints.refuse_table(&mut connection, &table).await?;
+                state.refuse_strangers(&mut connection, &[&stream.name]).await?;
+                state.refuse_table(&mut connection, &table).await?;
                 let made = ensure(&mut connection, target, &table, &stream.columns).await;
                 close(connection).await;
                 made
@@ -74,19 +74,19 @@ pub async fn migrate(settings: &Settings, target: &Target, checkpoints: &Checkpo
 pub async fn own_tables(
     settings: &Settings,
     target: &Target,
-    checkpoints: &Checkpoints,
+    state: &StateTables,
 ) -> Result<Option<String>, Fault> {
     let mut connection = target.connect().await?;
     let made = async {
         // Looked at first: nothing is asked for, not even a lock, where nothing is missing.
-        if checkpoints.standing(&mut connection).await?.missing.is_empty() {
+        if state.standing(&mut connection).await?.missing.is_empty() {
             return Ok(0);
         }
         let lock = sqlx::query("select pg_advisory_lock($1)").bind(ADVISORY_LOCK);
         with_deadline(target.deadline(), lock.execute(&mut connection)).await?;
         let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
-        checkpoints.refuse_strangers(&mut connection, &names).await?;
-        checkpoints.migrate(&mut connection).await
+        state.refuse_strangers(&mut connection, &names).await?;
+        state.migrate(&mut connection).await
     };
     let made = made.await;
     close(connection).await;
@@ -102,9 +102,9 @@ pub async fn own_tables(
 ///
 /// # Errors
 /// Something is; or as [`own_tables`].
-pub async fn look(target: &Target, checkpoints: &Checkpoints) -> Result<(), Fault> {
+pub async fn look(target: &Target, state: &StateTables) -> Result<(), Fault> {
     let mut connection = target.connect().await?;
-    let standing = checkpoints.standing(&mut connection).await;
+    let standing = state.standing(&mut connection).await;
     close(connection).await;
     let standing = standing?;
     if standing.missing.is_empty() {

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::alert;
 use crate::error::Fault;
 use crate::settings::{Retention, Retry};
-use crate::state::{Checkpoints, Command, Outcome, Over, STEP_ROWS, Verb};
+use crate::state::{Command, Outcome, Over, STEP_ROWS, StateTables, Verb};
 
 /// Between two steps: others have their turn.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -49,13 +49,10 @@ pub struct Forgotten {
 ///
 /// # Errors
 /// Postgres cannot be asked.
-pub async fn preview(
-    checkpoints: &Checkpoints,
-    before: DateTime<Utc>,
-) -> Result<Vec<Forgotten>, Fault> {
+pub async fn preview(state: &StateTables, before: DateTime<Utc>) -> Result<Vec<Forgotten>, Fault> {
     let mut found = Vec::new();
     for (over, _) in TABLES {
-        let rows = checkpoints.count_over(over, before).await?;
+        let rows = state.count_over(over, before).await?;
         found.push(Forgotten { table: over.table(), rows });
     }
     Ok(found)
@@ -70,15 +67,13 @@ pub fn arguments(before: DateTime<Utc>) -> serde_json::Value {
 ///
 /// # Errors
 /// A request cannot be taken, or it cannot be said what became of it.
-pub async fn obey(checkpoints: &Checkpoints, retry: Retry) -> Result<bool, Fault> {
-    let Some(command) = checkpoints.take_purge(retry.delay_max).await? else { return Ok(false) };
+pub async fn obey(state: &StateTables, retry: Retry) -> Result<bool, Fault> {
+    let Some(command) = state.take_purge(retry.delay_max).await? else { return Ok(false) };
     let Some(before) = before_of(&command) else {
-        checkpoints
-            .end_purge(command.id, Outcome::Refused, "refused: the request names no time")
-            .await?;
+        state.end_purge(command.id, Outcome::Refused, "refused: the request names no time").await?;
         return Ok(true);
     };
-    match purge(checkpoints, |_| Some(before)).await {
+    match purge(state, |_| Some(before)).await {
         Ok(forgotten) => {
             let result = said(&forgotten);
             tracing::info!(
@@ -87,14 +82,14 @@ pub async fn obey(checkpoints: &Checkpoints, retry: Retry) -> Result<bool, Fault
                 result,
                 "request ended"
             );
-            checkpoints.end_purge(command.id, Outcome::Done, &result).await?;
+            state.end_purge(command.id, Outcome::Done, &result).await?;
         }
         Err(fault) if fault.class.may_retry() && command.attempts < TRIES_MAX => {
             let why = format!("failed after {} of {TRIES_MAX} tries: {fault}", command.attempts);
-            checkpoints.put_off_command(command.id, retry.delay_max, &why).await?;
+            state.put_off_command(command.id, retry.delay_max, &why).await?;
         }
         Err(fault) => {
-            checkpoints.end_purge(command.id, Outcome::Failed, &fault.to_string()).await?;
+            state.end_purge(command.id, Outcome::Failed, &fault.to_string()).await?;
         }
     }
     Ok(true)
@@ -109,12 +104,9 @@ fn before_of(command: &Command) -> Option<DateTime<Utc>> {
 ///
 /// # Errors
 /// Whatever Postgres answers; what was forgotten by then stays so.
-pub async fn expire(
-    checkpoints: &Checkpoints,
-    retention: Retention,
-) -> Result<Vec<Forgotten>, Fault> {
+pub async fn expire(state: &StateTables, retention: Retention) -> Result<Vec<Forgotten>, Fault> {
     let now = Utc::now();
-    purge(checkpoints, |kept| {
+    purge(state, |kept| {
         let length = match kept {
             Kept::Letters => retention.dead_letter_resolved,
             Kept::Incidents => retention.incident,
@@ -128,7 +120,7 @@ pub async fn expire(
 
 /// Step by step. `before` says of each key of `[retention]` what is old; `None`: nothing.
 async fn purge(
-    checkpoints: &Checkpoints,
+    state: &StateTables,
     before: impl Fn(Kept) -> Option<DateTime<Utc>> + Send,
 ) -> Result<Vec<Forgotten>, Fault> {
     let mut forgotten = Vec::new();
@@ -136,7 +128,7 @@ async fn purge(
         let Some(before) = before(kept) else { continue };
         let mut rows = 0;
         loop {
-            let step = checkpoints.forget(over, before).await?;
+            let step = state.forget(over, before).await?;
             rows += step;
             if step < STEP_ROWS {
                 break;
@@ -146,7 +138,7 @@ async fn purge(
         forgotten.push(Forgotten { table: over.table(), rows });
     }
     if let Some(before) = before(Kept::Incidents) {
-        checkpoints.forget_samples(before).await?;
+        state.forget_samples(before).await?;
     }
     Ok(forgotten)
 }

@@ -7,9 +7,9 @@ use super::slip::{Slip, Unable};
 use crate::error::Fault;
 use crate::model::namespace::Table;
 use crate::postgres::{Target, close, with_deadline};
-use crate::settings::{Settings, Stream};
+use crate::settings::{Settings, StreamSettings};
 use crate::source::{ChangeStreamOptions, Source};
-use crate::state::{Checkpoints, Command, GapReport, Start, WalkRow};
+use crate::state::{Command, GapReport, Start, StateTables, WalkRow};
 
 /// What a resync of a stream would do.
 #[derive(Debug, Clone, Serialize)]
@@ -46,7 +46,7 @@ pub struct Listed {
 ///
 /// # Errors
 /// There is none; the message lists those there are.
-pub fn stream<'s>(settings: &'s Settings, name: &str) -> Result<&'s Stream, Slip> {
+pub fn stream<'s>(settings: &'s Settings, name: &str) -> Result<&'s StreamSettings, Slip> {
     settings.streams.iter().find(|stream| stream.name == name).ok_or_else(|| {
         let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
         let message = format!("there is no stream {name}; configured are {}", names.join(", "));
@@ -60,11 +60,11 @@ pub fn stream<'s>(settings: &'s Settings, name: &str) -> Result<&'s Stream, Slip
 /// There is none, or it is; or whatever Postgres answers.
 pub async fn own_stream<'s>(
     settings: &'s Settings,
-    checkpoints: &Checkpoints,
+    state: &StateTables,
     name: &str,
-) -> Result<&'s Stream, Unable> {
+) -> Result<&'s StreamSettings, Unable> {
     let stream = stream(settings, name)?;
-    checkpoints.refuse_anothers(&[name]).await?;
+    state.refuse_anothers(&[name]).await?;
     Ok(stream)
 }
 
@@ -75,10 +75,10 @@ pub async fn own_stream<'s>(
 pub async fn preview(
     settings: &Settings,
     target: &Target,
-    checkpoints: &Checkpoints,
+    state: &StateTables,
     name: &str,
 ) -> Result<Preview, Unable> {
-    let stream = own_stream(settings, checkpoints, name).await?;
+    let stream = own_stream(settings, state, name).await?;
     let source = Source::new(settings).await?;
     let namespace = source.namespace(&stream.collection).to_string();
     let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };
@@ -92,7 +92,7 @@ pub async fn preview(
     close(connection).await;
     let rows = u64::try_from(rows).unwrap_or_default();
     let options = ChangeStreamOptions::of(stream, settings).fingerprint();
-    let stored = checkpoints.load(name).await?;
+    let stored = state.load(name).await?;
     let halted = stored.as_ref().is_some_and(|stored| stored.halt_code.is_some());
     let position = match stored {
         None => "none is stored".to_owned(),
@@ -119,7 +119,7 @@ pub async fn preview(
         position,
         deletes_without_asking: share.max(settings.resync.delete_count_min.saturating_sub(1)),
         documents_per_second_max: settings.resync.documents_per_second_max,
-        open: checkpoints.open_walk(name).await?,
+        open: state.open_walk(name).await?,
         halted,
     })
 }
@@ -128,13 +128,13 @@ pub async fn preview(
 ///
 /// # Errors
 /// Whatever Postgres answers.
-pub async fn list(checkpoints: &Checkpoints) -> Result<Vec<Listed>, Fault> {
+pub async fn list(state: &StateTables) -> Result<Vec<Listed>, Fault> {
     let mut listed = Vec::new();
-    for walk in checkpoints.walks(50).await? {
-        let gap = checkpoints.gap_report(walk.id).await?;
-        let asked = checkpoints.asked_at(&walk.stream, walk.started_at).await?;
+    for walk in state.walks(50).await? {
+        let gap = state.gap_report(walk.id).await?;
+        let asked = state.asked_at(&walk.stream, walk.started_at).await?;
         let approved = match walk.approved_at {
-            Some(at) => checkpoints.asked_at(&walk.stream, at).await?,
+            Some(at) => state.asked_at(&walk.stream, at).await?,
             None => None,
         };
         listed.push(Listed { walk, gap, asked, approved });
@@ -146,8 +146,8 @@ pub async fn list(checkpoints: &Checkpoints) -> Result<Vec<Listed>, Fault> {
 ///
 /// # Errors
 /// There is none that has not ended; or whatever Postgres answers.
-pub async fn open(checkpoints: &Checkpoints, id: i64) -> Result<WalkRow, Unable> {
-    let walks = checkpoints.walks(1_000).await?;
+pub async fn open(state: &StateTables, id: i64) -> Result<WalkRow, Unable> {
+    let walks = state.walks(1_000).await?;
     let open = walks.into_iter().find(|walk| walk.id == id && walk.ended_at.is_none());
     let missing = || {
         let hint = "`tidemark resync list` shows them";

@@ -8,7 +8,7 @@ use super::slip::{Slip, Unable};
 use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::source::{Found, Source};
-use crate::state::Checkpoints;
+use crate::state::StateTables;
 
 /// What a stream's position speaks for, beside what is there now.
 #[derive(Debug, Clone, Serialize)]
@@ -39,7 +39,7 @@ pub struct Ends {
 pub async fn adopt(
     settings: &Settings,
     target: &Target,
-    checkpoints: &Checkpoints,
+    state: &StateTables,
     name: &str,
 ) -> Result<Adoption, Unable> {
     let config = stream(settings, name)?;
@@ -50,7 +50,7 @@ pub async fn adopt(
         let message = format!("there is no collection {namespace} at {}", source.shown());
         return Err(Slip::new(message, "correct source.uri or source.database").into());
     }
-    let bound = checkpoints.binding(name).await?;
+    let bound = state.binding(name).await?;
     let owner = target.owner();
     Ok(Adoption {
         stream: name.to_owned(),

@@ -7,7 +7,7 @@ use crate::error::Fault;
 use crate::model::phase::Phase;
 use crate::model::position::ClusterTime;
 use crate::settings::Settings;
-use crate::state::{Checkpoints, LeaseRow, Stored};
+use crate::state::{LeaseRow, StateTables, Stored};
 use crate::status::{PositionReport, Report, StreamReport, Verdict, judge};
 
 /// The report of `GET /status`, as the database knows it.
@@ -17,19 +17,19 @@ use crate::status::{PositionReport, Report, StreamReport, Verdict, judge};
 /// environment's.
 pub async fn status(
     settings: &Settings,
-    checkpoints: &Checkpoints,
+    state: &StateTables,
     store: &Store,
 ) -> Result<Report, Fault> {
     let now = Utc::now();
     let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
-    checkpoints.refuse_anothers(&names).await?;
+    state.refuse_anothers(&names).await?;
     let latest = store.latest(100).await?;
     let incidents = latest
         .iter()
         .filter(|i| !i.is_resolved())
         .map(|i| alert::report(i, now))
         .collect::<Vec<_>>();
-    let (stored, held) = (checkpoints.all().await?, checkpoints.leases().await?);
+    let (stored, held) = (state.all().await?, state.leases().await?);
     let streams: Vec<StreamReport> = settings
         .streams
         .iter()

@@ -101,7 +101,7 @@ impl<'a> Applier<'a> {
         context.enter(started.phase);
         let writer = Writer::new(
             context.target.clone(),
-            context.checkpoints.clone(),
+            context.state.clone(),
             lease.clone(),
             context.config.columns.clone(),
             context.statements.clone(),
@@ -317,7 +317,7 @@ impl<'a> Applier<'a> {
 
     /// Writes the phase down for people who ask the database; the data path does not depend on it.
     async fn note_phase(&self) {
-        let noted = self.context.checkpoints.note_phase(self.lease, self.phase, None).await;
+        let noted = self.context.state.note_phase(self.lease, self.phase, None).await;
         if let Err(fault) = noted {
             tracing::warn!(stream = self.lease.stream(), "phase not written down: {fault}");
         }

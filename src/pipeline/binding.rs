@@ -66,7 +66,7 @@ pub async fn look(
     Ok(Here {
         cluster: context.source.cluster().await?,
         found: context.source.find_collection(&context.config.collection).await?,
-        table: context.checkpoints.table_now(&context.table, witness).await?,
+        table: context.state.table_now(&context.table, witness).await?,
         entry,
     })
 }
@@ -219,10 +219,7 @@ pub async fn remember(
         here.cluster.as_deref().or_else(|| bound.and_then(|bound| bound.cluster.as_deref()));
     let collection_uuid =
         here.found.uuid().or_else(|| bound.and_then(|bound| bound.collection_uuid));
-    context
-        .checkpoints
-        .bind(lease, &BoundTo { cluster, collection_uuid, table: &context.table })
-        .await
+    context.state.bind(lease, &BoundTo { cluster, collection_uuid, table: &context.table }).await
 }
 
 /// Asks whether the source is still the one it was, before its change stream is opened anew after
@@ -231,7 +228,7 @@ pub async fn remember(
 /// # Errors
 /// `source_foreign` if it is another one.
 pub async fn still_the_same(context: &Context, after: &ResumeToken) -> Result<(), Fault> {
-    let Some(bound) = context.checkpoints.binding(&context.config.name).await? else {
+    let Some(bound) = context.state.binding(&context.config.name).await? else {
         return Ok(());
     };
     let entry = match entry_of(after, bound.begun_time) {

@@ -114,7 +114,7 @@ impl Care {
         road: Road,
         place: &[u8],
     ) -> Result<Option<Self>, Fault> {
-        let before = context.checkpoints.begin_attempt(lease, run, road, Mark::of(place)).await?;
+        let before = context.state.begin_attempt(lease, run, road, Mark::of(place)).await?;
         if before.deaths < DEATHS_MIN {
             return Ok(None);
         }
@@ -164,7 +164,7 @@ impl Care {
                 self.rest().await?;
             }
             let taken = TakenInHand { place, what: first, size, deaths };
-            self.context.checkpoints.take_in_hand(&self.lease, self.road, &taken).await?;
+            self.context.state.take_in_hand(&self.lease, self.road, &taken).await?;
         }
         self.singly = self.singly.saturating_sub(size);
         self.left = self.left.saturating_sub(size);
@@ -174,7 +174,7 @@ impl Care {
     /// Takes nothing in hand for a while. If this process ends in that while, what the one before
     /// it died of is under no suspicion any more.
     async fn rest(&mut self) -> Result<(), Fault> {
-        self.context.checkpoints.let_go(&self.lease, self.road).await?;
+        self.context.state.let_go(&self.lease, self.road).await?;
         tracing::warn!(
             stream = self.lease.stream(),
             "a process died of one document: nothing is taken in hand for {REST:?} before it is"

@@ -29,13 +29,13 @@ type Answered = (Outcome, String);
 /// one request is written down and is no error.
 pub async fn obey(context: &Context, lease: &Lease) -> Result<(), Fault> {
     let pause = context.settings.retry.delay_max;
-    while let Some(command) = context.checkpoints.take_command(lease, pause).await? {
+    while let Some(command) = context.state.take_command(lease, pause).await? {
         failpoint::hit("obey.taken");
         let tries = u64::from(command.attempts.unsigned_abs());
         let obeyed = if tries > tries_max(context) {
             // It never came to an answer: processes ended by it.
             let act = Act::Fail(format!("the process ended at each of {} tries", tries - 1));
-            context.checkpoints.obey(lease, command.id, &command.reason, &act).await
+            context.state.obey(lease, command.id, &command.reason, &act).await
         } else {
             obey_one(context, lease, &command).await
         };
@@ -86,23 +86,22 @@ async fn not_obeyed(
             tries,
             "request not obeyed yet: {fault}"
         );
-        context.checkpoints.put_off_command(command.id, delay, &why).await?;
+        context.state.put_off_command(command.id, delay, &why).await?;
         return Ok(None);
     }
     let act = Act::Fail(why);
-    context.checkpoints.obey(lease, command.id, &command.reason, &act).await.map(Some)
+    context.state.obey(lease, command.id, &command.reason, &act).await.map(Some)
 }
 
 async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result<Answered, Fault> {
     let why = format!("{} (asked for by {})", command.reason, command.asked_by());
     let id = command.arguments.get("id").and_then(serde_json::Value::as_i64).unwrap_or_default();
-    let act = |act| async move {
-        context.checkpoints.obey(lease, command.id, &command.reason, &act).await
-    };
+    let act =
+        |act| async move { context.state.obey(lease, command.id, &command.reason, &act).await };
     match Verb::parse(&command.verb) {
         Some(Verb::Resync) => resync(context, lease, command, &why).await,
         Some(Verb::ResyncCancel) => {
-            let walk = context.checkpoints.open_walk(lease.stream()).await?;
+            let walk = context.state.open_walk(lease.stream()).await?;
             let ended = act(Act::Cancel { id }).await?;
             if let Some(walk) = walk.filter(|walk| walk.id == id && ended.0 == Outcome::Done) {
                 context.status.walk_ended(walk.reason(), ResyncState::Cancelled);
@@ -111,7 +110,7 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
         }
         Some(Verb::ResyncApprove) => act(Act::Approve { id }).await,
         Some(Verb::CheckpointRewind) => {
-            let stored = context.checkpoints.load(lease.stream()).await?;
+            let stored = context.state.load(lease.stream()).await?;
             match rewind_to(command, stored.as_ref()) {
                 Ok(position) => act(Act::Rewind { to: &position }).await,
                 Err(why) => act(Act::Refuse(why)).await,
@@ -133,13 +132,12 @@ async fn obey_one(context: &Context, lease: &Lease, command: &Command) -> Result
 
 /// Documents are read as they are now, so the source must be the one the table is of.
 async fn retry(context: &Context, lease: &Lease, command: &Command) -> Result<Answered, Fault> {
-    let act = |act| async move {
-        context.checkpoints.obey(lease, command.id, &command.reason, &act).await
-    };
-    let Some(stored) = context.checkpoints.load(lease.stream()).await? else {
+    let act =
+        |act| async move { context.state.obey(lease, command.id, &command.reason, &act).await };
+    let Some(stored) = context.state.load(lease.stream()).await? else {
         return act(Act::Refuse("this stream was never followed".to_owned())).await;
     };
-    let binding = context.checkpoints.binding(lease.stream()).await?;
+    let binding = context.state.binding(lease.stream()).await?;
     let here = look(context, &stored, binding.as_ref()).await?;
     match judge(binding.as_ref(), &here, &context.table, false, false) {
         BindingVerdict::Foreign(why) => return act(Act::Refuse(foreign_source(&why))).await,
@@ -156,7 +154,7 @@ async fn retry(context: &Context, lease: &Lease, command: &Command) -> Result<An
     }
     let mut letters = Vec::new();
     for id in ids(command) {
-        let found = context.checkpoints.letters(&Letters::One(id)).await?.into_iter();
+        let found = context.state.letters(&Letters::One(id)).await?.into_iter();
         letters.extend(
             found.filter(|letter| letter.stream == lease.stream() && letter.resolved_at.is_none()),
         );
@@ -183,12 +181,12 @@ async fn resync(
     why: &str,
 ) -> Result<Answered, Fault> {
     let refuse = |why: String| async move {
-        context.checkpoints.obey(lease, command.id, &command.reason, &Act::Refuse(why)).await
+        context.state.obey(lease, command.id, &command.reason, &Act::Refuse(why)).await
     };
-    let Some(stored) = context.checkpoints.load(lease.stream()).await? else {
+    let Some(stored) = context.state.load(lease.stream()).await? else {
         return refuse("this stream was never followed".to_owned()).await;
     };
-    let binding = context.checkpoints.binding(lease.stream()).await?;
+    let binding = context.state.binding(lease.stream()).await?;
     let here = look(context, &stored, binding.as_ref()).await?;
     if let Some(why) = binding.as_ref().and_then(|bound| foreign(bound, &here)) {
         return refuse(foreign_source(&why)).await;
@@ -203,7 +201,7 @@ async fn resync(
     // A halted stream asks for one: what is still open ends as failed, and its report is carried
     // on.
     if stored.halt_code.is_none()
-        && let Some(open) = context.checkpoints.open_walk(lease.stream()).await?
+        && let Some(open) = context.state.open_walk(lease.stream()).await?
     {
         return refuse(under_way(&open)).await;
     }
@@ -232,10 +230,7 @@ async fn resync(
         source: &context.namespace.to_string(),
         options: &context.fingerprint(),
     };
-    context
-        .checkpoints
-        .obey(lease, command.id, &command.reason, &Act::Begin(Box::new(beginning)))
-        .await
+    context.state.obey(lease, command.id, &command.reason, &Act::Begin(Box::new(beginning))).await
 }
 
 fn under_way(open: &WalkRow) -> String {
@@ -260,16 +255,15 @@ async fn adopt(
     command: &Command,
     why: &str,
 ) -> Result<Answered, Fault> {
-    let act = |act| async move {
-        context.checkpoints.obey(lease, command.id, &command.reason, &act).await
-    };
+    let act =
+        |act| async move { context.state.obey(lease, command.id, &command.reason, &act).await };
     let asks = |name| command.arguments.get(name).and_then(serde_json::Value::as_str);
     let owner = context.target.owner();
     if (asks("service"), asks("environment")) != (Some(&owner.service), Some(&owner.environment)) {
         return act(Act::Refuse(format!("the stream is led by {owner}, which has not ended")))
             .await;
     }
-    let Some(stored) = context.checkpoints.load(lease.stream()).await? else {
+    let Some(stored) = context.state.load(lease.stream()).await? else {
         return act(Act::Refuse("this stream was never followed".to_owned())).await;
     };
     let here = look(context, &stored, None).await?;
@@ -282,7 +276,7 @@ async fn adopt(
     }
     let position = position_now(context).await?.0;
     // The stream is halted, or ends for this request: nobody else writes the table meanwhile.
-    context.checkpoints.void_times(lease, &context.table, position.cluster_time).await?;
+    context.state.void_times(lease, &context.table, position.cluster_time).await?;
     let beginning = Beginning {
         reason: Reason::SourceAdopted,
         why,

@@ -16,19 +16,19 @@ use crate::postgres::Target;
 use crate::retry::{Backoff, Decision};
 use crate::settings::{self, Settings};
 use crate::source::{ChangeStreamOptions, Source};
-use crate::state::Checkpoints;
+use crate::state::StateTables;
 use crate::status;
 
 /// Everything a pipeline works with. One for a stream, for the life of the process.
 #[derive(Debug, Clone)]
 pub struct Context {
     pub settings: Arc<Settings>,
-    pub config: settings::Stream,
+    pub config: settings::StreamSettings,
     pub source: Source,
     pub namespace: Namespace,
     pub target: Target,
     pub table: Table,
-    pub checkpoints: Checkpoints,
+    pub state: StateTables,
     pub mapping: Arc<Mapping>,
     pub statements: Statements,
     pub buffers: RowBuffers,

@@ -20,11 +20,11 @@ pub async fn retry(
     stored: &Stored,
     letters: &[Letter],
 ) -> Result<Act<'static>, Fault> {
-    let walk = context.checkpoints.open_walk(lease.stream()).await?;
+    let walk = context.state.open_walk(lease.stream()).await?;
     let beside = walk.as_ref().and_then(beside);
     let mut writer = Writer::new(
         context.target.clone(),
-        context.checkpoints.clone(),
+        context.state.clone(),
         lease.clone(),
         context.mapping.columns().to_vec(),
         context.statements.clone(),

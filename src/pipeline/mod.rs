@@ -50,7 +50,7 @@ pub async fn run(
         Ended::Drained | Ended::Commanded | Ended::Lost(_) | Ended::Rewound(_) => true,
     };
     if in_good_order {
-        let _ = context.checkpoints.ended_well(lease.stream(), run).await;
+        let _ = context.state.ended_well(lease.stream(), run).await;
     }
     ended
 }

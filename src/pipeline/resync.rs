@@ -199,7 +199,7 @@ impl OpenResync {
 
     /// Logs what was missed, for a person who reads along: the table `gap_report` has it.
     async fn report_gap(&self) {
-        match self.context.checkpoints.gap_report(self.row.id).await {
+        match self.context.state.gap_report(self.row.id).await {
             Ok(Some(gap)) => tracing::info!(
                 stream = %self.context.config.name,
                 resync = self.row.id,

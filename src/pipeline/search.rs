@@ -105,10 +105,8 @@ impl Search {
         )
         .await?;
         let now = context.source.now().await?;
-        let unseen = context
-            .checkpoints
-            .unseen(&mut connection, &context.table, self.id, self.start, now)
-            .await?;
+        let unseen =
+            context.state.unseen(&mut connection, &context.table, self.id, self.start, now).await?;
         with_deadline(
             context.target.deadline(),
             sqlx::raw_sql(unseen.planning()).execute(&mut connection),

@@ -49,7 +49,7 @@ async fn attempt(
     trouble: Option<&Fault>,
 ) -> Result<Started, Fault> {
     check_schema(context).await?;
-    let stored = context.checkpoints.load(&context.config.name).await?;
+    let stored = context.state.load(&context.config.name).await?;
     let stored = stored.ok_or_else(|| Fault::bug("a lease without a checkpoint row"))?;
     let start = stored.start(&context.namespace.to_string(), &context.fingerprint());
     if let Start::Refused(version) = start {
@@ -61,8 +61,8 @@ async fn attempt(
             "run that release, or a later one",
         ));
     }
-    let binding = context.checkpoints.binding(&context.config.name).await?;
-    let walk = context.checkpoints.open_walk(&context.config.name).await?;
+    let binding = context.state.binding(&context.config.name).await?;
+    let walk = context.state.open_walk(&context.config.name).await?;
     let walks = walk.as_ref().is_some_and(|walk| !walk.is_snapshot());
     let dropped = trouble.is_some_and(|fault| fault.code == Code::SourceDropped)
         || stored.halt_code.as_deref() == Some(Code::SourceDropped.name());
@@ -141,7 +141,7 @@ async fn taken_up(
     revision: i64,
     change_stream: Option<ChangeStream>,
 ) -> Result<Started, Fault> {
-    let walk = context.checkpoints.open_walk(&context.config.name).await?;
+    let walk = context.state.open_walk(&context.config.name).await?;
     let happened = match &walk {
         None => Happened::Resumed,
         Some(walk) if walk.is_snapshot() => Happened::SnapshotUnderWay,
@@ -157,9 +157,9 @@ async fn taken_up(
 async fn check_schema(context: &Context) -> Result<(), Fault> {
     let (target, table, columns) = (&context.target, &context.table, &context.config.columns);
     let mut connection = target.connect().await?;
-    context.checkpoints.standing(&mut connection).await?;
+    context.state.standing(&mut connection).await?;
     if context.settings.migrate.automatic && !context.widened.load(Ordering::Relaxed) {
-        context.checkpoints.refuse_table(&mut connection, table).await?;
+        context.state.refuse_table(&mut connection, table).await?;
         for statement in ensure(&mut connection, target, table, columns).await? {
             tracing::info!(stream = context.config.name, "migrated: {statement}");
         }
@@ -205,8 +205,7 @@ async fn resync_if_allowed(
     if !settings.automatic {
         return halt(format!("{why}; resync.automatic is off"));
     }
-    let today =
-        if reason.is_counted() { context.checkpoints.automatic_today(stream).await? } else { 0 };
+    let today = if reason.is_counted() { context.state.automatic_today(stream).await? } else { 0 };
     if reason.is_counted() && today >= settings.automatic_per_day_max {
         return halt(format!(
             "{why}; {today} automatic resyncs in 24 hours are all that \
@@ -244,8 +243,8 @@ async fn begin_walk(
         source: &context.namespace.to_string(),
         options: &context.fingerprint(),
     };
-    let before = context.checkpoints.open_walk(&context.config.name).await?;
-    let revision = context.checkpoints.begin_walk(lease, &beginning).await?;
+    let before = context.state.open_walk(&context.config.name).await?;
+    let revision = context.state.begin_walk(lease, &beginning).await?;
     if let Some(before) = before {
         context.status.walk_ended(before.reason(), ResyncState::Failed);
     }

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use super::tls::Tls;
 use super::url::{Url, refuse};
 use crate::error::Fault;
-use crate::settings::{Settings, Target};
+use crate::settings::{Settings, TargetSettings};
 
 /// # Errors
 /// What is wrong with the URL, without its secrets.
@@ -15,7 +15,7 @@ pub(super) fn hosts(settings: &Settings) -> Result<Vec<PgConnectOptions>, Fault>
 }
 
 /// The same of one end's settings. Never empty.
-pub(super) fn of(target: &Target) -> Result<Vec<PgConnectOptions>, Fault> {
+pub(super) fn of(target: &TargetSettings) -> Result<Vec<PgConnectOptions>, Fault> {
     let url = Url::parse(target.url.expose())?;
     if url.password.is_some() && !target.password_command.is_empty() {
         return refuse(
@@ -32,7 +32,7 @@ pub(super) fn of(target: &Target) -> Result<Vec<PgConnectOptions>, Fault> {
 }
 
 /// Whether logins are made with a client certificate, whose files are replaced one after the other.
-pub(super) fn has_client_certificate(target: &Target) -> bool {
+pub(super) fn has_client_certificate(target: &TargetSettings) -> bool {
     Url::parse(target.url.expose()).is_ok_and(|url| url.parameter("sslcert").is_some())
 }
 

@@ -7,12 +7,12 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::options;
 use crate::error::{Class, Code, Fault};
-use crate::settings::{Patience, Settings, Target, output_of};
+use crate::settings::{Patience, Settings, TargetSettings, output_of};
 
 /// Asked before each login. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Logins {
-    target: Arc<Target>,
+    target: Arc<TargetSettings>,
     has_client_certificate: bool,
     patience: Arc<Patience>,
 }
@@ -33,7 +33,8 @@ impl Logins {
     /// The URL has become one that cannot be used; the command fails or is silent: the next login
     /// may pass.
     pub async fn now(&self) -> Result<Vec<PgConnectOptions>, Fault> {
-        let target = Target { url: self.target.url.now(), ..Target::clone(&self.target) };
+        let target =
+            TargetSettings { url: self.target.url.now(), ..TargetSettings::clone(&self.target) };
         let hosts = self.judged(options::of(&target))?;
         if target.password_command.is_empty() {
             return Ok(hosts);

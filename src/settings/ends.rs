@@ -6,7 +6,7 @@ use super::reader::Reader;
 use super::secret::Secret;
 
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct SourceSettings {
     pub uri: Secret,
     pub database: String,
     pub history_retention: Option<Duration>,
@@ -20,7 +20,7 @@ pub struct Source {
 }
 
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct TargetSettings {
     pub url: Secret,
     pub schema: String,
     pub state_schema: String,
@@ -30,7 +30,7 @@ pub struct Target {
     pub password_command: String,
 }
 
-impl Source {
+impl SourceSettings {
     pub(super) fn read(r: &mut Reader) -> Self {
         let uri = r.secret("source.uri");
         r.check_scheme("source.uri", &uri, &["mongodb", "mongodb+srv"]);
@@ -47,7 +47,7 @@ impl Source {
     }
 }
 
-impl Target {
+impl TargetSettings {
     pub(super) fn read(r: &mut Reader) -> Self {
         let url = r.secret("target.url");
         r.check_scheme("target.url", &url, &["postgres", "postgresql"]);

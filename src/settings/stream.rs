@@ -28,7 +28,7 @@ impl PostImage {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stream {
+pub struct StreamSettings {
     pub name: String,
     pub collection: String,
     pub table: String,
@@ -58,10 +58,10 @@ const STREAM_KEYS: [&str; 6] =
 const COLUMN_KEYS: [&str; 5] = ["name", "field", "type", "required", "aliases"];
 const RESERVED: [&str; 5] = ["id", "doc", "_cluster_time", "_applied_at", "_hash"];
 
-pub(super) fn read(r: &mut Reader) -> Vec<Stream> {
+pub(super) fn read(r: &mut Reader) -> Vec<StreamSettings> {
     let tables = r.tables("stream");
     r.check("stream", !tables.is_empty(), "at least one [[stream]] is needed");
-    let streams: Vec<Stream> =
+    let streams: Vec<StreamSettings> =
         tables.into_iter().enumerate().map(|(i, table)| read_one(r, i, table)).collect();
     for (what, values) in [
         ("name", streams.iter().map(|s| &s.name).collect::<Vec<_>>()),
@@ -122,7 +122,7 @@ impl Entry<'_> {
     }
 }
 
-fn read_one(reader: &mut Reader, index: usize, table: BTreeMap<String, Value>) -> Stream {
+fn read_one(reader: &mut Reader, index: usize, table: BTreeMap<String, Value>) -> StreamSettings {
     let mut entry = Entry { reader, place: format!("[{index}]"), table };
     let name = entry.word("name");
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) {
@@ -150,7 +150,7 @@ fn read_one(reader: &mut Reader, index: usize, table: BTreeMap<String, Value>) -
     let columns = read_columns(&mut entry, &name);
     entry.finish(&STREAM_KEYS);
     let post_image = post_image.unwrap_or(PostImage::Lookup);
-    Stream { name, collection, table: target, post_image, expect_changes_within, columns }
+    StreamSettings { name, collection, table: target, post_image, expect_changes_within, columns }
 }
 
 fn read_columns(entry: &mut Entry<'_>, stream: &str) -> Vec<Column> {

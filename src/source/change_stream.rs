@@ -35,7 +35,7 @@ pub struct ChangeStreamOptions {
 
 impl ChangeStreamOptions {
     /// What `run` opens a configured stream with.
-    pub fn of(stream: &settings::Stream, settings: &Settings) -> Self {
+    pub fn of(stream: &settings::StreamSettings, settings: &Settings) -> Self {
         Self {
             collection: stream.collection.clone(),
             post_image: stream.post_image,

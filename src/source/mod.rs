@@ -30,7 +30,7 @@ pub use classify::{ServerAnswer, classify_answer};
 pub use documents::Documents;
 pub use history_window::Entry;
 pub use identity::Found;
-pub use probe::Facts;
+pub use probe::ServerFacts;
 pub use reply::Reply;
 
 use crate::error::Fault;

@@ -11,7 +11,7 @@ use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ServerAddress,
 use super::login;
 use super::uri::{pairs, refuse};
 use crate::error::Fault;
-use crate::settings::{Source, authorities, stays_here};
+use crate::settings::{SourceSettings, authorities, stays_here};
 
 /// What a URI looks like.
 /// What is done with an option.
@@ -104,7 +104,7 @@ pub(super) struct Options {
 impl Options {
     /// # Errors
     /// What is wrong with the URI, without its secrets.
-    pub fn read(source: &Source) -> Result<Self, Fault> {
+    pub fn read(source: &SourceSettings) -> Result<Self, Fault> {
         let text = source.uri.expose();
         if !escapes_are_whole(text) {
             return refuse("has a % that is not followed by two hex digits: write %25");

@@ -7,7 +7,7 @@ use crate::error::{Class, Code, Fault};
 
 /// What `check` reports of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
+pub struct ServerFacts {
     pub version: String,
     /// The replica set's name.
     pub replica_set: String,
@@ -18,7 +18,7 @@ impl Source {
     ///
     /// # Errors
     /// It cannot be reached, is a standalone, which has no change streams, or sharded.
-    pub async fn facts(&self) -> Result<Facts, Fault> {
+    pub async fn facts(&self) -> Result<ServerFacts, Fault> {
         let database = self.database().await?;
         let hello = self
             .with_deadline(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await })
@@ -41,7 +41,10 @@ impl Source {
                 return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, message, hint));
             }
         };
-        Ok(Facts { version: build.get_str("version").unwrap_or("unknown").to_owned(), replica_set })
+        Ok(ServerFacts {
+            version: build.get_str("version").unwrap_or("unknown").to_owned(),
+            replica_set,
+        })
     }
 
     /// A collection's document count by its metadata: quick, and only an estimate.

@@ -28,7 +28,7 @@ const YOUNG: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Reach {
-    source: settings::Source,
+    source: settings::SourceSettings,
     service: String,
     made: Mutex<Option<Made>>,
     patience: Patience,
@@ -46,14 +46,14 @@ struct Made {
 
 impl Made {
     /// Whether what it was made with stands there no longer.
-    fn is_outdated(&self, source: &settings::Source) -> bool {
+    fn is_outdated(&self, source: &settings::SourceSettings) -> bool {
         source.uri.now() != self.uri
             || self.files.iter().any(|(path, before)| mark(path) != *before)
     }
 }
 
 impl Reach {
-    pub fn new(source: settings::Source, service: String) -> Self {
+    pub fn new(source: settings::SourceSettings, service: String) -> Self {
         Self { source, service, made: Mutex::new(None), patience: Patience::default() }
     }
 
@@ -85,7 +85,8 @@ impl Reach {
 
     async fn make(&self) -> Result<Made, Fault> {
         let uri = self.source.uri.now();
-        let options = Options::read(&settings::Source { uri: uri.clone(), ..self.source.clone() })?;
+        let options =
+            Options::read(&settings::SourceSettings { uri: uri.clone(), ..self.source.clone() })?;
         let hosts = options.shown();
         let mut text = options.uri;
         if !self.source.password_command.is_empty() {

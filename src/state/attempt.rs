@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 use twox_hash::XxHash3_64;
 use uuid::Uuid;
 
-use super::{Checkpoints, Lease, checkpoint};
+use super::{Lease, StateTables, checkpoint};
 use crate::error::Fault;
 use crate::postgres::with_deadline;
 
@@ -67,7 +67,7 @@ struct Row {
     hand_deaths: i32,
 }
 
-impl Checkpoints {
+impl StateTables {
     /// A pipeline begins at a place. Says what became of those before it.
     ///
     /// # Errors

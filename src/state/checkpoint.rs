@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnection, PgExecutor};
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::Checkpoints;
+use super::StateTables;
 use super::release::FORMAT_VERSION;
 use crate::error::Fault;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
@@ -79,7 +79,7 @@ impl Stored {
     }
 }
 
-impl Checkpoints {
+impl StateTables {
     /// A stream's row, if it has one.
     pub async fn load(&self, stream: &str) -> Result<Option<Stored>, Fault> {
         let sql =

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
-use super::{Checkpoints, checkpoint, stream};
+use super::{StateTables, checkpoint, stream};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::postgres::with_deadline;
@@ -36,7 +36,7 @@ impl Retired {
     }
 }
 
-impl Checkpoints {
+impl StateTables {
     /// Archives the stream's stored position as it is, usable or not.
     pub(super) async fn retire_position(
         &self,

@@ -9,7 +9,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgConnection, PgTypeInfo, PgValueRef};
 use sqlx::{AssertSqlSafe, Decode, FromRow, Postgres, Type};
 
-use super::{Checkpoints, stream};
+use super::{StateTables, stream};
 use crate::error::Fault;
 use crate::model::vocabulary::vocabulary;
 use crate::postgres::with_deadline;
@@ -106,7 +106,7 @@ const COLUMNS: &str = "id, verb, stream, arguments, actor, db_user, host(db_addr
 /// Of requests that have not ended: those whose turn it is.
 const DUE: &str = "done_at is null and next_try_at <= clock_timestamp()";
 
-impl Checkpoints {
+impl StateTables {
     /// Records a request as the owner's. Returns it as recorded.
     pub(super) async fn record_command(
         &self,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{Checkpoints, stream};
+use super::{StateTables, stream};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::postgres::with_deadline;
@@ -58,7 +58,7 @@ pub enum Letters {
     },
 }
 
-impl Checkpoints {
+impl StateTables {
     /// The dead letters that are meant, of the owner's streams and of those that are nobody's yet.
     pub async fn letters(&self, which: &Letters) -> Result<Vec<Letter>, Fault> {
         let (condition, number, of) = match which {

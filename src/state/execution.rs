@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{Beginning, Checkpoints, Command, Fence, Lease, Outcome, Verb, command, lease};
+use super::{Beginning, Command, Fence, Lease, Outcome, StateTables, Verb, command, lease};
 use crate::error::Fault;
 use crate::model::position::Position;
 use crate::postgres::with_deadline;
@@ -33,7 +33,7 @@ pub enum Act<'a> {
     Fail(String),
 }
 
-impl Checkpoints {
+impl StateTables {
     /// Records a request. Returns it as recorded.
     ///
     /// # Errors

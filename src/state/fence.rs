@@ -8,7 +8,7 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::QueryAs;
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
-use super::{Checkpoints, Lease, Touched, checkpoint, stream};
+use super::{Lease, StateTables, Touched, checkpoint, stream};
 use crate::error::{Class, Code, Fault};
 use crate::model::position::Position;
 use crate::postgres::with_deadline;
@@ -35,10 +35,10 @@ impl<'l> Fence<'l> {
     /// Fenced if the row carries another epoch or nonce.
     pub async fn raise(
         transaction: &mut Transaction<'_, Postgres>,
-        checkpoints: &Checkpoints,
+        state: &StateTables,
         lease: &'l Lease,
     ) -> Result<Self, Fault> {
-        let (schema, deadline) = (Arc::clone(&checkpoints.schema), checkpoints.deadline);
+        let (schema, deadline) = (Arc::clone(&state.schema), state.deadline);
         let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(checkpoint::locking(&schema)))
             .bind(lease.stream())
             .bind(lease.epoch())

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::{Checkpoints, stream};
+use super::{StateTables, stream};
 use crate::error::Fault;
 use crate::postgres::with_deadline;
 
@@ -24,7 +24,7 @@ pub struct GapReport {
 const COLUMNS: &str = "stream, blind_from, blind_until, rows_inserted, rows_changed, rows_deleted, \
                        sample_ids";
 
-impl Checkpoints {
+impl StateTables {
     /// The report of a completed resync.
     pub async fn gap_report(&self, resync: i64) -> Result<Option<GapReport>, Fault> {
         let sql = AssertSqlSafe(format!(

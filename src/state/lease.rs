@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection, FromRow};
 use uuid::Uuid;
 
-use super::{Checkpoints, checkpoint, command, stream};
+use super::{StateTables, checkpoint, command, stream};
 use crate::error::Fault;
 use crate::model::phase::Phase;
 use crate::postgres::with_deadline;
 
-/// A grant. Made only by [`Checkpoints::acquire`].
+/// A grant. Made only by [`StateTables::acquire`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     stream: String,
@@ -58,7 +58,7 @@ pub enum Renewed {
     Lost,
 }
 
-impl Checkpoints {
+impl StateTables {
     /// Takes a stream whose lease has run out or was given back; `None` while another holds it.
     /// Raising the epoch waits for whatever transaction of the old holder is still open, unless its
     /// client is silent.

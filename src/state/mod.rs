@@ -52,7 +52,7 @@ use crate::postgres::{Pool, Target};
 
 /// tidemark's own tables, in their schema.
 #[derive(Debug, Clone)]
-pub struct Checkpoints {
+pub struct StateTables {
     pool: Pool,
     target: Target,
     /// Every call ends within this time.
@@ -62,7 +62,7 @@ pub struct Checkpoints {
     plain_schema: Arc<str>,
 }
 
-impl Checkpoints {
+impl StateTables {
     /// `pool` serves what is not on the data path.
     pub fn new(target: Target, pool: Pool, schema: &str) -> Self {
         let deadline = target.deadline();

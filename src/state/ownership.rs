@@ -4,12 +4,12 @@
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::{Checkpoints, Verb, command, stream};
+use super::{StateTables, Verb, command, stream};
 use crate::error::{Class, Code, Fault};
 use crate::model::owner::Owner;
 use crate::postgres::with_deadline;
 
-impl Checkpoints {
+impl StateTables {
     /// Refuses streams that another service or environment follows, unless it was asked that they
     /// be taken over. Does nothing where tidemark's own tables are not there yet, or of the first
     /// release.
@@ -47,7 +47,7 @@ impl Checkpoints {
         }
     }
 
-    /// [`Checkpoints::refuse_strangers`] on a session of the pool, for one that only looks or
+    /// [`StateTables::refuse_strangers`] on a session of the pool, for one that only looks or
     /// stands by.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
-use super::Checkpoints;
+use super::StateTables;
 use crate::error::Fault;
 use crate::postgres::with_deadline;
 
@@ -21,7 +21,7 @@ pub struct ProcessRow {
     pub silent: f64,
 }
 
-impl Checkpoints {
+impl StateTables {
     /// The owner's other processes that were begun in the last ten minutes and have not said that
     /// they ended.
     pub async fn other_processes(&self, me: Uuid) -> Result<Vec<ProcessRow>, Fault> {

@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{BoundTo, Checkpoints, Fence, Lease};
+use super::{BoundTo, Fence, Lease, StateTables};
 use crate::error::Fault;
 use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
@@ -12,7 +12,7 @@ use crate::postgres::{close, with_deadline};
 /// Rows looked at in one transaction.
 const ROWS_AT_ONCE: i64 = 20_000;
 
-impl Checkpoints {
+impl StateTables {
     /// Binds a stream anew, its position as it is.
     ///
     /// # Errors

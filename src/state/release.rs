@@ -9,7 +9,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnection;
 
-use super::Checkpoints;
+use super::StateTables;
 use crate::error::{Class, Code, Fault};
 use crate::postgres::ddl::{held, is_lock_timeout, lock_timeout};
 use crate::postgres::with_deadline;
@@ -85,7 +85,7 @@ impl Standing {
 /// One row of the migrator's table.
 type Applied = (i64, Vec<u8>, bool);
 
-impl Checkpoints {
+impl StateTables {
     /// Looks; changes nothing.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl Checkpoints {
     /// schema are in the state schema from now on.
     ///
     /// # Errors
-    /// As [`Checkpoints::standing`]; a lock was not had in time, and by whom it is held; whatever
+    /// As [`StateTables::standing`]; a lock was not had in time, and by whom it is held; whatever
     /// Postgres refuses.
     pub async fn migrate(&self, connection: &mut PgConnection) -> Result<usize, Fault> {
         let standing = self.standing(connection).await?;

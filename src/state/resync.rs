@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
-use super::{Checkpoints, gap_report, resync_kept, resync_seen, stream};
+use super::{StateTables, gap_report, resync_kept, resync_seen, stream};
 use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
@@ -128,7 +128,7 @@ pub struct EndedWalk {
     pub rows_deleted: i64,
 }
 
-impl Checkpoints {
+impl StateTables {
     /// The stream's walk that has not ended, if there is one.
     pub async fn open_walk(&self, stream: &str) -> Result<Option<WalkRow>, Fault> {
         let sql = AssertSqlSafe(format!(

@@ -4,12 +4,12 @@
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::Checkpoints;
+use super::StateTables;
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::postgres::with_deadline;
 
-impl Checkpoints {
+impl StateTables {
     /// Keeps those of the ids whose rows are older than `start`, as `older` selects them: a
     /// statement of one column `id` whose parameters are the ids and the time.
     pub async fn keep_older(

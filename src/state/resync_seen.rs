@@ -4,11 +4,11 @@
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::Checkpoints;
+use super::StateTables;
 use crate::error::Fault;
 use crate::postgres::with_deadline;
 
-impl Checkpoints {
+impl StateTables {
     /// Keeps what a walk saw in one chunk: ids, and the first and last id of each segment.
     pub async fn note_seen(
         &self,

@@ -5,7 +5,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 
-use super::{Checkpoints, checkpoint_history, command, dead_letter, gap_report, resync};
+use super::{StateTables, checkpoint_history, command, dead_letter, gap_report, resync};
 use crate::error::Fault;
 use crate::postgres::with_deadline;
 
@@ -44,7 +44,7 @@ impl Over {
     }
 }
 
-impl Checkpoints {
+impl StateTables {
     /// How many rows are over since before a time.
     pub async fn count_over(&self, over: Over, before: DateTime<Utc>) -> Result<u64, Fault> {
         let (schema, table) = (&self.schema, over.table());

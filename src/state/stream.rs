@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
-use super::Checkpoints;
+use super::StateTables;
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::model::owner::Owner;
@@ -62,7 +62,7 @@ pub struct Touched<'a> {
     pub deleted: &'a [String],
 }
 
-impl Checkpoints {
+impl StateTables {
     /// What a stream is bound to; `None` if it never was, as under the first release.
     pub async fn binding(&self, stream: &str) -> Result<Option<Binding>, Fault> {
         let sql = AssertSqlSafe(format!("select * from {}.stream where stream = $1", self.schema));

@@ -5,7 +5,7 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::QueryScalar;
 use sqlx::{AssertSqlSafe, Postgres};
 
-use super::{Checkpoints, resync_kept, resync_seen};
+use super::{StateTables, resync_kept, resync_seen};
 use crate::error::Fault;
 use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
@@ -29,7 +29,7 @@ pub struct Unseen {
     edges: Option<(String, String)>,
 }
 
-impl Checkpoints {
+impl StateTables {
     /// Finds out where rows may lie that a walk did not see.
     pub async fn unseen(
         &self,

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{BoundTo, Checkpoints, Fence, Lease, resync};
+use super::{BoundTo, Fence, Lease, StateTables, resync};
 use crate::error::Fault;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::reason::Reason;
@@ -33,8 +33,8 @@ pub struct Beginning<'a> {
     pub options: &'a str,
 }
 
-impl Checkpoints {
-    /// Begins a walk, in a transaction of its own. See [`Checkpoints::begin_walk_in`]. Returns the
+impl StateTables {
+    /// Begins a walk, in a transaction of its own. See [`StateTables::begin_walk_in`]. Returns the
     /// revision it made.
     ///
     /// # Errors

@@ -9,14 +9,14 @@ use crate::model::phase::Phase;
 use crate::ops::compare::{ComparePlan, compare};
 use crate::pipeline::Context;
 use crate::settings::Settings;
-use crate::state::Checkpoints;
+use crate::state::StateTables;
 use crate::status::ComparedReport;
 
 /// Compares until aborted: each stream that is streaming here, one after the other, once an
 /// interval.
 pub async fn compare_on_schedule(
     contexts: Arc<[Context]>,
-    checkpoints: Checkpoints,
+    state: StateTables,
     settings: Arc<Settings>,
 ) {
     let Some(interval) = settings.compare.interval else { return };
@@ -34,7 +34,7 @@ pub async fn compare_on_schedule(
                 documents_per_second_max: settings.compare.documents_per_second_max,
             };
             context.status.comparing(true);
-            match compare(&settings, &context.target, &checkpoints, &context.config, plan).await {
+            match compare(&settings, &context.target, &state, &context.config, plan).await {
                 // A note says that the stream lags: what it has still to apply is no divergence.
                 Ok(found) if found.note.is_none() => context.status.compared(ComparedReport {
                     at: Utc::now(),

@@ -26,7 +26,7 @@ use crate::pipeline::Context;
 use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::state::Checkpoints;
+use crate::state::StateTables;
 use crate::status::{Access, Board, StreamNames, serve};
 use crate::telemetry;
 
@@ -48,7 +48,7 @@ const SERVED_DEADLINE: Duration = Duration::from_millis(500);
 pub struct Daemon {
     board: Arc<Board>,
     contexts: Vec<Context>,
-    checkpoints: Checkpoints,
+    state: StateTables,
     target: Target,
     source: Source,
     settings: Arc<Settings>,
@@ -65,7 +65,7 @@ impl Daemon {
         let source = Source::new(&settings).await?;
         let target = Target::new(&settings)?;
         let pool = target.pool(settings.streams.len().saturating_add(2).min(8));
-        let checkpoints = Checkpoints::new(target.clone(), pool, &settings.target.state_schema);
+        let state = StateTables::new(target.clone(), pool, &settings.target.state_schema);
         let table =
             |name: &str| Table { schema: settings.target.schema.clone(), name: name.to_owned() };
         let named: Vec<_> = settings
@@ -99,7 +99,7 @@ impl Daemon {
                 namespace: source.namespace(&config.collection),
                 target: target.clone(),
                 table: table(&config.table),
-                checkpoints: checkpoints.clone(),
+                state: state.clone(),
                 mapping: Arc::new(Mapping::new(&config.columns, settings.row)),
                 statements: Statements::new(&table(&config.table), &config.columns),
                 buffers: RowBuffers::default(),
@@ -108,7 +108,7 @@ impl Daemon {
             })
         });
         let contexts = contexts.collect();
-        Ok(Self { board, contexts, checkpoints, target, source, settings, listener })
+        Ok(Self { board, contexts, state, target, source, settings, listener })
     }
 
     /// What the daemon shows of itself.
@@ -137,17 +137,16 @@ impl Daemon {
         helpers.spawn(history_window::beat(self.source.clone(), Arc::clone(&self.settings)));
         helpers.spawn(compare::compare_on_schedule(
             self.contexts.clone().into(),
-            self.checkpoints.clone(),
+            self.state.clone(),
             Arc::clone(&self.settings),
         ));
         progress::show(Arc::clone(&self.board), stop.clone());
         let mut streams = JoinSet::new();
         let holder: Arc<str> = holder().into();
-        let alerts =
-            Alerts::start(&self.settings, &self.target, &self.checkpoints, &self.board, &holder);
+        let alerts = Alerts::start(&self.settings, &self.target, &self.state, &self.board, &holder);
         helpers.spawn(retention::keep(
             alerts.desk(),
-            self.checkpoints.clone(),
+            self.state.clone(),
             Arc::clone(&self.settings),
         ));
         let bugs = Bugs::new(alerts.sentry.clone());
@@ -170,7 +169,7 @@ impl Daemon {
         }
         until_ended(&mut streams, &stop).await;
         helpers.abort_all();
-        let leave = async { tokio::join!(alerts.stop(true), self.checkpoints.pool().close()) };
+        let leave = async { tokio::join!(alerts.stop(true), self.state.pool().close()) };
         if tokio::time::timeout(LEAVE_DEADLINE, leave).await.is_err() {
             tracing::warn!(
                 "postgres does not answer: that this process has ended is not written down"

@@ -10,20 +10,20 @@ use tokio::time::Instant;
 use crate::alert::Desk;
 use crate::ops::purge;
 use crate::settings::Settings;
-use crate::state::Checkpoints;
+use crate::state::StateTables;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Looks for old rows and for requests to purge until aborted.
-pub(super) async fn keep(desk: Arc<Desk>, checkpoints: Checkpoints, settings: Arc<Settings>) {
+pub(super) async fn keep(desk: Arc<Desk>, state: StateTables, settings: Arc<Settings>) {
     let mut expired: Option<Instant> = None;
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         if !desk.is_speaking() {
             continue;
         }
-        if let Err(fault) = purge::obey(&checkpoints, settings.retry).await {
+        if let Err(fault) = purge::obey(&state, settings.retry).await {
             tracing::debug!("requests to forget cannot be taken yet: {fault}");
             continue;
         }
@@ -31,7 +31,7 @@ pub(super) async fn keep(desk: Arc<Desk>, checkpoints: Checkpoints, settings: Ar
             continue;
         }
         expired = Some(Instant::now());
-        match purge::expire(&checkpoints, settings.retention).await {
+        match purge::expire(&state, settings.retention).await {
             Ok(forgotten) if forgotten.iter().any(|of| of.rows > 0) => {
                 tracing::info!("what was over is old: {}", purge::said(&forgotten));
             }

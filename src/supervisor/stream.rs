@@ -130,11 +130,10 @@ impl Task {
         self.migrated.get_or_try_init(|| self.own_tables()).await?;
         let name = &self.context.config.name;
         if !*ours {
-            self.context.checkpoints.refuse_anothers(&[name]).await?;
+            self.context.state.refuse_anothers(&[name]).await?;
             *ours = true;
         }
-        let held =
-            self.context.checkpoints.leases().await?.into_iter().find(|held| held.stream == *name);
+        let held = self.context.state.leases().await?.into_iter().find(|held| held.stream == *name);
         match held {
             Some(held) if held.live => {
                 self.show_holder(held);
@@ -149,17 +148,17 @@ impl Task {
         }
         let (source, options) = (self.context.namespace.to_string(), self.context.fingerprint());
         let duration = self.context.settings.lease.duration;
-        self.context.checkpoints.acquire(name, &source, &options, &self.holder, duration).await
+        self.context.state.acquire(name, &source, &options, &self.holder, duration).await
     }
 
     /// tidemark's own tables are there, or are made if that is allowed. The followed one is seen to
     /// under the lease.
     async fn own_tables(&self) -> Result<(), Fault> {
-        let Context { settings, target, checkpoints, .. } = &self.context;
+        let Context { settings, target, state, .. } = &self.context;
         if settings.migrate.automatic {
-            migrate::own_tables(settings, target, checkpoints).await.map(drop)
+            migrate::own_tables(settings, target, state).await.map(drop)
         } else {
-            migrate::look(target, checkpoints).await
+            migrate::look(target, state).await
         }
     }
 
@@ -232,7 +231,7 @@ impl Task {
         }
         keeper.abort_all();
         let report = serde_json::to_value(self.context.status.report()).unwrap_or_default();
-        if let Err(fault) = self.context.checkpoints.release(lease, &report).await {
+        if let Err(fault) = self.context.state.release(lease, &report).await {
             tracing::warn!(
                 stream = lease.stream(),
                 "lease not given back, it will run out: {fault}"
@@ -279,7 +278,7 @@ impl Task {
         self.context.status.halted(fault);
         self.bugs.met(lease.stream(), fault);
         let code = Some((fault.code.name(), fault.message.as_str()));
-        if let Err(fault) = self.context.checkpoints.note_phase(lease, Phase::Halted, code).await {
+        if let Err(fault) = self.context.state.note_phase(lease, Phase::Halted, code).await {
             tracing::warn!(stream = lease.stream(), "halt not written down: {fault}");
         }
     }
@@ -353,7 +352,7 @@ async fn keep(
     loop {
         let begun = Instant::now();
         let report = serde_json::to_value(context.status.report()).unwrap_or_default();
-        let commanded = match context.checkpoints.renew(&lease, duration, &report).await {
+        let commanded = match context.state.renew(&lease, duration, &report).await {
             Ok(Renewed::Kept) => false,
             Ok(Renewed::Commanded) => true,
             Ok(Renewed::Lost) => return lost.cancel(),

@@ -10,7 +10,7 @@ use tidemark::model::namespace::Table;
 use tidemark::model::position::{ClusterTime, Position, ResumeToken};
 use tidemark::postgres::Target;
 use tidemark::settings::{Origin, Settings};
-use tidemark::state::{Checkpoints, Lease, Renewed};
+use tidemark::state::{Lease, Renewed, StateTables};
 
 use crate::killing::{AUDIT, assert_audit};
 use crate::support::{Config, World, stream};
@@ -129,29 +129,17 @@ async fn two_daemons_started_together_lead_each_stream_once_and_hand_over_on_sto
     world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
 }
 
-fn parts(world: &World) -> (Settings, Target, Checkpoints) {
+fn parts(world: &World) -> (Settings, Target, StateTables) {
     let settings =
         Settings::load(&Origin { file: Some(world.config.clone()), ..Origin::default() }).unwrap();
     let target = Target::new(&settings).unwrap();
-    let checkpoints = Checkpoints::new(target.clone(), target.pool(2), "tidemark");
-    (settings, target, checkpoints)
+    let state = StateTables::new(target.clone(), target.pool(2), "tidemark");
+    (settings, target, state)
 }
 
-fn writer(
-    settings: &Settings,
-    target: &Target,
-    checkpoints: &Checkpoints,
-    lease: &Lease,
-) -> Writer {
+fn writer(settings: &Settings, target: &Target, state: &StateTables, lease: &Lease) -> Writer {
     let statements = Statements::new(&Table { schema: "public".into(), name: "odd".into() }, &[]);
-    Writer::new(
-        target.clone(),
-        checkpoints.clone(),
-        lease.clone(),
-        vec![],
-        statements,
-        settings.record,
-    )
+    Writer::new(target.clone(), state.clone(), lease.clone(), vec![], statements, settings.record)
 }
 
 /// Nothing but a new position.
@@ -168,13 +156,13 @@ async fn nothing_of_an_older_epoch_commits_after_a_newer_grant() {
     let world =
         World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
     assert!(world.command(&["migrate"]).status().unwrap().success());
-    let (settings, target, checkpoints) = parts(&world);
+    let (settings, target, state) = parts(&world);
     let minute = Duration::from_secs(60);
     let acquire =
-        async |holder| checkpoints.acquire("odd", "db.odd", "v1", holder, minute).await.unwrap();
+        async |holder| state.acquire("odd", "db.odd", "v1", holder, minute).await.unwrap();
     let old = acquire("old").await.unwrap();
     assert_eq!(acquire("new").await, None, "a lease that lasts is not granted again");
-    let mut writer = writer(&settings, &target, &checkpoints, &old);
+    let mut writer = writer(&settings, &target, &state, &old);
     writer.apply(&work(10)).await.unwrap();
 
     world.execute("update tidemark.lease set expires_at = '-infinity'").await;
@@ -183,10 +171,7 @@ async fn nothing_of_an_older_epoch_commits_after_a_newer_grant() {
     assert_eq!(writer.apply(&work(20)).await.unwrap_err().class, Class::Fenced);
     let stored: i64 = world.scalar("select cluster_time >> 32 from tidemark.checkpoint").await;
     assert_eq!(stored, 10, "the position is the last one committed before the grant");
-    assert_eq!(
-        checkpoints.renew(&old, minute, &serde_json::Value::Null).await.unwrap(),
-        Renewed::Lost
-    );
+    assert_eq!(state.renew(&old, minute, &serde_json::Value::Null).await.unwrap(), Renewed::Lost);
 }
 
 /// A wire cut in silence leaves a session that never hears of it, and that Postgres never ends
@@ -196,8 +181,8 @@ async fn what_a_silent_cut_left_in_mid_copy_does_not_lock_out_the_same_writer() 
     let world =
         World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
     assert!(world.command(&["migrate"]).status().unwrap().success());
-    let (settings, target, checkpoints) = parts(&world);
-    let lease = checkpoints
+    let (settings, target, state) = parts(&world);
+    let lease = state
         .acquire("odd", "db.odd", "v1", "one", Duration::from_secs(60))
         .await
         .unwrap()
@@ -210,7 +195,7 @@ async fn what_a_silent_cut_left_in_mid_copy_does_not_lock_out_the_same_writer() 
     .await
     .unwrap();
     let copy = left.copy_in_raw("copy public.piece from stdin").await.unwrap();
-    let mut writer = writer(&settings, &target, &checkpoints, &lease);
+    let mut writer = writer(&settings, &target, &state, &lease);
     let mut refused = 0;
     while let Err(fault) = writer.apply(&work(10)).await {
         assert_eq!(fault.class, Class::Transient);

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::model::namespace::quote;
 use crate::postgres::{Pool, Target};
 use crate::settings::Settings;
-use crate::state::Checkpoints;
+use crate::state::StateTables;
 
 /// Every call ends within this time: an alert does not wait for Postgres.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Store {
     /// tidemark's own tables, by sessions that incidents have for themselves.
-    tables: Checkpoints,
+    state: StateTables,
     /// Quoted, for statements.
     schema: Arc<str>,
     service: Arc<str>,
@@ -40,7 +40,7 @@ impl Store {
     pub fn new(settings: &Settings, target: &Target) -> Self {
         let schema = &settings.target.state_schema;
         Self {
-            tables: Checkpoints::new(target.clone(), target.pool(2), schema).within(DEADLINE),
+            state: StateTables::new(target.clone(), target.pool(2), schema).within(DEADLINE),
             schema: quote(schema).into(),
             service: settings.service.as_str().into(),
             environment: settings.environment.as_str().into(),
@@ -48,12 +48,12 @@ impl Store {
         }
     }
 
-    pub(super) const fn tables(&self) -> &Checkpoints {
-        &self.tables
+    pub(super) const fn state(&self) -> &StateTables {
+        &self.state
     }
 
     pub const fn pool(&self) -> &Pool {
-        self.tables.pool()
+        self.state.pool()
     }
 
     pub const fn process(&self) -> Uuid {

@@ -9,7 +9,7 @@ use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::postgres::{Target, with_deadline};
 use crate::settings::Settings;
-use crate::state::Checkpoints;
+use crate::state::StateTables;
 
 /// What is done to every table but those that only `migrate` writes.
 const DML: [&str; 4] = ["select", "insert", "update", "delete"];
@@ -21,7 +21,7 @@ const READ: [&str; 2] = ["_sqlx_migrations", "release"];
 pub(super) struct Ends<'a> {
     pub settings: &'a Settings,
     pub target: &'a Target,
-    pub checkpoints: Checkpoints,
+    pub state: StateTables,
     pub rights: Rights<'a>,
     /// Statements are executed, not only prepared: it is this user's rights that are asked about.
     pub executes: bool,

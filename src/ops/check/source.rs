@@ -6,7 +6,7 @@ use crate::apply::Mapping;
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::Doc;
 use crate::model::position::ClusterTime;
-use crate::settings::{PostImage, RowLimits, Settings, Stream};
+use crate::settings::{PostImage, RowLimits, Settings, StreamSettings};
 use crate::source::{ChangeStreamOptions, Found, Source};
 
 pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
@@ -54,7 +54,11 @@ fn identified(cluster: Option<String>) -> String {
 }
 
 /// Opens the stream with the very options `run` uses, and reads its first reply.
-async fn open(source: &Source, settings: &Settings, stream: &Stream) -> Result<String, Fault> {
+async fn open(
+    source: &Source,
+    settings: &Settings,
+    stream: &StreamSettings,
+) -> Result<String, Fault> {
     let options = ChangeStreamOptions {
         poll: std::time::Duration::from_millis(100),
         ..ChangeStreamOptions::of(stream, settings)
@@ -76,7 +80,7 @@ async fn open(source: &Source, settings: &Settings, stream: &Stream) -> Result<S
 }
 
 /// Reads documents: lookups and walks need the right to.
-async fn read(source: &Source, stream: &Stream) -> Result<String, Fault> {
+async fn read(source: &Source, stream: &StreamSettings) -> Result<String, Fault> {
     if source.find_collection(&stream.collection).await? == Found::Nothing {
         let message = "the collection does not exist: tidemark would wait for it";
         let hint = "correct source.database or the stream's collection, or create it";
@@ -94,7 +98,11 @@ const SAMPLE: u64 = 200;
 
 /// A column none of whose sampled values fits its type is named: the configuration is wrong, or the
 /// field has changed.
-async fn fields(source: &Source, stream: &Stream, limits: RowLimits) -> Result<String, Fault> {
+async fn fields(
+    source: &Source,
+    stream: &StreamSettings,
+    limits: RowLimits,
+) -> Result<String, Fault> {
     let mapping = Mapping::new(&stream.columns, limits);
     let (mut seen, mut found) = (0_u64, Vec::new());
     let mut documents = source.sample(&stream.collection, SAMPLE, ClusterTime::default()).await?;

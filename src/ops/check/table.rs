@@ -9,12 +9,12 @@ use crate::apply::{Kind, LiveTable, Statements, read_live, rehearse};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::postgres::with_deadline;
-use crate::settings::Stream;
+use crate::settings::StreamSettings;
 
 pub(super) async fn table(
     connection: &mut PgConnection,
     ends: &Ends<'_>,
-    stream: &Stream,
+    stream: &StreamSettings,
 ) -> Vec<Finding> {
     let table = Table { schema: ends.settings.target.schema.clone(), name: stream.table.clone() };
     let what = format!("table {table}");
@@ -91,7 +91,7 @@ async fn statements(
     connection: &mut PgConnection,
     ends: &Ends<'_>,
     (table, kind): (&Table, Option<Kind>),
-    stream: &Stream,
+    stream: &StreamSettings,
 ) -> Vec<Finding> {
     let statements = Statements::new(table, &stream.columns);
     let kind = kind.unwrap_or(Kind::Table);

@@ -8,7 +8,7 @@ use super::{table, tls};
 use crate::error::{Class, Code, Fault};
 use crate::postgres::{Target, close, with_deadline};
 use crate::settings::Settings;
-use crate::state::{Checkpoints, Standing, own_tables};
+use crate::state::{Standing, StateTables, own_tables};
 
 pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Finding> {
     let target = match Target::new(settings) {
@@ -27,10 +27,9 @@ pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Findi
     findings.push(tls::target(&mut connection, &target, settings).await);
     match Rights::of(&mut connection, &target, role).await {
         Ok(rights) => {
-            let checkpoints =
-                Checkpoints::new(target.clone(), target.pool(1), &settings.target.state_schema);
-            let ends =
-                Ends { settings, target: &target, checkpoints, rights, executes: role.is_none() };
+            let state =
+                StateTables::new(target.clone(), target.pool(1), &settings.target.state_schema);
+            let ends = Ends { settings, target: &target, state, rights, executes: role.is_none() };
             findings.extend(own(&mut connection, &ends).await);
             for stream in &settings.streams {
                 findings.extend(table::table(&mut connection, &ends, stream).await);
@@ -45,7 +44,7 @@ pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Findi
 /// tidemark's own tables: there, of a format this release knows, its streams' and nobody else's,
 /// and the right to write them.
 async fn own(connection: &mut PgConnection, ends: &Ends<'_>) -> Vec<Finding> {
-    let (settings, checkpoints) = (ends.settings, &ends.checkpoints);
+    let (settings, state) = (ends.settings, &ends.state);
     let schema = &settings.target.state_schema;
     let what = format!("tables of schema {schema}");
     let own = match ends.rights.on_own_tables(connection, schema).await {
@@ -54,7 +53,7 @@ async fn own(connection: &mut PgConnection, ends: &Ends<'_>) -> Vec<Finding> {
     };
     let granted =
         Finding::of(format!("rights on schema {schema}"), rights(&ends.rights, &own.lacking));
-    let standing = match checkpoints.standing(connection).await {
+    let standing = match state.standing(connection).await {
         Ok(standing) => standing,
         Err(fault) if fault.code == Code::TargetUnauthorised && !granted.ok => {
             return vec![granted];
@@ -81,7 +80,7 @@ async fn own(connection: &mut PgConnection, ends: &Ends<'_>) -> Vec<Finding> {
     findings.push(granted);
     if whole {
         let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
-        let ours = checkpoints.refuse_strangers(connection, &names).await;
+        let ours = state.refuse_strangers(connection, &names).await;
         findings.push(Finding::of(
             "whose streams",
             ours.map(|()| format!("{}'s, or nobody's yet", settings.owner())),

@@ -99,13 +99,13 @@ impl Comparison<'_> {
     async fn catch_up(&mut self, time: ClusterTime) -> Result<bool, Fault> {
         let begun = Instant::now();
         loop {
-            let stored = self.checkpoints.load(&self.config.name).await?;
+            let stored = self.state.load(&self.config.name).await?;
             let position = stored.and_then(|stored| stored.cluster_time).map(ClusterTime::from_sql);
             if position.is_some_and(|position| position >= time) {
                 return Ok(true);
             }
             let led = self
-                .checkpoints
+                .state
                 .leases()
                 .await?
                 .iter()

@@ -108,7 +108,7 @@ impl Applier<'_> {
 
     async fn stored_resync(&mut self) -> Result<OpenResync, Fault> {
         self.writer.settle().await?;
-        let walk = self.context.checkpoints.open_walk(&self.context.config.name).await?;
+        let walk = self.context.state.open_walk(&self.context.config.name).await?;
         let walk = walk
             .ok_or_else(|| Fault::bug("the walk ended though chunks of it were to be committed"))?;
         Ok(OpenResync::take_up(self.context, &walk, self.reached.subscribe(), None))

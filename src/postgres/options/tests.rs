@@ -3,7 +3,10 @@
 use super::*;
 use crate::settings::{Origin, Secret};
 
-fn read(url: &str, change: impl FnOnce(&mut Target)) -> Result<Vec<PgConnectOptions>, Fault> {
+fn read(
+    url: &str,
+    change: impl FnOnce(&mut TargetSettings),
+) -> Result<Vec<PgConnectOptions>, Fault> {
     let mut target = Settings::load(&Origin::default()).unwrap().target;
     target.url = Secret::new(url.to_owned());
     change(&mut target);
@@ -77,7 +80,7 @@ fn what_is_wrong_with_a_url_is_named_and_no_part_of_it_repeated() {
         let told = refused(url);
         assert!(told.contains(words) && !told.contains("c4n4ry"), "{url}: {told}");
     }
-    let both = |target: &mut Target| target.password_command = "pass".to_owned();
+    let both = |target: &mut TargetSettings| target.password_command = "pass".to_owned();
     assert!(read("postgres://u:p@localhost/d", both).is_err());
 }
 

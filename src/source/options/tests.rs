@@ -14,7 +14,7 @@ const DRIVERS: &str = "appname authmechanism authsource authmechanismproperties 
                        srvservicename adaptiveretries maxadaptiveretries loadbalanced \
                        srvmaxhosts tlscertificatekeyfilepassword enableoverloadretargeting";
 
-fn read(uri: &str, change: impl FnOnce(&mut Source)) -> Result<Options, Fault> {
+fn read(uri: &str, change: impl FnOnce(&mut SourceSettings)) -> Result<Options, Fault> {
     let mut source = Settings::load(&Origin::default()).unwrap().source;
     source.uri = Secret::new(uri.to_owned());
     change(&mut source);

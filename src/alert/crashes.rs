@@ -50,7 +50,7 @@ impl Store {
     /// Processes of this service and environment begun in the last ten minutes that have ended
     /// without saying so.
     pub async fn dead(&self, me: &Process) -> Result<Vec<Uuid>, Fault> {
-        let mut others = self.tables().other_processes(self.process()).await?;
+        let mut others = self.state().other_processes(self.process()).await?;
         let runs = |number: &str| Path::new("/proc").join(number).exists();
         others.retain(|other| is_dead(other, me, runs));
         Ok(others.into_iter().map(|other| other.id).collect())
@@ -59,12 +59,12 @@ impl Store {
     /// This process runs.
     pub async fn register(&self, me: &Process) -> Result<(), Fault> {
         let place = me.place.as_deref();
-        self.tables().register_process(self.process(), &me.holder, place, crate::VERSION).await
+        self.state().register_process(self.process(), &me.holder, place, crate::VERSION).await
     }
 
     /// This process ends because it was told to.
     pub async fn ends(&self) {
-        let _ = self.tables().end_process(self.process()).await;
+        let _ = self.state().end_process(self.process()).await;
     }
 }
 
