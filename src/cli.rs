@@ -134,7 +134,7 @@ pub fn main() -> ExitCode {
 
 /// What needs the whole configuration, and ends by itself.
 async fn obey(command: Command, settings: &Settings) -> u8 {
-    if let Err(problems) = ops::ends::judge(settings).await {
+    if let Err(problems) = ops::connection_strings::judge(settings).await {
         complain(&problems.to_string());
         return exit::CONFIGURATION;
     }

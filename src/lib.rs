@@ -11,7 +11,7 @@ pub mod model;
 
 mod crypto;
 pub mod failpoint;
-pub mod http;
+pub mod http_client;
 pub mod retry;
 pub mod settings;
 

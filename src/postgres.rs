@@ -5,9 +5,9 @@
 //! kept.
 
 mod call;
-mod classify;
+mod connect_options;
 pub mod ddl;
-mod options;
+mod driver_errors;
 mod password;
 mod pool;
 mod session;
@@ -17,8 +17,8 @@ mod tls;
 mod url;
 
 pub use call::{Ending, about_rows, close, commit, with_deadline};
-pub use classify::classify;
-pub use options::guarded;
+pub use connect_options::guarded;
+pub use driver_errors::classify;
 pub use pool::{Lent, Pool};
 pub use sqlstate::{Refusal, Trouble, Whose};
 pub use target::Target;
@@ -31,5 +31,5 @@ use crate::settings::Settings;
 /// # Errors
 /// What is wrong with it, without its secrets.
 pub fn judge(settings: &Settings) -> Result<(), Fault> {
-    options::hosts(settings).map(drop)
+    connect_options::hosts(settings).map(drop)
 }

@@ -8,10 +8,10 @@ mod ends;
 mod layers;
 mod listen;
 mod origin;
-mod reader;
 mod secret;
 mod stream;
 mod trust;
+mod values;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,10 +23,10 @@ pub use secret::{Patience, Secret, output_of};
 pub use stream::{Column, PostImage, StreamSettings};
 pub use trust::{authorities, stays_here};
 
-use crate::http::is_guarded;
+use crate::http_client::is_guarded;
 use crate::model::owner::Owner;
 use layers::Layers;
-use reader::Reader;
+use values::Reader;
 
 /// Everything `tidemark` is told. Section by section as in `config/default.toml`.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 //! environment. The last lines are kept as crumbs for whoever reports an incident; a line never
 //! becomes a report of its own.
 
-mod writer;
+mod log_writer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -20,7 +20,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-pub use writer::{flush, lines_dropped};
+pub use log_writer::{flush, lines_dropped};
 
 use crate::model::shown::shown_json;
 use crate::settings::{LogFormat, Settings};
@@ -49,9 +49,10 @@ pub fn start(settings: &Settings) -> Result<(), String> {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    writer::start().map_err(|error| format!("standard error cannot be written to: {error}"))?;
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(|| writer::Lines).log_internal_errors(false);
+    log_writer::start().map_err(|error| format!("standard error cannot be written to: {error}"))?;
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(|| log_writer::Lines)
+        .log_internal_errors(false);
     let registry = tracing_subscriber::registry().with(filter).with(Crumbs);
     let started = if pretty {
         registry.with(lines.with_ansi(terminal).with_target(false)).try_init()

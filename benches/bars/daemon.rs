@@ -231,7 +231,7 @@ pub struct Running {
 
 impl Running {
     async fn get(&self, path: &str) -> String {
-        tidemark::http::client()
+        tidemark::http_client::client()
             .get(format!("http://{}{path}", self.address))
             .send()
             .await

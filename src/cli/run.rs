@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::console::{complain, exit, runtime};
 use super::signals;
 use crate::error::Fault;
-use crate::ops::{address, ends};
+use crate::ops::{address, connection_strings};
 use crate::settings::{Origin, Settings};
 use crate::supervisor::Daemon;
 use crate::telemetry;
@@ -33,7 +33,7 @@ pub(super) fn run(origin: Origin) -> u8 {
             loaded = load => loaded,
         };
         let judged = match loaded {
-            Ok(Ok(settings)) => Ok(ends::judge(&settings).await.map(|()| settings)),
+            Ok(Ok(settings)) => Ok(connection_strings::judge(&settings).await.map(|()| settings)),
             other => other,
         };
         match judged {

@@ -6,7 +6,7 @@ mod rights;
 mod source;
 mod table;
 mod target;
-mod tls;
+mod wire;
 
 pub use finding::Finding;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Why it is not, in one clause.
 pub async fn healthcheck(listen: SocketAddr) -> Result<(), String> {
     let address = reachable(listen);
-    let request = crate::http::builder()
+    let request = crate::http_client::builder()
         .timeout(Duration::from_secs(2))
         .no_proxy()
         .build()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::options;
+use super::connect_options;
 use crate::error::{Class, Code, Fault};
 use crate::settings::{Patience, Settings, TargetSettings, output_of};
 
@@ -21,7 +21,7 @@ impl Logins {
     pub fn new(settings: &Settings) -> Self {
         Self {
             target: Arc::new(settings.target.clone()),
-            has_client_certificate: options::has_client_certificate(&settings.target),
+            has_client_certificate: connect_options::has_client_certificate(&settings.target),
             patience: Arc::default(),
         }
     }
@@ -35,7 +35,7 @@ impl Logins {
     pub async fn now(&self) -> Result<Vec<PgConnectOptions>, Fault> {
         let target =
             TargetSettings { url: self.target.url.now(), ..TargetSettings::clone(&self.target) };
-        let hosts = self.judged(options::of(&target))?;
+        let hosts = self.judged(connect_options::of(&target))?;
         if target.password_command.is_empty() {
             return Ok(hosts);
         }

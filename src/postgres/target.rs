@@ -15,8 +15,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::watch;
 
 use super::call::{close, in_time, with_deadline};
-use super::classify::classify;
-use super::options;
+use super::connect_options;
+use super::driver_errors::classify;
 use super::password::Logins;
 use super::session::{Promise, prove, takes_no_writes};
 use crate::error::{Class, Code, Fault};
@@ -71,7 +71,7 @@ impl Target {
         let lease = settings.lease.duration;
         Ok(Self {
             logins: Logins::new(settings),
-            shown: shown(&options::hosts(settings)?).into(),
+            shown: shown(&connect_options::hosts(settings)?).into(),
             promise: Promise::new(&settings.service, lease),
             reach: Arc::new(Reach { known: Mutex::default(), answers: watch::Sender::new(true) }),
             owner: settings.owner(),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::reader::Reader;
 use super::secret::Secret;
+use super::values::Reader;
 
 #[derive(Debug, Clone)]
 pub struct SourceSettings {

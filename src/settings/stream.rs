@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use config::{Value, ValueKind};
 
-use super::reader::{Reader, parse_duration, unknown_key};
+use super::values::{Reader, parse_duration, unknown_key};
 use crate::model::value::ColumnType;
 
 /// Where the document of an update comes from.

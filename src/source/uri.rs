@@ -1,5 +1,5 @@
-//! `source.uri` as text: its options as they are written, and how it is said that it cannot be used.
-//! No message repeats what may be a secret.
+//! `source.uri` as text: its options as they are written, and how it is said that it cannot be
+//! used. No message repeats what may be a secret.
 
 use crate::error::{Class, Code, Fault};
 

@@ -126,7 +126,7 @@ async fn the_token_is_asked_of_all_but_the_probes_and_told_nobody() {
     let mut daemon = world.start_with(&[("TIDEMARK__STATUS__TOKEN_FILE", file.to_str().unwrap())]);
     assert!(!daemon.log().contains("asks for no token"));
     daemon.address = format!("127.0.0.1:{port}");
-    let client = tidemark::http::client();
+    let client = tidemark::http_client::client();
     let get = |path: &str| client.get(format!("http://{}{path}", daemon.address));
     for path in ["/", "/status", "/metrics", "/events", "/page.js", "/nowhere"] {
         let answer = get(path).send().await.unwrap();
@@ -170,7 +170,7 @@ async fn a_name_that_is_not_its_own_is_not_answered_to() {
     let world =
         world(&format!("127.0.0.1:{port}"), "status.hosts = [\"tidemark.example\"]\n").await;
     let daemon = world.start();
-    let client = tidemark::http::client();
+    let client = tidemark::http_client::client();
     for (host, expected) in [
         ("rebound.example", StatusCode::MISDIRECTED_REQUEST),
         ("127.0.0.1", StatusCode::OK),

@@ -60,7 +60,7 @@ async fn the_page_reads_without_javascript_and_loads_nothing_from_elsewhere() {
 }
 
 async fn reqwest_get(daemon: &Daemon, path: &str) -> reqwest::Response {
-    let client = tidemark::http::builder().timeout(Duration::from_secs(60)).build().unwrap();
+    let client = tidemark::http_client::builder().timeout(Duration::from_secs(60)).build().unwrap();
     client.get(format!("http://{}{path}", daemon.address)).send().await.unwrap()
 }
 

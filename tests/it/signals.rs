@@ -125,7 +125,7 @@ async fn it_ends_in_time_whatever_hangs() {
         let mut daemon = world.start();
         daemon.until_phase("doctor", "streaming").await;
         daemon.until_phase("recommendation", "streaming").await;
-        let client = tidemark::http::builder().build().unwrap();
+        let client = tidemark::http_client::builder().build().unwrap();
         let mut viewers = Vec::new();
         for _ in 0..8 {
             viewers.push(

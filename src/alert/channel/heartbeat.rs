@@ -9,7 +9,7 @@ use reqwest::Client;
 use crate::alert::channel::answer::{Sent, unanswered};
 use crate::alert::incident::life::Incident;
 use crate::error::Severity;
-use crate::http::client;
+use crate::http_client::client;
 use crate::settings::{Alert, Secret};
 use crate::status::StreamReport;
 

@@ -14,7 +14,7 @@ use crate::alert::channel::answer::{Sent, retry_after, unanswered};
 use crate::alert::channel::message::{self, Voice};
 use crate::alert::incident::life::Incident;
 use crate::error::Severity;
-use crate::http::client;
+use crate::http_client::client;
 use crate::settings::{Secret, Settings};
 use crate::telemetry::{self, Crumb};
 

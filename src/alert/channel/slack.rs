@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::alert::channel::answer::{Sent, retry_after, unanswered};
-use crate::http::{client, read_up_to};
+use crate::http_client::{client, read_up_to};
 use crate::model::shown::shown;
 use crate::settings::{Alert, Secret};
 

@@ -1,7 +1,7 @@
 //! The source: its change streams, documents and history, and fields against columns.
 
 use super::finding::Finding;
-use super::tls;
+use super::wire;
 use crate::apply::Mapping;
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::Doc;
@@ -23,7 +23,7 @@ pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
     if unreachable {
         return findings;
     }
-    findings.extend(tls::source(&source));
+    findings.extend(wire::source(&source));
     for stream in &settings.streams {
         let what = format!("change stream of {}", source.namespace(&stream.collection));
         findings.push(Finding::of(what, open(&source, settings, stream).await));

@@ -4,7 +4,7 @@ use sqlx::postgres::PgConnection;
 
 use super::finding::Finding;
 use super::rights::{Ends, Rights, rights, unauthorised};
-use super::{table, tls};
+use super::{table, wire};
 use crate::error::{Class, Code, Fault};
 use crate::postgres::{Target, close, with_deadline};
 use crate::settings::Settings;
@@ -24,7 +24,7 @@ pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Findi
     let version = with_deadline(target.deadline(), query.fetch_one(&mut connection)).await;
     let mut findings =
         vec![Finding::of(what, version.map(|version| format!("PostgreSQL {version}")))];
-    findings.push(tls::target(&mut connection, &target, settings).await);
+    findings.push(wire::target(&mut connection, &target, settings).await);
     match Rights::of(&mut connection, &target, role).await {
         Ok(rights) => {
             let state =

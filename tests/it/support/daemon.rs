@@ -86,7 +86,7 @@ impl Daemon {
     }
 
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let answer = tidemark::http::client()
+        let answer = tidemark::http_client::client()
             .get(format!("http://{}{path}", self.address))
             .send()
             .await
