@@ -48,9 +48,6 @@ impl Checksums {
     }
 
     /// Connects, if it has not yet: what is asked later does not wait for it.
-    ///
-    /// # Errors
-    /// Whatever keeps the connection from being made, classified.
     pub async fn open(&mut self) -> Result<(), Fault> {
         self.connection = Some(self.connect().await?);
         Ok(())
@@ -58,9 +55,6 @@ impl Checksums {
 
     /// What the table has after a row, as far as so many rows go; `None` if nothing, or if it sorts
     /// otherwise than the source.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers, classified.
     pub async fn segment(&mut self, after: &str, rows: usize) -> Result<Option<Segment>, Fault> {
         if !self.in_order {
             return Ok(None);
@@ -77,9 +71,6 @@ impl Checksums {
 
     /// The places, in ascending order, of those that no row has with its hash. Begun again after an
     /// error.
-    ///
-    /// # Errors
-    /// Whatever Postgres answers, classified.
     pub async fn unknown(&mut self, documents: &[Candidate<'_>]) -> Result<Vec<usize>, Fault> {
         let (Some((_, first, _)), Some((_, last, _))) = (documents.first(), documents.last())
         else {

@@ -85,9 +85,6 @@ impl Writer {
     }
 
     /// Connects, if it has not yet: the first commit does not wait for it.
-    ///
-    /// # Errors
-    /// Whatever keeps the connection from being made, classified.
     pub async fn open(&mut self) -> Result<(), Fault> {
         if self.connection.is_none() {
             self.connection = Some(self.connect().await?);

@@ -37,9 +37,6 @@ impl Asked {
 }
 
 /// Records a request and waits for it to be obeyed.
-///
-/// # Errors
-/// Postgres cannot be asked.
 pub async fn ask(
     state: &StateTables,
     verb: Verb,

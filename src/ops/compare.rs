@@ -84,9 +84,6 @@ struct Comparison<'a> {
 }
 
 /// Compares all documents, or a sample of them.
-///
-/// # Errors
-/// Whatever either end answers.
 pub async fn compare(
     settings: &Settings,
     target: &Target,

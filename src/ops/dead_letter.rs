@@ -45,9 +45,6 @@ pub async fn show(state: &StateTables, id: i64, event: bool) -> Result<serde_jso
 }
 
 /// What letting `count` more events of a stream be set aside would change.
-///
-/// # Errors
-/// Postgres cannot be asked.
 pub async fn acceptance(
     state: &StateTables,
     stream: &str,

@@ -46,9 +46,6 @@ pub struct Forgotten {
 }
 
 /// What a purge would forget.
-///
-/// # Errors
-/// Postgres cannot be asked.
 pub async fn preview(state: &StateTables, before: DateTime<Utc>) -> Result<Vec<Forgotten>, Fault> {
     let mut found = Vec::new();
     for (over, _) in TABLES {

@@ -69,9 +69,6 @@ pub async fn own_stream<'s>(
 }
 
 /// Looks at both ends; changes nothing.
-///
-/// # Errors
-/// Whatever either end answers.
 pub async fn preview(
     settings: &Settings,
     target: &Target,
@@ -125,9 +122,6 @@ pub async fn preview(
 }
 
 /// The latest walks with their gap reports, newest first.
-///
-/// # Errors
-/// Whatever Postgres answers.
 pub async fn list(state: &StateTables) -> Result<Vec<Listed>, Fault> {
     let mut listed = Vec::new();
     for walk in state.walks(50).await? {

@@ -106,9 +106,6 @@ impl Target {
     }
 
     /// A session of one's own.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being made, classified.
     pub async fn connect(&self) -> Result<PgConnection, Fault> {
         // What it takes to make one is large, and rarely needed.
         let made = Box::pin(self.some_host()).await;

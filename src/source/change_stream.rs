@@ -127,9 +127,6 @@ pub struct ChangeStream {
 
 impl Source {
     /// Opens the stream of a collection after a token, or from now.
-    ///
-    /// # Errors
-    /// Whatever the server answers, classified.
     pub async fn open(
         &self,
         options: &ChangeStreamOptions,

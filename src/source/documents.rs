@@ -31,9 +31,6 @@ impl std::fmt::Debug for Documents {
 impl Source {
     /// The documents with these `_id`s, as they are at or after `after`. Missing ones are not
     /// answered for.
-    ///
-    /// # Errors
-    /// Whatever the server answers, classified.
     pub async fn lookup(
         &self,
         collection: &str,
@@ -44,9 +41,6 @@ impl Source {
     }
 
     /// The `_id`s, of these, that documents have, as they are at or after `after`.
-    ///
-    /// # Errors
-    /// Whatever the server answers, classified.
     pub async fn living(
         &self,
         collection: &str,
@@ -60,9 +54,6 @@ impl Source {
 
     /// At most `limit` documents matching `filter` in the order of `_id`, as they are at or after
     /// `after`.
-    ///
-    /// # Errors
-    /// Whatever the server answers, classified.
     pub async fn chunk(
         &self,
         collection: &str,
@@ -81,9 +72,6 @@ impl Source {
     }
 
     /// Documents picked at random, as they are at or after `after`.
-    ///
-    /// # Errors
-    /// Whatever the server answers, classified.
     pub async fn sample(
         &self,
         collection: &str,
@@ -139,9 +127,6 @@ fn of_ids(collection: &str, ids: &[Value<'_>]) -> Builder {
 
 impl Documents {
     /// The next reply, or `None` after the last.
-    ///
-    /// # Errors
-    /// Whatever the server answers, classified.
     pub async fn next(&mut self) -> Result<Option<Reply>, Fault> {
         let cursor = &mut self.cursor;
         let batch =

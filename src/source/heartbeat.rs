@@ -11,9 +11,6 @@ use crate::error::Fault;
 impl Source {
     /// Writes the heartbeat document: one event that every stream opened with it sees, and that is
     /// no document's change.
-    ///
-    /// # Errors
-    /// Whatever the server answers, classified.
     pub async fn beat(&self, collection: &str, service: &str) -> Result<(), Fault> {
         let set = doc! { "$set": { "at": DateTime::now() } };
         let update = doc! { "q": { "_id": service }, "u": set, "upsert": true };

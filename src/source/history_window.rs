@@ -75,9 +75,6 @@ impl Source {
 
     /// Whether the oplog has an entry at exactly this time, which must have been one. `None` where
     /// that cannot be told: the oplog may not be read, or does not reach back so far.
-    ///
-    /// # Errors
-    /// The source does not answer.
     pub async fn entry_at(&self, at: ClusterTime) -> Result<Option<Entry>, Fault> {
         match self.asked_oldest_entry().await? {
             Some(oldest) if oldest <= at => {}

@@ -33,9 +33,6 @@ impl Found {
 
 impl Source {
     /// What goes by this name now.
-    ///
-    /// # Errors
-    /// Whatever the server answers, classified.
     pub async fn find_collection(&self, name: &str) -> Result<Found, Fault> {
         let command = doc! { "listCollections": 1, "filter": { "name": name } };
         let database = self.database().await?;
@@ -49,9 +46,6 @@ impl Source {
     /// The id the replica set was given when it was initiated, as hex: a copy of its data in
     /// another set has another. `None` where it may not be read (no `find` on
     /// `local.system.replset`) or there is none (`DocumentDB`).
-    ///
-    /// # Errors
-    /// The source does not answer.
     pub async fn cluster(&self) -> Result<Option<String>, Fault> {
         let sets = self.client().await?.database("local").collection::<Document>("system.replset");
         match self.with_deadline(DEADLINE, async { sets.find_one(doc! {}).await }).await {

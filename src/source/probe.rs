@@ -48,9 +48,6 @@ impl Source {
     }
 
     /// A collection's document count by its metadata: quick, and only an estimate.
-    ///
-    /// # Errors
-    /// Whatever the server answers, classified.
     pub async fn estimate(&self, collection: &str) -> Result<u64, Fault> {
         let command = doc! { "count": collection };
         let database = self.database().await?;
