@@ -1,7 +1,11 @@
 //! The house rules that a test can hold: who may import whom, lengths, and that the docs name what
 //! the code has.
 
-#![expect(clippy::unwrap_used, reason = "in a test, a failed expectation ends the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test, a failed expectation ends the test"
+)]
 
 #[path = "tidy/circles.rs"]
 mod circles;

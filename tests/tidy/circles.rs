@@ -83,13 +83,11 @@ fn begin_of_use(statement: &str) -> Option<usize> {
 fn expand(prefix: &[String], tree: &str) -> Vec<Vec<String>> {
     let tree = tree.trim();
     let Some(group) = tree.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
-        return match tree.split_once("::").filter(|(name, _)| !name.contains('{')) {
-            Some((name, rest)) => expand(&[prefix, &[name.trim().to_owned()]].concat(), rest),
-            None => {
-                let name = tree.split(" as ").next().unwrap().trim();
-                vec![[prefix, &[name.to_owned()]].concat()]
-            }
-        };
+        if let Some((name, rest)) = tree.split_once("::").filter(|(name, _)| !name.contains('{')) {
+            return expand(&[prefix, &[name.trim().to_owned()]].concat(), rest);
+        }
+        let name = tree.split(" as ").next().unwrap().trim();
+        return vec![[prefix, &[name.to_owned()]].concat()];
     };
     let mut depth = 0;
     let parts = group.split(|c: char| {
