@@ -1,11 +1,10 @@
 //! The HTTP client: deadlines on everything, no redirects, no cookies; one TLS for the whole
 //! process. No answer is read further than its reader says.
 
-use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, Response, Url};
+use reqwest::{Client, ClientBuilder, Response};
 
 use crate::crypto::name_provider;
 
@@ -43,41 +42,4 @@ pub async fn read_up_to(mut answer: Response, max: usize) -> reqwest::Result<Opt
         body.extend_from_slice(&chunk);
     }
     Ok(Some(body))
-}
-
-/// Whether nobody on the way can read what is sent to a URL: it is https, or of this machine.
-pub fn is_guarded(url: &str) -> bool {
-    let Ok(url) = Url::parse(url) else { return false };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    !host.is_empty() && (url.scheme() == "https" || (url.scheme() == "http" && is_here))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_https_and_this_machine_are_guarded() {
-        for url in [
-            "https://slack.com/api",
-            "http://127.0.0.1:9/a",
-            "http://[::1]/",
-            "http://localhost:1/x",
-        ] {
-            assert!(is_guarded(url), "{url}");
-        }
-        for url in [
-            "http://slack.com/api",
-            "http://127.0.0.1@evil.example/",
-            "http://localhost.evil.example/",
-            "http://10.0.0.1/",
-            "ftp://127.0.0.1/",
-            "https://",
-            "slack.com",
-            "",
-        ] {
-            assert!(!is_guarded(url), "{url}");
-        }
-    }
 }

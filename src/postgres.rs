@@ -6,8 +6,8 @@
 
 mod call;
 mod connect_options;
+mod connection_errors;
 pub mod ddl;
-mod driver_errors;
 mod password;
 mod pool;
 mod session;
@@ -18,7 +18,7 @@ mod url;
 
 pub use call::{Ending, about_rows, close, commit, with_deadline};
 pub use connect_options::guarded;
-pub use driver_errors::classify;
+pub use connection_errors::classify;
 pub use pool::{Lent, Pool};
 pub use sqlstate::{Refusal, Trouble, Whose};
 pub use target::Target;

@@ -23,9 +23,9 @@ pub use secret::{Patience, Secret, output_of};
 pub use stream::{Column, PostImage, StreamSettings};
 pub use trust::{authorities, stays_here};
 
-use crate::http_client::is_guarded;
 use crate::model::owner::Owner;
 use layers::Layers;
+use trust::is_guarded;
 use values::Reader;
 
 /// Everything `tidemark` is told. Section by section as in `config/default.toml`.

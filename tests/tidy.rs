@@ -27,7 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("failpoint", &[]),
     ("crypto", &[]),
     ("http_client", &["crypto"]),
-    ("settings", &["http_client"]),
+    ("settings", &[]),
     ("retry", &["settings"]),
     ("postgres", &["settings", "crypto"]),
     ("state", &["postgres"]),

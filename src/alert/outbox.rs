@@ -10,8 +10,9 @@ use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::alert::channel::answer::ChannelTrouble;
-use crate::alert::channel::answer::{Health, Sent};
+use crate::alert::channel::answer::Sent;
+use crate::alert::channel::backoff::ChannelTrouble;
+use crate::alert::channel::backoff::Health;
 use crate::alert::channel::message::Voice;
 use crate::alert::incident::book::{Book, Pace};
 use crate::alert::incident::life::{Delivery, Incident};

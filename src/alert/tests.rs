@@ -4,7 +4,7 @@ mod telling;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::alert::channel::answer::ChannelTrouble;
+use crate::alert::channel::backoff::ChannelTrouble;
 use crate::alert::channel::message::Voice;
 use crate::alert::incident::book::{Book, Pace};
 use crate::alert::incident::life::{Ack, Gap, Key, State, Transition};

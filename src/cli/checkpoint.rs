@@ -81,7 +81,7 @@ async fn rewind(
     act: &Act,
 ) -> Result<u8, Unable> {
     let (_, state) = ends(settings)?;
-    let rewind = ops::checkpoint::rewind(settings, &state, stream, to).await?;
+    let rewind = ops::rewind::rewind(settings, &state, stream, to).await?;
     if !act.execute {
         show(act.json, &rewind, render::rewind);
         return Ok(only_shown());

@@ -13,6 +13,7 @@ pub mod owner;
 pub mod phase;
 pub mod position;
 pub mod reason;
+mod resync_allowance;
 pub mod resync_state;
 pub mod severity;
 pub mod shown;

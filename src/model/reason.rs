@@ -46,10 +46,4 @@ impl Reason {
             Self::FirstSnapshot | Self::Requested | Self::Divergence | Self::SourceAdopted
         )
     }
-
-    /// Whether it counts towards `resync.automatic_per_day_max`. A collection that is made anew
-    /// every hour (`$out`) is no sign of trouble, however often it happens.
-    pub const fn is_counted(self) -> bool {
-        self.is_automatic() && !matches!(self, Self::CollectionRecreated)
-    }
 }

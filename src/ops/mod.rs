@@ -13,6 +13,7 @@ pub mod incident;
 pub mod migrate;
 pub mod purge;
 pub mod resync;
+pub mod rewind;
 pub mod slip;
 pub mod source;
 pub mod status;

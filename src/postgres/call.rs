@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres, Transaction};
 
-use super::driver_errors::{classify, trouble};
+use super::connection_errors::{classify, trouble};
 use super::sqlstate::{Answer, Trouble};
 use crate::error::{Class, Code, Fault};
 

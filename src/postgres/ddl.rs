@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::call::{close, with_deadline};
-use super::driver_errors::classify;
+use super::connection_errors::classify;
 use super::target::Target;
 use crate::error::{Class, Code, Fault};
 

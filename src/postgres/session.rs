@@ -12,7 +12,7 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::call::close;
-use super::driver_errors::classify;
+use super::connection_errors::classify;
 use super::sqlstate::{POOLER, PRIMARY};
 use crate::error::{Class, Code, Fault};
 

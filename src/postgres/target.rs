@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::call::{close, in_time, with_deadline};
 use super::connect_options;
-use super::driver_errors::classify;
+use super::connection_errors::classify;
 use super::password::Logins;
 use super::session::{Promise, prove, takes_no_writes};
 use crate::error::{Class, Code, Fault};

@@ -7,6 +7,7 @@
 mod bugs;
 mod compare;
 mod history_window;
+mod lease_keeper;
 mod progress;
 mod retention;
 mod stream;

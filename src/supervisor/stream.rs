@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::bugs::Bugs;
+use super::lease_keeper::keep;
 use crate::error::{Code, Fault};
 use crate::model::phase::Phase;
 use crate::model::step::Step;
@@ -17,7 +18,7 @@ use crate::ops::migrate;
 use crate::pipeline::{self, Context, Ended, Signals, retry};
 use crate::retry::{self, Backoff, Decision};
 use crate::settings::Retry;
-use crate::state::{Lease, LeaseRow, Renewed};
+use crate::state::{Lease, LeaseRow};
 use crate::status::{Board, StreamReport};
 
 #[derive(Clone)]
@@ -332,46 +333,5 @@ impl Ear {
         self.failures += 1;
         self.deaf_until =
             Instant::now() + retry::delay(self.settings, self.failures, fastrand::f64());
-    }
-}
-
-/// Renews the lease three times in its length, and leaves a report each time. Only the database's
-/// "no" ends it: while the database is away nothing can be written by anyone, and the fence decides
-/// when it is back. Meanwhile it is tried no less often, so that a request is heard of at once
-/// after a failover.
-async fn keep(
-    context: Context,
-    board: Arc<Board>,
-    lease: Lease,
-    lost: CancellationToken,
-    asked: Arc<Notify>,
-) {
-    let duration = context.settings.lease.duration;
-    let interval = (duration / 3).min(Duration::from_secs(2));
-    let mut failures = 0;
-    loop {
-        let begun = Instant::now();
-        let report = serde_json::to_value(context.status.report()).unwrap_or_default();
-        let commanded = match context.state.renew(&lease, duration, &report).await {
-            Ok(Renewed::Kept) => false,
-            Ok(Renewed::Commanded) => true,
-            Ok(Renewed::Lost) => return lost.cancel(),
-            Err(fault) => {
-                failures += 1;
-                board.target_answers(fault.code != Code::TargetUnreachable);
-                let delay =
-                    retry::delay(context.settings.retry, failures, fastrand::f64()).min(interval);
-                context.status.retries(Step::Lease, failures, delay, &fault);
-                context.wait(delay, &fault).await;
-                continue;
-            }
-        };
-        failures = 0;
-        board.target_answers(true);
-        context.status.renewed();
-        if commanded {
-            asked.notify_one();
-        }
-        tokio::time::sleep_until(begun + interval).await;
     }
 }

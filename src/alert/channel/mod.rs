@@ -1,6 +1,7 @@
 //! The channels: what each is sent, and what it answers. None knows the outbox.
 
 pub mod answer;
+pub mod backoff;
 pub mod heartbeat;
 pub mod message;
 pub mod sentry;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::alert::channel::answer::ChannelTrouble;
+use crate::alert::channel::backoff::ChannelTrouble;
 use crate::alert::incident::life::Gap;
 use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;

@@ -119,11 +119,25 @@ impl Batches {
 #[derive(Debug, Clone)]
 pub struct BatchSeries {
     /// By operation, in the order of [`Operation::ROWS`].
-    pub received: [IntCounter; 4],
-    pub applied: [IntCounter; 4],
+    received: [IntCounter; 4],
+    applied: [IntCounter; 4],
     pub rows_changed: IntCounter,
     pub rows_unchanged: IntCounter,
     pub batch_events: Histogram,
     pub batch_commit_seconds: Histogram,
     pub latency: Histogram,
+}
+
+impl BatchSeries {
+    /// Counts a batch's events by operation: received = applied + set aside + skipped. Only an
+    /// update is skipped, whose document was gone when it was looked up.
+    pub fn count(&self, came: [u64; 4], set_aside: [u64; 4], gone: u64) {
+        let gone_updates = [0, gone, 0, 0];
+        let counters = self.received.iter().zip(&self.applied);
+        let numbers = came.into_iter().zip(set_aside).zip(gone_updates);
+        for ((received, applied), ((came, set_aside), gone)) in counters.zip(numbers) {
+            received.inc_by(came);
+            applied.inc_by(came.saturating_sub(set_aside + gone));
+        }
+    }
 }

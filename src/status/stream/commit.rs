@@ -68,13 +68,7 @@ impl Stream {
     }
 
     fn count_committed(&self, work: &Committed<'_>, now: DateTime<Utc>, received: u64) {
-        let gone_updates = [0, work.gone, 0, 0];
-        let counters = self.series.received.iter().zip(&self.series.applied);
-        let numbers = work.received.iter().zip(work.not_applied).zip(gone_updates);
-        for ((received, applied), ((came, not_applied), gone)) in counters.zip(numbers) {
-            received.inc_by(*came);
-            applied.inc_by(came.saturating_sub(not_applied + gone));
-        }
+        self.series.count(work.received, work.not_applied, work.gone);
         self.series.rows_changed.inc_by(work.rows_changed);
         self.series.rows_unchanged.inc_by(work.rows_unchanged);
         self.metrics.times.last_commit.with_label_values(&[&*self.name]).set(seconds(now));
