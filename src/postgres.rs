@@ -10,6 +10,7 @@ mod connection_errors;
 pub mod ddl;
 mod password;
 mod pool;
+mod refusal;
 mod session;
 mod sqlstate;
 mod target;
@@ -20,7 +21,8 @@ pub use call::{Ending, about_rows, close, commit, with_deadline};
 pub use connect_options::guarded;
 pub use connection_errors::classify;
 pub use pool::{Lent, Pool};
-pub use sqlstate::{Refusal, Trouble, Whose};
+pub use refusal::{Refusal, Trouble};
+pub use sqlstate::Whose;
 pub use target::Target;
 
 use crate::error::Fault;

@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres, Transaction};
 
 use super::connection_errors::{classify, trouble};
-use super::sqlstate::{Answer, Trouble};
+use super::refusal::{Answer, Trouble};
 use crate::error::{Class, Code, Fault};
 
 /// Runs a call under a client-side deadline: sqlx sets no keepalive, and a cut wire says nothing.

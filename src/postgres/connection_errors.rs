@@ -1,6 +1,6 @@
 //! Errors of the Postgres driver, sorted by what they mean for whoever called.
 
-use super::sqlstate::{Answer, Trouble};
+use super::refusal::{Answer, Trouble};
 use crate::error::{Class, Code, Fault, refused_certificate, why_away};
 
 /// Sorts a Postgres error. What the server answered is sorted by its SQLSTATE.
