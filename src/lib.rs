@@ -2,7 +2,7 @@
 //! them.
 //!
 //! The modules stand in the order of the way through: an event is read ([`source`]), gathered
-//! ([`batch`]), written ([`apply`]) and remembered ([`checkpoint`]) in one transaction.
+//! ([`batch`]), written ([`apply`]) and remembered ([`state`]) in one transaction.
 //! `docs/architecture.md` draws the picture and names each module's invariants; `tests/tidy.rs`
 //! holds which may import which.
 
