@@ -113,7 +113,7 @@ async fn write(source: Database, stop: Arc<AtomicBool>) -> u64 {
 impl World {
     /// Resyncs; returns its seconds.
     async fn resync(&self) -> f64 {
-        // A position gone missing: what a stream heals from by itself.
+        // A position gone missing: what a stream repairs by itself.
         self.execute("update tidemark.checkpoint set resume_token = null").await;
         let daemon = self.start().await;
         self.walked(daemon).await

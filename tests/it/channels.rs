@@ -1,4 +1,4 @@
-//! Guarantee 9, on a clock of the test's own: the desk, the senders, real Postgres, and Slack and
+//! Guarantee 9, on a clock of the test's own: the outbox, the senders, real Postgres, and Slack and
 //! Sentry at their worst.
 
 use std::sync::Arc;

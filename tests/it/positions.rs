@@ -1,4 +1,4 @@
-//! Positions lost in Postgres are told from one another and healed; positions are shown, archived
+//! Positions lost in Postgres are told from one another and repaired; positions are shown, archived
 //! and moved back.
 
 use mongodb::bson::doc;
@@ -35,7 +35,7 @@ const SMUGGLED: &str = "update tidemark.checkpoint set resume_token = o.resume_t
                     from tidemark.checkpoint o where o.stream = 'recommendation' and \
                     checkpoint.stream = 'doctor'";
 
-/// How a position is damaged, and the reason of the resync that heals it; `None`: nothing is lost.
+/// How a position is damaged, and the reason of the resync that repairs it; `None`: nothing is lost.
 const DAMAGES: [(&str, Option<&str>); 9] = [
     (
         "update tidemark.checkpoint set resume_token = 'garbage' where stream = 'doctor'",

@@ -32,7 +32,7 @@ async fn world(id: impl Fn(usize) -> Bson) -> World {
     world
 }
 
-/// What one resync came to: rows inserted, changed and deleted; ids kept one by one; stretches.
+/// What one resync came to: rows inserted, changed and deleted; ids kept one by one; segments.
 type Repair = (i64, i64, i64, i64, i64);
 
 /// Loses the position, resyncs, and compares.
