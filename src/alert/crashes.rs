@@ -11,8 +11,8 @@ use crate::state::ProcessRow;
 /// A process that has not registered again for so long has died, or cannot reach Postgres.
 const SILENT_SECONDS: f64 = 15.0;
 
-/// The same of one that had this process's own name: a container that was started again, most
-/// likely.
+/// The same for a process with this one's own name, which is most likely the same container before
+/// it was started again.
 const SILENT_NAMESAKE_SECONDS: f64 = 5.0;
 
 /// This process, among others.
@@ -56,13 +56,13 @@ impl Store {
         Ok(others.into_iter().map(|other| other.id).collect())
     }
 
-    /// This process runs.
+    /// Registers that this process runs.
     pub async fn register(&self, me: &Process) -> Result<(), Fault> {
         let place = me.place.as_deref();
         self.state().register_process(self.process(), &me.holder, place, crate::VERSION).await
     }
 
-    /// This process ends because it was told to.
+    /// Notes that this process ends because it was told to, and so has not died.
     pub async fn ends(&self) {
         let _ = self.state().end_process(self.process()).await;
     }

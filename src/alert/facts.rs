@@ -25,7 +25,7 @@ impl From<EndedWalk> for KnownWalk {
 }
 
 impl Store {
-    /// Of this service's and environment's streams: others may share these tables.
+    /// Reads what concerns this service and environment alone, since others may share these tables.
     pub async fn facts(&self, me: &Process) -> Result<Facts, Fault> {
         let state = self.state();
         let letters = state.open_letters().await?;

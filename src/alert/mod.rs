@@ -123,7 +123,7 @@ pub fn senders(settings: &Settings, sentry: Option<&Arc<Sentry>>) -> Vec<Sender>
     senders
 }
 
-/// The desk they work at.
+/// The outbox that the watch and the senders work at.
 pub fn desk(settings: &Settings, senders: &[Sender], board: &Arc<Board>) -> Arc<Desk> {
     let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
     let alert = &settings.alert;

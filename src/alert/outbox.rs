@@ -1,5 +1,6 @@
-//! The desk: the book of incidents and how the channels fare, shared by the watch that fills it and
-//! the senders that empty it. Held only for moments, never while something is sent.
+//! The outbox: the book of incidents and how the channels fare ([`Desk`]), shared by the watch,
+//! which fills it, and the senders, which empty it. It is locked only for moments, never while
+//! something is sent.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,13 +33,13 @@ pub struct Desk {
     pub channels: Vec<&'static str>,
     book: Mutex<Book>,
     health: Mutex<BTreeMap<&'static str, Health>>,
-    /// This process is the one that speaks.
+    /// Whether this process tells the channels. It does unless it knows that another one watches.
     speaking: AtomicBool,
-    /// Postgres answers: what is said is written down before.
+    /// Whether Postgres answers; while it does, an incident is told only after it was written down.
     recording: AtomicBool,
-    /// The watch has looked at least once.
+    /// Whether the watch has looked at least once.
     looked: AtomicBool,
-    /// Something may be due.
+    /// Wakes the senders, because something may be due.
     pub due: Notify,
     pub board: Arc<Board>,
 }
@@ -87,8 +88,8 @@ impl Desk {
         self.looked.store(true, Ordering::Release);
     }
 
-    /// Until the watch has looked, and every channel that can be told has been told if processes
-    /// die one after the other.
+    /// Waits until the watch has looked; and, if it found that processes die one after the other,
+    /// until every channel that takes messages has been told so.
     pub async fn told_of_crashes(&self) {
         let waits = |desk: &Self| {
             let pending = |incident: &Incident| {
@@ -114,8 +115,8 @@ impl Desk {
         }
     }
 
-    /// What is to be sent to a channel next, as `choose` says: the incident that changed first
-    /// comes first.
+    /// What is to be sent to a channel next. `choose` says what is due of an incident, if anything;
+    /// of those with something due, the incident that changed first comes first.
     pub fn next<N>(
         &self,
         channel: &'static str,
@@ -139,7 +140,7 @@ impl Desk {
         due.into_iter().next().map(|(_, tag, notice)| (tag, notice))
     }
 
-    /// Notes what came of sending; returns the incident as it is now, to be saved.
+    /// Notes by `note` what came of sending, and returns the incident as it is now, to be saved.
     pub fn sent(
         &self,
         tag: Uuid,
@@ -155,7 +156,7 @@ impl Desk {
         Some(incident.clone())
     }
 
-    /// Something about an incident has still to be written down.
+    /// Marks an incident as one that has still to be written down.
     pub fn unsaved(&self, tag: Uuid) {
         if let Some(incident) =
             self.book().incidents.iter_mut().find(|incident| incident.tag == tag)

@@ -36,7 +36,7 @@ pub enum Notice {
     Reply(Value, (String, String), u32),
     /// The root message as it should look now.
     Edit(Value, (String, String)),
-    /// There is nothing to say: only the count goes on.
+    /// Nothing is sent; the channel only counts as told of the transition.
     Nothing,
 }
 
@@ -60,8 +60,8 @@ pub fn for_bot(
             revision,
         ));
     }
-    // What changes all the time is shown once a minute; a transition, as soon as the last edit is a
-    // minute old.
+    // A message is edited once a minute at most: for what changes all the time from a minute after
+    // the opening on, for a transition at once if no edit is younger than that.
     let since = match delivery.edited_at {
         Some(at) => at,
         None if incident.detail.last_is_news() => DateTime::<Utc>::MIN_UTC,
@@ -74,7 +74,8 @@ pub fn for_bot(
     (delivery.shown.as_ref() != Some(&digest(&body))).then(|| Notice::Edit(body, place.clone()))
 }
 
-/// What a webhook has to be told: the opening and the end, and only what the bot has not.
+/// What a webhook has to be told: the opening and the end, and those only while the bot is refused
+/// or where there is none.
 pub fn for_webhook(
     voice: &Voice,
     incident: &Incident,
@@ -103,7 +104,7 @@ pub fn for_sentry(incident: &Incident, delivery: &Delivery) -> Option<Notice> {
     (delivery.told < incident.detail.revision).then_some(Notice::Nothing)
 }
 
-/// What a message shows, told apart cheaply and the same in every release.
+/// A digest of what a message shows: short to keep, and the same in every release.
 fn digest(body: &Value) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, body.to_string().as_bytes()).simple().to_string()
 }

@@ -9,7 +9,7 @@ use crate::alert::incident::life::{Cause, Incident, Key};
 use crate::alert::sender::{Notice, Sender};
 use crate::error::{Code, Severity};
 
-/// An incident that is none.
+/// The incident that is sent: it has no cause, and stands in no book.
 fn incident() -> Incident {
     let cause = Cause {
         key: Key { code: Code::ChannelFailing, stream: None },

@@ -34,7 +34,7 @@ enum Role {
     Aside,
 }
 
-/// What of Postgres one look needs.
+/// What one look needs to know from Postgres.
 struct Known {
     leases: Vec<LeaseRow>,
     facts: Facts,
@@ -52,8 +52,8 @@ pub struct Watch {
     length: Duration,
     role: Role,
     held_at: Option<DateTime<Utc>>,
-    /// Until then nothing new is opened: the process that watched before may still hand over what
-    /// it opened.
+    /// Until when nothing new is opened, because the process that watched before may still hand
+    /// over what it opened.
     quiet_until: Option<DateTime<Utc>>,
 }
 
@@ -140,7 +140,7 @@ impl Watch {
         self.desk.address();
     }
 
-    /// Takes or keeps the watch. Who takes it over reads what the one before has left.
+    /// Takes or keeps the watch. A process that takes it over reads what the one before has left.
     async fn hold(&mut self, now: DateTime<Utc>) -> Result<(), Fault> {
         if self.held_at.is_some_and(|at| (TimeDelta::zero()..HOLD_INTERVAL).contains(&(now - at))) {
             return Ok(());
@@ -163,8 +163,8 @@ impl Watch {
         Ok(())
     }
 
-    /// A process whose Postgres was away needs a moment to find out that it is back, and that
-    /// another watches.
+    /// How long nothing new is opened after the watch was taken over: the process that had it needs
+    /// a moment to find out that its Postgres is back, and that another one watches.
     fn quiet(&self) -> TimeDelta {
         TimeDelta::from_std(self.length).unwrap_or(QUIET_MIN).max(QUIET_MIN)
     }
@@ -192,8 +192,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Takes in what a process has left that watched from memory until just now; and has written
-    /// anew what Postgres has lost.
+    /// Takes in the incidents of a process that watched from memory until just now and has handed
+    /// them over; and marks those that Postgres has lost, so that they are written anew.
     async fn take_in(&self, now: DateTime<Utc>) -> Result<(), Fault> {
         let known: Vec<_> =
             self.desk.book().incidents.iter().map(|incident| incident.tag).collect();
@@ -283,7 +283,8 @@ fn seen(own: StreamReport, held: Option<&LeaseRow>, answers: bool) -> Seen {
     };
     match told {
         Some(report) => Seen { report, fresh: true, unled_since },
-        // What nobody leads is not known to be well.
+        // Nobody leads the stream, so that it is not known to be well: its report counts only where
+        // it tells of trouble.
         None => Seen {
             fresh: !own.failing.is_empty() || own.halt_code.is_some(),
             report: own,

@@ -1,5 +1,6 @@
-//! Which documents the table has as they are, told by what tidemark wrote: a hash costs Postgres a
-//! fraction of a document, and a document that is known need not be encoded.
+//! Which documents the table holds already as they are, told by the hashes that tidemark wrote
+//! beside its rows: to send a hash costs Postgres a fraction of what a document does, and a
+//! document that the table holds need not be encoded.
 
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgArguments, PgConnection};
@@ -9,24 +10,26 @@ use super::statements::Statements;
 use crate::error::Fault;
 use crate::postgres::{Target, with_deadline};
 
-/// Asks one table, on a connection of its own: nothing is written, and the writer is not held up.
+/// Asks one table for its hashes. The questions go by a connection of their own: they write
+/// nothing, and the writer need not wait for them.
 #[derive(Debug)]
 pub struct Checksums {
     target: Target,
     statements: Statements,
     connection: Option<PgConnection>,
-    /// The table sorts ids as the walk does, so that documents found in a row are one segment of
-    /// its index. Found out on the way: Postgres sorts ids as text, under the column's collation.
+    /// Whether the table sorts ids as the walk does, so that documents found one after the other
+    /// are one segment of its index. It is taken for true until the answers show otherwise, because
+    /// Postgres sorts ids as text, under the column's collation.
     in_order: bool,
 }
 
-/// Some rows in the table's order, and none between them left out.
+/// Rows that follow each other in the table's order of ids, with none between them left out.
 #[derive(Debug, Clone)]
 pub struct Segment {
     pub first: String,
     pub last: String,
     pub rows: i64,
-    /// The exclusive or of all.
+    /// The exclusive or of the rows' hashes.
     pub hashes: i64,
 }
 
@@ -39,7 +42,7 @@ impl Segment {
     }
 }
 
-/// Where a document is among those asked about, its id, its hash.
+/// One document asked about: its place among them, its id, its hash.
 pub type Candidate<'a> = (usize, &'a str, i64);
 
 impl Checksums {
@@ -53,8 +56,8 @@ impl Checksums {
         Ok(())
     }
 
-    /// What the table has after a row, as far as so many rows go; `None` if nothing, or if it sorts
-    /// otherwise than the source.
+    /// The segment of at most `rows` rows that comes after the id `after`; `None` if no row does,
+    /// or if the table sorts otherwise than the source.
     pub async fn segment(&mut self, after: &str, rows: usize) -> Result<Option<Segment>, Fault> {
         if !self.in_order {
             return Ok(None);
@@ -69,8 +72,9 @@ impl Checksums {
         Ok(first.zip(last).map(|(first, last)| Segment { first, last, rows, hashes }))
     }
 
-    /// The places, in ascending order, of those that no row has with its hash. Begun again after an
-    /// error.
+    /// Returns the places, in ascending order, of the documents for which no row has both id and
+    /// hash. After an error the whole question may be asked again: the connection is then a new
+    /// one.
     pub async fn unknown(&mut self, documents: &[Candidate<'_>]) -> Result<Vec<usize>, Fault> {
         let (Some((_, first, _)), Some((_, last, _))) = (documents.first(), documents.last())
         else {
@@ -79,7 +83,8 @@ impl Checksums {
         let mut connection = self.connect().await?;
         let mut suspects = documents.to_vec();
         if self.in_order {
-            // Rows among them that the source has no more are looked through, too.
+            // Twice as many rows, because those that the source has deleted lie among them and are
+            // read as well.
             let limit = i64::try_from(2 * documents.len()).unwrap_or(i64::MAX);
             let query =
                 ask(&self.statements.unknown_between, &suspects).bind(first).bind(last).bind(limit);
@@ -91,18 +96,20 @@ impl Checksums {
             suspects = self.answer(&mut connection, query, &suspects).await?;
         }
         self.connection = Some(connection);
-        // Not found between first and last, and there all the same.
+        // These were not found between the first id and the last, and are in the table all the
+        // same: it sorts otherwise.
         let missed = suspected - suspects.len();
         self.in_order = self.in_order && missed * 2 < documents.len();
         Ok(suspects.iter().map(|(place, ..)| *place).collect())
     }
 
-    /// The connection it asked on, for who comes after it.
+    /// Gives up the connection it asked on, so that whoever asks next need not make one.
     pub fn into_connection(self) -> Option<PgConnection> {
         self.connection
     }
 
-    /// Taken out until it has answered: one that failed is not used again.
+    /// Takes the connection out, to be put back once it has answered, so that one that failed is
+    /// not used again.
     async fn connect(&mut self) -> Result<PgConnection, Fault> {
         match self.connection.take() {
             Some(connection) => Ok(connection),

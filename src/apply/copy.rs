@@ -1,5 +1,5 @@
-//! Rows by binary COPY: the road that costs Postgres least, open only to rows that are not in the
-//! table yet.
+//! Rows by binary COPY: the insert path that costs Postgres least, open only to rows that are not
+//! in the table yet, because COPY stops at the first one that is.
 
 use std::ops::Range;
 
@@ -17,7 +17,8 @@ pub(super) const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// After the last tuple.
 pub(super) const END: [u8; 2] = (-1_i16).to_be_bytes();
 
-/// What sqlx copies once more on its way stays in the processor's cache.
+/// Bytes handed to sqlx at a time. It copies each piece once more on its way to the wire; one of
+/// this size is then still in the processor's cache.
 const PIECE: usize = 64 << 10;
 
 type Sink<'c> = PgCopyIn<&'c mut PgConnection>;
@@ -37,9 +38,10 @@ impl RowWriter<'_> {
         about_rows(self.target.deadline(), call).await
     }
 
-    /// Copies the rows of all chunks that come, into one COPY: to begin and end one costs Postgres
-    /// something, and for each it takes fresh buffers. Returns how many rows, and what is left to
-    /// be written down of the chunks: one piece of work without rows.
+    /// Copies the rows of all chunks that come by one COPY, because Postgres takes fresh buffers
+    /// for each, and beginning and ending one costs it time. Returns how many rows were copied, and
+    /// one piece of work without rows that holds what else the chunks bring: their dead letters and
+    /// the last one's progress of the walk.
     pub(super) async fn bulk_load(
         &self,
         connection: &mut PgConnection,

@@ -88,7 +88,7 @@ pub struct RateWindow {
     limits: Record,
     recent: VecDeque<(u64, u64, Tally)>,
     events: u64,
-    /// Those that count: not those a person lets pass.
+    /// Dead letters that count towards the rate: all but those that a person lets pass.
     dead: u64,
     causes: Tally,
 }
@@ -112,7 +112,8 @@ impl RateWindow {
         by_fraction.max(self.limits.dead_letter_count_min).saturating_sub(self.dead)
     }
 
-    /// Takes a committed batch into the window; of what it set aside, a person let so many pass.
+    /// Takes a committed batch of so many events into the window. Of the dead letters in
+    /// `set_aside`, `accepted` do not count, because a person let them pass.
     pub fn add(&mut self, events: u64, set_aside: &Tally, accepted: u64) {
         if events == 0 && set_aside.total() == 0 {
             return;
@@ -133,7 +134,8 @@ impl RateWindow {
         }
     }
 
-    /// Too many cannot be stored: nothing of the batch that brought `set_aside` is.
+    /// The fault of a batch whose dead letters, `set_aside`, are more than the rate allows: nothing
+    /// of that batch is written, and the stream halts.
     pub fn exceeded(&self, set_aside: &Tally) -> Fault {
         let mut causes = self.causes.clone();
         causes.add(set_aside);

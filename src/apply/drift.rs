@@ -20,16 +20,17 @@ pub(super) const fn unfit(value: Value<'_>, column: ColumnType) -> DriftKind {
     if takes { DriftKind::Value } else { DriftKind::Type }
 }
 
-/// Whether a column's field was there.
+/// Whether documents had the field that a column reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Presence {
     pub seen: bool,
-    /// In how many documents in a row, up to the last, it was not.
+    /// How many documents in a row lacked it, counted back from the last one.
     pub absent: u64,
 }
 
-/// So many fields of one document are looked for where they were not expected: one that keeps data
-/// in its keys has a hundred thousand.
+/// How many fields of one document may be looked for among all names known, because they do not
+/// stand where the document before had them. A document that keeps data in its keys has a hundred
+/// thousand, and each search goes through all the names.
 const SEARCHES_MAX: u32 = 1_000;
 
 /// What mapping noticed.
@@ -43,11 +44,13 @@ pub struct Drift {
     /// Top-level fields that no column reads, with how many documents have them; at most
     /// [`NAMES_MAX`].
     pub unmapped: Vec<(Box<str>, u64)>,
-    /// Documents with fields for which there was no place among them.
+    /// Documents with fields that are not in `unmapped`, because it was full or too many had to be
+    /// looked for.
     pub crowded: u64,
     is_crowded: bool,
     searches: u32,
-    /// Where the next of them is expected: documents mostly have their fields in one order.
+    /// Where in `unmapped` the next field is expected to stand, since documents mostly have their
+    /// fields in one order.
     next: usize,
     /// Characters Postgres cannot store that became U+FFFD.
     pub replaced: u64,
@@ -96,7 +99,7 @@ impl Drift {
         }
     }
 
-    /// What was noticed of later documents.
+    /// Adds what was noticed of later documents.
     pub fn add(&mut self, later: Self) {
         self.documents += later.documents;
         for (field, number) in later.fields {

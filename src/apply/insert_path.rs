@@ -26,8 +26,9 @@ pub(super) enum InsertPath {
 }
 
 impl RowWriter<'_> {
-    /// Rows, dead letters, walk and position, inside a fenced transaction. By
-    /// [`InsertPath::Parts`], at most `allowance` may be set aside; more are not looked for.
+    /// Writes a piece of work inside a fenced transaction: rows, dead letters, walk and position.
+    /// By [`InsertPath::Parts`] what Postgres refuses is looked for until more than `allowance` is
+    /// found, since then the batch is given up anyhow.
     pub async fn write(
         &self,
         connection: &mut PgConnection,

@@ -27,7 +27,8 @@ pub struct Mapping {
     limits: RowLimits,
 }
 
-/// Raised when a document becomes another row than before under the same columns.
+/// Part of the seed. It is raised in a release in which a document becomes another row than before
+/// under the same columns, so that no hash of an older release is taken for one of this.
 const ENCODING: u64 = 2;
 
 impl Mapping {
@@ -49,9 +50,10 @@ impl Mapping {
         &self.columns
     }
 
-    /// What `_hash` holds of the row this document becomes. Two documents with one hash become one
-    /// row; what becomes one row may have two hashes (fields in another order, another mapping
-    /// before).
+    /// The hash that the row of this document holds in `_hash`. Documents with the same hash are
+    /// taken to become the same row. The reverse does not hold: documents that become the same row
+    /// may have different hashes, where their fields stand in another order or another mapping
+    /// wrote the row.
     pub fn hash(&self, document: &[u8]) -> i64 {
         XxHash3_64::oneshot_with_seed(self.seed, document).cast_signed()
     }
@@ -138,13 +140,13 @@ impl Mapping {
         Ok(())
     }
 
-    /// Of a row that begins at `start` of its buffer.
+    /// The limits of a row that begins at byte `start` of its buffer.
     const fn bound(&self, start: usize) -> Bound {
         Bound { fields: self.limits.fields_max, end: start.saturating_add(self.limits.bytes_max) }
     }
 
-    /// Counted as they are read, so that what has too many is given up before anything is made of
-    /// it.
+    /// The document's fields. They are counted as they are read, so that a document with too many
+    /// is given up before anything is made of it.
     fn fields_of<'d>(&self, document: Doc<'d>) -> Result<Vec<Field<'d>>, Unwritable> {
         // As many as take one allocation.
         let mut fields = Vec::with_capacity(32);

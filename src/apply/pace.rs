@@ -2,18 +2,20 @@
 
 use std::ops::Range;
 
-/// No limit until a statement has run out of time; half of it then; and after some commits twice as
-/// many again, until there is no limit any more.
+/// How many rows a statement may hold. There is no limit until a statement runs out of time; then
+/// the limit is half of that statement's rows, and after some commits it doubles, until it is as
+/// high as what ran out of time and is dropped.
 #[derive(Debug)]
 pub(super) struct Pace {
     rows_max: Option<usize>,
-    /// So many were too many.
+    /// The most rows with which a statement ran out of time since there was no limit.
     ceiling: usize,
     /// Commits since the limit was set or raised.
     commits: u32,
-    /// So many are waited for before it is raised: more, each time that was too early.
+    /// How many commits are waited for before the limit is raised. It doubles each time that
+    /// raising turned out to be too early.
     patience: u32,
-    /// It was raised since statements ran out of time.
+    /// Whether the limit was raised since a statement last ran out of time.
     raised: bool,
     /// How often rows that stand alone ran out of time while no other row passed.
     alone: u32,
@@ -23,7 +25,8 @@ pub(super) struct Pace {
 const COMMITS: u32 = 4;
 const COMMITS_MAX: u32 = 32;
 
-/// So often a row alone may run out of time before it is the row's fault rather than the server's.
+/// How often rows alone in their statement may run out of time, with no other row passing, before
+/// that is put down to the rows rather than to the server.
 const ALONE_MAX: u32 = 2;
 
 impl Pace {
@@ -44,7 +47,7 @@ impl Pace {
         self.rows_max.filter(|max| range.len() > *max).map(|max| range.start..range.start + max)
     }
 
-    /// So many rows at once ran out of time.
+    /// A statement with so many rows ran out of time.
     pub fn timed_out(&mut self, rows: usize) {
         self.ceiling = self.ceiling.max(rows);
         self.rows_max = Some((rows / 2).max(1));
@@ -54,7 +57,8 @@ impl Pace {
         }
     }
 
-    /// One row ran out of time alone, and others passed: it was not their number.
+    /// One row ran out of time alone while others passed, so their number was not to blame and the
+    /// limit is dropped.
     pub const fn met_a_slow_row(&mut self) {
         self.lift();
     }
@@ -64,8 +68,8 @@ impl Pace {
         (self.patience, self.raised) = (COMMITS, false);
     }
 
-    /// Rows ran out of time alone, and nothing else passed. Whether that has been seen often enough
-    /// to be their fault.
+    /// Rows ran out of time though each was alone in its statement, and no other row passed.
+    /// Returns whether that has now happened often enough to be put down to the rows.
     pub const fn stands_alone(&mut self) -> bool {
         self.alone += 1;
         self.alone > ALONE_MAX
@@ -89,7 +93,7 @@ impl Pace {
         match self.rows_max {
             Some(max) if max.saturating_mul(2) < self.ceiling => self.rows_max = Some(max * 2),
             Some(_) => (self.rows_max, self.ceiling) = (None, 0),
-            // As many as there are have passed for a while.
+            // Statements without a limit have passed for a while.
             None => return self.lift(),
         }
         self.raised = true;

@@ -36,7 +36,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// It as a dead letter, with the event or document it came from.
+    /// The dead letter of this row or delete, with the event or document it came from.
     pub fn letter(&self, work: &Work) -> DeadLetter {
         let Self { kind, index, refusal } = self;
         let is_slow = refusal.whose == Whose::Time;
@@ -58,7 +58,8 @@ impl Refused {
             }
             Kind::Deletes => {
                 let id = work.deletes.ids.get(*index).cloned().unwrap_or_default();
-                // A replace that gave the document another _id asks for the end of its row, too.
+                // The event may also be a replace that gave the document another `_id` and so ends
+                // the row of the `_id` before; of that one the key alone is kept.
                 let asks =
                     |event: &usize| work.origins.operation(*event) == Operation::Delete.name();
                 let event = work.deletes.origins.get(*index).copied().flatten().filter(asks);
@@ -86,13 +87,14 @@ fn key_of(id: &str) -> Vec<u8> {
     }
 }
 
-/// So many rows refused alone by what may be the table's, with none that passes: it is the table's.
+/// So many rows may be refused alone, with an answer that can be the whole table's, while no row
+/// passes; at this number the table is to blame, and no more are tried.
 const SUSPECTS_MAX: usize = 100;
 
-/// The same where each of them takes as long as a statement may.
+/// The same for rows that run out of time: fewer, because each takes as long as a statement may.
 const SLOW_SUSPECTS_MAX: usize = 2;
 
-/// A trigger may have put constraints off again.
+/// Ends a part. Constraints are checked once more, because a trigger may have deferred them again.
 const RELEASE: &str = "set constraints all immediate; release savepoint part";
 
 const ROLLBACK: &str = "rollback to savepoint part; release savepoint part";
@@ -174,8 +176,9 @@ impl<'a> Halving<'a> {
         Ok(())
     }
 
-    /// What was refused may have wanted what came after it: a row that refers to another one of the
-    /// same batch.
+    /// Sends once more what was refused alone, now that the rest has landed: a row may refer to
+    /// another one of the same batch that came after it. Goes on for as long as that lets another
+    /// one pass.
     async fn try_again(
         &mut self,
         connection: &mut PgConnection,
@@ -199,7 +202,8 @@ impl<'a> Halving<'a> {
         }
     }
 
-    /// One part under a savepoint of its own: what it is refused with, if it is.
+    /// Sends one part under a savepoint of its own. Returns the refusal if Postgres refuses it, and
+    /// then the part is rolled back.
     async fn part(
         &mut self,
         connection: &mut PgConnection,
@@ -248,7 +252,8 @@ impl<'a> Halving<'a> {
             .count()
     }
 
-    /// A row ran out of time alone while another passed: their number is not what was slow.
+    /// Drops the limit on rows a statement once a row has run out of time alone while another
+    /// passed, since then their number is not what was slow.
     fn explain_time(&mut self, kind: Kind) {
         if self.has_passed(kind)
             && self.pace.rows_max() == Some(1)
@@ -258,7 +263,8 @@ impl<'a> Halving<'a> {
         }
     }
 
-    /// More need not be tried: too many are refused, or it is the table's.
+    /// Whether the outcome is certain, so that no more need be tried: too many are refused, or the
+    /// table is to blame.
     fn is_settled(&self) -> bool {
         let too_many = crate::model::count(self.refused.len()) > self.allowance;
         let the_tables = |kind| {
@@ -268,7 +274,8 @@ impl<'a> Halving<'a> {
         too_many || the_tables(Kind::Rows) || the_tables(Kind::Deletes)
     }
 
-    /// Refuses the whole where it cannot be told from what is refused that it is the rows'.
+    /// Refuses the whole work where what was refused does not prove that single rows are to blame:
+    /// an answer that can be the table's, or time that ran out, while no other row passed.
     fn judge(&mut self) -> Result<(), Trouble> {
         let unproved = |whose| {
             let found =

@@ -60,7 +60,7 @@ async fn copy(connection: &mut PgConnection, target: &Target, sql: &str) -> Resu
     .await
 }
 
-/// Of no row, for the statement of this name.
+/// The arguments with which the statement of this name is executed over no row at all.
 fn arguments(name: &str, columns: &[Column]) -> Result<PgArguments, Fault> {
     let (none, no_numbers): (&[&str], &[i64]) = (&[], &[]);
     let mut arguments = PgArguments::default();

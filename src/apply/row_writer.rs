@@ -20,8 +20,8 @@ use crate::postgres::{Target, Trouble, about_rows};
 use crate::settings::Column;
 use crate::state::{ChunkRead, Fence, SetAside, StateTables, Touched};
 
-/// Of so many rows written last, the newest becomes the table's witness: not each of them need have
-/// changed.
+/// How many of the rows written last are offered as the table's witness; the newest of them becomes
+/// it. More than one, because a row that was sent need not have changed.
 const WITNESSES: usize = 8;
 
 /// One stream's table and the statements for it.
@@ -37,7 +37,8 @@ pub(super) struct RowWriter<'a> {
 }
 
 impl RowWriter<'_> {
-    /// All but the rows.
+    /// Writes all that a transaction holds beside the rows: dead letters, the walk's progress, the
+    /// position.
     pub async fn conclude(
         &self,
         connection: &mut PgConnection,
@@ -128,7 +129,7 @@ impl RowWriter<'_> {
         Ok(())
     }
 
-    /// Without an answer that matters.
+    /// Runs a statement without parameters whose answer does not matter.
     pub(super) async fn plain(
         &self,
         connection: &mut PgConnection,
@@ -137,9 +138,9 @@ impl RowWriter<'_> {
         about_rows(self.target.deadline(), sqlx::raw_sql(sql).execute(connection)).await.map(drop)
     }
 
-    /// A row that would not change is not stamped anew, and one that could not be written not at
-    /// all: an open resync has to be told that their documents are there, or its sweep would take
-    /// them for gone.
+    /// Tells an open resync of the documents whose rows were not stamped anew, because they would
+    /// not change or could not be written. Without that its sweep would take these documents for
+    /// deleted.
     async fn keep(
         &self,
         connection: &mut PgConnection,

@@ -1,5 +1,5 @@
-//! Rows as they go on the wire: binary tuples in one buffer, encoded once for both roads into the
-//! table.
+//! Rows as they go on the wire: binary tuples in one buffer, encoded once for both ways into the
+//! table, COPY and `unnest`.
 //!
 //! A tuple is what COPY takes: a 16-bit field count, then each field with its 32-bit length (-1 =
 //! NULL), in the order id, columns, doc, `_hash`, `_cluster_time`. For `unnest` the same bytes are

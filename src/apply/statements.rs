@@ -19,15 +19,15 @@ pub struct Statements {
     pub repair: Arc<str>,
     /// The same for a partitioned table.
     pub repair_partitioned: Arc<str>,
-    /// Of the rows after an id, up to a limit: the first id and the last, how many, the exclusive
-    /// or of their hashes.
+    /// Answers of the rows after an id, up to a limit: the first id and the last, the number of
+    /// rows, the exclusive or of their hashes.
     pub segment: Arc<str>,
-    /// Of the ids and hashes given, the places (counted from one) of those that no row has so, as
-    /// far as the rows between two ids tell, and no more of them than are asked for.
+    /// Answers the places (counted from one) of those of the ids and hashes given that no row has.
+    /// Only rows between two ids are looked at, up to a limit.
     pub unknown_between: Arc<str>,
-    /// The same by a look into the index for each.
+    /// Answers the same for any ids, by a look into the index for each.
     pub unknown: Arc<str>,
-    /// Of the rows given, those the table lacks (true) or has otherwise (false).
+    /// Answers which of the rows given the table lacks (true) or has with other contents (false).
     pub compare: Arc<str>,
     /// Answers how many rows were deleted, and a few of their ids.
     pub delete: Arc<str>,

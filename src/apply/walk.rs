@@ -12,7 +12,8 @@ pub struct Walk {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WalkStep {
-    /// Documents were read up to this place. What was seen is kept unless it is a first snapshot.
+    /// Documents were read up to this place. What was seen is kept for the sweep; a first snapshot
+    /// has none.
     Chunk {
         class: i32,
         after: Option<Vec<u8>>,

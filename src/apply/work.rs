@@ -12,7 +12,8 @@ use crate::source::Reply;
 #[derive(Debug, Default)]
 pub struct Work {
     pub rows: Rows,
-    /// The first so many rows are not expected to be in the table yet: they take the fast road.
+    /// How many rows, from the first on, are not expected to be in the table yet: these may go by
+    /// COPY.
     pub fresh: usize,
     /// Rows left out because the table has them as they are.
     pub known: u64,

@@ -33,11 +33,13 @@ pub struct Writer {
     rate: RateWindow,
     pace: Pace,
     connection: Option<PgConnection>,
-    /// The revision this writer made or met last: the database is there, or has gone back.
+    /// The checkpoint's revision that this writer made or met last. If the stored one is another,
+    /// the database has gone back.
     made: Option<i64>,
     /// A commit whose answer was lost: the revision it was made on, and what it would have done.
     in_doubt: Option<(i64, Applied)>,
-    /// Batches until COPY is tried again, after rows it took for fresh were there already.
+    /// How many batches are still written without COPY, after rows that were taken for new were in
+    /// the table already.
     no_copy_for: u32,
     /// When the table's witness was last moved.
     witnessed: Option<Instant>,
@@ -47,7 +49,8 @@ pub struct Writer {
 
 const NO_COPY_BATCHES: u32 = 4;
 
-/// The witness moves no more often: that costs half a millisecond, and a backup is never as fresh.
+/// The witness moves no more often than this, because moving it costs half a millisecond, and no
+/// backup is so fresh that a second matters.
 const WITNESS_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Writer {
@@ -76,8 +79,8 @@ impl Writer {
         }
     }
 
-    /// What is in memory was read when the database was at this revision: nothing is written on
-    /// another.
+    /// Begins at the revision at which the database was when what is in memory was read: on top of
+    /// another one the writer writes nothing.
     #[must_use]
     pub const fn at(mut self, revision: i64) -> Self {
         self.made = Some(revision);
@@ -152,12 +155,14 @@ impl Writer {
         self.rate.add(done.events, &done.set_aside, done.letters_accepted);
     }
 
-    /// COPY gives way to the upsert where rows are there already, that to halving where something
-    /// is refused. What runs out of time is told before it is halved.
+    /// Tries the insert paths in turn: COPY gives way to the upsert where rows are in the table
+    /// already, and the upsert gives way to parts where Postgres refuses something. A statement
+    /// that runs out of time fails the step first, so that people see it, and is halved at the next
+    /// try.
     async fn attempt(&mut self, work: &Work) -> Result<Applied, Fault> {
         self.no_copy_for = self.no_copy_for.saturating_sub(1);
         let statement = work.rows.len().max(work.deletes.ids.len());
-        let mut road = if !self.pace.allows(statement) {
+        let mut path = if !self.pace.allows(statement) {
             InsertPath::Parts
         } else if work.fresh >= COPY_MIN && self.no_copy_for == 0 {
             InsertPath::Copy
@@ -165,15 +170,15 @@ impl Writer {
             InsertPath::Whole
         };
         loop {
-            let refusal = match self.transact(Load::Whole(work, road)).await {
+            let refusal = match self.transact(Load::Whole(work, path)).await {
                 Ok(done) => return Ok(done),
                 Err(Trouble::Failed(fault)) => return Err(fault),
                 Err(Trouble::Refused(refusal)) => refusal,
             };
-            if road == InsertPath::Copy {
+            if path == InsertPath::Copy {
                 self.no_copy_for = NO_COPY_BATCHES;
             }
-            road = match road {
+            path = match path {
                 InsertPath::Parts => return Err(refusal.fault),
                 _ if refusal.whose == Whose::Time && statement > 1 => {
                     self.pace.timed_out(statement);
@@ -227,13 +232,13 @@ impl Writer {
             partitioned: self.partitioned.unwrap_or_default(),
         };
         let mut done = match load {
-            Load::Whole(work, road) => {
+            Load::Whole(work, path) => {
                 let mut allowance = self.rate.allowance();
-                if road == InsertPath::Parts {
+                if path == InsertPath::Parts {
                     let (state, stream) = (&self.state, self.lease.stream());
                     allowance += state.letters_accepted(&mut *transaction, stream).await?;
                 }
-                let way = (road, &mut self.pace);
+                let way = (path, &mut self.pace);
                 row_writer.write(&mut transaction, &fence, work, way, allowance).await?
             }
             Load::Chunks(chunks, buffers) => {
@@ -268,8 +273,8 @@ impl Writer {
         }
     }
 
-    /// More dead letters than an accident brings: only as many as a person lets pass, which are
-    /// used up with them.
+    /// Refuses a batch with more dead letters than the rate allows, unless a person lets so many
+    /// more pass; these are then used up in the same transaction.
     async fn keep_the_rate(
         &self,
         connection: &mut PgConnection,
@@ -288,9 +293,9 @@ impl Writer {
     }
 
     /// Postgres may go back: to a standby that had not heard of the last commits, or to what was
-    /// flushed before a crash. What is in memory is then ahead of it, and must not be written on
-    /// top. Ahead of us it is only by a commit that was given up; that, too, is taken up from what
-    /// the database says.
+    /// flushed before a crash. What is in memory is then ahead of the database, and must not be
+    /// written on top of it. The database is ahead of memory only by a commit whose answer was
+    /// given up on. In both cases the stream is taken up anew from what the database says.
     fn knows(&self, stored: i64) -> Result<(), Fault> {
         match self.made {
             Some(made) if made != stored => Err(Fault::rewound(stored, made)),
@@ -298,16 +303,16 @@ impl Writer {
         }
     }
 
-    /// What this writer's last connection left behind, if its wire was cut in silence, must not
-    /// stand in the way.
+    /// Connects, and ends what this writer's last connection may have left behind when its wire was
+    /// cut in silence: a session that still holds the stream's lock.
     async fn connect(&self) -> Result<PgConnection, Fault> {
         let mut connection = self.target.connect().await?;
         self.target.end_abandoned(&mut connection).await;
         Ok(connection)
     }
 
-    /// Finds out whether a commit in doubt landed: its row lock is waited for, then the revision
-    /// tells.
+    /// Finds out whether a commit whose answer was lost has landed: the row lock that it may still
+    /// hold is waited for, and then the stored revision tells.
     async fn resolve(&mut self) -> Result<Option<Applied>, Fault> {
         let Some((revision, done)) = self.in_doubt.clone() else { return Ok(None) };
         let mut connection = self.connect().await?;

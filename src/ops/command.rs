@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::Fault;
 use crate::state::{Outcome, StateTables, Verb};
 
-/// How long a daemon that is up takes to obey, at most.
+/// How long a daemon that is up takes to carry a request out, at most.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A recorded request.
@@ -16,14 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Asked {
     pub command: i64,
     pub verb: Verb,
-    /// Empty: it is of none, and obeyed by the process that watches.
+    /// Empty: it is of none, and carried out by the process that watches for incidents.
     pub stream: String,
     /// Who asks, as the environment tells.
     pub actor: String,
     /// The same as Postgres knows; the address is `None` through a socket.
     pub db_user: Option<String>,
     pub db_address: Option<String>,
-    /// How it ended; `None` if it has not yet: it is obeyed when a daemon leads the stream.
+    /// How it ended; `None` if it has not yet: it is carried out when a daemon leads the stream.
     pub outcome: Option<Outcome>,
     /// What the daemon did; why it did not; or, before it has ended, why it could not yet.
     pub result: Option<String>,
@@ -36,7 +36,7 @@ impl Asked {
     }
 }
 
-/// Records a request and waits for it to be obeyed.
+/// Records a request and waits for it to be carried out.
 pub async fn ask(
     state: &StateTables,
     verb: Verb,

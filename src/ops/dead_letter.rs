@@ -4,7 +4,7 @@ use super::slip::{Slip, Unable};
 use crate::error::Fault;
 use crate::state::{Letter, Letters, StateTables};
 
-/// How many are listed, or obeyed at once.
+/// How many are listed, or asked for in one request.
 pub const LISTED: i64 = 1000;
 
 /// One dead letter that is not resolved.

@@ -60,7 +60,7 @@ pub fn arguments(before: DateTime<Utc>) -> serde_json::Value {
     json!({ "before": before })
 }
 
-/// Obeys what people asked for, and says so in the request. `false` if there was nothing.
+/// Carries out what people asked for, and says so in the request. `false` if there was nothing.
 ///
 /// # Errors
 /// A request cannot be taken, or it cannot be said what became of it.

@@ -1,6 +1,6 @@
-//! What people ask of a stream: the process that leads it obeys, between two pipelines.
+//! What people ask of a stream: the process that leads it carries it out, between two pipelines.
 //!
-//! A request that cannot be obeyed is tried again, later and later, and ends with a reason.
+//! A request that cannot be carried out is tried again, later and later, and ends with a reason.
 //! Meanwhile the stream goes on, and the next request has its turn.
 
 use super::binding::{BindingVerdict, foreign, judge, look};
@@ -25,8 +25,8 @@ const TRIES_MAX: u64 = 10;
 /// How a request ended, and what is said of it.
 type Answered = (Outcome, String);
 
-/// Obeys every request whose turn it is. What was obeyed before an error stays obeyed; what came of
-/// one request is written down and is no error.
+/// Carries out every request whose turn it is. What was carried out before an error stays so; what
+/// came of one request is written down and is no error.
 pub async fn obey(context: &Context, lease: &Lease) -> Result<(), Fault> {
     let pause = context.settings.retry.delay_max;
     while let Some(command) = context.state.take_command(lease, pause).await? {
@@ -67,7 +67,7 @@ fn tries_max(context: &Context) -> u64 {
     }
 }
 
-/// What becomes of a request that could not be obeyed: it waits for its next turn, or ends as
+/// What becomes of a request that could not be carried out: it waits for its next turn, or ends as
 /// failed.
 async fn not_obeyed(
     context: &Context,

@@ -12,8 +12,8 @@ use crate::postgres::Trouble;
 use crate::state::{Act, Lease, Letter, Stored};
 
 /// Writes the documents that can be written now, each in a transaction of its own that also marks
-/// its letter as resolved. The request is done if all were; else it has failed, with how many were,
-/// and why the first that was not was not. What was resolved before an error stays resolved.
+/// its dead letter as resolved. The request is done if all were; else it has failed, with how many
+/// were, and why the first that was not was not. What was resolved before an error stays resolved.
 pub async fn retry(
     context: &Context,
     lease: &Lease,
@@ -55,7 +55,7 @@ pub async fn retry(
     })
 }
 
-/// The letter's document as it is now, or its deletion.
+/// The dead letter's document as it is now, or its deletion.
 async fn work(context: &Context, letter: &Letter) -> Result<Result<Work, String>, Fault> {
     let raw_id = match document_id(letter) {
         Ok(raw_id) => raw_id,

@@ -30,7 +30,7 @@ use crate::error::{Class, Code, Fault};
 use crate::state::Lease;
 
 /// Follows one stream under one lease until told to stop or stopped by trouble. The ladder when a
-/// position is refused: the reader asks once more; then the stream is healed by a resync, if that
+/// position is refused: the reader asks once more; then the stream is repaired by a resync, if that
 /// is allowed; else it halts.
 ///
 /// `halted` is why the pipeline before this one stopped.

@@ -144,7 +144,8 @@ impl Chunk {
     }
 
     /// Takes what was fetched as seen and makes nothing of it: of each document, the key is set
-    /// aside in a letter made of its id, the operation, the key as BSON, and the time of the read.
+    /// aside in a dead letter made of its id, the operation, the key as BSON, and the time of the
+    /// read.
     pub fn set_aside(
         &mut self,
         fetched: &Fetched,

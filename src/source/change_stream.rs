@@ -46,7 +46,8 @@ impl ChangeStreamOptions {
         }
     }
 
-    /// What must be the same for a token to be resumed.
+    /// The options that must be the same as when the token was made, as text, for it to be resumed
+    /// after.
     pub fn fingerprint(&self) -> String {
         let mode = PostImage::NAMES
             .iter()
@@ -165,15 +166,15 @@ impl Source {
             Some(_) => {}
         }
         let options = ChangeStreamOptions { poll: Duration::from_millis(100), ..options.clone() };
-        let mut feed = self.open_with(&options, options.command(None, Some(at))).await?;
-        let token = feed
+        let mut stream = self.open_with(&options, options.command(None, Some(at))).await?;
+        let token = stream
             .next()
             .await?
             .token
             .ok_or_else(|| refused("the source gave no token for that time"))?;
         let position = Position::of(token, at);
-        // A token of before the first event after `at` is as good; one of later is not what was
-        // asked for.
+        // A token of any time up to `at` is as good, because no event lies between; a later one is
+        // not what was asked for.
         if position.cluster_time > at {
             Err(refused("the source answered with a later position"))
         } else {

@@ -233,7 +233,7 @@ fn describe(answer: &ServerAnswer<'_>) -> String {
     format!("mongodb answered {} {name}: {sentence}", answer.code)
 }
 
-/// Of a code whose name the server leaves out; empty for one that is in no table.
+/// The name of a code that the server gave without its name; empty for one that is in no table.
 fn name_of(code: i32) -> &'static str {
     let ruled = RULES.iter().map(|rule| (rule.code, rule.name));
     let mut named = ruled.chain(TRANSIENT.iter().copied());

@@ -6,13 +6,14 @@ use crate::error::Fault;
 use crate::model::bson::Builder;
 use crate::model::position::ClusterTime;
 
-/// A read of one moment, causally after a time unless that is zero; the server says which moment it
-/// was. From MongoDB 5.0 on.
+/// The read concern of a find that reads everything as of one moment, which the server names in its
+/// reply. The moment is causally after a time, unless that is zero. MongoDB knows it from 5.0 on.
 pub(super) fn snapshot(after: ClusterTime) -> Builder {
     level("snapshot", after)
 }
 
-/// A majority read, causally after a time unless that is zero.
+/// The read concern of a find that reads only what a majority has confirmed, causally after a time,
+/// unless that is zero.
 pub(super) fn majority(after: ClusterTime) -> Builder {
     level("majority", after)
 }

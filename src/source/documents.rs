@@ -1,5 +1,6 @@
-//! Documents read by `_id`: looked up for a batch, or walked in chunks. Nothing that could be
-//! rolled back, causally after a position, and where the server can, of one moment that it names.
+//! Documents read by `_id`: looked up for a batch, or walked in chunks. What could be rolled back
+//! is never read; all reads are causally after a position, and where the server can do so, as of
+//! one moment that it names.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,8 +30,8 @@ impl std::fmt::Debug for Documents {
 }
 
 impl Source {
-    /// The documents with these `_id`s, as they are at or after `after`. Missing ones are not
-    /// answered for.
+    /// The documents with these `_id`s, as they are at or after `after`. The answer leaves out
+    /// those that do not exist.
     pub async fn lookup(
         &self,
         collection: &str,
@@ -40,7 +41,7 @@ impl Source {
         self.documents(of_ids(collection, ids), after).await
     }
 
-    /// The `_id`s, of these, that documents have, as they are at or after `after`.
+    /// Those of these `_id`s that documents have, at or after `after`.
     pub async fn living(
         &self,
         collection: &str,
@@ -139,7 +140,7 @@ impl Documents {
                 "",
             )
         })?;
-        // Only the first reply says it.
+        // Only the first reply names the moment.
         self.read_at = self.read_at.or(reply.as_ref().and_then(|reply| reply.read_at));
         Ok(reply)
     }

@@ -16,7 +16,8 @@ impl Source {
         let update = doc! { "q": { "_id": service }, "u": set, "upsert": true };
         let mut command = doc! { "update": collection, "updates": [update] };
         let database = self.database().await?;
-        // A command takes over nothing of the URI by itself.
+        // The driver applies the URI's write concern to no command that is run as it is, so it is
+        // added here.
         if let Some(concern) =
             database.write_concern().and_then(|concern| serialize_to_bson(concern).ok())
         {

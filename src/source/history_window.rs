@@ -18,11 +18,12 @@ const CLOCK_MARGIN_SECONDS: i64 = 2;
 /// change streams are read from is asked.
 const PRIMARY: SelectionCriteria = SelectionCriteria::ReadPreference(ReadPreference::Primary);
 
-/// What the oplog has at a time.
+/// What the oplog has at a time at which it once had an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
     There,
-    /// It has entries before and after, and none then.
+    /// The oplog has entries before and after that time, and none at it: the source was taken back,
+    /// or is another one.
     Gone,
 }
 
@@ -73,8 +74,9 @@ impl Source {
         Ok(ClusterTime::new(u64::try_from(seconds).unwrap_or_default() << 32))
     }
 
-    /// Whether the oplog has an entry at exactly this time, which must have been one. `None` where
-    /// that cannot be told: the oplog may not be read, or does not reach back so far.
+    /// Whether the oplog still has the entry at exactly this time, at which it must once have had
+    /// one. `None` where that cannot be known, because the oplog may not be read or does not reach
+    /// back so far.
     pub async fn entry_at(&self, at: ClusterTime) -> Result<Option<Entry>, Fault> {
         match self.asked_oldest_entry().await? {
             Some(oldest) if oldest <= at => {}
@@ -113,8 +115,8 @@ impl Source {
         self.asked_oldest_entry().await.ok().flatten()
     }
 
-    /// The same, where a source that is away must not pass for one that cannot tell: a judgement is
-    /// made on it, and not made again.
+    /// The same, but a source that is away is an error, and not `None` as one that cannot tell:
+    /// what is concluded from the answer is concluded once and not looked at again.
     async fn asked_oldest_entry(&self) -> Result<Option<ClusterTime>, Fault> {
         let oplog = self.client().await?.database("local").collection::<Document>("oplog.rs");
         let find = async {

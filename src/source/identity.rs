@@ -43,8 +43,8 @@ impl Source {
         Ok(entry.map_or(Found::Nothing, found))
     }
 
-    /// The id the replica set was given when it was initiated, as hex: a copy of its data in
-    /// another set has another. `None` where it may not be read (no `find` on
+    /// The id that the replica set was given when it was initiated, as hex. A copy of its data in
+    /// another set has another id. `None` where it may not be read (no `find` on
     /// `local.system.replset`) or there is none (`DocumentDB`).
     pub async fn cluster(&self) -> Result<Option<String>, Fault> {
         let sets = self.client().await?.database("local").collection::<Document>("system.replset");

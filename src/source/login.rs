@@ -1,22 +1,22 @@
-//! How the source is logged in to: which parts of `source.uri` go together, and in words for a
-//! person.
+//! How the source is logged in to: whether the parts of `source.uri` go together, and what the
+//! login is called for a person.
 //!
-//! Logged in to by IAM (`MONGODB-AWS`), the server is shown a signature and never the key. The
-//! driver has the key from the URI, or from where AWS keeps it for a process, anew for each login:
-//! a key that runs out is replaced without us.
+//! A login by IAM (`MONGODB-AWS`) shows the server a signature and never the key. The driver takes
+//! the key from the URI, or asks for it where AWS keeps it for a process. It asks anew for each
+//! login, so tidemark need not know when a key runs out.
 
 use mongodb::options::{AuthMechanism, ConnectionString};
 
 use super::uri::refuse;
 use crate::error::Fault;
 
-/// The one source of users of IAM.
+/// The one `authSource` in which users that log in by IAM are kept.
 const EXTERNAL: &str = "$external";
 
-/// The one property that this mechanism knows.
+/// The one property of `authMechanismProperties` that this mechanism knows.
 const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 
-/// As it is written in a URI.
+/// The mechanism's name as it is written in a URI.
 pub(super) const AWS: &str = "MONGODB-AWS";
 
 /// # Errors
@@ -64,7 +64,7 @@ fn judge_aws(uri: &ConnectionString) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Where the key is had from, for a login by IAM.
+/// Where a login by IAM takes its key from; `None` for any other login.
 pub(super) fn described(uri: &ConnectionString) -> Option<&'static str> {
     let in_uri = uri.credential.as_ref().is_some_and(|credential| credential.username.is_some());
     is_by_aws(uri).then_some(if in_uri {

@@ -13,12 +13,12 @@ use super::uri::{pairs, refuse};
 use crate::error::Fault;
 use crate::settings::{SourceSettings, authorities, stays_here};
 
-/// What a URI looks like.
 /// What is done with an option.
 #[derive(Debug, Clone, Copy)]
 enum Effect {
     Honoured,
-    /// Only this value asks for what is done.
+    /// Taken with this value alone, which asks for what tidemark does anyhow; any other would be
+    /// without effect, for the reason given.
     Only(&'static str, &'static str),
     /// Taken, since connection strings are copied with it; `check` says why it changes nothing.
     Idle(&'static str),
@@ -169,12 +169,13 @@ impl Options {
     }
 }
 
-/// Whether a certificate is shown, whose file is replaced now and then.
+/// Whether the URI names a client certificate, whose file may be replaced at any time.
 pub(super) fn has_client_certificate(uri: &str) -> bool {
     pairs(uri).any(|(name, _)| name == "tlscertificatekeyfile")
 }
 
-/// What an option comes to; a word for `check` if it changes nothing.
+/// Takes or refuses an option with its value. Returns a sentence for `check` if the option is taken
+/// and changes nothing.
 fn judge(name: &str, value: &str) -> Result<Option<String>, Fault> {
     match OPTIONS.iter().find(|(known, _)| *known == name) {
         Some((_, Honoured)) => Ok(None),
@@ -190,8 +191,8 @@ fn judge(name: &str, value: &str) -> Result<Option<String>, Fault> {
     }
 }
 
-/// Beyond this machine: TLS, and the server verified. Roots given are the only ones; else it is the
-/// machine's own.
+/// Sees to it that a host beyond this machine is spoken to over TLS and is verified. Authorities
+/// that the URI gives are then the only ones; if it gives none, they are the machine's own.
 fn guard(uri: &mut ConnectionString, insecure: bool) -> Result<(), Fault> {
     let far = match &uri.host_info {
         HostInfo::HostIdentifiers(hosts) => hosts

@@ -1,8 +1,8 @@
-//! The client of the source as of now: made when first needed, and made anew when what it logs in
-//! with has changed.
+//! The client that reaches the source: made when it is first needed, and made anew when what it
+//! logs in with has changed.
 //!
-//! A client keeps the password it was made with. Whoever reads through an older one goes on doing
-//! so: a session that is logged in stays so.
+//! A client keeps the password it was made with. Readers of an older client go on with it, since a
+//! session that is logged in stays logged in.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -23,7 +23,8 @@ const RESOLVE_DEADLINE: Duration = Duration::from_secs(10);
 /// How often files with secrets are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
-/// A client that is younger is not made anew: it has just been.
+/// A client younger than this is not made anew after a refused login, because it has what there is
+/// to log in with now.
 const YOUNG: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -40,12 +41,12 @@ struct Made {
     at: Instant,
     looked: Instant,
     uri: Secret,
-    /// Files with certificates, and what they were like.
+    /// Files with certificates, each with its time and size when the client was made.
     files: Vec<(PathBuf, Option<(SystemTime, u64)>)>,
 }
 
 impl Made {
-    /// Whether what it was made with stands there no longer.
+    /// Whether the secret or a file that the client was made with has changed since.
     fn is_outdated(&self, source: &settings::SourceSettings) -> bool {
         source.uri.now() != self.uri
             || self.files.iter().any(|(path, before)| mark(path) != *before)
@@ -140,7 +141,8 @@ impl Reach {
         options.app_name.get_or_insert_with(|| self.service.clone());
         options.server_selection_timeout.get_or_insert(Duration::from_secs(10));
         options.connect_timeout.get_or_insert(Duration::from_secs(5));
-        // Each failed call reaches our own classifier, once.
+        // The driver tries no read again by itself, so that each failed call reaches our own
+        // classifier, once.
         options.retry_reads = Some(false);
         Ok(options)
     }
@@ -166,8 +168,9 @@ impl Reach {
         }
     }
 
-    /// After a refused login the next one is made with what there is then. It is no person's matter
-    /// yet while a password may be on its way here.
+    /// Classifies an error. After a refused login the client is dropped, so that the next one is
+    /// made with the secrets as they are then; and the refusal is transient for a while, where a
+    /// new password may be on its way.
     async fn refused(&self, error: &Error) -> Fault {
         let fault = classify(error);
         if !is_login_refused(error) {
@@ -180,7 +183,8 @@ impl Reach {
         self.may_pass(fault, is_by_aws(error))
     }
 
-    /// No person's matter yet, while what is logged in with may be changed elsewhere.
+    /// Makes the fault of a refused login transient for a minute, where what is logged in with may
+    /// be changed while the process runs.
     fn may_pass(&self, fault: Fault, changes: bool) -> Fault {
         let source = &self.source;
         let changes = changes
@@ -205,7 +209,7 @@ fn unusable() -> Fault {
     )
 }
 
-/// What tells a file from one that took its place.
+/// Time and size of a file, by which it is told from one that took its place.
 fn mark(path: &std::path::Path) -> Option<(SystemTime, u64)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))

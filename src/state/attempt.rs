@@ -12,7 +12,8 @@ use super::{Lease, StateTables, checkpoint};
 use crate::error::Fault;
 use crate::postgres::with_deadline;
 
-/// On which of its two roads a stream's documents come.
+/// On which of its two roads a stream's documents come: in events and their look-ups, or read by a
+/// walk. The table's column `road` holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Road {
     Live,
@@ -28,7 +29,8 @@ impl Road {
     }
 }
 
-/// One place, or one thing, as the table keeps it: its hash.
+/// A hash that stands for one place of a stream, or for one thing in hand there. The table keeps
+/// nothing else of either, since both may hold a document's `_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(i64);
 
@@ -38,13 +40,14 @@ impl Mark {
     }
 }
 
-/// What became of those that were at this place before.
+/// What became of the pipelines that began at this place before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Before {
-    /// Pipelines that did not end in good order; among them one that came here from further back.
+    /// How many pipelines did not end in good order: those that began here, and the one that came
+    /// here from further back.
     pub deaths: i32,
-    /// What the last of them had in hand: what, how many things, and how many pipelines ended so
-    /// with just it in hand.
+    /// What the last of them had in hand, if anything: its mark, how many things it stands for, and
+    /// how many pipelines died with just these in hand.
     pub hand: Option<(Mark, i32, i32)>,
 }
 
@@ -52,10 +55,10 @@ pub struct Before {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TakenInHand {
     pub place: Mark,
-    /// This thing, or those that begin with it.
+    /// The thing that is taken, or the first of several.
     pub what: Mark,
     pub size: usize,
-    /// How many pipelines before this one ended with just that in hand.
+    /// How many pipelines before this one died with just these things in hand.
     pub deaths: i32,
 }
 
@@ -68,7 +71,7 @@ struct Row {
 }
 
 impl StateTables {
-    /// A pipeline begins at a place. Says what became of those before it.
+    /// Notes that a pipeline begins at a place, and says what became of those before it.
     ///
     /// # Errors
     /// Fenced, where another holds the stream.
@@ -102,7 +105,8 @@ impl StateTables {
         Ok(Before { deaths: row.deaths, hand })
     }
 
-    /// So many things are taken in hand at a place.
+    /// Notes what is about to be taken in hand, so that the next pipeline knows what this one died
+    /// of, should it die.
     ///
     /// # Errors
     /// Fenced, where another holds the stream.
@@ -115,7 +119,7 @@ impl StateTables {
         self.hold(lease, road, Some(taken)).await
     }
 
-    /// Nothing is in hand any more, and nobody is known to have died of anything.
+    /// Notes that nothing is in hand any more, and forgets the deaths counted for what was.
     ///
     /// # Errors
     /// Fenced, where another holds the stream.
@@ -148,7 +152,8 @@ impl StateTables {
         if done.rows_affected() == 0 { Err(Fault::fenced(lease.stream())) } else { Ok(()) }
     }
 
-    /// A pipeline ended in good order, whatever ended it.
+    /// Notes that a pipeline ended in good order, whatever the reason: its process was alive to say
+    /// so.
     pub async fn ended_well(&self, stream: &str, run: Uuid) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.attempt set run = null where stream = $1 and run = $2",

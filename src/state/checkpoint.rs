@@ -95,7 +95,8 @@ impl StateTables {
         with_deadline(self.deadline, sqlx::query_as(sql).fetch_all(&self.pool)).await
     }
 
-    /// What the stream's position belongs to from now on, in the caller's transaction.
+    /// Sets which source and which options the stream's position belongs to from now on, in the
+    /// caller's transaction.
     pub(super) async fn position_belongs_to(
         &self,
         connection: &mut PgConnection,
@@ -111,8 +112,8 @@ impl StateTables {
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
-    /// How many more dead letters of a stream may pass than an accident brings, because a person
-    /// says so.
+    /// How many dead letters of a stream may still pass beyond the rate (`record.*`), because a
+    /// person said so by `dead-letter accept`.
     pub async fn letters_accepted(
         &self,
         executor: impl PgExecutor<'_>,
@@ -125,7 +126,8 @@ impl StateTables {
         Ok(accepted.and_then(|number| u64::try_from(number).ok()).unwrap_or_default())
     }
 
-    /// So many of them have passed, in the caller's transaction.
+    /// Takes `number` dead letters that have passed off what a person lets pass, in the caller's
+    /// transaction.
     pub async fn use_accepted_letters(
         &self,
         connection: &mut PgConnection,
@@ -140,8 +142,8 @@ impl StateTables {
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
-    /// Lets so many pass from now on, whatever was left of an earlier word. In the caller's
-    /// transaction.
+    /// Lets `number` dead letters pass beyond the rate from now on, in place of what was left of an
+    /// earlier word. In the caller's transaction.
     pub(super) async fn accept_letters(
         &self,
         connection: &mut PgConnection,

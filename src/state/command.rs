@@ -1,5 +1,5 @@
-//! The table `command`: what people ask of a stream, recorded with who and why, and obeyed by the
-//! process that leads the stream (`execution`).
+//! The table `command`: what people ask of a stream, recorded with who and why, and carried out by
+//! the process that leads the stream (`execution`).
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ vocabulary! {
         DeadLetterAccept = "dead_letter_accept",
         /// It lets a daemon have a stream of another service or environment.
         SourceAdopt = "source_adopt",
-        /// Of no stream: obeyed by the process that watches.
+        /// Of no stream: the process that watches for incidents carries it out.
         Purge = "purge",
         /// Done as it is asked, and recorded.
         IncidentAck = "incident ack",
@@ -133,8 +133,8 @@ impl StateTables {
         with_deadline(self.deadline, query.fetch_one(connection)).await
     }
 
-    /// The oldest request to forget whose turn it is; its try is counted. Should the process end by
-    /// it, it is next tried after `pause`.
+    /// Takes the oldest request to purge whose turn it is, and counts the try. Should the process
+    /// die of it, the request is next tried after `pause`.
     pub async fn take_purge(&self, pause: Duration) -> Result<Option<Command>, Fault> {
         let schema = &self.schema;
         let oldest = format!(
@@ -150,14 +150,14 @@ impl StateTables {
         with_deadline(self.deadline, query.fetch_optional(&self.pool)).await
     }
 
-    /// It has ended so.
+    /// Marks a request to purge as ended.
     pub async fn end_purge(&self, id: i64, outcome: Outcome, result: &str) -> Result<(), Fault> {
         let mut connection = with_deadline(self.deadline, self.pool.acquire()).await?;
         self.finish_command(&mut connection, id, outcome, result).await
     }
 
-    /// A request could not be obeyed yet: it is tried again after `delay`, and others have their
-    /// turn.
+    /// Puts off a request that could not be carried out yet: it is tried again after `delay`, and
+    /// others have their turn meanwhile.
     pub async fn put_off_command(&self, id: i64, delay: Duration, why: &str) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.command set next_try_at = clock_timestamp() + make_interval(secs => $2), \
@@ -175,8 +175,8 @@ impl StateTables {
         with_deadline(self.deadline, sqlx::query_as(sql).bind(id).fetch_optional(&self.pool)).await
     }
 
-    /// The request that began or approved a walk at this moment: what obeys a request and marks it
-    /// as done is one transaction, and so one moment.
+    /// The request that began or approved a walk at this moment. Carrying out a request and marking
+    /// it as done is one transaction, so both carry the same time.
     pub async fn asked_at(
         &self,
         stream: &str,
@@ -195,7 +195,7 @@ impl StateTables {
         .await
     }
 
-    /// Marks a request as ended, in the transaction that obeyed it.
+    /// Marks a request as ended, in the transaction that carried it out.
     pub(super) async fn finish_command(
         &self,
         connection: &mut PgConnection,

@@ -87,7 +87,8 @@ impl StateTables {
         with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 
-    /// Gives letters up for good, in the caller's transaction. They stay in the table.
+    /// Gives dead letters up for good, in the caller's transaction. They stay in the table for as
+    /// long as `retention` says.
     pub(super) async fn discard_letters(
         &self,
         connection: &mut PgConnection,

@@ -1,5 +1,5 @@
-//! The way of a request: recorded, taken by the process that leads the stream, and done to the
-//! stream's rows in one fenced transaction with the mark that it was obeyed.
+//! The way of a request: recorded, taken by the process that leads the stream, and carried out on
+//! the stream's rows in one fenced transaction with the mark that it has ended.
 
 use std::time::Duration;
 
@@ -56,8 +56,8 @@ impl StateTables {
         Ok(recorded)
     }
 
-    /// The oldest request of a stream whose turn it is; its try is counted. Should the process end
-    /// by it, it is next tried after `pause`.
+    /// Takes the oldest request of a stream whose turn it is, and counts the try. Should the
+    /// process die of it, the request is next tried after `pause`.
     pub async fn take_command(
         &self,
         lease: &Lease,
@@ -72,7 +72,7 @@ impl StateTables {
         with_deadline(self.deadline, query.fetch_optional(&self.pool)).await
     }
 
-    /// Does it, once, and says how the request ended and what came of it.
+    /// Does what `act` says, once, and returns how the request ended and what came of it.
     ///
     /// # Errors
     /// Fenced, where another holds the stream; after any error nothing was done.

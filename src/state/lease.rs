@@ -1,4 +1,5 @@
-//! The table `lease`: who works on a stream. What counts is decided by the fence.
+//! The table `lease`: who works on a stream. A lease only says who should; whether a writer still
+//! may is decided by the fence, inside each transaction.
 
 use std::time::Duration;
 
@@ -42,8 +43,8 @@ pub struct LeaseRow {
     pub expires_at: DateTime<Utc>,
     /// On the database's clock.
     pub live: bool,
-    /// The stream is known to be this service's and environment's: one led for the first time is
-    /// nobody's yet.
+    /// Whether the stream is bound to this service and environment. One that is led for the first
+    /// time is nobody's yet.
     pub bound: bool,
     pub report: Option<serde_json::Value>,
 }
@@ -52,7 +53,7 @@ pub struct LeaseRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
     Kept,
-    /// Kept; and it is the turn of something that somebody asks of the stream.
+    /// The lease is kept, and a request for the stream waits whose turn it is.
     Commanded,
     /// No longer ours.
     Lost,
@@ -129,7 +130,8 @@ impl StateTables {
             .bind(lease.nonce)
             .bind(duration.as_secs_f64())
             .bind(report);
-        // A wire that is cut in silence must not take the whole of it.
+        // Half the lease's length at most, so that a wire cut in silence leaves time to try again
+        // before the lease has run out.
         Ok(match with_deadline(duration / 2, query.fetch_optional(&self.pool)).await? {
             None => Renewed::Lost,
             Some(false) => Renewed::Kept,

@@ -1,5 +1,5 @@
-//! Whose a stream is: none is looked at, asked for or led by another service or environment than
-//! the one it is bound to.
+//! Whose a stream is. Only the service and environment that a stream is bound to look at it, ask
+//! anything of it or lead it.
 
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;

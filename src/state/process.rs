@@ -15,7 +15,8 @@ pub struct ProcessRow {
     pub id: Uuid,
     /// Host and number, for people.
     pub holder: String,
-    /// Where its number can be looked up; `None` where that cannot be told.
+    /// The host and process namespace in which its number can be looked up; `None` where it could
+    /// not tell.
     pub place: Option<String>,
     /// Seconds since it last registered.
     pub silent: f64,
@@ -36,7 +37,7 @@ impl StateTables {
         with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 
-    /// A process runs. Those begun more than a day ago are forgotten.
+    /// Registers that this process runs, and forgets those begun more than a day ago.
     pub async fn register_process(
         &self,
         me: Uuid,
@@ -61,7 +62,7 @@ impl StateTables {
         with_deadline(self.deadline, query.execute(&self.pool)).await.map(drop)
     }
 
-    /// A process ends because it was told to.
+    /// Notes that this process ends because it was told to, and so has not died.
     pub async fn end_process(&self, me: Uuid) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.process set ended_at = now() where id = $1",

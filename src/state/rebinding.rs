@@ -1,5 +1,6 @@
-//! A stream bound anew to what its position speaks for; and times that then mean nothing any more:
-//! of rows stamped by another cluster, or by this one before it was taken back.
+//! Binds a stream anew to what its position speaks for, and voids the times in the table that then
+//! mean nothing any more: of rows stamped by another cluster, or by this one before it was taken
+//! back.
 
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -27,9 +28,10 @@ impl StateTables {
         Ok(())
     }
 
-    /// Takes the time from each row that is stamped at `from` or later, for a source whose own
-    /// times are still to come: against such a stamp no change and no sweep of that source would
-    /// count. Piece by piece; what was begun is begun anew after an error.
+    /// Voids the time of each row that is stamped at `from` or later, because the source's own
+    /// times are still below it: no change and no sweep of that source would count against such a
+    /// stamp. It goes through the table piece by piece, each a transaction; after an error it is
+    /// begun anew.
     ///
     /// # Errors
     /// Fenced, where another holds the stream.

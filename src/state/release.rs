@@ -41,7 +41,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Nothing of tidemark's was ever made there.
+    /// Whether nothing of tidemark's was ever made in the schema.
     pub fn is_fresh(&self) -> bool {
         self.missing.len() == MIGRATIONS.iter().count()
     }
@@ -126,7 +126,8 @@ impl StateTables {
         Ok(standing)
     }
 
-    /// The numbers that are missing, and those that are not known here.
+    /// Compares the migrations that the tables have had with this release's: which are missing, and
+    /// which it does not know.
     fn compared(&self, applied: &[Applied]) -> Result<(Vec<i64>, Vec<i64>), Fault> {
         let schema = &self.plain_schema;
         for (version, checksum, success) in applied {
@@ -194,7 +195,7 @@ pub fn own_tables() -> Vec<&'static str> {
     lines.filter_map(|line| line.strip_prefix("create table ")?.split(' ').next()).collect()
 }
 
-/// What Postgres answered to a migration, as it answered.
+/// Postgres's own error out of the migrator's.
 fn answer(error: MigrateError) -> sqlx::Error {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error,

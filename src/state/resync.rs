@@ -32,7 +32,7 @@ pub struct WalkRow {
     pub rows_inserted: i64,
     pub rows_changed: i64,
     pub rows_deleted: i64,
-    /// What a held sweep would delete.
+    /// How many rows a held sweep would delete.
     pub rows_to_delete: Option<i64>,
     /// The cluster time the live stream goes on from.
     #[serde(skip)]
@@ -43,7 +43,7 @@ pub struct WalkRow {
     pub held_code: Option<String>,
     pub note: Option<String>,
     pub approved_at: Option<DateTime<Utc>>,
-    /// So many rows a person allowed its sweep to delete.
+    /// How many rows a person has allowed its sweep to delete.
     pub rows_approved: Option<i64>,
     pub deadline_at: Option<DateTime<Utc>>,
     /// The collection it walks; `None` where the source does not tell.

@@ -1,6 +1,7 @@
 //! Retention: rows that are over are forgotten, a few in a statement, of this service and
-//! environment alone. What is not over (a letter not resolved, an open incident, a request that
-//! waits, a position in use) is no part of any statement here; each table's file says what is over.
+//! environment alone. What is not over (a dead letter not resolved, an open incident, a request
+//! that waits, a position in use) is no part of any statement here; each table's file says what is
+//! over.
 
 use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;

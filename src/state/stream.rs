@@ -52,12 +52,14 @@ pub struct TableNow {
     pub holds_rows: bool,
 }
 
-/// The rows a transaction wrote and deleted, as far as the witness is concerned.
+/// The rows that a transaction wrote and deleted, among which it keeps or finds the table's
+/// witness.
 #[derive(Debug, Default)]
 pub struct Touched<'a> {
     /// The table's name for SQL.
     pub table: &'a str,
-    /// A few of those written last; empty leaves the witness as it is.
+    /// The ids of a few of the rows written last, of which the newest becomes the witness; empty
+    /// leaves the witness as it is.
     pub written: Vec<&'a str>,
     pub deleted: &'a [String],
 }
@@ -121,7 +123,8 @@ impl StateTables {
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
-    /// The position goes back to one whose time need be no entry of the oplog.
+    /// Notes that the position was moved to `position`, whose time need be no entry of the oplog,
+    /// so that it is not taken for a sign of another source.
     pub(super) async fn begin_at(
         &self,
         connection: &mut PgConnection,
@@ -136,8 +139,8 @@ impl StateTables {
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
-    /// Refuses a table that a stream of another service or environment is bound to: nothing is
-    /// added to it.
+    /// Refuses a table that a stream of another service or environment is bound to, before anything
+    /// is added to it.
     ///
     /// # Errors
     /// It is such a one; or whatever Postgres answers.
@@ -183,7 +186,7 @@ pub(super) fn identities(schema: &str) -> String {
     format!("(select stream, cluster, collection_uuid from {schema}.stream)")
 }
 
-/// Whether it is known whose a stream is.
+/// For SQL: whether the stream has a row here, which says whose it is.
 pub(super) fn is_bound(schema: &str, stream: &str) -> String {
     format!("exists (select from {schema}.stream as s where s.stream = {stream})")
 }
@@ -207,8 +210,8 @@ pub(super) fn is_not_anothers(schema: &str, stream: &str, first: usize) -> Strin
     )
 }
 
-/// The first of the streams in `$1` that is another's than the owner's of `$2` and `$3`, unless
-/// `excused`, which may name it `s.stream`.
+/// For SQL: the first of the streams in `$1` that belongs to another owner than the one in `$2` and
+/// `$3`. Streams for which `excused` holds are left out; it names them `s.stream`.
 pub(super) fn strangers(schema: &str, excused: &str) -> String {
     format!(
         "select s.stream, s.service, s.environment from {schema}.stream as s where s.stream = \
@@ -217,8 +220,8 @@ pub(super) fn strangers(schema: &str, excused: &str) -> String {
     )
 }
 
-/// Advances, and looks whether the witness is there, and whether there is one. A stream that is not
-/// bound has none. `$1` is the stream.
+/// For SQL: advances the position, and answers whether the table still has its witness (true, too,
+/// where the stream has none) and whether the stream has one at all. `$1` is the stream.
 pub(super) fn advancing_and_looking(schema: &str, table: &str, advancing: &str) -> String {
     format!(
         "with moved as ({advancing} returning 1) select s.witness_id is null or exists \
@@ -228,8 +231,8 @@ pub(super) fn advancing_and_looking(schema: &str, table: &str, advancing: &str) 
     )
 }
 
-/// The same; and the newest of the rows whose ids are `$7` becomes the witness. The one before may
-/// have been deleted here, as those of `$8` were.
+/// The same, and makes the newest of the rows whose ids are `$7` the witness. A witness among the
+/// ids in `$8` counts as there, because this very transaction has deleted it.
 pub(super) fn advancing_and_moving(schema: &str, table: &str, advancing: &str) -> String {
     format!(
         "with moved as ({advancing} returning 1), noted as (update {schema}.stream as s set \
@@ -243,7 +246,7 @@ pub(super) fn advancing_and_moving(schema: &str, table: &str, advancing: &str) -
     )
 }
 
-/// Makes any row that is there the witness. `$1` is the stream.
+/// For SQL: makes the row with the lowest id the witness, where none is known. `$1` is the stream.
 pub(super) fn finding_witness(schema: &str, table: &str) -> String {
     format!(
         "update {schema}.stream set witness_id = t.id, witness_time = t.time from (select id, \

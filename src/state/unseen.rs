@@ -41,13 +41,13 @@ impl StateTables {
     ) -> Result<Unseen, Fault> {
         let (schema, table) = (&self.schema, table.sql());
         let segments = resync_seen::segments(schema);
-        // The empty part lends its collation: segments are put in the order of the table's own
-        // ids.
+        // The part without rows is there for its collation: by it the segments are sorted as the
+        // table sorts its own ids.
         let gaps = AssertSqlSafe(format!(
-            "with stretch (low, high) as materialized (select t.id, t.id from {table} as t where \
+            "with segment (low, high) as materialized (select t.id, t.id from {table} as t where \
              false union all {segments}), gap (above, below) as (select \
-             max(high) over (order by low), lead(low) over (order by low) from stretch union all \
-             select null, min(low) from stretch) select above, below from gap where above is null \
+             max(high) over (order by low), lead(low) over (order by low) from segment union all \
+             select null, min(low) from segment) select above, below from gap where above is null \
              or below is null or above < below"
         ));
         let query = sqlx::query_as::<_, (Option<String>, Option<String>)>(gaps).bind(resync);
@@ -93,12 +93,12 @@ impl Unseen {
         }
     }
 
-    /// How many there are.
+    /// Counts the rows left over.
     pub fn count(&self) -> QueryScalar<'_, Postgres, i64, PgArguments> {
         self.bind(sqlx::query_scalar(AssertSqlSafe(format!("select count(*) {}", self.from))))
     }
 
-    /// Their ids, each with its row's stamp.
+    /// The ids of the rows left over, each with its row's cluster time.
     pub fn rows(&self) -> QueryScalar<'_, Postgres, (String, i64), PgArguments> {
         let row = "select (c.id, coalesce(c._cluster_time, 0))";
         self.bind(sqlx::query_scalar(AssertSqlSafe(format!("{row} {}", self.from))))

@@ -170,8 +170,8 @@ impl Task {
         self.context.status.led_by(held.holder, held.epoch, told);
     }
 
-    /// Leads the stream for as long as the lease is ours: pipeline after pipeline, obeying what is
-    /// asked between two of them, pausing when one halts.
+    /// Leads the stream for as long as the lease is ours: pipeline after pipeline, carrying out
+    /// what is asked between two of them, pausing when one halts.
     async fn lead(&self, lease: &Lease) {
         let lost = CancellationToken::new();
         let asked = Arc::new(Notify::new());
@@ -284,8 +284,8 @@ impl Task {
         }
     }
 
-    /// Obeys the requests for the stream. While Postgres refuses to let one be taken, this is tried
-    /// again later and later.
+    /// Carries out the requests for the stream. While Postgres refuses to let one be taken, this is
+    /// tried again later and later.
     async fn obey(&self, lease: &Lease, ear: &mut Ear) {
         match pipeline::obey(&self.context, lease).await {
             Ok(()) => ear.heard(),

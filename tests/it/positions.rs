@@ -35,7 +35,8 @@ const SMUGGLED: &str = "update tidemark.checkpoint set resume_token = o.resume_t
                     from tidemark.checkpoint o where o.stream = 'recommendation' and \
                     checkpoint.stream = 'doctor'";
 
-/// How a position is damaged, and the reason of the resync that repairs it; `None`: nothing is lost.
+/// How a position is damaged, and the reason of the resync that repairs it; `None` where nothing is
+/// lost.
 const DAMAGES: [(&str, Option<&str>); 9] = [
     (
         "update tidemark.checkpoint set resume_token = 'garbage' where stream = 'doctor'",

@@ -1,4 +1,5 @@
-//! The book of incidents: what is wrong now turned into what has begun, gone on and ended. Pure.
+//! The book of incidents: from one look to the next it turns what is wrong now into incidents that
+//! have begun, gone on or ended. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +10,17 @@ use crate::alert::incident::life::{Ack, Cause, Incident, Key, State, Transition,
 /// A cause that returns within this time goes on in the same thread.
 pub const REOPEN_WITHIN: TimeDelta = TimeDelta::minutes(30);
 
-/// How long things take.
+/// The times by which incidents go on and end.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Between reminders.
+    /// The time between two reminders.
     pub repeat: TimeDelta,
-    /// How long the cause must stay away.
+    /// How long the cause must stay away before the incident is resolved.
     pub keep_firing_for: TimeDelta,
 }
 
-/// Every incident that is open, may be reopened, or has still to be told; and causes that may
-/// become one.
+/// Holds every incident that is open, may be reopened, or has still to be told, and the causes that
+/// have not lasted long enough to be one.
 #[derive(Debug)]
 pub struct Book {
     pace: Pace,
@@ -32,8 +33,8 @@ impl Book {
         Self { pace, incidents: Vec::new(), pending: BTreeMap::new() }
     }
 
-    /// One look at the causes. `blind` names what cannot be told now: its incidents stay as they
-    /// are.
+    /// Takes in one look at the causes. `blind` says of which incidents it cannot be seen now
+    /// whether their cause is still there: they stay as they are.
     pub fn step(&mut self, now: DateTime<Utc>, causes: &[Cause], blind: impl Fn(&Key) -> bool) {
         let there =
             |key: &Key| causes.iter().any(|cause| cause.over.is_none() && cause.key == *key);
@@ -53,7 +54,7 @@ impl Book {
 
     fn look(&mut self, now: DateTime<Utc>, cause: &Cause) {
         let Pace { repeat, .. } = self.pace;
-        // The newest of this identity that is open, or may be opened again.
+        // The newest incident of this identity that is open, or may be opened again.
         let known = self.incidents.iter_mut().rev().find(|incident| {
             incident.key == cause.key
                 && incident.resolved_at.is_none_or(|at| now - at < REOPEN_WITHIN)
@@ -94,7 +95,7 @@ impl Book {
         }
     }
 
-    /// Somebody has taken an incident on.
+    /// Notes that somebody has taken an incident on.
     pub fn acknowledge(&mut self, now: DateTime<Utc>, id: i64, ack: &Ack) {
         let open = self
             .incidents

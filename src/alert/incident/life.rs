@@ -61,7 +61,8 @@ pub struct Cause {
     pub progress: Option<Progress>,
     /// The resync that repairs it.
     pub resync: Option<i64>,
-    /// The resync has ended: the cause is over, though it may not have been told.
+    /// What the resync repaired, if it has ended: the cause is then over, though its incident may
+    /// not have been told yet.
     pub over: Option<Gap>,
     /// A deeper cause explains it.
     pub inhibited: bool,
@@ -98,7 +99,7 @@ pub struct Ack {
 /// What is kept of an incident beside its columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
-    /// In place of the rule's, for what is no real incident.
+    /// A title in place of the rule's, for the test incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     pub since: DateTime<Utc>,
@@ -130,7 +131,7 @@ pub struct Delivery {
     /// The transition last told.
     #[serde(skip)]
     pub told: u32,
-    /// How often this was changed.
+    /// How often this delivery was changed, so that an older copy overwrites none that is newer.
     #[serde(skip)]
     pub version: u32,
     /// Where the message is: Slack's channel id and timestamp.
@@ -161,13 +162,15 @@ pub struct Incident {
     pub detail: Detail,
     /// By channel.
     pub deliveries: BTreeMap<&'static str, Delivery>,
-    /// Differs from what Postgres holds in what is told: written down before it is.
+    /// Whether it differs from its row in what channels are told: it must then be written down
+    /// before it is told.
     pub unsaved: bool,
-    /// Differs in what changes all the time: written down now and then.
+    /// Whether it differs from its row in what changes all the time: it is then written down now
+    /// and then.
     pub touched: bool,
     pub saved_at: Option<DateTime<Utc>>,
-    /// How often in a row it could not be written down though Postgres answers; when it is tried
-    /// again.
+    /// How often in a row it could not be written down though Postgres answers; `write_after` says
+    /// when it is tried again.
     pub(super) refusals: u32,
     pub(super) write_after: Option<DateTime<Utc>>,
     pub(super) inhibited: bool,

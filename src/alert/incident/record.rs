@@ -1,7 +1,7 @@
-//! Incidents in Postgres, written: each by itself, so that one that cannot be stands before no
+//! Writes incidents to Postgres, each by itself, so that one that Postgres refuses holds up no
 //! other.
 //!
-//! What the database says it has is what counts: a row that is gone, or older than what was
+//! What counts is what the database says it holds: a row that is gone, or older than what was
 //! written, is written anew.
 
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use crate::error::Fault;
 /// down.
 const PASS_MAX: Duration = Duration::from_secs(10);
 
-/// What changes all the time is written down this often.
+/// How often an incident is written down of which only the count and the summary have changed.
 const SAVE_INTERVAL: TimeDelta = TimeDelta::seconds(10);
 
-/// What cannot be written down is tried again after this time at most.
+/// The longest pause before an incident that could not be written down is tried again.
 const WRITE_PAUSE_MAX: TimeDelta = TimeDelta::seconds(60);
 
 /// After so many refusals in a row an incident is told without being written down.
@@ -78,7 +78,7 @@ impl Store {
         self.write_deliveries(&written).await
     }
 
-    /// An open incident of the same cause that another process wrote down.
+    /// Looks for an open incident of the same cause that another process wrote down.
     async fn twin(
         &self,
         incident: &Incident,
@@ -103,8 +103,9 @@ impl Store {
         Ok(open.into_iter().find(twin))
     }
 
-    /// Notes how far the channels have got, at once after something was sent. `false`: it could not
-    /// be written now; a process that ends before it is sends the same a second time.
+    /// Writes down how far the channels have got, at once after something was sent. `false`: it
+    /// could not be written now. Should the process end before it is, the next one sends the same a
+    /// second time.
     pub async fn save_deliveries(&self, incident: &Incident) -> bool {
         let written = self.write_deliveries(incident).await;
         if let Err(fault) = &written {
@@ -153,8 +154,9 @@ impl Desk {
         true
     }
 
-    /// Marks what Postgres does not hold as it was written: it went back, or somebody took rows
-    /// away. Returns whether it holds open incidents that are not known here.
+    /// Marks the incidents that Postgres does not hold as they were written, because it went back
+    /// or somebody deleted rows: they are written anew. Returns whether Postgres holds open
+    /// incidents that are not known here.
     pub fn check(&self, held: &[Held]) -> bool {
         let mut book = self.book();
         for incident in book.incidents.iter_mut().filter(|i| i.id.is_some() && !i.unsaved) {
@@ -167,7 +169,7 @@ impl Desk {
                         || row.open == incident.is_resolved()
                         || row.versions < versions
                 }
-                // What is over and told is nobody's loss.
+                // An incident that is over, and whose end was told, need not be written anew.
                 None => !incident.is_resolved() || incident.is_pending(),
             };
         }
@@ -177,19 +179,19 @@ impl Desk {
 }
 
 impl Incident {
-    /// Whether it is to be written down now.
+    /// Whether the incident is to be written down now.
     pub fn wants_saving(&self, now: DateTime<Utc>) -> bool {
         let touched = self.touched && self.saved_at.is_none_or(|at| now - at >= SAVE_INTERVAL);
         (self.unsaved || touched) && self.write_after.is_none_or(|at| now >= at)
     }
 
-    /// It was written down.
+    /// Notes that the incident was written down.
     const fn saved(&mut self, now: DateTime<Utc>) {
         (self.saved_at, self.refusals, self.write_after) = (Some(now), 0, None);
     }
 
-    /// It could not be written down: it is tried again later and later. Returns how often that was
-    /// so.
+    /// Notes that the incident could not be written down, and doubles the pause before the next
+    /// try. Returns how often in a row that was so.
     fn refused(&mut self, now: DateTime<Utc>) -> u32 {
         self.refusals += 1;
         let wait = TimeDelta::seconds(1 << self.refusals.min(6));
@@ -197,13 +199,14 @@ impl Incident {
         self.refusals
     }
 
-    /// Whether it may be told while Postgres answers: it is written down before; but one that
-    /// cannot be is told all the same.
+    /// Whether the incident may be told while Postgres answers: once it is written down, or once
+    /// Postgres has refused that so often that it is told all the same.
     pub const fn may_be_told(&self) -> bool {
         (self.id.is_some() && !self.unsaved) || self.refusals >= REFUSALS_MAX
     }
 
-    /// Goes on as one that another process opened for the same cause.
+    /// Becomes the incident that another process opened for the same cause: id, tag and thread are
+    /// that one's from now on.
     fn take_over(&mut self, known: Self) {
         (self.id, self.tag) = (known.id, known.tag);
         self.opened_at = self.opened_at.min(known.opened_at);
@@ -212,8 +215,8 @@ impl Incident {
         self.deliveries.extend(known.deliveries);
     }
 
-    /// What saving told: the number, and the thread of a twin that was there before. Changes made
-    /// meanwhile stay unsaved.
+    /// Takes over what saving found out: the number that Postgres gave, and the thread of a twin
+    /// that another process had opened. Changes made since `before` was copied stay unsaved.
     fn adopt(&mut self, before: &Self, saved: &Self) {
         self.unsaved = self.detail != before.detail
             || self.state != before.state

@@ -34,9 +34,9 @@ struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Written {
     As(i64),
-    /// There is no such row any more.
+    /// The incident's row is gone.
     Gone,
-    /// Another process watches.
+    /// Another process watches for incidents, so nothing was written.
     Aside,
 }
 
@@ -116,7 +116,7 @@ impl Store {
         Ok(incidents)
     }
 
-    /// Incidents for people: open ones and the latest of the past.
+    /// The incidents that people ask for: the open ones, and the latest of those that are over.
     pub async fn latest(&self, limit: i64) -> Result<Vec<Incident>, Fault> {
         let sql = AssertSqlSafe(format!(
             "select {COLUMNS} from {}.incident where service = $1 and environment = $2 \
@@ -155,8 +155,8 @@ impl Store {
         Ok(rows.into_iter().map(|(id, by, until)| (id, Ack { by, until })).collect())
     }
 
-    /// Somebody takes an open incident on; recorded with who and when. `false` if there is no such
-    /// open incident.
+    /// Takes an open incident on for somebody, and records by whom and until when. `false` if there
+    /// is no such open incident.
     ///
     /// # Errors
     /// Whatever Postgres answers; then nothing was changed.
@@ -200,7 +200,8 @@ impl Store {
         with_deadline(DEADLINE, query.fetch_all(self.pool())).await
     }
 
-    /// Who has taken it on is not written here: that is the command's to say.
+    /// Writes an incident's row. Who has taken it on is left as it is, because only `incident ack`
+    /// writes that.
     pub(super) async fn update(&self, incident: &Incident) -> Result<Written, Fault> {
         let (schema, watching) = (&self.schema, watch_row::is_watching(&self.schema, 13));
         let sql = format!(
@@ -213,8 +214,8 @@ impl Store {
         self.write(sql, incident, false).await
     }
 
-    /// Once, however often it is tried: an incident is known by its tag. Who has taken it on comes
-    /// along, for a row that is made anew.
+    /// Inserts an incident's row, once, however often it is tried, since the tag is unique. Who has
+    /// taken it on is written too, for a row that Postgres had lost.
     pub(super) async fn insert(
         &self,
         incident: &Incident,

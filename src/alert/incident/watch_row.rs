@@ -10,8 +10,8 @@ use crate::error::Fault;
 use crate::postgres::with_deadline;
 
 impl Store {
-    /// Becomes or stays the one that watches, unless another is that is not known to be dead. On
-    /// the database's clock.
+    /// Makes this process the one that watches, for `length` from now on, on the database's clock.
+    /// `false`: another one watches, whose time is not over and which is not among the `dead`.
     pub async fn hold(&self, holder: &str, length: Duration, dead: &[Uuid]) -> Result<bool, Fault> {
         let sql = AssertSqlSafe(format!(
             "insert into {0}.watch as w (service, environment, holder, nonce, expires_at) values \
@@ -31,7 +31,7 @@ impl Store {
         Ok(with_deadline(DEADLINE, query.fetch_optional(self.pool())).await?.is_some())
     }
 
-    /// Lets another watch at once.
+    /// Gives the watch up, so that another process may take it at once.
     pub async fn leave(&self) {
         let sql = AssertSqlSafe(format!("delete from {}.watch where nonce = $1", self.schema));
         let _ = with_deadline(
@@ -42,7 +42,8 @@ impl Store {
     }
 }
 
-/// Whether the process whose nonce is the parameter of this number watches.
+/// For SQL: whether the process whose nonce is the parameter of this number is the one that
+/// watches.
 pub(super) fn is_watching(schema: &str, nonce: usize) -> String {
     format!("exists (select from {schema}.watch where nonce = ${nonce})")
 }

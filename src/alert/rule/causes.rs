@@ -12,7 +12,8 @@ use crate::model::phase::Phase;
 use crate::model::shown::shown;
 use crate::status::{ComparedReport, DriftReport, REMEMBERED, StreamReport};
 
-/// So many processes that ended without a word, lately, are a loop.
+/// How many processes must have ended within ten minutes without saying so for it to be a crash
+/// loop.
 pub const CRASHES: u64 = 3;
 
 impl Observed {
@@ -29,7 +30,7 @@ impl Observed {
         }
         if let Some(facts) = &self.facts {
             found.of_facts(facts);
-            // Of a stream that nobody is configured for any more, nothing is to be repaired.
+            // A stream that is configured nowhere any more has nothing to be repaired.
             let followed =
                 |walk: &&KnownWalk| self.streams.iter().any(|seen| seen.report.name == walk.stream);
             for walk in facts.unrepaired.iter().filter(followed) {
@@ -46,7 +47,8 @@ impl Observed {
         found.inhibit()
     }
 
-    /// Whether it cannot be told now if this is wrong.
+    /// Whether it cannot be seen now if this cause is there, because Postgres, which knows, is
+    /// away, or because nobody leads the stream.
     pub fn is_blind_to(&self, key: &Key) -> bool {
         let of_facts = matches!(
             key.code,
@@ -74,7 +76,7 @@ pub(super) struct Causes<'a> {
 }
 
 impl Causes<'_> {
-    /// Adds a cause as its rule says. An end's causes are one, whoever meets them.
+    /// Adds a cause as its rule says. A cause of an end is one for all streams that meet it.
     pub(super) fn add(&mut self, code: Code, stream: Option<&str>, summary: String) -> &mut Cause {
         let rule = rules::of(code);
         let summary = match (rule.scope, stream) {
@@ -131,8 +133,8 @@ impl Causes<'_> {
             let escalate_after = self.limits.escalate_after;
             let cause = self.add(code.unwrap_or(Code::Stalled), name, summary);
             if cause.since.is_none() {
-                // It is tried again by itself: whatever it is called, it is given the time that is
-                // for.
+                // A failing step is tried again by itself, so whatever its code it becomes an
+                // incident no sooner than `retry.escalate_after`.
                 cause.lasting = cause.lasting.max(escalate_after);
             }
             cause.since = Some(earlier(cause.since, failing.since));
@@ -293,10 +295,10 @@ impl Causes<'_> {
     }
 }
 
-/// For how long it is said that the database went back.
+/// For how long after the database went back that is a cause.
 const REWOUND: TimeDelta = TimeDelta::minutes(5);
 
-/// Nothing stands still that has not stood still for this long.
+/// How long a stream must not have moved, at least, before it counts as standing still.
 const STALL_MIN: TimeDelta = TimeDelta::seconds(30);
 
 fn earlier(known: Option<DateTime<Utc>>, at: DateTime<Utc>) -> DateTime<Utc> {

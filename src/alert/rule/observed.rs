@@ -24,7 +24,7 @@ pub struct Observed {
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub report: StreamReport,
-    /// The report is of now; otherwise nothing is concluded from it.
+    /// Whether the report is of now; if not, nothing is concluded from it.
     pub fresh: bool,
     /// Since when no process leads it.
     pub unled_since: Option<DateTime<Utc>>,
@@ -38,8 +38,8 @@ pub struct Facts {
     pub ended: Vec<KnownWalk>,
     /// Streams whose newest walk failed.
     pub failed: Vec<KnownWalk>,
-    /// Each stream's last walk that was to repair what was missed and has not completed, if none
-    /// has since.
+    /// Each stream's last walk that was to repair what was missed and ended without completing, if
+    /// no walk has completed since.
     pub unrepaired: Vec<KnownWalk>,
     /// Processes that ended without saying so, lately.
     pub crashes: u64,

@@ -36,7 +36,8 @@ impl Causes<'_> {
             cause.severity = severity(walk.reason, cause.severity);
             cause.resync = Some(walk.id);
             cause.progress = Some(progress(walk));
-            // What a person asked for opens nothing, but keeps open what made them ask.
+            // A resync that a person asked for opens no incident, but keeps the one open that made
+            // them ask.
             cause.lasting = if asked { TimeDelta::MAX } else { TimeDelta::zero() };
             if stream.halt_code.is_none() {
                 cause.action = None;
