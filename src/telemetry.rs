@@ -37,9 +37,9 @@ pub fn start(settings: &Settings) -> Result<(), String> {
     let filter = EnvFilter::try_new(&settings.log.filter).map_err(|_| {
         "log.filter is not a filter such as \"info\" or \"info,tidemark=debug\"".to_owned()
     })?;
-    // What a trigger says by RAISE WARNING or the like holds whatever its author put in; below
-    // WARN, what asks AWS for keys tells what it was answered.
-    let filter = ["sqlx::postgres::notice=off", "aws_=warn"]
+    // What a trigger says by RAISE WARNING or the like holds whatever its author put in; what asks
+    // AWS for keys tells what it was answered. Why there is no key, our own fault says.
+    let filter = ["sqlx::postgres::notice=off", "aws_=off"]
         .into_iter()
         .filter_map(|directive| directive.parse().ok())
         .fold(filter, EnvFilter::add_directive);

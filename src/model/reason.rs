@@ -33,10 +33,10 @@ vocabulary! {
 }
 
 impl Reason {
-    /// As stored. One of another release counts as asked for: it opens and repairs nothing by
-    /// itself.
+    /// As stored. One of another release is taken for a comparison's: it opens no incident, and
+    /// closes none.
     pub fn stored(word: &str) -> Self {
-        Self::parse(word).unwrap_or(Self::Requested)
+        Self::parse(word).unwrap_or(Self::Divergence)
     }
 
     /// Whether nobody asked for it.

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TRIES_MAX: i32 = 10;
 
 /// The keys of `[retention]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
     Letters,
     /// Incidents, and what was repaired.
@@ -133,9 +133,9 @@ async fn purge(
             tokio::time::sleep(PAUSE).await;
         }
         forgotten.push(Forgotten { table: over.table(), rows });
-    }
-    if let Some(before) = before(Kept::Incidents) {
-        state.forget_samples(before).await?;
+        if kept == Kept::Incidents {
+            state.forget_samples(before).await?;
+        }
     }
     Ok(forgotten)
 }

@@ -151,36 +151,52 @@ impl Care {
 
     /// Writes down what is about to be taken in hand at a place: the bytes that the first thing is
     /// known by, and how many things.
-    pub async fn take(&mut self, place: &[u8], first: &[u8], size: usize) -> Result<InHand, Fault> {
-        let Ok(turn) = tokio::time::timeout(PATIENCE, TURN.lock()).await else {
-            return Ok(InHand { _turn: None, is_doomed: false });
-        };
+    ///
+    /// A suspect is rested from before. If the pipeline is to `end` meanwhile, the suspicion
+    /// stands, and the caller ends without it in hand.
+    pub async fn take(
+        &mut self,
+        place: &[u8],
+        first: &[u8],
+        size: usize,
+        end: impl Future<Output = ()>,
+    ) -> Result<InHand, Fault> {
         let (place, first) = (Mark::of(place), Mark::of(first));
         let suspect = self.suspect.filter(|(what, _)| size == 1 && *what == first);
         let deaths = suspect.map_or(0, |(_, deaths)| deaths);
-        let is_doomed = deaths >= DEATHS_ALONE;
-        if !is_doomed {
-            if deaths > 0 && !self.has_rested {
-                self.rest().await?;
-            }
-            let taken = TakenInHand { place, what: first, size, deaths };
-            self.context.state.take_in_hand(&self.lease, self.road, &taken).await?;
+        if deaths >= DEATHS_ALONE {
+            self.step_on(size);
+            return Ok(InHand { _turn: None, is_doomed: true });
         }
+        let Ok(turn) = tokio::time::timeout(PATIENCE, TURN.lock()).await else {
+            return Ok(InHand { _turn: None, is_doomed: false });
+        };
+        if deaths > 0 && !self.has_rested {
+            self.rest(end).await?;
+        }
+        let taken = TakenInHand { place, what: first, size, deaths };
+        self.context.state.take_in_hand(&self.lease, self.road, &taken).await?;
+        self.step_on(size);
+        Ok(InHand { _turn: Some(turn), is_doomed: false })
+    }
+
+    const fn step_on(&mut self, size: usize) {
         self.singly = self.singly.saturating_sub(size);
         self.left = self.left.saturating_sub(size);
-        Ok(InHand { _turn: Some(turn), is_doomed })
     }
 
     /// Takes nothing in hand for a while. If this process ends in that while, what the one before
     /// it died of is under no suspicion any more.
-    async fn rest(&mut self) -> Result<(), Fault> {
+    async fn rest(&mut self, end: impl Future<Output = ()>) -> Result<(), Fault> {
         self.context.state.let_go(&self.lease, self.road).await?;
         tracing::warn!(
             stream = self.lease.stream(),
             "a process died of one document: nothing is taken in hand for {REST:?} before it is"
         );
-        tokio::time::sleep(REST).await;
-        self.has_rested = true;
+        tokio::select! {
+            () = end => {}
+            () = tokio::time::sleep(REST) => self.has_rested = true,
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Reads one chunk of a walk: finds are under way while what they found is asked about and encoded.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -114,7 +115,8 @@ impl Read {
         let Some(care) = self.care.as_mut().filter(|_| fetched.number > 0) else { return Ok(None) };
         let place = walk_place(self.id, chunk.place.class(), chunk.place.after());
         let first = fetched.first_key();
-        retry!(self.context, Step::Walk, care.take(&place, &first, fetched.number)).map(Some)
+        retry!(self.context, Step::Walk, care.take(&place, &first, fetched.number, pending()))
+            .map(Some)
     }
 
     /// The time rows carry: of the read, but no earlier than the position that the live stream goes

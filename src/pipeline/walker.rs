@@ -154,12 +154,12 @@ impl Walker {
             finds: self.finds,
             awaited: Arc::clone(&self.awaited),
         };
-        let (due, checksums) = (self.due(), self.time.is_some());
+        let (due, time_is_known) = (self.due(), self.time.is_some());
         let chunk = Chunk::at(self.place.clone(), !self.is_snapshot)
             .with_buffer(self.context.buffers.take());
         self.reading.spawn(async move {
             tokio::time::sleep_until(due).await;
-            Box::pin(read.run(chunk, checksums)).await
+            Box::pin(read.run(chunk, time_is_known)).await
         });
     }
 

@@ -82,7 +82,12 @@ impl Promise {
             .bind(&*self.name)
             .persistent(false);
         let row = ask.fetch_one(connection).await.map_err(|error| classify(&error))?;
-        if said(&row)? == session { Ok(!is_read_only) } else { Err(does_not_last()) }
+        // A standby is none of ours, whatever stands in front of it.
+        if is_read_only || said(&row)? == session {
+            Ok(!is_read_only)
+        } else {
+            Err(does_not_last())
+        }
     }
 
     fn settings(&self) -> String {

@@ -2,19 +2,27 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 
 /// A value that never shows itself. One that stands in a file is read there anew by whoever needs
 /// it as of now.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Secret {
     value: String,
-    file: Option<PathBuf>,
+    file: Option<SecretFile>,
     /// Where it was given.
     layer: String,
+}
+
+/// Shared by all copies of a secret, so that none goes back to what another has seen replaced.
+#[derive(Clone)]
+struct SecretFile {
+    path: PathBuf,
+    /// What it said when it last said something.
+    last: Arc<Mutex<String>>,
 }
 
 impl Secret {
@@ -23,9 +31,10 @@ impl Secret {
     }
 
     pub(super) fn from_file(path: &Path) -> std::io::Result<Self> {
-        let value = std::fs::read_to_string(path)?;
-        let layer = path.display().to_string();
-        Ok(Self { value: without_newline(&value).to_owned(), file: Some(path.to_owned()), layer })
+        let value = read(path)?;
+        let last = Arc::new(Mutex::new(value.clone()));
+        let file = SecretFile { path: path.to_owned(), last };
+        Ok(Self { value, file: Some(file), layer: path.display().to_string() })
     }
 
     /// Given in this layer.
@@ -52,15 +61,20 @@ impl Secret {
     }
 
     /// The secret as its file has it now. A file that is away or empty is one in the middle of
-    /// being replaced: what it said before holds.
+    /// being replaced: what it said last holds, and never what was replaced before.
     #[must_use]
     pub fn now(&self) -> Self {
-        let read = self.file.as_deref().map(Self::from_file);
-        match read {
-            Some(Ok(secret)) if !secret.is_empty() => secret,
-            _ => self.clone(),
+        let Some(file) = &self.file else { return self.clone() };
+        let mut last = file.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = read(&file.path).ok().filter(|value| !value.is_empty()) {
+            *last = value;
         }
+        Self { value: last.clone(), ..self.clone() }
     }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(path).map(|text| without_newline(&text).to_owned())
 }
 
 impl std::fmt::Debug for Secret {
@@ -142,15 +156,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_away_or_empty_leaves_the_secret_it_said() {
+    fn a_file_that_is_away_or_empty_leaves_the_secret_it_said_last() {
         let path = std::env::temp_dir().join(format!("tidemark-secret-{}", std::process::id()));
         std::fs::write(&path, "one\n").unwrap();
         let secret = Secret::from_file(&path).unwrap();
         std::fs::write(&path, "two\r\n").unwrap();
         assert_eq!(secret.now().expose(), "two");
         std::fs::write(&path, "").unwrap();
-        assert_eq!(secret.now().expose(), "one");
+        assert_eq!(secret.now().expose(), "two", "what was replaced is never said again");
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(secret.now().expose(), "one");
+        assert_eq!(secret.clone().now().expose(), "two");
     }
 }

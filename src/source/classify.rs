@@ -164,9 +164,7 @@ const TRANSIENT: &[(i32, &str)] = &[
     (13388, "StaleConfig"),
     (13435, "NotPrimaryNoSecondaryOk"),
     (13436, "NotPrimaryOrSecondary"),
-    (17287, "Location17287"),
-    // `DocumentDB`'s.
-    (17287, "Location17287"),
+    (17287, "Location17287"), // Amazon DocumentDB's
 ];
 
 const TRANSIENT_LABELS: [&str; 3] =

@@ -48,7 +48,7 @@ struct Made {
 impl Made {
     /// Whether the secret or a file that the client was made with has changed since.
     fn is_outdated(&self, source: &settings::SourceSettings) -> bool {
-        source.uri.now() != self.uri
+        source.uri.now().expose() != self.uri.expose()
             || self.files.iter().any(|(path, before)| mark(path) != *before)
     }
 }

@@ -55,7 +55,7 @@ use crate::postgres::{Pool, Target};
 pub struct StateTables {
     pool: Pool,
     target: Target,
-    /// Every call ends within this time.
+    /// A call ends within this time, unless it says otherwise.
     deadline: Duration,
     /// Quoted, for statements.
     schema: Arc<str>,

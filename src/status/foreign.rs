@@ -10,6 +10,7 @@ use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;
+use crate::model::step::Step;
 
 pub fn phase<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Phase, D::Error> {
     String::deserialize(deserializer).map(|word| Phase::stored(&word))
@@ -19,8 +20,10 @@ pub fn reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::E
     String::deserialize(deserializer).map(|word| Reason::stored(&word))
 }
 
+/// Of one that is unknown here nobody is told that it waits for a person.
 pub fn state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ResyncState, D::Error> {
-    String::deserialize(deserializer).map(|word| ResyncState::stored(&word))
+    let word = String::deserialize(deserializer)?;
+    Ok(ResyncState::parse(&word).unwrap_or(ResyncState::Running))
 }
 
 /// The items that can be read; those of kinds unknown here are left out.
@@ -33,7 +36,23 @@ where
     Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
 }
 
-/// The same by code.
+/// Steps that fail. One of a kind unknown here is one all the same: it has a code.
+pub fn failing<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let mut items = Vec::<serde_json::Value>::deserialize(deserializer)?;
+    for item in &mut items {
+        let step = item.get_mut("step");
+        if let Some(step) = step.filter(|step| step.as_str().and_then(Step::parse).is_none()) {
+            *step = Step::Open.name().into();
+        }
+    }
+    Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
+}
+
+/// Numbers by code; those of codes unknown here are left out.
 pub fn counts<'de, D>(deserializer: D) -> Result<BTreeMap<DeadLetterCode, u64>, D::Error>
 where
     D: Deserializer<'de>,
@@ -48,7 +67,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::step::Step;
     use crate::status::StreamReport;
 
     #[test]
@@ -69,10 +87,10 @@ mod tests {
         assert_eq!(read.phase, Phase::Resuming);
         assert_eq!(
             read.failing.iter().map(|failing| failing.step).collect::<Vec<_>>(),
-            [Step::Read]
+            [Step::Open, Step::Read]
         );
         assert_eq!(read.dead_letters_by_code, [(DeadLetterCode::Slow, 2)].into());
         let walk = read.resync.unwrap();
-        assert_eq!((walk.reason, walk.state), (Reason::Requested, ResyncState::Held));
+        assert_eq!((walk.reason, walk.state), (Reason::Divergence, ResyncState::Running));
     }
 }

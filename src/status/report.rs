@@ -141,7 +141,7 @@ pub struct StreamReport {
     /// Attempts of the step that is failing now; 0 if none is.
     pub retrying: u64,
     /// The steps that fail and are tried again.
-    #[serde(default, deserialize_with = "foreign::known")]
+    #[serde(default, deserialize_with = "foreign::failing")]
     pub failing: Vec<FailingReport>,
     /// Failed attempts and halts since the start.
     #[serde(default)]

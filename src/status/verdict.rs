@@ -84,7 +84,7 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
 /// What is wrong with a stream, and what its rule says a person must do.
 fn to_do(what: &str, code: Code, stream: &StreamReport) -> String {
     let resync = stream.resync.as_ref().map(|walk| walk.id);
-    format!("{what}; {}", rules::of(code).to_do(Some(&stream.name), resync))
+    format!("{what}. {}", rules::of(code).to_do(Some(&stream.name), resync))
 }
 
 /// The verdict the open incidents call for, and what a person must do about the worst of them.

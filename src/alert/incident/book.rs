@@ -66,7 +66,9 @@ impl Book {
             (known, over) => {
                 let since = cause.since.unwrap_or(now);
                 let since = *self.pending.entry(cause.key.clone()).or_insert(since);
-                if cause.inhibited || (over.is_none() && now - since < cause.lasting) {
+                // What is over already need not last; what a person asked for opens nothing.
+                let lasts = over.is_some() || now - since >= cause.lasting;
+                if cause.inhibited || cause.lasting == TimeDelta::MAX || !lasts {
                     return;
                 }
                 self.pending.remove(&cause.key);

@@ -17,6 +17,20 @@ fn a_resync_too_quick_to_be_seen_is_told_with_what_it_repaired_once() {
 }
 
 #[test]
+fn a_resync_that_a_person_asked_for_opens_no_incident_when_it_is_over() {
+    for reason in [Reason::Requested, Reason::SourceAdopted] {
+        let mut book = Book::new(PACE);
+        for second in 0..60 {
+            let mut seen = observed(stream(after(second)));
+            let walk = KnownWalk { reason, ..ended(ResyncState::Completed) };
+            seen.facts.as_mut().unwrap().ended = vec![walk];
+            look(&mut book, after(second), &seen);
+        }
+        assert!(book.incidents.is_empty(), "{reason}: {:?}", book.incidents);
+    }
+}
+
+#[test]
 fn only_a_completed_resync_ends_what_it_was_to_repair() {
     for (reason, code) in [
         (Reason::HistoryLost, Code::HistoryLost),

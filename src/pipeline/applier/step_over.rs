@@ -36,7 +36,11 @@ impl Applier<'_> {
             let Ok(reply) = self.read_step(&mut steps, care.step(), position).await else { break };
             let Some(first) = token_of_first(&reply) else { break };
             let events = reply.len();
-            let in_hand = care.take(position.token.bytes(), &first, events).await?;
+            let place = position.token.bytes();
+            let in_hand = care.take(place, &first, events, self.signals.any()).await?;
+            if self.is_told_to_end() {
+                break;
+            }
             if in_hand.is_doomed {
                 self.leave_out(Mark::of(&first), position).await?;
                 continue;
