@@ -1,4 +1,5 @@
-//! Any document becomes JSON that parses and says what the `bson` crate reads; anything else is refused.
+//! Any document becomes JSON that parses and says what the `bson` crate reads; anything else is
+//! refused.
 #![no_main]
 
 use bson::{Bson, Document};

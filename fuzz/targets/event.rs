@@ -1,4 +1,5 @@
-//! Whatever bytes come as a change event, it is read or refused; what is read is what the `bson` crate reads.
+//! Whatever bytes come as a change event, it is read or refused; what is read is what the `bson`
+//! crate reads.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! Two `_id`s have one `id` only if the server takes them for one, and what can be read back is what it was.
+//! Two `_id`s have one `id` only if the server takes them for one, and what can be read back is
+//! what it was.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -31,20 +31,25 @@ fuzz_target!(|data: &[u8]| {
         Ok(target) => quiet(&target.shown()),
         Err(fault) => quiet(&format!("{fault} {fault:?}")),
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a \
-                                                                                             runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
     runtime.block_on(async {
         let uri = settings.source.uri.expose();
-        let is_whole = |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+        let is_whole = |rest: &str| {
+            rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+        };
         if !uri.split('%').skip(1).all(is_whole) {
             // The driver panics at some of these; it must not come to it.
             quiet(&Source::new(&settings).await.expect_err("half an escape").to_string());
             return;
         }
-        // Nothing of the world is asked: a client begins to look for its servers as soon as it is made.
+        // Nothing of the world is asked: a client begins to look for its servers as soon as it is
+        // made.
         let parsed = ClientOptions::parse(settings.source.uri.expose()).await;
         let hosts = parsed.map(|options| options.hosts).unwrap_or_default();
-        let here = |host: &ServerAddress| matches!(host, ServerAddress::Tcp { host, .. } if host == "127.0.0.1");
+        let here = |host: &ServerAddress| {
+            matches!(host, ServerAddress::Tcp { host, .. } if host == "127.0.0.1")
+        };
         if !hosts.iter().all(here) {
             return;
         }
