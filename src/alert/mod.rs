@@ -34,7 +34,7 @@ pub use incident::Store;
 pub use incident::book::{Book, Pace};
 pub use incident::life::{Ack, Incident, Key};
 pub use incident::store::RESOLVED;
-pub use outbox::{Desk, HEARTBEAT, report};
+pub use outbox::{HEARTBEAT, Outbox, report};
 pub use rule::observed::{Facts, KnownWalk, Limits, Observed, Seen};
 pub use sender::Sender;
 
@@ -50,7 +50,7 @@ const FIRST_LOOK_MAX: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Alerts {
     tasks: JoinSet<()>,
-    desk: Arc<Desk>,
+    outbox: Arc<Outbox>,
     store: Store,
     pub sentry: Option<Arc<Sentry>>,
 }
@@ -67,15 +67,15 @@ impl Alerts {
         let store = Store::new(settings, target);
         let sentry = Sentry::new(settings, holder).map(Arc::new);
         let senders = senders(settings, sentry.as_ref());
-        let desk = desk(settings, &senders, board);
+        let outbox = outbox(settings, &senders, board);
         let mut tasks = JoinSet::new();
         let check_ins = sentry.as_ref().map(|sentry| {
             let (check_ins, waiting) = channel::sentry_checkin::CheckIns::new(settings);
-            tasks.spawn(sender::check_in(Arc::clone(sentry), Arc::clone(&desk), waiting));
+            tasks.spawn(sender::check_in(Arc::clone(sentry), Arc::clone(&outbox), waiting));
             check_ins
         });
         let watch = watch::Watch::new(
-            Arc::clone(&desk),
+            Arc::clone(&outbox),
             store.clone(),
             state.clone(),
             check_ins,
@@ -84,24 +84,24 @@ impl Alerts {
         );
         tasks.spawn(watch.run());
         for sender in senders {
-            tasks.spawn(sender.run(Arc::clone(&desk), store.clone()));
+            tasks.spawn(sender.run(Arc::clone(&outbox), store.clone()));
         }
         if let Some(heartbeat) = Heartbeat::new(&settings.alert, settings.checkpoint.idle_interval)
         {
-            tasks.spawn(sender::beat(heartbeat, Arc::clone(&desk)));
+            tasks.spawn(sender::beat(heartbeat, Arc::clone(&outbox)));
         }
-        Self { tasks, desk, store, sentry }
+        Self { tasks, outbox, store, sentry }
     }
 
     /// Whether this process watches, among other things.
-    pub fn desk(&self) -> Arc<Desk> {
-        Arc::clone(&self.desk)
+    pub fn outbox(&self) -> Arc<Outbox> {
+        Arc::clone(&self.outbox)
     }
 
     /// Waits, but not for long, until the watch has looked once and it is told if those before this
     /// process died: this one may die as soon as it leads.
     pub async fn first_look(&self) {
-        let _ = tokio::time::timeout(FIRST_LOOK_MAX, self.desk.told_of_crashes()).await;
+        let _ = tokio::time::timeout(FIRST_LOOK_MAX, self.outbox.told_of_crashes()).await;
     }
 
     /// Ends it. What has still to be told is written down; the next process tells it.
@@ -124,7 +124,7 @@ pub fn senders(settings: &Settings, sentry: Option<&Arc<Sentry>>) -> Vec<Sender>
 }
 
 /// The outbox that the watch and the senders work at.
-pub fn desk(settings: &Settings, senders: &[Sender], board: &Arc<Board>) -> Arc<Desk> {
+pub fn outbox(settings: &Settings, senders: &[Sender], board: &Arc<Board>) -> Arc<Outbox> {
     let delta = |duration| TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
     let alert = &settings.alert;
     let pace =
@@ -132,5 +132,5 @@ pub fn desk(settings: &Settings, senders: &[Sender], board: &Arc<Board>) -> Arc<
     let voice =
         Voice { service: settings.service.clone(), environment: settings.environment.clone() };
     let channels = senders.iter().map(Sender::channel).collect();
-    Desk::new(voice, channels, pace, Arc::clone(board))
+    Outbox::new(voice, channels, pace, Arc::clone(board))
 }

@@ -1,4 +1,4 @@
-//! The outbox: the book of incidents and how the channels fare ([`Desk`]), shared by the watch,
+//! The outbox: the book of incidents and how the channels fare ([`Outbox`]), shared by the watch,
 //! which fills it, and the senders, which empty it. It is locked only for moments, never while
 //! something is sent.
 
@@ -27,7 +27,7 @@ pub const SENTRY: &str = "sentry";
 pub const HEARTBEAT: &str = "heartbeat";
 
 #[derive(Debug)]
-pub struct Desk {
+pub struct Outbox {
     pub voice: Voice,
     /// The channels that are configured.
     pub channels: Vec<&'static str>,
@@ -44,7 +44,7 @@ pub struct Desk {
     pub board: Arc<Board>,
 }
 
-impl Desk {
+impl Outbox {
     pub fn new(
         voice: Voice,
         channels: Vec<&'static str>,
@@ -91,15 +91,15 @@ impl Desk {
     /// Waits until the watch has looked; and, if it found that processes die one after the other,
     /// until every channel that takes messages has been told so.
     pub async fn told_of_crashes(&self) {
-        let waits = |desk: &Self| {
+        let waits = |outbox: &Self| {
             let pending = |incident: &Incident| {
                 let due = |(channel, delivery): (&&'static str, &Delivery)| {
-                    delivery.is_pending(incident) && desk.is_due(Utc::now(), channel)
+                    delivery.is_pending(incident) && outbox.is_due(Utc::now(), channel)
                 };
                 incident.key.code == Code::CrashLoop && incident.deliveries.iter().any(due)
             };
-            !desk.looked.load(Ordering::Acquire)
-                || (desk.is_speaking() && desk.book().incidents.iter().any(pending))
+            !outbox.looked.load(Ordering::Acquire)
+                || (outbox.is_speaking() && outbox.book().incidents.iter().any(pending))
         };
         while waits(self) {
             tokio::time::sleep(Duration::from_millis(20)).await;

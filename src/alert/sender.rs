@@ -20,7 +20,7 @@ use crate::alert::channel::sentry::Sentry;
 use crate::alert::channel::slack::{Bot, Call, Webhook};
 use crate::alert::incident::Store;
 use crate::alert::incident::life::{Delivery, Incident};
-use crate::alert::outbox::{BOT, Desk, HEARTBEAT, SENTRY, WEBHOOK};
+use crate::alert::outbox::{BOT, HEARTBEAT, Outbox, SENTRY, WEBHOOK};
 use crate::failpoint;
 use crate::status::StreamReport;
 
@@ -127,30 +127,30 @@ impl Sender {
     }
 
     /// Sends until aborted.
-    pub async fn run(self, desk: Arc<Desk>, store: Store) {
+    pub async fn run(self, outbox: Arc<Outbox>, store: Store) {
         loop {
             tokio::select! {
-                () = desk.due.notified() => {}
+                () = outbox.due.notified() => {}
                 () = tokio::time::sleep(Duration::from_millis(500)) => {}
             }
-            while self.turn(&desk, &store, Utc::now()).await {}
+            while self.turn(&outbox, &store, Utc::now()).await {}
         }
     }
 
     /// Sends the next thing that is due, if there is one and the channel may be tried. Returns
     /// whether to go on.
-    pub async fn turn(&self, desk: &Desk, store: &Store, now: DateTime<Utc>) -> bool {
+    pub async fn turn(&self, outbox: &Outbox, store: &Store, now: DateTime<Utc>) -> bool {
         let channel = self.channel();
-        if !desk.is_due(now, channel) {
+        if !outbox.is_due(now, channel) {
             return false;
         }
-        let refused = desk.is_refused(BOT);
-        let next = desk.next(channel, |incident, delivery| {
+        let refused = outbox.is_refused(BOT);
+        let next = outbox.next(channel, |incident, delivery| {
             let notice = match self {
-                Self::Bot(_) => for_bot(&desk.voice, incident, delivery, now),
+                Self::Bot(_) => for_bot(&outbox.voice, incident, delivery, now),
                 Self::Webhook(_) => {
                     let bot = incident.deliveries.get(BOT).map(|bot| (bot, refused));
-                    for_webhook(&desk.voice, incident, delivery, bot, now)
+                    for_webhook(&outbox.voice, incident, delivery, bot, now)
                 }
                 Self::Sentry(_) => for_sentry(incident, delivery),
             };
@@ -161,14 +161,14 @@ impl Sender {
         let sent = self.send(&incident, &notice).await;
         failpoint::hit("alert.sent");
         if notice != Notice::Nothing {
-            desk.learn(now, channel, &sent);
+            outbox.learn(now, channel, &sent);
         }
         let done = matches!(sent, Sent::Done(_) | Sent::Gone | Sent::Malformed(_));
         let told =
-            desk.sent(tag, channel, |delivery| note(delivery, &incident, &notice, &sent, now));
+            outbox.sent(tag, channel, |delivery| note(delivery, &incident, &notice, &sent, now));
         if let Some(told) = told.filter(|_| done) {
             if !store.save_deliveries(&told).await {
-                desk.unsaved(tag);
+                outbox.unsaved(tag);
             }
             failpoint::hit("alert.noted");
         }
@@ -263,16 +263,16 @@ fn note(
 /// nothing else is due.
 pub async fn check_in(
     sentry: Arc<Sentry>,
-    desk: Arc<Desk>,
+    outbox: Arc<Outbox>,
     mut waiting: mpsc::Receiver<MonitorCheckIn>,
 ) {
     while let Some(check_in) = waiting.recv().await {
         loop {
-            while !desk.is_due(Utc::now(), SENTRY) {
+            while !outbox.is_due(Utc::now(), SENTRY) {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
             let sent = sentry.check_in(check_in.clone()).await;
-            desk.learn(Utc::now(), SENTRY, &sent);
+            outbox.learn(Utc::now(), SENTRY, &sent);
             if matches!(sent, Sent::Done(_) | Sent::Gone | Sent::Malformed(_)) {
                 break;
             }
@@ -281,7 +281,7 @@ pub async fn check_in(
 }
 
 /// Pings until aborted.
-pub async fn beat(heartbeat: Heartbeat, desk: Arc<Desk>) {
+pub async fn beat(heartbeat: Heartbeat, outbox: Arc<Outbox>) {
     let mut tick = tokio::time::interval(heartbeat.interval);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut told: Option<String> = None;
@@ -289,8 +289,8 @@ pub async fn beat(heartbeat: Heartbeat, desk: Arc<Desk>) {
         tick.tick().await;
         let now = Utc::now();
         let streams: Vec<StreamReport> =
-            desk.board.streams().iter().map(crate::status::Stream::report).collect();
-        let missing = without_proof(now, &streams, &desk.book().incidents, heartbeat.fresh);
+            outbox.board.streams().iter().map(crate::status::Stream::report).collect();
+        let missing = without_proof(now, &streams, &outbox.book().incidents, heartbeat.fresh);
         if missing.is_some() && missing != told {
             tracing::warn!(
                 channel = HEARTBEAT,
@@ -301,7 +301,7 @@ pub async fn beat(heartbeat: Heartbeat, desk: Arc<Desk>) {
         told.clone_from(&missing);
         if missing.is_none() {
             let sent = heartbeat.ping().await;
-            desk.learn(now, HEARTBEAT, &sent);
+            outbox.learn(now, HEARTBEAT, &sent);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::alert::channel::sentry_checkin::CheckIns;
 use crate::alert::crashes::Process;
 use crate::alert::incident::Store;
 use crate::alert::incident::life::Ack;
-use crate::alert::outbox::Desk;
+use crate::alert::outbox::Outbox;
 use crate::alert::rule::observed::{Facts, Limits, Observed, Seen};
 use crate::error::Fault;
 use crate::settings::Settings;
@@ -43,7 +43,7 @@ struct Known {
 
 #[derive(Debug)]
 pub struct Watch {
-    desk: Arc<Desk>,
+    outbox: Arc<Outbox>,
     store: Store,
     state: StateTables,
     check_ins: Option<CheckIns>,
@@ -59,7 +59,7 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(
-        desk: Arc<Desk>,
+        outbox: Arc<Outbox>,
         store: Store,
         state: StateTables,
         check_ins: Option<CheckIns>,
@@ -73,7 +73,7 @@ impl Watch {
         let changes_within: BTreeMap<String, TimeDelta> =
             settings.streams.iter().filter_map(within).collect();
         Self {
-            desk,
+            outbox,
             store,
             state,
             check_ins,
@@ -93,7 +93,7 @@ impl Watch {
         loop {
             tick.tick().await;
             self.turn(Utc::now()).await;
-            self.desk.has_looked();
+            self.outbox.has_looked();
         }
     }
 
@@ -105,13 +105,13 @@ impl Watch {
                 None
             }
         };
-        self.desk.record(known.is_some());
+        self.outbox.record(known.is_some());
         if self.role == Role::Aside {
             return self.stand_aside(now, known.is_some()).await;
         }
-        self.desk.speak(true);
+        self.outbox.speak(true);
         if let Some(known) = &known {
-            let mut book = self.desk.book();
+            let mut book = self.outbox.book();
             for (id, ack) in &known.acks {
                 book.acknowledge(now, *id, ack);
             }
@@ -121,23 +121,23 @@ impl Watch {
         if let Some(check_ins) = &mut self.check_ins {
             check_ins.see(&observed);
         }
-        if known.is_some() && !self.desk.save(&self.store, now).await {
+        if known.is_some() && !self.outbox.save(&self.store, now).await {
             self.held_at = None;
         }
-        self.desk.show(now);
-        self.desk.due.notify_waiters();
+        self.outbox.show(now);
+        self.outbox.due.notify_waiters();
     }
 
     fn look(&self, now: DateTime<Utc>, observed: &Observed) {
         let mut causes = observed.causes(now);
         if self.quiet_until.is_some_and(|until| now < until) {
-            let book = self.desk.book();
+            let book = self.outbox.book();
             causes.retain(|cause| {
                 book.incidents.iter().any(|i| i.key == cause.key && !i.is_resolved())
             });
         }
-        self.desk.book().step(now, &causes, |key| observed.is_blind_to(key));
-        self.desk.address();
+        self.outbox.book().step(now, &causes, |key| observed.is_blind_to(key));
+        self.outbox.address();
     }
 
     /// Takes or keeps the watch. A process that takes it over reads what the one before has left.
@@ -172,8 +172,8 @@ impl Watch {
     /// Goes on from what is written down, and from what this process kept in memory while it did
     /// not know who watches.
     async fn take_over(&self, now: DateTime<Utc>) -> Result<(), Fault> {
-        let mut loaded = self.store.load(now, &self.desk.channels).await?;
-        let mut book = self.desk.book();
+        let mut loaded = self.store.load(now, &self.outbox.channels).await?;
+        let mut book = self.outbox.book();
         let remembered = if self.role == Role::Unknown {
             std::mem::take(&mut book.incidents)
         } else {
@@ -196,20 +196,20 @@ impl Watch {
     /// them over; and marks those that Postgres has lost, so that they are written anew.
     async fn take_in(&self, now: DateTime<Utc>) -> Result<(), Fault> {
         let known: Vec<_> =
-            self.desk.book().incidents.iter().map(|incident| incident.tag).collect();
-        if self.desk.check(&self.store.held(&known).await?) {
-            let mut left = self.store.load(now, &self.desk.channels).await?;
+            self.outbox.book().incidents.iter().map(|incident| incident.tag).collect();
+        if self.outbox.check(&self.store.held(&known).await?) {
+            let mut left = self.store.load(now, &self.outbox.channels).await?;
             left.retain(|incident| !known.contains(&incident.tag));
-            self.desk.book().incidents.extend(left);
+            self.outbox.book().incidents.extend(left);
         }
         Ok(())
     }
 
     /// Another process watches now: what only this one's memory holds is left to it.
     async fn hand_over(&self) {
-        self.desk.speak(false);
+        self.outbox.speak(false);
         let remembered: Vec<_> =
-            self.desk.book().incidents.iter().filter(|i| i.id.is_none()).cloned().collect();
+            self.outbox.book().incidents.iter().filter(|i| i.id.is_none()).cloned().collect();
         for incident in remembered {
             if let Err(fault) = self.store.hand_over(&incident).await {
                 tracing::warn!(
@@ -234,16 +234,16 @@ impl Watch {
 
     /// Another process watches and speaks; this one shows what that one has written down.
     async fn stand_aside(&self, now: DateTime<Utc>, answers: bool) {
-        self.desk.speak(false);
-        if answers && let Ok(loaded) = self.store.load(now, &self.desk.channels).await {
-            self.desk.book().incidents = loaded;
+        self.outbox.speak(false);
+        if answers && let Ok(loaded) = self.store.load(now, &self.outbox.channels).await {
+            self.outbox.book().incidents = loaded;
         }
-        self.desk.show(now);
+        self.outbox.show(now);
     }
 
     fn observe(&self, known: Option<&Known>) -> Observed {
         let mut streams: Vec<Seen> = Vec::new();
-        for stream in self.desk.board.streams() {
+        for stream in self.outbox.board.streams() {
             let own = stream.report();
             let held =
                 known.and_then(|known| known.leases.iter().find(|held| held.stream == own.name));
@@ -262,7 +262,7 @@ impl Watch {
         Observed {
             streams,
             facts: known.map(|known| known.facts.clone()),
-            channels: self.desk.troubles(),
+            channels: self.outbox.troubles(),
             limits: self.limits.clone(),
         }
     }

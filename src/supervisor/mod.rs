@@ -146,7 +146,7 @@ impl Daemon {
         let holder: Arc<str> = holder().into();
         let alerts = Alerts::start(&self.settings, &self.target, &self.state, &self.board, &holder);
         helpers.spawn(retention::keep(
-            alerts.desk(),
+            alerts.outbox(),
             self.state.clone(),
             Arc::clone(&self.settings),
         ));

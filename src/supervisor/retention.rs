@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::alert::Desk;
+use crate::alert::Outbox;
 use crate::ops::purge;
 use crate::settings::Settings;
 use crate::state::StateTables;
@@ -16,11 +16,11 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Looks for old rows and for requests to purge until aborted.
-pub(super) async fn keep(desk: Arc<Desk>, state: StateTables, settings: Arc<Settings>) {
+pub(super) async fn keep(outbox: Arc<Outbox>, state: StateTables, settings: Arc<Settings>) {
     let mut expired: Option<Instant> = None;
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
-        if !desk.is_speaking() {
+        if !outbox.is_speaking() {
             continue;
         }
         if let Err(fault) = purge::obey(&state, settings.retry).await {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use devstack::{Behaviour, Fakes, Message, Stack};
 use tidemark::alert::{
-    Ack, Desk, Facts, Limits, Observed, Seen, Sender, Sentry, Store, desk, senders,
+    Ack, Facts, Limits, Observed, Outbox, Seen, Sender, Sentry, Store, outbox, senders,
 };
 use tidemark::model::phase::Phase;
 use tidemark::model::step::Step;
@@ -21,7 +21,7 @@ use crate::support::{Config, World, run};
 pub struct Bench {
     pub world: World,
     pub fakes: Fakes,
-    pub desk: Arc<Desk>,
+    pub outbox: Arc<Outbox>,
     pub store: Store,
     senders: Vec<Sender>,
     now: DateTime<Utc>,
@@ -55,17 +55,17 @@ impl Bench {
         let sentry = Sentry::new(&settings, "test").map(Arc::new);
         let senders = senders(&settings, sentry.as_ref());
         let board = Board::new("tidemark", "development", &[], Vec::new());
-        let desk = desk(&settings, &senders, &board);
-        desk.speak(true);
-        desk.record(true);
+        let outbox = outbox(&settings, &senders, &board);
+        outbox.speak(true);
+        outbox.record(true);
         assert!(store.hold("test", Duration::from_secs(3600), &[]).await.unwrap());
-        Self { world, fakes, desk, store, senders, now: "2026-11-20T18:07:00Z".parse().unwrap() }
+        Self { world, fakes, outbox, store, senders, now: "2026-11-20T18:07:00Z".parse().unwrap() }
     }
 
     /// Another process, with nothing in memory but what Postgres holds.
     async fn restarted(&mut self) {
-        let loaded = self.store.load(self.now, &self.desk.channels).await.unwrap();
-        self.desk.book().incidents = loaded;
+        let loaded = self.store.load(self.now, &self.outbox.channels).await.unwrap();
+        self.outbox.book().incidents = loaded;
     }
 
     /// One turn of the watch and of each sender, `seconds` later.
@@ -75,16 +75,16 @@ impl Bench {
 
     /// The same, with Postgres or while it is away.
     async fn turn_and_save(&mut self, seconds: i64, seen: &Observed, postgres: bool) {
-        self.desk.record(postgres);
+        self.outbox.record(postgres);
         self.now += TimeDelta::seconds(seconds);
         let causes = seen.causes(self.now);
-        self.desk.book().step(self.now, &causes, |key| seen.is_blind_to(key));
-        self.desk.address();
+        self.outbox.book().step(self.now, &causes, |key| seen.is_blind_to(key));
+        self.outbox.address();
         if postgres {
-            assert!(self.desk.save(&self.store, self.now).await);
+            assert!(self.outbox.save(&self.store, self.now).await);
         }
         for sender in &self.senders {
-            while sender.turn(&self.desk, &self.store, self.now).await {}
+            while sender.turn(&self.outbox, &self.store, self.now).await {}
         }
     }
 
@@ -299,7 +299,7 @@ async fn an_acknowledgement_that_a_killed_process_never_saw_is_told_by_the_next(
     for _ in 0..2 {
         bench.restarted().await;
         for (id, ack) in bench.store.acks().await.unwrap() {
-            bench.desk.book().acknowledge(bench.now, id, &ack);
+            bench.outbox.book().acknowledge(bench.now, id, &ack);
         }
         bench.turns(1, 2, lost).await;
     }
@@ -321,7 +321,7 @@ async fn a_message_that_was_deleted_is_posted_anew_once() {
 }
 
 fn with_channels(bench: &Bench, seen: Observed) -> Observed {
-    Observed { channels: bench.desk.troubles(), ..seen }
+    Observed { channels: bench.outbox.troubles(), ..seen }
 }
 
 #[tokio::test]
@@ -336,7 +336,7 @@ async fn a_refusal_is_shown_and_told_elsewhere_and_mended() {
         assert!(codes.contains(&"channel_failing".into()), "{error}: {codes:?}");
         bench.fakes.slack(Behaviour::Normal);
         bench.turns(61, 3, |bench| with_channels(bench, lost(bench))).await;
-        assert!(bench.desk.troubles().is_empty(), "{error}");
+        assert!(bench.outbox.troubles().is_empty(), "{error}");
         assert_eq!(header(&bench.fakes.roots()[0]), "🔴 recommendation: history lost");
     }
 }

@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Store;
 use super::life::{Incident, later};
 use super::store::{Held, Written};
-use crate::alert::outbox::Desk;
+use crate::alert::outbox::Outbox;
 use crate::error::Fault;
 
 /// The watch looks again after this time at most, whatever keeps an incident from being written
@@ -115,7 +115,7 @@ impl Store {
     }
 }
 
-impl Desk {
+impl Outbox {
     /// Writes down what has changed, each by itself. `false`: another process watches now. What
     /// could not be written is tried again later and later, after the others, and is told from
     /// memory meanwhile.
