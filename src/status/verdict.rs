@@ -43,7 +43,10 @@ fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
     let reason = || stream.reason.clone().unwrap_or_default();
     let name = &stream.name;
     if stream.phase == Phase::Halted {
-        return (Verdict::Critical, Some(format!("stream {name} is halted: {}", reason())));
+        let what = format!("stream {name} is halted: {}", reason());
+        let code = stream.halt_code.as_deref().and_then(Code::parse);
+        let action = code.map_or_else(|| what.clone(), |code| to_do(&what, code, stream));
+        return (Verdict::Critical, Some(action));
     }
     let expiring = stream.headroom().and_then(Headroom::severity);
     if expiring == Some(Severity::Critical) {
@@ -144,6 +147,16 @@ pub(super) mod tests {
         assert_eq!(
             (verdict, action.unwrap().as_str()),
             (Verdict::Critical, "stream doctor is halted: dropped")
+        );
+        let (_, action) = judged(|s| {
+            (s.phase, s.reason) = (Phase::Halted, Some("no rights; grant them".into()));
+            s.halt_code = Some(Code::TargetUnauthorised.name().to_owned());
+        });
+        let rule = rules::of(Code::TargetUnauthorised).to_do(Some("doctor"), None);
+        assert_eq!(
+            action.unwrap(),
+            format!("stream doctor is halted: no rights; grant them. {rule}"),
+            "the cause's own remedy, then what the notices say"
         );
     }
 }
