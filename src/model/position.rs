@@ -67,8 +67,8 @@ impl fmt::Display for ClusterTime {
     }
 }
 
-/// A resume token as the server gave it: a BSON document, usually `{_data: "82…"}`. Opaque but for
-/// its time.
+/// A resume token as the server gave it: a BSON document, usually `{_data: "82…"}`. Opaque but
+/// for its time.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ResumeToken(Arc<[u8]>);
 
@@ -128,8 +128,8 @@ fn time_of(token: &str) -> Option<ClusterTime> {
     Some(ClusterTime(u64::from_be_bytes(packed.try_into().ok()?)))
 }
 
-/// A token's text as it is shown: `826B068BD500000001…#3f9a`, its making and time and a hash of the
-/// whole. The hash tells two tokens apart and is too short to find the `_id` by.
+/// A token's text as it is shown: `826B068BD500000001…#3f9a`, its making and time and a hash of
+/// the whole. The hash tells two tokens apart and is too short to find the `_id` by.
 pub fn brief(token: &str) -> String {
     let time = time_of(token).and_then(|_| token.get(..TIME_END)).unwrap_or_default();
     format!("{time}…#{:04x}", XxHash3_64::oneshot(token.as_bytes()) & 0xffff)

@@ -1,4 +1,5 @@
-//! Joins the steps for one stream: read → gather → write → remember, and the walk between batches.
+//! Joins the steps for one stream: read → gather → write → remember, and the walk between
+//! batches.
 //!
 //! Three tasks with bounded hand-overs: the reader talks to the source, the preparer gathers, looks
 //! up and encodes, the applier (the owner of the stream's state) writes. While one batch is written

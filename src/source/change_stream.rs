@@ -221,14 +221,7 @@ impl ChangeStream {
                 "",
             )
         };
-        let mut reply = Reply::of_driver(batch.ok_or_else(ended)?).map_err(|error| {
-            Fault::new(
-                Class::Unknown,
-                Code::SourceUnreachable,
-                format!("mongodb's reply: {error}"),
-                "",
-            )
-        })?;
+        let mut reply = Reply::of_driver(batch.ok_or_else(ended)?)?;
         self.causal.store(reply.operation_time.is_some(), Ordering::Relaxed);
         if let Some(heartbeat) = &self.heartbeat {
             reply.leave_out(heartbeat);

@@ -11,7 +11,7 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use super::command::{count, majority, raw, snapshot};
 use super::reach::Reach;
 use super::{DEADLINE, Reply, Source};
-use crate::error::{Class, Code, Fault};
+use crate::error::{Class, Fault};
 use crate::model::bson::{Builder, Value};
 use crate::model::position::ClusterTime;
 
@@ -132,14 +132,7 @@ impl Documents {
         let cursor = &mut self.cursor;
         let batch =
             self.reach.with_deadline(DEADLINE, async { cursor.next().await.transpose() }).await?;
-        let reply = batch.map(Reply::of_driver).transpose().map_err(|error| {
-            Fault::new(
-                Class::Unknown,
-                Code::SourceUnreachable,
-                format!("mongodb's reply: {error}"),
-                "",
-            )
-        })?;
+        let reply = batch.map(Reply::of_driver).transpose()?;
         // Only the first reply names the moment.
         self.read_at = self.read_at.or(reply.as_ref().and_then(|reply| reply.read_at));
         Ok(reply)

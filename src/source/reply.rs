@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use mongodb::raw_batch_cursor::RawBatch;
 
+use crate::error::{Class, Code, Fault};
 use crate::model::bson::{Doc, Malformed};
 use crate::model::event::Event;
 use crate::model::position::{ClusterTime, ResumeToken};
@@ -47,8 +48,11 @@ struct Parsed {
 }
 
 impl Reply {
-    pub(super) fn of_driver(batch: RawBatch) -> Result<Self, Malformed> {
-        Self::read(Backing::Driver(batch))
+    pub(super) fn of_driver(batch: RawBatch) -> Result<Self, Fault> {
+        Self::read(Backing::Driver(batch)).map_err(|error| {
+            let message = format!("mongodb's reply: {error}");
+            Fault::new(Class::Unknown, Code::SourceUnreachable, message, "")
+        })
     }
 
     /// A reply from bytes, for tests and replays.

@@ -33,7 +33,7 @@ fn folder() -> PathBuf {
 }
 
 /// Writes until it is told to stop, whatever refuses it; then says how much.
-fn write_on(doctors: Collection<Document>, stop: Arc<AtomicBool>) -> JoinHandle<i32> {
+pub fn write_on(doctors: Collection<Document>, stop: Arc<AtomicBool>) -> JoinHandle<i32> {
     tokio::spawn(async move {
         let mut written = 0;
         while !stop.load(Ordering::Relaxed) {

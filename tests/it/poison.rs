@@ -106,6 +106,39 @@ async fn a_document_that_kills_in_a_walk_is_stepped_over() {
     }
 }
 
+/// Whoever ends a process in good order while it rests before the poison waits for no rest, and
+/// meets no poison; the suspicion stands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_in_good_order_is_heard_in_a_rest_and_forgets_no_suspicion() {
+    let world = world().await;
+    let odd = world.collection("odd");
+    odd.insert_many(documents(0..50, -1)).await.unwrap();
+    let mut daemon = world.start();
+    daemon.until_phase("odd", "streaming").await;
+    assert_eq!(daemon.stop().0, Some(0));
+    odd.insert_many(documents(50..150, 120)).await.unwrap();
+
+    let mut resting = None;
+    for _ in 0..6 {
+        let mut daemon = world.start_with(&[POISON]);
+        while daemon.is_running() && !daemon.log().contains("nothing is taken in hand for 3s") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if daemon.is_running() {
+            resting = Some(daemon);
+            break;
+        }
+    }
+    let mut resting = resting.expect("a start that rests");
+    assert_eq!(resting.stop().0, Some(0), "{}", world.logs());
+    let suspected = "select hand_size = 1 and hand_deaths > 0 and run is null from \
+                     tidemark.attempt where road = 'live'";
+    assert!(world.scalar::<bool>(suspected).await, "the suspicion is gone");
+
+    restart_until_past(&world, "after an end").await;
+    all_but_the_poison_is_there(&world, 120, "insert").await;
+}
+
 /// Whether the process stands still with what it met.
 fn is_frozen(daemon: &Daemon) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.child.id())).unwrap();

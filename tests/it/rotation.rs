@@ -9,6 +9,7 @@ use std::time::Duration;
 use devstack::{Fakes, Mongo, MongoOptions, Postgres, PostgresOptions, Stack};
 use mongodb::bson::doc;
 
+use crate::certificates::write_on;
 use crate::channels::{Bench, halted, lost, observed, well};
 use crate::support::{Config, World, stream};
 
@@ -102,20 +103,8 @@ impl Ends {
         let stop = Arc::new(AtomicBool::new(false));
         let mut daemon = self.world.start();
         daemon.until_phase("doctor", "streaming").await;
-        let writer = {
-            let (stop, doctors) = (Arc::clone(&stop), doctors.clone());
-            tokio::spawn(async move {
-                let mut written = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    // The proxy is cut for the writer, too.
-                    let write = doctors
-                        .update_one(doc! { "_id": written }, doc! { "$set": { "n": written } })
-                        .upsert(true);
-                    written += i32::from(write.await.is_ok());
-                }
-                written
-            })
-        };
+        // The proxy is cut for the writer, too.
+        let writer = write_on(doctors.clone(), Arc::clone(&stop));
         for (number, password) in ["beth-72", "gimel-73"].into_iter().enumerate() {
             let marker = format!("after-{number}");
             rotate(password).await;

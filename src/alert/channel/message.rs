@@ -209,7 +209,7 @@ fn gap_report(gap: &Gap, form: Form) -> String {
     )
 }
 
-/// `▓▓▓▓░░░░░░ 42 % · 21,000 of 50,000 documents · 310 rows written · 3 min left`
+/// `▓▓░░ 42 % · 21,000 of 50,000 documents · 310 rows written · 3 min left`
 fn filling(progress: &Progress, now: DateTime<Utc>) -> String {
     let read = progress.documents_read;
     let mut text = match progress.documents_estimated.filter(|all| *all > 0) {

@@ -1,5 +1,5 @@
-//! The life of an incident: pending → open → acked → resolving → resolved. Pure: the time is passed
-//! in.
+//! The life of an incident: pending → open → acked → resolving → resolved. Pure: the time is
+//! passed in.
 //!
 //! Identity is (environment, service, stream, code), never an error's text. What is told of it is
 //! numbered by transition, so that each channel can say how far it has got.

@@ -31,7 +31,8 @@ pub const fn day_of(millis: i64) -> i64 {
     millis.div_euclid(DAY_MILLIS)
 }
 
-/// Writes `2026-11-22T10:14:50.634Z`; outside the years 0001–9999 writes nothing and returns false.
+/// Writes `2026-11-22T10:14:50.634Z`; outside the years 0001–9999 writes nothing and returns
+/// false.
 pub fn rfc3339_millis(millis: i64, out: &mut Vec<u8>) -> bool {
     let (year, month, day) = civil_from_days(day_of(millis));
     if !(1..=9999).contains(&year) {
