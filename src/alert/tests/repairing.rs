@@ -18,7 +18,7 @@ fn a_resync_too_quick_to_be_seen_is_told_with_what_it_repaired_once() {
 
 #[test]
 fn a_resync_that_a_person_asked_for_opens_no_incident_when_it_is_over() {
-    for reason in [Reason::Requested, Reason::SourceAdopted] {
+    for reason in [Reason::Requested, Reason::SourceAdopted, Reason::stored("of a newer release")] {
         let mut book = Book::new(PACE);
         for second in 0..60 {
             let mut seen = observed(stream(after(second)));
