@@ -11,6 +11,7 @@ mod resync;
 mod run;
 mod signals;
 mod source;
+mod wait;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ enum Command {
     Checkpoint(checkpoint::CheckpointArgs),
     /// Say which source is meant, where it is another one or was taken back in time
     Source(source::SourceArgs),
+    /// Wait until a stream's table shows what the source had at a time
+    Wait(wait::WaitArgs),
     /// Events set aside: list, show, retry, discard
     DeadLetter(dead_letter::LetterArgs),
     /// Forget what is over: letters resolved, incidents and requests ended, positions retired
@@ -149,6 +152,7 @@ async fn obey(command: Command, settings: &Settings) -> u8 {
         Command::Compare(args) => compare::compare(settings, &args).await,
         Command::Checkpoint(args) => checkpoint::checkpoint(settings, args).await,
         Command::Source(args) => source::source(settings, args).await,
+        Command::Wait(args) => wait::wait(settings, &args).await,
         Command::DeadLetter(args) => dead_letter::letter(settings, args).await,
         Command::Purge(args) => purge::purge(settings, &args).await,
         Command::Incident(args) => incident::incident(settings, args).await,

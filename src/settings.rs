@@ -4,10 +4,14 @@
 //! there. Never prints a secret: [`Settings::print`] shows `***`, errors name keys and layers, not
 //! values of secrets.
 
+mod alert;
 mod ends;
+mod entry;
+mod group;
 mod layers;
 mod listen;
 mod origin;
+mod resync;
 mod secret;
 mod stream;
 mod trust;
@@ -16,16 +20,20 @@ mod values;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use alert::Alert;
 pub use ends::{SourceSettings, TargetSettings};
+pub use group::GroupSettings;
 pub use layers::DEFAULTS;
 pub use origin::{Origin, Problem, Problems};
+pub use resync::Resync;
 pub use secret::{Patience, Secret, output_of};
-pub use stream::{Column, PostImage, StreamSettings};
+pub use stream::{Column, MAIN, PostImage, StreamSettings};
 pub use trust::{authorities, stays_here};
+pub use values::parse_duration;
 
+use crate::model::namespace::{Namespace, Table};
 use crate::model::owner::Owner;
 use layers::Layers;
-use trust::is_guarded;
 use values::Reader;
 
 /// Everything `tidemark` is told. Section by section as in `config/default.toml`.
@@ -49,6 +57,8 @@ pub struct Settings {
     pub alert: Alert,
     pub log: Log,
     pub streams: Vec<StreamSettings>,
+    /// Those that have streams, in the order in which the streams name them.
+    pub groups: Vec<GroupSettings>,
     printed: String,
 }
 
@@ -63,23 +73,13 @@ pub struct BatchSettings {
     pub events_max: usize,
     pub bytes_max: usize,
     pub linger: Duration,
+    /// Of what is in hand of all groups of the process together.
+    pub bytes_total_max: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Checkpoint {
     pub idle_interval: Duration,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct Resync {
-    pub automatic: bool,
-    pub automatic_per_day_max: u64,
-    pub chunk_documents: usize,
-    /// 0 = no limit.
-    pub documents_per_second_max: u64,
-    pub duration_max: Duration,
-    pub delete_fraction_max: f64,
-    pub delete_count_min: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -137,19 +137,6 @@ pub struct Status {
     pub hosts: Vec<String>,
 }
 
-#[derive(Debug, Clone)]
-pub struct Alert {
-    pub repeat_interval: Duration,
-    pub resolve_hold: Duration,
-    pub slack_bot_token: Secret,
-    pub slack_channel: String,
-    pub slack_webhook_url: Secret,
-    pub slack_api_base: String,
-    pub sentry_dsn: Secret,
-    pub heartbeat_url: Secret,
-    pub heartbeat_interval: Duration,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     Auto,
@@ -163,6 +150,10 @@ pub struct Log {
     pub filter: String,
 }
 
+/// Connections beside those of the groups' writers and the shared ones: two of the incidents, and
+/// one to look at tables with.
+const CONNECTIONS_ASIDE: usize = 3;
+
 impl Settings {
     /// Reads every layer and validates the result.
     ///
@@ -173,6 +164,7 @@ impl Settings {
         let mut reader = Reader::new(Layers::collect(origin));
         let settings = Self::read(&mut reader);
         settings.check_heartbeat(&mut reader);
+        settings.check_connections(&mut reader);
         let (printed, problems) = reader.finish();
         if problems.is_empty() { Ok(Self { printed, ..settings }) } else { Err(Problems(problems)) }
     }
@@ -180,6 +172,32 @@ impl Settings {
     /// Whose daemon it configures.
     pub fn owner(&self) -> Owner {
         Owner { service: self.service.clone(), environment: self.environment.clone() }
+    }
+
+    /// Where a stream is followed into.
+    pub fn table_of(&self, stream: &StreamSettings) -> Table {
+        let schema = self.group_of(stream).map_or(&self.target.schema, |group| &group.schema);
+        Table { schema: schema.clone(), name: stream.table.clone() }
+    }
+
+    /// What a stream follows.
+    pub fn namespace_of(&self, stream: &StreamSettings) -> Namespace {
+        let database = self.database_of(stream).to_owned();
+        Namespace { database, collection: stream.collection.clone() }
+    }
+
+    /// The database that a stream's group follows.
+    pub fn database_of(&self, stream: &StreamSettings) -> &str {
+        self.group_of(stream).map_or(&self.source.database, |group| &group.database)
+    }
+
+    /// The streams of a stream's group, itself included.
+    pub fn group_streams(&self, stream: &StreamSettings) -> Vec<&StreamSettings> {
+        self.streams.iter().filter(|other| other.group == stream.group).collect()
+    }
+
+    fn group_of(&self, stream: &StreamSettings) -> Option<&GroupSettings> {
+        self.groups.iter().find(|group| group.name == stream.group)
     }
 
     /// The effective configuration as TOML, each value with its layer, secrets as `***`.
@@ -190,19 +208,15 @@ impl Settings {
     fn read(r: &mut Reader) -> Self {
         let lease = LeaseSettings { duration: r.duration("lease.duration") };
         r.check("lease.duration", lease.duration >= Duration::from_secs(2), "must be at least 2s");
-        Self {
+        let mut settings = Self {
             environment: r.word("environment"),
             service: r.word("service"),
             source: SourceSettings::read(r),
             target: TargetSettings::read(r),
             migrate: Migrate { automatic: r.boolean("migrate.automatic") },
-            batch: BatchSettings {
-                events_max: r.count("batch.events_max", 1, 100_000),
-                bytes_max: r.size("batch.bytes_max", 64 << 10, 256 << 20),
-                linger: r.duration("batch.linger"),
-            },
+            batch: Self::read_batch(r),
             checkpoint: Checkpoint { idle_interval: r.duration("checkpoint.idle_interval") },
-            resync: Self::read_resync(r),
+            resync: Resync::read(r),
             compare: Compare {
                 interval: r.optional_duration("compare.interval"),
                 documents_per_second_max: r.integer("compare.documents_per_second_max"),
@@ -228,7 +242,7 @@ impl Settings {
                 token: Self::read_token(r),
                 hosts: r.texts("status.hosts"),
             },
-            alert: Self::read_alert(r),
+            alert: Alert::read(r),
             log: Log {
                 format: r.one_of(
                     "log.format",
@@ -241,8 +255,11 @@ impl Settings {
                 filter: r.text("log.filter"),
             },
             streams: stream::read(r),
+            groups: Vec::new(),
             printed: String::new(),
-        }
+        };
+        settings.groups = group::read(r, &settings.source, &settings.target, &settings.streams);
+        settings
     }
 
     /// A heartbeat in a followed collection would be followed.
@@ -260,16 +277,34 @@ impl Settings {
         r.check("source.heartbeat_interval", often, "must be at least 100ms");
     }
 
-    fn read_resync(r: &mut Reader) -> Resync {
-        Resync {
-            automatic: r.boolean("resync.automatic"),
-            automatic_per_day_max: r.integer("resync.automatic_per_day_max"),
-            chunk_documents: r.count("resync.chunk_documents", 1, 100_000),
-            documents_per_second_max: r.integer("resync.documents_per_second_max"),
-            duration_max: r.duration("resync.duration_max"),
-            delete_fraction_max: r.fraction("resync.delete_fraction_max"),
-            delete_count_min: r.integer("resync.delete_count_min"),
-        }
+    /// What the process shares to write its own tables by: what its groups' writers, the incidents
+    /// and one that comes and goes leave of `target.connections_max`.
+    pub fn connections_shared(&self) -> usize {
+        let groups = self.groups.len();
+        let left = self.target.connections_max.saturating_sub(groups + CONNECTIONS_ASIDE);
+        left.clamp(1, groups.saturating_add(2).min(8))
+    }
+
+    fn check_connections(&self, r: &mut Reader) {
+        let groups = self.groups.len();
+        let least = groups + CONNECTIONS_ASIDE + 1;
+        let message = format!("must be at least {least}: one for each group ({groups}), and four");
+        r.check("target.connections_max", self.target.connections_max >= least, &message);
+    }
+
+    fn read_batch(r: &mut Reader) -> BatchSettings {
+        let batch = BatchSettings {
+            events_max: r.count("batch.events_max", 1, 100_000),
+            bytes_max: r.size("batch.bytes_max", 64 << 10, 256 << 20),
+            linger: r.duration("batch.linger"),
+            bytes_total_max: r.size("batch.bytes_total_max", 64 << 10, 16 << 30),
+        };
+        r.check(
+            "batch.bytes_total_max",
+            batch.bytes_total_max >= batch.bytes_max,
+            "must not be less than batch.bytes_max",
+        );
+        batch
     }
 
     fn read_retry(r: &mut Reader) -> Retry {
@@ -298,46 +333,6 @@ impl Settings {
         let is_told = !token.is_empty() || !token.may_change();
         r.check("status.token_file", is_told, "names a file that is empty");
         token
-    }
-
-    fn read_alert(r: &mut Reader) -> Alert {
-        let alert = Alert {
-            repeat_interval: r.duration("alert.repeat_interval"),
-            resolve_hold: r.duration("alert.resolve_hold"),
-            slack_bot_token: r.secret("alert.slack.bot_token"),
-            slack_channel: r.text("alert.slack.channel"),
-            slack_webhook_url: r.secret("alert.slack.webhook_url"),
-            slack_api_base: r.text("alert.slack.api_base"),
-            sentry_dsn: r.secret("alert.sentry.dsn"),
-            heartbeat_url: r.secret("alert.heartbeat.url"),
-            heartbeat_interval: r.duration("alert.heartbeat.interval"),
-        };
-        let has_channel = alert.slack_bot_token.is_empty() || !alert.slack_channel.is_empty();
-        r.check("alert.slack.channel", has_channel, "must be set when alert.slack.bot_token is");
-        for (key, value) in [
-            ("alert.slack.webhook_url", alert.slack_webhook_url.expose()),
-            ("alert.slack.api_base", &alert.slack_api_base),
-            ("alert.sentry.dsn", alert.sentry_dsn.expose()),
-            ("alert.heartbeat.url", alert.heartbeat_url.expose()),
-        ] {
-            let guarded = value.is_empty() || is_guarded(value);
-            r.check(
-                key,
-                guarded,
-                "must begin with https://; http:// only to this machine, as others could read it",
-            );
-        }
-        let dsn = &alert.sentry_dsn;
-        let is_dsn = dsn.is_empty() || dsn.expose().parse::<sentry::types::Dsn>().is_ok();
-        r.check(
-            "alert.sentry.dsn",
-            is_dsn,
-            "is not a DSN: copy it from the project's page, https://KEY@HOST/PROJECT",
-        );
-        let often = alert.repeat_interval >= Duration::from_secs(1)
-            && alert.heartbeat_interval >= Duration::from_secs(1);
-        r.check("alert.repeat_interval", often, "and alert.heartbeat.interval must be at least 1s");
-        alert
     }
 }
 

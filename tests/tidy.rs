@@ -79,6 +79,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "postgres",
             "state",
             "source",
+            "batch",
             "apply",
             "status",
             "pipeline",
@@ -256,8 +257,9 @@ fn the_runbooks_table_says_what_the_rules_do() {
 /// What a daemon of one stream serves.
 fn metrics() -> String {
     let [name, source, table] = ["doctor", "db.c", "public.t"].map(str::to_owned);
-    let names = tidemark::status::StreamNames { name, source, table };
-    tidemark::status::Board::new("s", "e", &[names], Vec::new()).metrics_text()
+    let streams = vec![tidemark::status::StreamNames { name, source, table }];
+    let main = tidemark::status::GroupNames { name: "main".to_owned(), streams };
+    tidemark::status::Board::new("s", "e", &[main], Vec::new()).metrics_text()
 }
 
 #[test]

@@ -15,7 +15,8 @@ const OPEN_WALK: &str = "select id from tidemark.resync
 const HELD_WALK: &str = "select id from tidemark.resync where state = 'held' limit 1";
 const INCIDENT: &str =
     "select id from tidemark.incident where resolved_at is null order by random() limit 1";
-const POSITION: &str = "select concat_ws(' ', stream, id) from tidemark.checkpoint_history
+const POSITION: &str = "select concat_ws(' ', (select min(s.stream) from tidemark.stream as s
+        where s.\"group\" = h.\"group\"), id) from tidemark.checkpoint_history as h
     order by id desc limit 1";
 
 pub struct People {

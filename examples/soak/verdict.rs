@@ -37,7 +37,7 @@ const NEVER: [(&str, &str); 4] = [
     ),
     (
         "retired positions that do not say why",
-        "select concat_ws(' ', stream, id) from tidemark.checkpoint_history
+        "select concat_ws(' ', \"group\", id) from tidemark.checkpoint_history
          where coalesce(why, '') = ''",
     ),
     (

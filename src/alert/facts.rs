@@ -20,7 +20,7 @@ impl From<EndedWalk> for KnownWalk {
             rows_deleted: walk.rows_deleted,
         };
         let (reason, state) = (Reason::stored(&walk.reason), ResyncState::stored(&walk.state));
-        Self { stream: walk.stream, reason, state, note: walk.note, gap }
+        Self { stream: walk.stream, reason, state, note: walk.note, lately: walk.lately, gap }
     }
 }
 
@@ -34,7 +34,7 @@ impl Store {
             .await?
             .into_iter()
             .partition(|walk| walk.state == ResyncState::Failed.name());
-        let repairs = |walk: &EndedWalk| walk.lately && walk.state == ResyncState::Completed.name();
+        let repairs = |walk: &EndedWalk| walk.state == ResyncState::Completed.name();
         let unrepaired = state.unrepaired_walks().await?;
         let known = |walks: Vec<EndedWalk>| walks.into_iter().map(KnownWalk::from).collect();
         Ok(Facts {

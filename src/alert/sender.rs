@@ -22,7 +22,6 @@ use crate::alert::incident::Store;
 use crate::alert::incident::life::{Delivery, Incident};
 use crate::alert::outbox::{BOT, HEARTBEAT, Outbox, SENTRY, WEBHOOK};
 use crate::failpoint;
-use crate::status::StreamReport;
 
 /// A message is edited at most this often.
 const EDIT_INTERVAL: TimeDelta = TimeDelta::seconds(60);
@@ -288,8 +287,7 @@ pub async fn beat(heartbeat: Heartbeat, outbox: Arc<Outbox>) {
     loop {
         tick.tick().await;
         let now = Utc::now();
-        let streams: Vec<StreamReport> =
-            outbox.board.streams().iter().map(crate::status::Stream::report).collect();
+        let (_, streams) = outbox.board.summaries();
         let missing = without_proof(now, &streams, &outbox.book().incidents, heartbeat.fresh);
         if missing.is_some() && missing != told {
             tracing::warn!(

@@ -1,4 +1,5 @@
 mod forging;
+mod grouping;
 mod repairing;
 mod telling;
 
@@ -70,6 +71,7 @@ fn walk(state: ResyncState) -> ResyncReport {
         documents_read: 21_000,
         rows_upserted: 310,
         rows_deleted: 0,
+        queue_place: None,
         rows_to_delete: None,
         documents_estimated: Some(50_000),
         held_code: None,
@@ -97,6 +99,7 @@ fn ended(state: ResyncState) -> KnownWalk {
         reason: Reason::HistoryLost,
         state,
         note: None,
+        lately: true,
         gap: gap(),
     }
 }

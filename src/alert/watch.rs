@@ -16,7 +16,7 @@ use crate::alert::outbox::Outbox;
 use crate::alert::rule::observed::{Facts, Limits, Observed, Seen};
 use crate::error::Fault;
 use crate::settings::Settings;
-use crate::state::{LeaseRow, StateTables};
+use crate::state::{LedStream, StateTables};
 use crate::status::StreamReport;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ enum Role {
 
 /// What one look needs to know from Postgres.
 struct Known {
-    leases: Vec<LeaseRow>,
+    leases: Vec<LedStream>,
     facts: Facts,
     acks: Vec<(i64, Ack)>,
 }
@@ -222,7 +222,7 @@ impl Watch {
 
     async fn ask(&mut self) -> Result<Known, Fault> {
         let asked = async {
-            let (leases, facts) = (self.state.leases().await?, self.store.facts(&self.me).await?);
+            let (leases, facts) = (self.state.led().await?, self.store.facts(&self.me).await?);
             Ok(Known { leases, facts, acks: self.store.acks().await? })
         };
         let known = asked.await;
@@ -242,23 +242,18 @@ impl Watch {
     }
 
     fn observe(&self, known: Option<&Known>) -> Observed {
-        let mut streams: Vec<Seen> = Vec::new();
-        for stream in self.outbox.board.streams() {
-            let own = stream.report();
-            let held =
-                known.and_then(|known| known.leases.iter().find(|held| held.stream == own.name));
-            streams.push(seen(own, held, known.is_some()));
-        }
+        let leases = known.iter().flat_map(|known| &known.leases);
+        let mut held: BTreeMap<&str, &LedStream> =
+            leases.map(|held| (held.stream.as_str(), held)).collect();
+        let (_, own) = self.outbox.board.summaries();
+        let own = own.into_iter().map(|own| {
+            let held = held.remove(own.name.as_str());
+            seen(own, held, known.is_some())
+        });
+        let mut streams: Vec<Seen> = own.collect();
         // Another process of this service may lead streams that this one is not configured for.
-        for held in
-            known.iter().flat_map(|known| &known.leases).filter(|held| held.live && held.bound)
-        {
-            if !streams.iter().any(|seen| seen.report.name == held.stream)
-                && let Some(report) = told(held)
-            {
-                streams.push(Seen { report, fresh: true, unled_since: None });
-            }
-        }
+        let others = held.into_values().filter(|held| held.live).filter_map(told);
+        streams.extend(others.map(|report| Seen { report, fresh: true, unled_since: None }));
         Observed {
             streams,
             facts: known.map(|known| known.facts.clone()),
@@ -270,7 +265,7 @@ impl Watch {
 
 /// What is known of a stream: from here if it is led here, else from what its leader last wrote
 /// down.
-fn seen(own: StreamReport, held: Option<&LeaseRow>, answers: bool) -> Seen {
+fn seen(own: StreamReport, held: Option<&LedStream>, answers: bool) -> Seen {
     if own.leader {
         return Seen { report: own, fresh: true, unled_since: None };
     }
@@ -294,6 +289,6 @@ fn seen(own: StreamReport, held: Option<&LeaseRow>, answers: bool) -> Seen {
 }
 
 /// What a stream's leader last wrote down.
-fn told(held: &LeaseRow) -> Option<StreamReport> {
-    serde_json::from_value(held.report.clone()?).ok()
+fn told(held: &LedStream) -> Option<StreamReport> {
+    StreamReport::told(held.report.as_ref(), held.group_report.as_ref())
 }

@@ -66,7 +66,10 @@ impl Tally {
         leading.map(|(cause, number)| (cause.as_str(), *number))
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
+        for (code, number) in &other.by_code {
+            *self.by_code.entry(*code).or_default() += number;
+        }
         for (cause, number) in &other.by_cause {
             *self.by_cause.entry(cause.clone()).or_default() += number;
         }

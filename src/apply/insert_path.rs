@@ -8,7 +8,6 @@ use super::parts::{Halving, Kind};
 use super::row_writer::RowWriter;
 use super::work::{Applied, Work};
 use crate::postgres::Trouble;
-use crate::state::Fence;
 
 /// Fewer rows than this are not worth COPY's round trips.
 pub(super) const COPY_MIN: usize = 100;
@@ -25,14 +24,23 @@ pub(super) enum InsertPath {
     Parts,
 }
 
+impl InsertPath {
+    /// What is tried when Postgres refuses something.
+    pub const fn next(self) -> Self {
+        match self {
+            Self::Copy => Self::Whole,
+            Self::Whole | Self::Parts => Self::Parts,
+        }
+    }
+}
+
 impl RowWriter<'_> {
-    /// Writes a piece of work inside a fenced transaction: rows, dead letters, walk and position.
+    /// Writes a piece of work inside a fenced transaction: rows, dead letters, walk.
     /// By [`InsertPath::Parts`] what Postgres refuses is looked for until more than `allowance` is
     /// found, since then the batch is given up anyhow.
     pub async fn write(
         &self,
         connection: &mut PgConnection,
-        fence: &Fence<'_>,
         work: &Work,
         way: (InsertPath, &mut Pace),
         allowance: u64,
@@ -59,7 +67,7 @@ impl RowWriter<'_> {
         let unchanged = crate::model::count(stored).saturating_sub(done.rows_changed);
         done.rows_unchanged = work.known + unchanged;
         let letters: Vec<DeadLetter> = refused.iter().map(|refused| refused.letter(work)).collect();
-        self.conclude(connection, fence, work, &letters, &mut done).await?;
+        self.conclude(connection, work, &letters, &mut done).await?;
         Ok(done)
     }
 }

@@ -229,7 +229,7 @@ impl<'a> Halving<'a> {
                 self.explain_time(kind);
                 Ok(None)
             }
-            Err(Trouble::Refused(refusal)) => {
+            Err(Trouble::Refused(refusal)) if refusal.whose != Whose::Lock => {
                 self.row_writer.plain(connection, ROLLBACK).await?;
                 *done = before;
                 Ok(Some(refusal))

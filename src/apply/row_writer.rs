@@ -15,10 +15,11 @@ use super::walk::{ChunkSeen, Walk, WalkStep};
 use super::work::{Applied, Beside, Work};
 use crate::error::Fault;
 use crate::model::event::Operation;
+use crate::model::position::ClusterTime;
 use crate::model::value::ColumnType;
 use crate::postgres::{Target, Trouble, about_rows};
 use crate::settings::Column;
-use crate::state::{ChunkRead, Fence, SetAside, StateTables, Touched};
+use crate::state::{ChunkRead, SetAside, StateTables, Touched};
 
 /// How many of the rows written last are offered as the table's witness; the newest of them becomes
 /// it. More than one, because a row that was sent need not have changed.
@@ -31,18 +32,17 @@ pub(super) struct RowWriter<'a> {
     pub state: &'a StateTables,
     pub columns: &'a [Column],
     pub statements: &'a Statements,
-    /// Whether the table's witness is to be one of the rows written.
-    pub moves_witness: bool,
+    /// Whether it is time to look for the table's witness, and to make a newer row the witness.
+    pub looks: bool,
     pub partitioned: bool,
 }
 
 impl RowWriter<'_> {
-    /// Writes all that a transaction holds beside the rows: dead letters, the walk's progress, the
-    /// position.
+    /// Writes all that a transaction holds of the stream beside its rows: dead letters, the walk's
+    /// progress, of which time the rows are; and looks whether the table is what it was.
     pub async fn conclude(
         &self,
         connection: &mut PgConnection,
-        fence: &Fence<'_>,
         work: &Work,
         refused: &[DeadLetter],
         done: &mut Applied,
@@ -66,16 +66,22 @@ impl RowWriter<'_> {
             self.keep(connection, work, beside).await?;
         }
         if let Some(walk) = &work.walk {
-            self.advance_walk(connection, walk, done).await?;
+            self.advance_walk(connection, walk, work.ahead, done).await?;
+        } else if let Some(until) = work.ahead {
+            self.state.note_ahead(connection, &[self.stream], until).await?;
+            self.state.note_read(connection, self.stream, until).await?;
         }
-        let few = if self.moves_witness { WITNESSES } else { 0 };
-        let last = work.rows.len().saturating_sub(few)..work.rows.len();
+        // A witness that is deleted makes way for another one.
+        if !self.looks && work.deletes.ids.is_empty() {
+            return Ok(());
+        }
+        let last = work.rows.len().saturating_sub(WITNESSES)..work.rows.len();
         let touched = Touched {
             table: &self.statements.table,
             written: last.filter_map(|row| work.rows.id(row)).collect(),
             deleted: &work.deletes.ids,
         };
-        fence.advance_over(connection, work.position.as_ref(), &touched).await
+        self.state.look_at(connection, self.stream, &touched).await
     }
 
     /// Rows by one statement; those of a repair are told apart: inserted and changed, with a few of
@@ -162,9 +168,10 @@ impl RowWriter<'_> {
         &self,
         connection: &mut PgConnection,
         walk: &Walk,
+        read_until: Option<ClusterTime>,
         done: &Applied,
     ) -> Result<(), Fault> {
-        let (state, id) = (self.state, walk.id);
+        let (state, id, read_until) = (self.state, walk.id, read_until.unwrap_or_default());
         let goes_on = match &walk.step {
             WalkStep::Chunk { class, after, documents_read, seen, then } => {
                 if let Some(seen) = seen.as_ref().filter(|seen| !seen.is_empty()) {
@@ -178,6 +185,7 @@ impl RowWriter<'_> {
                     class: *class,
                     after: after.as_deref(),
                     documents_read: *documents_read,
+                    read_until,
                     state: then.state(),
                     rows_inserted: inserted,
                     rows_changed: done.rows_changed - inserted,
@@ -186,18 +194,22 @@ impl RowWriter<'_> {
                 state.note_chunk(connection, id, &chunk).await?
             }
             WalkStep::Swept => {
-                state.note_swept(connection, id, done.rows_deleted, &done.sample_ids).await?
+                let ids = &done.sample_ids;
+                state.note_swept(connection, id, done.rows_deleted, ids, read_until).await?
             }
             WalkStep::Held { code, note, rows_to_delete } => {
                 state.hold_walk(connection, id, *code, note, *rows_to_delete).await?
             }
             WalkStep::Completed => state.complete_walk(connection, id).await?,
         };
-        if goes_on {
-            Ok(())
-        } else {
-            Err(Fault::bug(format!("walk {id} is not under way any more")))
+        if !goes_on {
+            return Err(Fault::bug(format!("walk {id} is not under way any more")));
         }
+        if walk.is_completed() {
+            let until = state.read_until(connection, id).await?;
+            state.settle_ahead(connection, self.stream, until).await?;
+        }
+        Ok(())
     }
 }
 

@@ -70,6 +70,11 @@ impl Walk {
         matches!(&self.step, WalkStep::Chunk { seen: Some(_), .. })
     }
 
+    /// Whether nothing of it is left to be done.
+    pub(super) const fn is_completed(&self) -> bool {
+        matches!(self.step, WalkStep::Completed | WalkStep::Chunk { then: Then::Nothing, .. })
+    }
+
     /// A chunk of a first snapshot with more to come: others may go into the same COPY.
     pub const fn may_be_bulk_loaded(&self) -> bool {
         self.may_be_lost() && !self.is_repair()

@@ -1,16 +1,55 @@
-//! What one transaction carries, and what it came to.
+//! What one transaction carries, table by table, and what it came to.
+
+use std::sync::Arc;
 
 use super::dead_letter::{DeadLetter, Tally};
 use super::rows::{Deletes, Rows};
 use super::walk::Walk;
 use crate::batch::EventRef;
+use crate::error::Fault;
 use crate::model::event::Event;
 use crate::model::position::{ClusterTime, Position};
 use crate::source::Reply;
 
-/// What one transaction carries.
+/// What one transaction carries: works on tables of a group, and the position after all of them.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// At most one a stream.
+    pub works: Vec<Work>,
+    /// Streams that the group goes on without from here on, and why.
+    pub parked: Vec<(usize, Fault)>,
+    /// The position after this; `None` leaves the stored one.
+    pub position: Option<Position>,
+    /// Streams whose tables are looked at, though nothing is written to them: whether they are what
+    /// they were.
+    pub looks: Vec<usize>,
+    /// It ends amid what the source committed at one time: no table of the group is what the source
+    /// was until the position has passed this time.
+    pub amid: Option<ClusterTime>,
+}
+
+impl Commit {
+    /// Of one table, the position as it is.
+    pub fn of(work: Work) -> Self {
+        Self { works: vec![work], ..Self::default() }
+    }
+
+    /// Of no table.
+    pub fn to(position: Position) -> Self {
+        Self { position: Some(position), ..Self::default() }
+    }
+
+    /// Events or documents it stands for.
+    pub fn events(&self) -> u64 {
+        self.works.iter().map(|work| work.events).sum()
+    }
+}
+
+/// What one transaction writes of one table.
 #[derive(Debug, Default)]
 pub struct Work {
+    /// The stream's place in its group.
+    pub stream: usize,
     pub rows: Rows,
     /// How many rows, from the first on, are not expected to be in the table yet: these may go by
     /// COPY.
@@ -21,9 +60,10 @@ pub struct Work {
     pub dead: Vec<DeadLetter>,
     /// A dead letter that this work resolves.
     pub resolves: Option<i64>,
-    /// The position after this work; `None` leaves the stored one.
-    pub position: Option<Position>,
     pub walk: Option<Walk>,
+    /// The rows may be of any time up to this one, later than the position; `None`: of none that is
+    /// later than it.
+    pub ahead: Option<ClusterTime>,
     /// The resync that is open meanwhile: what this work leaves unwritten counts as seen by it.
     pub beside: Option<Beside>,
     /// Events or documents this work stands for.
@@ -54,7 +94,7 @@ pub struct Beside {
 pub enum Origins {
     #[default]
     None,
-    Events(Vec<EventRef>),
+    Events(Arc<[EventRef]>),
     Documents(Vec<Reply>),
 }
 
@@ -108,6 +148,21 @@ pub struct Applied {
 const SAMPLE_IDS: usize = 5;
 
 impl Applied {
+    /// Adds what another work on the same table came to.
+    pub(super) fn add(&mut self, other: Self) {
+        self.rows_changed += other.rows_changed;
+        self.rows_inserted += other.rows_inserted;
+        self.rows_unchanged += other.rows_unchanged;
+        self.rows_deleted += other.rows_deleted;
+        self.set_aside.add(&other.set_aside);
+        self.letters_accepted += other.letters_accepted;
+        for (mine, other) in self.dead_by_operation.iter_mut().zip(other.dead_by_operation) {
+            *mine += other;
+        }
+        self.sample(other.sample_ids);
+        self.events += other.events;
+    }
+
     pub(super) fn sample(&mut self, ids: Vec<String>) {
         self.sample_ids.extend(ids);
         self.sample_ids.truncate(SAMPLE_IDS);

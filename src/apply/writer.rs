@@ -1,82 +1,48 @@
-//! The writer of one stream: opens and commits the one transaction, in which the fence is raised
+//! The writer of one group: opens and commits the one transaction, in which the fence is raised
 //! first and the position comes last. It owns its connection, retries nothing, and knows after a
 //! lost reply whether the commit landed.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Transaction};
+use sqlx::{Connection, Postgres, Transaction};
 use tokio::sync::mpsc;
 
-use super::dead_letter::RateWindow;
-use super::insert_path::{COPY_MIN, InsertPath};
-use super::pace::Pace;
-use super::row_writer::RowWriter;
+use super::insert_path::InsertPath;
+use super::load::{Load, PIECES_TIME_MAX, next_piece};
 use super::rows::RowBuffers;
-use super::statements::Statements;
-use super::walk::Walk;
-use super::work::{Applied, Work};
+use super::setback::{Met, Setback, is_of_the_table, widen};
+use super::table_writer::{Ends, TableWriter, statement};
+use super::work::{Applied, Commit, Work};
 use crate::error::{Class, Code, Fault};
 use crate::failpoint;
 use crate::postgres::{Ending, Target, Trouble, Whose, commit, with_deadline};
-use crate::settings::{Column, Record};
 use crate::state::{Fence, Lease, StateTables};
 
-/// Writes for one stream under one lease.
+/// Writes for one group under one lease.
 #[derive(Debug)]
 pub struct Writer {
     target: Target,
     state: StateTables,
     lease: Lease,
-    columns: Vec<Column>,
-    statements: Statements,
-    rate: RateWindow,
-    pace: Pace,
+    /// In the order of the group's streams.
+    tables: Vec<TableWriter>,
     connection: Option<PgConnection>,
     /// The checkpoint's revision that this writer made or met last. If the stored one is another,
     /// the database has gone back.
     made: Option<i64>,
     /// A commit whose answer was lost: the revision it was made on, and what it would have done.
-    in_doubt: Option<(i64, Applied)>,
-    /// How many batches are still written without COPY, after rows that were taken for new were in
-    /// the table already.
-    no_copy_for: u32,
-    /// When the table's witness was last moved.
-    witnessed: Option<Instant>,
-    /// Whether the table is partitioned; asked once, before the first rows that are told apart.
-    partitioned: Option<bool>,
+    in_doubt: Option<(i64, Vec<Applied>)>,
 }
-
-const NO_COPY_BATCHES: u32 = 4;
-
-/// The witness moves no more often than this, because moving it costs half a millisecond, and no
-/// backup is so fresh that a second matters.
-const WITNESS_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Writer {
     pub const fn new(
         target: Target,
         state: StateTables,
         lease: Lease,
-        columns: Vec<Column>,
-        statements: Statements,
-        limits: Record,
+        tables: Vec<TableWriter>,
     ) -> Self {
-        Self {
-            target,
-            state,
-            lease,
-            columns,
-            statements,
-            rate: RateWindow::new(limits),
-            pace: Pace::new(),
-            connection: None,
-            made: None,
-            in_doubt: None,
-            no_copy_for: 0,
-            witnessed: None,
-            partitioned: None,
-        }
+        Self { target, state, lease, tables, connection: None, made: None, in_doubt: None }
     }
 
     /// Begins at the revision at which the database was when what is in memory was read: on top of
@@ -95,34 +61,55 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits a piece of work, once. After a transient error, call again with the same work: it is
-    /// first found out whether the lost commit landed.
+    /// Commits, once; what came of each work, in their order. After a transient error, call again
+    /// with the same: it is first found out whether the lost commit landed.
     ///
     /// # Errors
     /// Fenced; rewound; transient; a rate of dead letters that is no accident; whatever Postgres
-    /// refuses, classified.
-    pub async fn apply(&mut self, work: &Work) -> Result<Applied, Fault> {
+    /// refuses, classified, and of which table.
+    pub async fn apply(&mut self, commit: &Commit) -> Result<Vec<Applied>, Setback> {
         let done = match self.resolve().await? {
             Some(done) => done,
-            None => self.attempt(work).await?,
+            None => self.attempt(commit).await?,
         };
-        self.landed(&done);
+        self.landed(commit.works.iter().map(|work| work.stream), &done);
         Ok(done)
     }
 
-    /// Commits chunks of a first snapshot as they come, in one transaction, until no more come.
-    /// Nothing is kept to try again with: after an error, [`Writer::settle`], and go on from where
-    /// the database says the walk is.
+    /// Commits chunks of a first snapshot of one stream as they come, in one transaction, until no
+    /// more come. Nothing is kept to try again with: after an error, [`Writer::settle`], and go on
+    /// from where the database says the walk is.
     ///
     /// # Errors
     /// Refused, if a row is, or is in the table already; failed as [`Writer::apply`].
     pub async fn bulk_load(
         &mut self,
+        stream: usize,
         chunks: mpsc::Receiver<Work>,
         buffers: &RowBuffers,
     ) -> Result<Applied, Trouble> {
-        let done = self.transact(Load::Chunks(chunks, buffers)).await?;
-        self.landed(&done);
+        let load = Load::Chunks(stream, chunks, buffers);
+        let done = self.transact(load).await.map_err(|met| met.trouble)?;
+        self.landed([stream].into_iter(), &done);
+        Ok(done.into_iter().next().unwrap_or_default())
+    }
+
+    /// Commits pieces of what the source committed at one time as they come, in one transaction:
+    /// the last is the one with a position. What came of each stream's, in the order of the group.
+    /// Nothing is kept to try again with.
+    ///
+    /// # Errors
+    /// No more pieces came before the last; else as [`Writer::apply`].
+    pub async fn apply_pieces(
+        &mut self,
+        pieces: mpsc::Receiver<Commit>,
+    ) -> Result<Vec<Applied>, Setback> {
+        self.resolve().await?;
+        let done = self
+            .transact(Load::Pieces(pieces))
+            .await
+            .map_err(|met| Setback { stream: met.work, fault: met.trouble.into() })?;
+        self.landed(0..done.len(), &done);
         Ok(done)
     }
 
@@ -134,66 +121,94 @@ impl Writer {
         self.resolve().await.map(drop)
     }
 
-    /// Commits a piece of work if all of it can be stored; nothing is set aside.
+    /// Commits a work if all of it can be stored; nothing is set aside.
     ///
     /// # Errors
     /// Refused, if a part of it is; failed as [`Writer::apply`].
-    pub async fn apply_whole(&mut self, work: &Work) -> Result<Applied, Trouble> {
-        match self.resolve().await? {
-            Some(done) => Ok(done),
-            None => self.transact(Load::Whole(work, InsertPath::Whole)).await,
+    pub async fn apply_whole(&mut self, commit: &Commit) -> Result<(), Trouble> {
+        if self.resolve().await?.is_some() {
+            return Ok(());
         }
+        let paths = vec![InsertPath::Whole; commit.works.len()];
+        self.transact(Load::Whole(commit, &paths)).await.map(drop).map_err(|met| met.trouble)
     }
 
-    /// How many rows a statement may hold, if statements on this table have run out of time lately.
-    pub const fn rows_at_once(&self) -> Option<usize> {
-        self.pace.rows_max()
+    /// How many rows a statement on a stream's table may hold, if statements on it have run out of
+    /// time lately.
+    pub fn rows_at_once(&self, stream: usize) -> Option<usize> {
+        self.tables.get(stream).and_then(TableWriter::rows_at_once)
     }
 
-    fn landed(&mut self, done: &Applied) {
-        self.pace.committed();
-        self.rate.add(done.events, &done.set_aside, done.letters_accepted);
-    }
-
-    /// Tries the insert paths in turn: COPY gives way to the upsert where rows are in the table
-    /// already, and the upsert gives way to parts where Postgres refuses something. A statement
-    /// that runs out of time fails the step first, so that people see it, and is halved at the next
-    /// try.
-    async fn attempt(&mut self, work: &Work) -> Result<Applied, Fault> {
-        self.no_copy_for = self.no_copy_for.saturating_sub(1);
-        let statement = work.rows.len().max(work.deletes.ids.len());
-        let mut path = if !self.pace.allows(statement) {
-            InsertPath::Parts
-        } else if work.fresh >= COPY_MIN && self.no_copy_for == 0 {
-            InsertPath::Copy
-        } else {
-            InsertPath::Whole
-        };
-        loop {
-            let refusal = match self.transact(Load::Whole(work, path)).await {
-                Ok(done) => return Ok(done),
-                Err(Trouble::Failed(fault)) => return Err(fault),
-                Err(Trouble::Refused(refusal)) => refusal,
-            };
-            if path == InsertPath::Copy {
-                self.no_copy_for = NO_COPY_BATCHES;
+    fn landed(&mut self, streams: impl Iterator<Item = usize>, done: &[Applied]) {
+        for (stream, done) in streams.zip(done) {
+            if let Some(table) = self.tables.get_mut(stream) {
+                table.landed(done);
             }
-            path = match path {
-                InsertPath::Parts => return Err(refusal.fault),
-                _ if refusal.whose == Whose::Time && statement > 1 => {
-                    self.pace.timed_out(statement);
-                    return Err(refusal.fault);
-                }
-                _ if refusal.whose == Whose::Time && !self.pace.stands_alone() => {
-                    return Err(refusal.fault);
-                }
-                InsertPath::Copy => InsertPath::Whole,
-                InsertPath::Whole => InsertPath::Parts,
-            };
         }
     }
 
-    async fn transact(&mut self, load: Load<'_>) -> Result<Applied, Trouble> {
+    /// Tries the insert paths of each work in turn: COPY gives way to the upsert where rows are in
+    /// the table already, and the upsert gives way to parts where Postgres refuses something. A
+    /// statement that runs out of time fails the step first, so that people see it, and is halved
+    /// at the next try.
+    async fn attempt(&mut self, commit: &Commit) -> Result<Vec<Applied>, Setback> {
+        let mut paths = Vec::with_capacity(commit.works.len());
+        for work in &commit.works {
+            paths.push(self.table(work.stream)?.first_path(work));
+        }
+        loop {
+            let met = match self.transact(Load::Whole(commit, &paths)).await {
+                Ok(done) => return Ok(done),
+                Err(met) => met,
+            };
+            let place = met.work.or((commit.works.len() == 1).then_some(0));
+            let (Some(place), Some(work)) =
+                (place, place.and_then(|place| commit.works.get(place)))
+            else {
+                if met.stream.is_some() {
+                    return Err(Setback { stream: met.stream, fault: met.trouble.into() });
+                }
+                // COMMIT itself was refused: by parts it is found whose row is.
+                if matches!(met.trouble, Trouble::Refused(_)) && widen(&mut paths) {
+                    continue;
+                }
+                return Err(Fault::from(met.trouble).into());
+            };
+            let stream = Some(work.stream);
+            let refusal = match met.trouble {
+                Trouble::Failed(fault) => {
+                    let stream = stream.filter(|_| is_of_the_table(&fault));
+                    return Err(Setback { stream, fault });
+                }
+                Trouble::Refused(refusal) => refusal,
+            };
+            let table = self.table(work.stream)?;
+            let Some(path) = paths.get_mut(place) else { return Err(refusal.fault.into()) };
+            if *path == InsertPath::Copy {
+                table.avoid_copy();
+            }
+            let size = statement(work);
+            let given_up = match refusal.whose {
+                Whose::Lock => true,
+                Whose::Time if *path != InsertPath::Parts && size > 1 => {
+                    table.pace.timed_out(size);
+                    true
+                }
+                Whose::Time if *path != InsertPath::Parts => !table.pace.stands_alone(),
+                _ => *path == InsertPath::Parts,
+            };
+            if given_up {
+                return Err(Setback { stream, fault: refusal.fault });
+            }
+            *path = path.next();
+        }
+    }
+
+    fn table(&mut self, stream: usize) -> Result<&mut TableWriter, Fault> {
+        self.tables.get_mut(stream).ok_or_else(|| Fault::bug("a work of no stream of the group"))
+    }
+
+    async fn transact(&mut self, load: Load<'_>) -> Result<Vec<Applied>, Met> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().await?,
@@ -201,7 +216,7 @@ impl Writer {
         let result = self.write(&mut connection, load).await;
         // On any other error the connection is dropped, and with it the transaction; but a refusal
         // says nothing against the connection, on which the rollback is queued.
-        if matches!(result, Ok(_) | Err(Trouble::Refused(_))) {
+        if matches!(result, Ok(_) | Err(Met { trouble: Trouble::Refused(_), .. })) {
             self.connection = Some(connection);
         }
         result
@@ -211,91 +226,142 @@ impl Writer {
         &mut self,
         connection: &mut PgConnection,
         load: Load<'_>,
-    ) -> Result<Applied, Trouble> {
+    ) -> Result<Vec<Applied>, Met> {
         let deadline = self.target.deadline();
         let mut transaction: Transaction<'_, _> =
-            with_deadline(deadline, connection.begin_with(load.begin())).await?;
+            with_deadline(deadline, connection.begin_with(load.begin(self.tables.len()))).await?;
         failpoint::hit("apply.begun");
-        let fence = Fence::raise(&mut transaction, &self.state, &self.lease).await?;
+        let lease = self.lease.clone();
+        let fence = Fence::raise(&mut transaction, &self.state, &lease).await?;
         self.knows(fence.revision())?;
-        if self.partitioned.is_none() && load.is_repair() {
-            self.partitioned =
-                Some(is_partitioned(&mut transaction, &self.target, &self.statements.table).await?);
-        }
-        let row_writer = RowWriter {
-            target: &self.target,
-            stream: self.lease.stream(),
-            state: &self.state,
-            columns: &self.columns,
-            statements: &self.statements,
-            moves_witness: self.witnessed.is_none_or(|at| at.elapsed() >= WITNESS_INTERVAL),
-            partitioned: self.partitioned.unwrap_or_default(),
-        };
-        let mut done = match load {
-            Load::Whole(work, path) => {
-                let mut allowance = self.rate.allowance();
-                if path == InsertPath::Parts {
-                    let (state, stream) = (&self.state, self.lease.stream());
-                    allowance += state.letters_accepted(&mut *transaction, stream).await?;
-                }
-                let way = (path, &mut self.pace);
-                row_writer.write(&mut transaction, &fence, work, way, allowance).await?
-            }
-            Load::Chunks(chunks, buffers) => {
-                let (rows_changed, rest) =
-                    row_writer.bulk_load(&mut transaction, chunks, buffers).await?;
-                let mut done = Applied { rows_changed, ..Applied::default() };
-                row_writer.conclude(&mut transaction, &fence, &rest, &[], &mut done).await?;
+        let done = match load {
+            Load::Whole(commit, paths) => {
+                let done = self.write_works(&mut transaction, commit, paths).await?;
+                fence.advance(&mut transaction, commit.position.as_ref()).await?;
                 done
             }
+            Load::Pieces(pieces) => self.write_pieces(&mut transaction, &fence, pieces).await?,
+            Load::Chunks(stream, chunks, buffers) => {
+                self.write_chunks(&mut transaction, &fence, stream, chunks, buffers).await?
+            }
         };
-        let moves_witness = row_writer.moves_witness && done.rows_changed > 0;
-        self.keep_the_rate(&mut transaction, &mut done).await?;
         let revision = fence.revision();
         failpoint::hit("apply.before_commit");
         match commit(deadline, transaction).await {
             Ending::Landed => {
                 failpoint::hit("apply.after_commit");
                 self.made = Some(revision + 1);
-                if moves_witness {
-                    self.witnessed = Some(Instant::now());
-                }
                 Ok(done)
             }
-            Ending::Refused(trouble) => Err(trouble),
+            Ending::Refused(trouble) => Err(Met { work: None, stream: None, trouble }),
             Ending::Unknown(fault) => {
                 self.in_doubt = Some((revision, done));
-                let stream = self.lease.stream();
-                tracing::warn!(stream, revision, %fault, "commit without an answer");
+                let group = self.lease.group();
+                tracing::warn!(group, revision, %fault, "commit without an answer");
                 let message = format!("the answer to commit {revision} was lost");
                 Err(Fault::new(Class::Transient, Code::TargetUnreachable, message, "").into())
             }
         }
     }
 
-    /// Refuses a batch with more dead letters than the rate allows, unless a person lets so many
-    /// more pass; these are then used up in the same transaction.
-    async fn keep_the_rate(
-        &self,
-        connection: &mut PgConnection,
-        done: &mut Applied,
-    ) -> Result<(), Fault> {
-        let beyond = done.set_aside.total().saturating_sub(self.rate.allowance());
-        if beyond > 0 {
-            let stream = self.lease.stream();
-            if self.state.letters_accepted(&mut *connection, stream).await? < beyond {
-                return Err(self.rate.exceeded(&done.set_aside));
-            }
-            self.state.use_accepted_letters(connection, stream, beyond).await?;
-            done.letters_accepted = beyond;
+    async fn write_works(
+        &mut self,
+        transaction: &mut Transaction<'_, Postgres>,
+        commit: &Commit,
+        paths: &[InsertPath],
+    ) -> Result<Vec<Applied>, Met> {
+        let ends = Ends { target: &self.target, state: &self.state };
+        let mut all = Vec::with_capacity(commit.works.len());
+        for (place, (work, path)) in commit.works.iter().zip(paths).enumerate() {
+            let Some(table) = self.tables.get_mut(work.stream) else {
+                return Err(Fault::bug("a work of no stream of the group").into());
+            };
+            let written = table.write(ends, transaction, work, *path).await;
+            let met = |trouble| Met { work: Some(place), stream: None, trouble };
+            all.push(written.map_err(met)?);
         }
-        Ok(())
+        for stream in &commit.looks {
+            let Some(table) = self.tables.get(*stream) else { continue };
+            let looked = table.look(ends, transaction).await;
+            let met = |fault: Fault| {
+                let stream = is_of_the_table(&fault).then_some(*stream);
+                Met { work: None, stream, trouble: Trouble::Failed(fault) }
+            };
+            looked.map_err(met)?;
+        }
+        for (stream, fault) in &commit.parked {
+            if let Some(table) = self.tables.get(*stream) {
+                self.state.park(transaction, table.stream(), fault).await?;
+            }
+        }
+        if let Some(amid) = commit.amid {
+            let streams: Vec<&str> = self.tables.iter().map(TableWriter::stream).collect();
+            self.state.note_ahead(transaction, &streams, amid).await?;
+        }
+        Ok(all)
+    }
+
+    /// What is refused stands alone under a savepoint of its own: the pieces before it stay.
+    async fn write_pieces(
+        &mut self,
+        transaction: &mut Transaction<'_, Postgres>,
+        fence: &Fence<'_>,
+        mut pieces: mpsc::Receiver<Commit>,
+    ) -> Result<Vec<Applied>, Met> {
+        let begun = Instant::now();
+        let mut all = vec![Applied::default(); self.tables.len()];
+        while let Some(commit) = next_piece(&self.target, transaction, &mut pieces).await? {
+            let paths = vec![InsertPath::Parts; commit.works.len()];
+            let of = |place: Option<usize>| Some(commit.works.get(place?)?.stream);
+            let written = self.write_works(transaction, &commit, &paths).await;
+            let done = written.map_err(|met| Met { work: of(met.work), ..met })?;
+            for (work, done) in commit.works.iter().zip(done) {
+                if let Some(all) = all.get_mut(work.stream) {
+                    all.add(done);
+                }
+            }
+            if commit.position.is_some() {
+                fence.advance(transaction, commit.position.as_ref()).await?;
+                return Ok(all);
+            }
+            if begun.elapsed() > PIECES_TIME_MAX {
+                let message = format!(
+                    "one transaction of the source was not written within {PIECES_TIME_MAX:?}"
+                );
+                let hint = "see what holds the tables up";
+                return Err(Fault::new(Class::Transient, Code::TargetSlow, message, hint).into());
+            }
+        }
+        let message = "the source's transaction was not read to its end";
+        Err(Fault::new(Class::Transient, Code::SourceUnreachable, message, "").into())
+    }
+
+    async fn write_chunks(
+        &self,
+        transaction: &mut Transaction<'_, Postgres>,
+        fence: &Fence<'_>,
+        stream: usize,
+        chunks: mpsc::Receiver<Work>,
+        buffers: &RowBuffers,
+    ) -> Result<Vec<Applied>, Met> {
+        let Some(table) = self.tables.get(stream) else {
+            return Err(Fault::bug("chunks of no stream of the group").into());
+        };
+        let row_writer = table.row_writer(Ends { target: &self.target, state: &self.state });
+        let loaded = row_writer.bulk_load(transaction, chunks, buffers).await;
+        let (rows_changed, rest) =
+            loaded.map_err(|trouble| Met { work: Some(0), stream: None, trouble })?;
+        let mut done = Applied { rows_changed, ..Applied::default() };
+        row_writer.conclude(transaction, &rest, &[], &mut done).await?;
+        table.keep_the_rate(&self.state, transaction, &mut done).await?;
+        fence.advance(transaction, None).await?;
+        Ok(vec![done])
     }
 
     /// Postgres may go back: to a standby that had not heard of the last commits, or to what was
     /// flushed before a crash. What is in memory is then ahead of the database, and must not be
     /// written on top of it. The database is ahead of memory only by a commit whose answer was
-    /// given up on. In both cases the stream is taken up anew from what the database says.
+    /// given up on. In both cases the group is taken up anew from what the database says.
     fn knows(&self, stored: i64) -> Result<(), Fault> {
         match self.made {
             Some(made) if made != stored => Err(Fault::rewound(stored, made)),
@@ -304,7 +370,7 @@ impl Writer {
     }
 
     /// Connects, and ends what this writer's last connection may have left behind when its wire was
-    /// cut in silence: a session that still holds the stream's lock.
+    /// cut in silence: a session that still holds the group's lock.
     async fn connect(&self) -> Result<PgConnection, Fault> {
         let mut connection = self.target.connect().await?;
         self.target.end_abandoned(&mut connection).await;
@@ -313,7 +379,7 @@ impl Writer {
 
     /// Finds out whether a commit whose answer was lost has landed: the row lock that it may still
     /// hold is waited for, and then the stored revision tells.
-    async fn resolve(&mut self) -> Result<Option<Applied>, Fault> {
+    async fn resolve(&mut self) -> Result<Option<Vec<Applied>>, Fault> {
         let Some((revision, done)) = self.in_doubt.clone() else { return Ok(None) };
         let mut connection = self.connect().await?;
         let mut transaction = with_deadline(self.target.deadline(), connection.begin()).await?;
@@ -325,44 +391,7 @@ impl Writer {
         self.knows(stored)?;
         self.connection = Some(connection);
         self.in_doubt = None;
-        tracing::info!(stream = self.lease.stream(), revision, landed, "commit in doubt resolved");
+        tracing::info!(group = self.lease.group(), revision, landed, "commit in doubt resolved");
         Ok(landed.then_some(done))
     }
-}
-
-/// What one transaction is to hold.
-enum Load<'a> {
-    Whole(&'a Work, InsertPath),
-    Chunks(mpsc::Receiver<Work>, &'a RowBuffers),
-}
-
-impl Load<'_> {
-    /// Whether its rows are told apart.
-    fn is_repair(&self) -> bool {
-        matches!(self, Self::Whole(work, _) if work.walk.as_ref().is_some_and(Walk::is_repair))
-    }
-
-    fn begin(&self) -> &'static str {
-        let may_be_lost = match self {
-            Self::Whole(work, _) => work.walk.as_ref().is_some_and(Walk::may_be_lost),
-            Self::Chunks(..) => true,
-        };
-        // Constraints are checked by each statement rather than by COMMIT: what is refused can be
-        // found and set aside.
-        if may_be_lost {
-            "begin; set constraints all immediate; set local synchronous_commit = off"
-        } else {
-            "begin; set constraints all immediate"
-        }
-    }
-}
-
-async fn is_partitioned(
-    connection: &mut PgConnection,
-    target: &Target,
-    table: &str,
-) -> Result<bool, Fault> {
-    let sql = "select relkind = 'p' from pg_class where oid = $1::regclass";
-    let query = sqlx::query_scalar(sql).bind(table);
-    with_deadline(target.deadline(), query.fetch_one(connection)).await
 }

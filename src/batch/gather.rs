@@ -28,26 +28,24 @@ impl EventRef {
     }
 }
 
+/// Which part of what the source committed at one time a batch ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    /// It ends between two cluster times.
+    Whole,
+    /// It is part of one that is too large: more follows.
+    More,
+    /// The last of the pieces.
+    Last,
+}
+
 /// Events taken for one batch, and the position after the last of them.
 #[derive(Debug)]
 pub struct Taken {
-    pub events: Vec<EventRef>,
+    pub events: Arc<[EventRef]>,
     /// Where the server had read to when the last of these events came.
     pub position: Position,
-}
-
-impl Taken {
-    /// Keeps the first `keep` events; the position moves back with them.
-    ///
-    /// # Errors
-    /// The last event kept has no readable token.
-    pub fn truncate(&mut self, keep: usize) -> Result<(), Malformed> {
-        if keep < self.events.len() {
-            self.events.truncate(keep);
-            self.position = position_after(&self.events, &self.position)?;
-        }
-        Ok(())
-    }
+    pub piece: Piece,
 }
 
 /// Events read and not yet taken.
@@ -57,15 +55,23 @@ pub struct Gather {
     bytes: usize,
     /// The position after everything queued.
     tail: Position,
+    /// The position after everything taken.
+    taken: Position,
+    /// More of the cluster time that is queued last, or was taken last, may be still to come.
+    is_open: bool,
+    /// Pieces of this time were taken, and not its last.
+    amid: Option<ClusterTime>,
 }
 
 impl Gather {
     /// Begins after a position: what is read next follows it.
-    pub const fn after(position: Position) -> Self {
-        Self { queue: VecDeque::new(), bytes: 0, tail: position }
+    pub fn after(position: Position) -> Self {
+        let (tail, taken) = (position.clone(), position);
+        Self { queue: VecDeque::new(), bytes: 0, tail, taken, is_open: false, amid: None }
     }
 
-    pub fn push(&mut self, reply: Reply) -> Result<(), Malformed> {
+    /// Takes a reply in. `is_open` says that more of its last event's cluster time may follow.
+    pub fn push(&mut self, reply: Reply, is_open: bool) -> Result<(), Malformed> {
         let token = match &reply.token {
             Some(token) => Some(token.clone()),
             None => last_token(&reply)?,
@@ -74,6 +80,7 @@ impl Gather {
             let fallback = reply.operation_time.unwrap_or(self.tail.cluster_time);
             self.tail = Position::of(token, fallback);
         }
+        self.is_open = is_open;
         let reply = Arc::new(reply);
         for index in 0..reply.len() {
             self.bytes += reply.item(index).len();
@@ -82,6 +89,7 @@ impl Gather {
         Ok(())
     }
 
+    /// Whether there is nothing to take.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
@@ -90,43 +98,108 @@ impl Gather {
         self.queue.len() >= limits.events || self.bytes >= limits.bytes
     }
 
-    /// Takes what fits within the limits, at least one event if there is any. With nothing queued:
-    /// the idle position.
+    /// Takes what fits within the limits up to the end of a cluster time; of one that does not fit,
+    /// a piece. `None` if what there is of a time is not known to be all of it and would fit. With
+    /// nothing queued: the idle position.
     ///
     /// # Errors
     /// The last event taken has no readable token, so no position could follow it.
-    pub fn take(&mut self, limits: BatchLimits) -> Result<Taken, Malformed> {
-        let mut events = Vec::with_capacity(self.queue.len().min(limits.events));
-        let mut bytes = 0;
-        while let Some(event) = self.queue.front() {
-            let size = event.bytes().len();
-            let fits = events.len() < limits.events && bytes + size <= limits.bytes;
-            if !fits && !events.is_empty() {
-                break;
-            }
-            bytes += size;
-            events.extend(self.queue.pop_front());
-        }
-        self.bytes = self.bytes.saturating_sub(bytes);
-        let position = if self.queue.is_empty() {
-            self.tail.clone()
-        } else {
-            position_after(&events, &self.tail)?
+    pub fn take(&mut self, limits: BatchLimits) -> Result<Option<Taken>, Malformed> {
+        let fitting = self.fitting(limits);
+        let (number, piece) = match self.amid {
+            Some(time) => match self.rest_of(time, fitting) {
+                Some(rest) => rest,
+                None => return Ok(None),
+            },
+            None => match self.cut(fitting) {
+                Some(number) => (number, Piece::Whole),
+                None if fitting < self.queue.len() || self.is_full(limits) => {
+                    self.amid = self.time(0);
+                    (fitting, Piece::More)
+                }
+                None => return Ok(None),
+            },
         };
-        Ok(Taken { events, position })
+        if piece != Piece::More {
+            self.amid = None;
+        }
+        self.drain(number, piece).map(Some)
     }
 
-    /// Gives back the end of what was taken, keeping `keep` events; the position moves back with
-    /// it.
+    /// Takes so many events as fit, and no heed of cluster times.
     ///
     /// # Errors
     /// As [`Gather::take`].
-    pub fn give_back(&mut self, taken: &mut Taken, keep: usize) -> Result<(), Malformed> {
-        for event in taken.events.iter().skip(keep).rev() {
+    pub fn take_any(&mut self, limits: BatchLimits) -> Result<Taken, Malformed> {
+        self.drain(self.fitting(limits), Piece::Whole)
+    }
+
+    fn drain(&mut self, number: usize, piece: Piece) -> Result<Taken, Malformed> {
+        let events: Arc<[EventRef]> = self.queue.drain(..number).collect();
+        let size: usize = events.iter().map(|event| event.bytes().len()).sum();
+        self.bytes = self.bytes.saturating_sub(size);
+        let position = if self.queue.is_empty() {
+            self.tail.clone()
+        } else {
+            position_after(&events, &self.taken)?
+        };
+        self.taken = position.clone();
+        Ok(Taken { events, position, piece })
+    }
+
+    /// Gives back what was taken last, to be taken in smaller parts.
+    pub fn give_back(&mut self, taken: &Taken, amid: Option<ClusterTime>) {
+        for event in taken.events.iter().rev() {
             self.bytes += event.bytes().len();
             self.queue.push_front(event.clone());
         }
-        taken.truncate(keep)
+        self.amid = amid;
+    }
+
+    /// The time of which pieces were taken, and not the last.
+    pub const fn amid(&self) -> Option<ClusterTime> {
+        self.amid
+    }
+
+    /// How many events from the front fit within the limits; at least one if there is any.
+    fn fitting(&self, limits: BatchLimits) -> usize {
+        let mut bytes = 0;
+        let fits = self.queue.iter().take(limits.events).take_while(|event| {
+            bytes += event.bytes().len();
+            bytes <= limits.bytes
+        });
+        fits.count().max(1).min(self.queue.len())
+    }
+
+    /// What is taken of a time of which pieces were taken before; `None` if nothing of it is there
+    /// yet, and it is not known whether more comes.
+    fn rest_of(&self, time: ClusterTime, fitting: usize) -> Option<(usize, Piece)> {
+        let of_it = |place: usize| self.time(place) == Some(time);
+        let number = (0..fitting).take_while(|place| of_it(*place)).count();
+        let ended = if number < self.queue.len() { !of_it(number) } else { !self.is_open };
+        match (ended, number) {
+            (true, _) => Some((number, Piece::Last)),
+            (false, 0) => None,
+            (false, _) => Some((number, Piece::More)),
+        }
+    }
+
+    /// The last end of a cluster time within the first events; `None` if there is none.
+    fn cut(&self, fitting: usize) -> Option<usize> {
+        if fitting == self.queue.len() && !self.is_open {
+            return Some(fitting);
+        }
+        let last = self.time(fitting.checked_sub(1)?);
+        if fitting < self.queue.len() && self.time(fitting) != last {
+            return Some(fitting);
+        }
+        let run = (0..fitting).rev().take_while(|place| self.time(*place) == last).count();
+        (run < fitting).then_some(fitting - run)
+    }
+
+    /// The cluster time of an event that is queued; `None` of one that cannot be read.
+    fn time(&self, place: usize) -> Option<ClusterTime> {
+        Event::parse(self.queue.get(place)?.bytes()).ok().map(|event| event.cluster_time)
     }
 }
 

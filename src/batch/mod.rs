@@ -1,10 +1,13 @@
 //! Step 2, gather: events into batches. Pure and synchronous; no I/O, no clock.
 //!
-//! Invariants: a batch's position is never past its last event; of several changes to one key the
-//! last wins; what changes no row ends the batch before it.
+//! Invariants: a batch's position is never past its last event; a batch ends between two cluster
+//! times, and what the source committed at one time and is too large for a batch comes in pieces
+//! that say so; of several changes to one key the last wins.
 
 mod gather;
 mod plan;
+mod route;
 
-pub use gather::{BatchLimits, EventRef, Gather, Taken};
-pub use plan::{Broken, Change, Plan, plan};
+pub use gather::{BatchLimits, EventRef, Gather, Piece, Taken};
+pub use plan::{Broken, Change, Plan, Stop, StreamPlan, plan};
+pub use route::Routes;

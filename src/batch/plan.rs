@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::gather::{EventRef, written_at_millis};
+use super::route::Routes;
 use crate::model::bson::{Doc, Malformed, Value};
 use crate::model::event::{Event, Operation};
 use crate::model::position::ClusterTime;
@@ -39,49 +40,144 @@ pub struct Broken {
     pub error: String,
 }
 
-/// What a run of events comes to.
+/// What a run of events comes to, for the streams it is about.
 #[derive(Debug, Default)]
 pub struct Plan<'a> {
+    /// In the order of their first event.
+    pub streams: Vec<StreamPlan<'a>>,
+    /// Events after which streams cannot be followed as before.
+    pub stops: Vec<Stop>,
+    pub last_event: Option<ClusterTime>,
+    /// Where in `streams` each stream stands.
+    places: HashMap<usize, usize>,
+}
+
+/// What it comes to for one stream.
+#[derive(Debug, Default)]
+pub struct StreamPlan<'a> {
+    /// The stream's place in its group.
+    pub stream: usize,
     pub changes: Vec<Change<'a>>,
     pub broken: Vec<Broken>,
     /// Events by operation, in the order of [`Operation::ROWS`]; broken ones included where they
     /// tell.
     pub received: [u64; 4],
-    /// The event that changes no row and so ends the run, and its operation as the server names it.
-    pub stop: Option<(usize, Operation, String)>,
     /// When each event was written, in milliseconds since 1970.
     pub written_at_millis: Vec<i64>,
     pub last_event: Option<ClusterTime>,
+    /// Where in `changes` the last change of each key stands.
+    last: HashMap<String, usize>,
 }
 
-/// Plans the events up to the first that changes no row.
-pub fn plan(events: &[EventRef]) -> Plan<'_> {
+/// An event that changes no row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    pub event: usize,
+    /// The streams whose collection it is about.
+    pub streams: Vec<usize>,
+    pub operation: Operation,
+    /// As the server names it.
+    pub name: String,
+}
+
+/// Plans events for the streams that follow their collections. What comes after a stop is planned
+/// no more for the streams that it is about.
+pub fn plan<'a>(events: &'a [EventRef], routes: &Routes) -> Plan<'a> {
     let mut plan = Plan::default();
-    let mut last: HashMap<String, usize> = HashMap::with_capacity(events.len());
     for (index, event) in events.iter().enumerate() {
-        let bytes = event.bytes();
-        let event = match Event::parse(bytes) {
-            Ok(event) if !event.operation.changes_a_row() => {
-                plan.stop = Some((index, event.operation, event.operation_name.to_owned()));
-                break;
-            }
+        let event = match Event::parse(event.bytes()) {
             Ok(event) => event,
             Err(error) => {
-                plan.broken.push(unreadable(index, error));
-                plan.count(Operation::Update);
+                let streams = followers(routes, collection_of(event.bytes()));
+                for stream in plan.unstopped(&streams) {
+                    let of_stream = plan.of(stream);
+                    of_stream.broken.push(unreadable(index, error));
+                    of_stream.count(Operation::Update);
+                }
                 continue;
             }
         };
-        plan.count(event.operation);
-        plan.written_at_millis.push(written_at_millis(event.wall_time_millis, event.cluster_time));
-        plan.last_event = Some(event.cluster_time);
-        match changes(index, &event) {
+        plan.last_event = plan.last_event.max(Some(event.cluster_time));
+        let streams = plan.unstopped(&concerned(routes, &event));
+        if !event.operation.changes_a_row() {
+            let stops = |stream: &usize| routes.stops(*stream, event.cluster_time);
+            let streams: Vec<usize> = streams.into_iter().filter(stops).collect();
+            if !streams.is_empty() {
+                let name = event.operation_name.to_owned();
+                plan.stops.push(Stop { event: index, streams, operation: event.operation, name });
+            }
+            continue;
+        }
+        for stream in streams {
+            plan.of(stream).take(index, &event);
+        }
+    }
+    plan
+}
+
+/// The streams that an event is about: those of its collection, of the name that a rename gave it,
+/// or, where it is about neither, all.
+fn concerned(routes: &Routes, event: &Event<'_>) -> Vec<usize> {
+    if event.operation.changes_a_row() {
+        return followers(routes, event.collection);
+    }
+    let of = [event.collection, event.renamed_to].map(|name| routes.of(name));
+    if event.collection.is_none() || of.iter().all(|streams| streams.is_empty()) {
+        (0..routes.len()).collect()
+    } else {
+        of.concat()
+    }
+}
+
+/// The streams of a collection; the first one of the group for what does not tell its collection,
+/// since somebody has to set it aside.
+fn followers(routes: &Routes, collection: Option<&str>) -> Vec<usize> {
+    match collection {
+        Some(_) => routes.of(collection).to_vec(),
+        None => vec![0],
+    }
+}
+
+/// The collection of an event that cannot be read whole.
+fn collection_of(event: &[u8]) -> Option<&str> {
+    Doc::new(event).ok()?.get("ns").ok()??.as_document()?.get("coll").ok()??.as_str()
+}
+
+impl<'a> Plan<'a> {
+    /// The plan of a stream.
+    fn of(&mut self, stream: usize) -> &mut StreamPlan<'a> {
+        let place = self.places.entry(stream).or_insert_with(|| {
+            self.streams.push(StreamPlan { stream, ..StreamPlan::default() });
+            self.streams.len() - 1
+        });
+        #[expect(clippy::indexing_slicing, reason = "it was put there when the place was noted")]
+        &mut self.streams[*place]
+    }
+
+    fn unstopped(&self, streams: &[usize]) -> Vec<usize> {
+        let stopped = |stream| self.stops.iter().any(|stop| stop.streams.contains(stream));
+        streams.iter().filter(|stream| !stopped(stream)).copied().collect()
+    }
+}
+
+impl<'a> StreamPlan<'a> {
+    fn count(&mut self, operation: Operation) {
+        for (slot, known) in self.received.iter_mut().zip(Operation::ROWS) {
+            *slot += u64::from(known == operation);
+        }
+    }
+
+    fn take(&mut self, index: usize, event: &Event<'a>) {
+        self.count(event.operation);
+        self.written_at_millis.push(written_at_millis(event.wall_time_millis, event.cluster_time));
+        self.last_event = Some(event.cluster_time);
+        match changes(index, event) {
             Ok((before, change)) => {
                 for change in before.into_iter().chain([change]) {
-                    plan.keep(change, &mut last);
+                    self.keep(change);
                 }
             }
-            Err(error) => plan.broken.push(Broken {
+            Err(error) => self.broken.push(Broken {
                 event: index,
                 operation: event.operation.name(),
                 cluster_time: Some(event.cluster_time),
@@ -89,19 +185,10 @@ pub fn plan(events: &[EventRef]) -> Plan<'_> {
             }),
         }
     }
-    plan
-}
-
-impl<'a> Plan<'a> {
-    fn count(&mut self, operation: Operation) {
-        for (slot, known) in self.received.iter_mut().zip(Operation::ROWS) {
-            *slot += u64::from(known == operation);
-        }
-    }
 
     /// The last change of a key takes the place of the one before it.
-    fn keep(&mut self, change: Change<'a>, last: &mut HashMap<String, usize>) {
-        match last.entry(change.id.clone()) {
+    fn keep(&mut self, change: Change<'a>) {
+        match self.last.entry(change.id.clone()) {
             Entry::Occupied(place) => {
                 if let Some(slot) = self.changes.get_mut(*place.get()) {
                     *slot = change;

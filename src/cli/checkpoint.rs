@@ -67,8 +67,8 @@ async fn show_checkpoint(settings: &Settings, stream: &str, json: bool) -> Resul
 
 async fn history(settings: &Settings, stream: &str, json: bool) -> Result<u8, Unable> {
     let (_, state) = ends(settings)?;
-    own_stream(settings, &state, stream).await?;
-    let retired = state.retired(stream).await?;
+    let config = own_stream(settings, &state, stream).await?;
+    let retired = state.retired(&config.group, stream).await?;
     show(json, retired.as_slice(), render::retired);
     Ok(0)
 }

@@ -22,6 +22,8 @@ pub mod exit {
     /// A dependency is down.
     pub const UNAVAILABLE: u8 = 69;
     /// The configuration is wrong, or the release for what it finds.
+    /// The same may be had later.
+    pub const TRY_AGAIN: u8 = 75;
     pub const CONFIGURATION: u8 = 78;
 }
 

@@ -46,6 +46,8 @@ fn walk(text: &str) -> WalkRow {
         deadline_at: None,
         collection_uuid: None,
         seconds_left: None,
+        walked_since: None,
+        read_until: None,
         started_at: at(),
         ended_at: Some(at()),
     }
@@ -114,6 +116,7 @@ fn of_streams(text: &str) -> Vec<String> {
         render::walks(&[listed(text)]),
         render::checkpoint(&Shown {
             stream: t(),
+            group: t(),
             source: t(),
             options: t(),
             token: Some(t()),
@@ -126,18 +129,7 @@ fn of_streams(text: &str) -> Vec<String> {
             halt_code: Some(t()),
             updated_at: at(),
         }),
-        render::retired(&[Retired {
-            id: 1,
-            source: t(),
-            options: t(),
-            resume_token: None,
-            token: Some(t()),
-            cluster_time: None,
-            why: t(),
-            cluster: Some(t()),
-            collection_uuid: None,
-            retired_at: at(),
-        }]),
+        render::retired(&[retired(text)]),
         render::rewind(&Rewind {
             stream: t(),
             meant: t(),
@@ -163,6 +155,22 @@ fn of_streams(text: &str) -> Vec<String> {
             ..Compared::default()
         }),
     ]
+}
+
+fn retired(text: &str) -> Retired {
+    let t = || text.to_owned();
+    Retired {
+        id: 1,
+        source: t(),
+        options: t(),
+        resume_token: None,
+        token: Some(t()),
+        cluster_time: None,
+        why: t(),
+        cluster: Some(t()),
+        collection_uuid: None,
+        retired_at: at(),
+    }
 }
 
 fn listed(text: &str) -> Listed {

@@ -70,6 +70,7 @@ vocabulary! {
         ResyncFailed = "resync_failed",
         DivergenceFound = "divergence_found",
         CrashLoop = "crash_loop",
+        StreamParked = "stream_parked",
         Stalled = "stalled",
         ChannelFailing = "channel_failing",
     }

@@ -94,6 +94,10 @@ const KEEPS: &str = "The table keeps its last state; nothing is lost while the h
 const TRIES: &str = "It keeps trying, slower and slower, and goes on by itself.";
 pub const PROBES: &str =
     "It has stopped writing, looks again at intervals, and goes on by itself once this is mended.";
+pub const PARKED: &str = concat!(
+    "Its group goes on without it. It looks again at intervals, and repairs the table by ",
+    "a resync once this is mended.",
+);
 
 use PendingFor::{AtOnce, Escalated};
 use Scope::{End, Process, Stream};
@@ -280,6 +284,12 @@ pub const RULES: &[Rule] = &[
         KEEPS,
         "Each new process goes on where the last one committed.",
         "See the last lines of its log, the container's exit code and its memory limit.",
+    ),
+    rule(Code::StreamParked, Warning, AtOnce, Stream, &[]).says(
+        "a stream is parked",
+        "The table keeps its last state, and falls behind; the other tables of its group do not.",
+        PARKED,
+        "See the reason in `tidemark status`, and end it: a lock, a session idle in a transaction.",
     ),
     rule(Code::Stalled, Critical, AtOnce, Stream, STOPPED).says(
         "nothing moves",

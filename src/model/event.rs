@@ -63,6 +63,14 @@ pub struct Event<'a> {
     pub operation_name: &'a str,
     pub cluster_time: ClusterTime,
     token: Doc<'a>,
+    /// The collection it is of; none where the whole database was dropped. Of a rename, the name
+    /// that the collection had.
+    pub collection: Option<&'a str>,
+    /// The name that a rename gave the collection.
+    pub renamed_to: Option<&'a str>,
+    /// It is part of a transaction over documents. All events of one have one cluster time (seen
+    /// on MongoDB 6.0.5, with 100,000 of them and over 16 MB, too).
+    pub in_transaction: bool,
     /// `_id` of the document after the change, for the operations that change a row.
     pub id: Option<Value<'a>>,
     /// The `_id` it had before, if the change gave it an equal one of another type: a replace may,
@@ -81,6 +89,7 @@ impl<'a> Event<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let (mut token, mut name, mut time, mut key, mut document, mut wall) =
             (None, None, None, None, None, None);
+        let (mut of, mut to, mut in_transaction) = (None, None, false);
         for element in Doc::new(bytes)?.elements() {
             let (field, value) = element?;
             match field {
@@ -90,6 +99,9 @@ impl<'a> Event<'a> {
                 b"documentKey" => key = value.as_document(),
                 b"fullDocument" => document = value.as_document(),
                 b"wallTime" => wall = value.as_date(),
+                b"ns" => of = value.as_document(),
+                b"to" => to = value.as_document(),
+                b"txnNumber" => in_transaction = true,
                 _ => {}
             }
         }
@@ -109,11 +121,18 @@ impl<'a> Event<'a> {
             (Some(old), Some(new)) if old != new => (Some(new), Some(old)),
             _ => (key, None),
         };
+        let name_of = |namespace: Option<Doc<'a>>| match namespace {
+            Some(namespace) => Ok(namespace.get("coll")?.and_then(|name| name.as_str())),
+            None => Ok(None),
+        };
         Ok(Self {
             operation,
             operation_name,
             cluster_time: ClusterTime::new(time.ok_or(Malformed("event without clusterTime"))?),
             token: token.ok_or(Malformed("event without a resume token"))?,
+            collection: name_of(of)?,
+            renamed_to: name_of(to)?,
+            in_transaction,
             id,
             was,
             document,

@@ -9,12 +9,19 @@ vocabulary! {
         Standby = "standby",
         /// The lease is held; the stored position is being taken up.
         Resuming = "resuming",
+        /// Following, and waiting for its turn to walk the collection.
+        Queued = "queued",
         /// Following, and walking the collection for the first time.
         Snapshotting = "snapshotting",
         /// Following, and walking the collection because history was lost.
         Resyncing = "resyncing",
         /// Following.
         Streaming = "streaming",
+        /// Its table or collection cannot be followed for now, for a cause of its own: its group
+        /// goes on without it, and it is repaired by a resync once the cause is gone.
+        Parked = "parked",
+        /// A person told it to stop for a while; repaired by a resync, too.
+        Paused = "paused",
         /// Told to stop: the last batch is being committed.
         Draining = "draining",
         /// A person must act; probed slowly.
@@ -33,7 +40,13 @@ pub enum Happened {
     SnapshotUnderWay,
     /// Opened, with a resync begun or continued.
     ResyncUnderWay,
+    /// A walk is due, and has to wait for those of other streams.
+    WalkQueued,
     WalkCompleted,
+    /// Its table or collection cannot be followed for now.
+    SetAside,
+    /// A person told it to stop for a while.
+    ToldToPause,
     ToldToStop,
     Stopped,
     PersonNeeded,
@@ -48,12 +61,18 @@ impl Phase {
 
     /// Whether the stream is followed in it, or soon will be.
     pub const fn is_at_work(self) -> bool {
-        !matches!(self, Self::Standby | Self::Draining | Self::Halted)
+        matches!(self, Self::Resuming) || self.follows()
     }
 
     /// Whether the stream is followed.
     pub const fn follows(self) -> bool {
-        matches!(self, Self::Streaming | Self::Snapshotting | Self::Resyncing)
+        matches!(self, Self::Queued | Self::Snapshotting | Self::Resyncing | Self::Streaming)
+    }
+
+    /// Whether the lease is held and not about to be given back: a walk can be due, which is what
+    /// repairs parked and paused streams.
+    const fn is_taken_up(self) -> bool {
+        self.is_at_work() || matches!(self, Self::Parked | Self::Paused)
     }
 
     /// The next phase; `None` if this cannot happen in this phase.
@@ -65,21 +84,17 @@ impl Phase {
                 Self::Resuming
             }
             (Self::Resuming, Happened::Resumed)
-            | (Self::Snapshotting | Self::Resyncing, Happened::WalkCompleted) => Self::Streaming,
-            (Self::Resuming, Happened::SnapshotUnderWay) => Self::Snapshotting,
-            (Self::Resuming, Happened::ResyncUnderWay) => Self::Resyncing,
-            (
-                Self::Resuming | Self::Snapshotting | Self::Resyncing | Self::Streaming,
-                Happened::ToldToStop,
-            ) => Self::Draining,
-            (
-                Self::Resuming
-                | Self::Snapshotting
-                | Self::Resyncing
-                | Self::Streaming
-                | Self::Draining,
-                Happened::PersonNeeded,
-            ) => Self::Halted,
+            | (Self::Queued | Self::Snapshotting | Self::Resyncing, Happened::WalkCompleted) => {
+                Self::Streaming
+            }
+            (Self::Resuming | Self::Queued, Happened::SnapshotUnderWay) => Self::Snapshotting,
+            (Self::Resuming | Self::Queued, Happened::ResyncUnderWay) => Self::Resyncing,
+            (from, Happened::WalkQueued) if from.is_taken_up() => Self::Queued,
+            (from, Happened::SetAside) if from.is_at_work() => Self::Parked,
+            (from, Happened::ToldToPause) if from.is_taken_up() => Self::Paused,
+            (from, Happened::ToldToStop) if from.is_taken_up() => Self::Draining,
+            (Self::Draining, Happened::PersonNeeded) => Self::Halted,
+            (from, Happened::PersonNeeded) if from.is_taken_up() => Self::Halted,
             _ => return None,
         };
         Some(next)
@@ -109,6 +124,24 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_is_set_aside_is_repaired_in_its_turn() {
+        let story = [
+            (Happened::SetAside, Phase::Parked),
+            (Happened::WalkQueued, Phase::Queued),
+            (Happened::ResyncUnderWay, Phase::Resyncing),
+            (Happened::ToldToPause, Phase::Paused),
+            (Happened::WalkQueued, Phase::Queued),
+            (Happened::WalkCompleted, Phase::Streaming),
+        ];
+        story.into_iter().fold(Phase::Streaming, |phase, (happened, expected)| {
+            assert_eq!(phase.next(happened), Some(expected), "{phase:?} {happened:?}");
+            expected
+        });
+        assert_eq!(Phase::Parked.next(Happened::Resumed), None, "what was missed is not skipped");
+        assert!(!Phase::Parked.is_at_work() && Phase::Queued.follows());
+    }
+
+    #[test]
     fn a_lost_lease_ends_in_standby_from_anywhere_and_standby_never_writes() {
         for phase in Phase::ALL {
             assert_eq!(phase.next(Happened::LeaseLost), Some(Phase::Standby));
@@ -118,6 +151,8 @@ mod tests {
             Happened::SnapshotUnderWay,
             Happened::ResyncUnderWay,
             Happened::WalkCompleted,
+            Happened::WalkQueued,
+            Happened::SetAside,
         ] {
             assert_eq!(Phase::Standby.next(happened), None);
             assert_eq!(Phase::Halted.next(happened), None);

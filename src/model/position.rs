@@ -17,6 +17,9 @@ pub struct ClusterTime(u64);
 const AHEAD_MAX: u64 = 86_400 << 32;
 
 impl ClusterTime {
+    /// Later than any time of a source.
+    pub const END: Self = Self(i64::MAX.cast_unsigned());
+
     pub const fn new(packed: u64) -> Self {
         Self(packed)
     }
@@ -47,6 +50,12 @@ impl ClusterTime {
 
     pub fn at(self) -> DateTime<Utc> {
         DateTime::from_timestamp(i64::from(self.seconds()), 0).unwrap_or_default()
+    }
+
+    /// The time after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
     }
 
     /// What is stamped later than this is stamped with no time of a source whose clock is at this.
@@ -111,6 +120,17 @@ impl ResumeToken {
     }
 }
 
+impl ResumeToken {
+    /// Whether it is that of an empty reply, which is a time and nothing else: it can be resumed
+    /// after whatever collections are followed. An event's token is longer.
+    pub fn is_of_no_event(&self) -> bool {
+        let text = self.text();
+        // After the time come the token's version and its kind, which is zero for one of no event.
+        let kind = text.get(TIME_END + 4..TIME_END + 6);
+        time_of(&text).is_some() && kind.is_none_or(|kind| kind == "29")
+    }
+}
+
 impl fmt::Debug for ResumeToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ResumeToken({})", brief(&self.text()))
@@ -167,6 +187,16 @@ impl Position {
     }
 }
 
+/// Whether a token made under some options, as text, can be resumed after under others. The mode
+/// of post-images may change: seen on MongoDB 6.0.5, no token is bound to it, be it an event's or
+/// an empty reply's.
+pub fn resumes_under(made_under: &str, options: &str) -> bool {
+    fn binding(options: &str) -> impl Iterator<Item = &str> {
+        options.split(' ').filter(|word| !word.starts_with("post_image="))
+    }
+    binding(made_under).eq(binding(options))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +243,29 @@ mod tests {
             "of another making nothing is known to be a time"
         );
         assert_eq!(brief("82€€€€€€€€€").chars().count(), 6);
+    }
+
+    #[test]
+    fn a_token_is_bound_to_every_option_but_the_mode_of_images() {
+        let now = "v1 post_image=lookup";
+        for made_under in [now, "v1 post_image=required"] {
+            assert!(resumes_under(made_under, now), "{made_under}");
+        }
+        for made_under in ["v1 post_image=lookup heartbeat=h", "v0 post_image=lookup", "v0", ""] {
+            assert!(!resumes_under(made_under, now), "{made_under}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_no_event_is_told_from_one_of_an_event() {
+        let event = "8265A1B2C3000000052B022C0100296E5A1004C0463C5F6964003C31000004";
+        assert!(!token(event).is_of_no_event());
+        assert!(token("8265A1B2C3000000052B0229296E04").is_of_no_event());
+        assert!(
+            token("0165A1B2C30000000501").is_of_no_event(),
+            "of a server that tells a time alone"
+        );
+        assert!(!token("9965A1B2").is_of_no_event());
     }
 
     #[test]

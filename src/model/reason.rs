@@ -23,6 +23,10 @@ vocabulary! {
         CollectionRecreated = "collection_recreated",
         /// The table is not the one the position speaks for: emptied, replaced or restored.
         TableReplaced = "table_replaced",
+        /// The stream was parked: what it missed meanwhile is not told event by event.
+        Parked = "parked",
+        /// The stream was taken out of the configuration, and is in it again.
+        Rejoined = "rejoined",
         /// A person said that this source is meant, though it is another or an older one.
         SourceAdopted = "source_adopted",
         /// A person asked.

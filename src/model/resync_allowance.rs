@@ -4,8 +4,10 @@ use super::reason::Reason;
 
 impl Reason {
     /// Whether it counts towards `resync.automatic_per_day_max`. A collection that is made anew
-    /// every hour (`$out`) is no sign of trouble, however often it happens.
+    /// every hour (`$out`) is no sign of trouble, however often it happens; nor is that a table
+    /// could not be written for a while, which its incident tells of.
     pub const fn is_counted(self) -> bool {
-        self.is_automatic() && !matches!(self, Self::CollectionRecreated)
+        self.is_automatic()
+            && !matches!(self, Self::CollectionRecreated | Self::Rejoined | Self::Parked)
     }
 }

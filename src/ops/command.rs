@@ -57,7 +57,7 @@ pub async fn ask(
         result: None,
     };
     let led = state
-        .leases()
+        .led()
         .await?
         .iter()
         .any(|held| held.live && (stream.is_empty() || held.stream == stream));

@@ -92,7 +92,7 @@ pub async fn compare(
     plan: ComparePlan,
 ) -> Result<Compared, Fault> {
     let begun = Instant::now();
-    let table = Table { schema: settings.target.schema.clone(), name: config.table.clone() };
+    let table = settings.table_of(config);
     let mut comparison = Comparison {
         source: Source::new(settings).await?,
         state,

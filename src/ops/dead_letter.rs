@@ -50,12 +50,19 @@ pub async fn acceptance(
     stream: &str,
     count: u32,
 ) -> Result<serde_json::Value, Fault> {
-    let stored = state.load(stream).await?;
+    let row = state.stream_row(stream).await?;
+    let stored = match row.as_ref().and_then(|row| row.group.as_deref()) {
+        Some(group) => state.load(group).await?,
+        None => None,
+    };
+    let parked = row.and_then(|row| row.parked_code.zip(row.parked_reason));
+    let halted = stored.and_then(|stored| stored.halt_code.zip(stored.halt_reason));
+    let (code, reason) = parked.or(halted).unzip();
     let accepted = state.letters_accepted(state.pool(), stream).await?;
     Ok(serde_json::json!({
         "stream": stream,
-        "halt_code": stored.as_ref().and_then(|stored| stored.halt_code.clone()),
-        "halt_reason": stored.and_then(|stored| stored.halt_reason),
+        "halt_code": code,
+        "halt_reason": reason,
         "accepted_now": accepted,
         "accepted_then": count,
     }))

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::apply::ensure;
 use crate::error::{Class, Code, Fault};
-use crate::model::namespace::Table;
 use crate::postgres::{Target, close, with_deadline};
 use crate::retry;
 use crate::settings::Settings;
@@ -36,7 +35,7 @@ pub async fn migrate(settings: &Settings, target: &Target, state: &StateTables) 
         }
     }
     for stream in &settings.streams {
-        let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };
+        let table = settings.table_of(stream);
         let mut tries = 0;
         loop {
             let made = async {

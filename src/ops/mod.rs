@@ -17,3 +17,4 @@ pub mod rewind;
 pub mod slip;
 pub mod source;
 pub mod status;
+pub mod wait;

@@ -5,7 +5,6 @@ use sqlx::AssertSqlSafe;
 
 use super::slip::{Slip, Unable};
 use crate::error::Fault;
-use crate::model::namespace::Table;
 use crate::postgres::{Target, close, with_deadline};
 use crate::settings::{Settings, StreamSettings};
 use crate::source::{ChangeStreamOptions, Source};
@@ -76,9 +75,9 @@ pub async fn preview(
     name: &str,
 ) -> Result<Preview, Unable> {
     let stream = own_stream(settings, state, name).await?;
-    let source = Source::new(settings).await?;
+    let source = Source::new(settings).await?.of_database(settings.database_of(stream));
     let namespace = source.namespace(&stream.collection).to_string();
-    let table = Table { schema: settings.target.schema.clone(), name: stream.table.clone() };
+    let table = settings.table_of(stream);
     let mut connection = target.connect().await?;
     let count = AssertSqlSafe(format!("select count(*) from {}", table.sql()));
     let rows = with_deadline(
@@ -88,12 +87,13 @@ pub async fn preview(
     .await?;
     close(connection).await;
     let rows = u64::try_from(rows).unwrap_or_default();
-    let options = ChangeStreamOptions::of(stream, settings).fingerprint();
-    let stored = state.load(name).await?;
-    let halted = stored.as_ref().is_some_and(|stored| stored.halt_code.is_some());
+    let options = ChangeStreamOptions::of(&[stream], settings).fingerprint();
+    let stored = state.load(&stream.group).await?;
+    let parked = state.stream_row(name).await?.is_some_and(|row| row.parked_code.is_some());
+    let halted = parked || stored.as_ref().is_some_and(|stored| stored.halt_code.is_some());
     let position = match stored {
         None => "none is stored".to_owned(),
-        Some(stored) => match stored.start(&namespace, &options) {
+        Some(stored) => match stored.start(settings.database_of(stream), &options) {
             Start::Resume(position) => format!("goes on from {}", position.cluster_time.at()),
             Start::New => "none is stored".to_owned(),
             Start::Lost(_, why) => format!("a new one is taken: {why}"),

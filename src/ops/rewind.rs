@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::checkpoint::none;
 use super::resync::own_stream;
 use super::slip::{Slip, Unable};
-use crate::model::position::{ClusterTime, Position, ResumeToken, brief, hex};
+use crate::model::position::{ClusterTime, Position, ResumeToken, brief, hex, resumes_under};
 use crate::settings::Settings;
 use crate::source::{ChangeStreamOptions, Source};
 use crate::state::{StateTables, Stored};
@@ -39,18 +39,18 @@ pub async fn rewind(
     to: &str,
 ) -> Result<Rewind, Unable> {
     let config = own_stream(settings, state, name).await?;
-    let stored = state.load(name).await?.ok_or_else(|| none(name))?;
-    let source = format!("{}.{}", settings.source.database, config.collection);
+    let stored = state.load(&config.group).await?.ok_or_else(|| none(name))?;
+    let database = settings.database_of(config);
+    let options = ChangeStreamOptions::of(&settings.group_streams(config), settings);
     let (meant, position) = if to.len() < 16
         && let Ok(id) = to.parse::<i64>()
     {
         (format!("retired position {id}"), {
-            let options = ChangeStreamOptions::of(config, settings).fingerprint();
-            archived(state, name, (&source, &options), id).await?
+            let group = (config.group.as_str(), name);
+            archived(state, group, (database, &options.fingerprint()), id).await?
         })
     } else if let Ok(at) = DateTime::parse_from_rfc3339(to) {
-        let source = Source::new(settings).await?;
-        let options = ChangeStreamOptions::of(config, settings);
+        let source = Source::new(settings).await?.of_database(database);
         (format!("time {to}"), source.position_at(&options, at.timestamp()).await?)
     } else {
         ("token".to_owned(), of_token(to)?)
@@ -69,20 +69,21 @@ pub async fn rewind(
     })
 }
 
-/// A retired position of the collection and the options that are followed now: under others it may
+/// A retired position of the database and the options that are followed now: under others it may
 /// be refused, or taken for what it is not.
 async fn archived(
     state: &StateTables,
-    name: &str,
-    (source, options): (&str, &str),
+    (group, name): (&str, &str),
+    (database, options): (&str, &str),
     id: i64,
 ) -> Result<Position, Unable> {
     let hint = "`tidemark checkpoint history` lists them with their ids";
     let refused = |why: String| Unable::from(Slip::new(why, hint));
-    let found =
-        state.retired(name).await?.into_iter().find(|old| old.id == id && old.source == source);
+    let of_database = |source: &str| source.split('.').next() == Some(database);
+    let retired = state.retired(group, name).await?;
+    let found = retired.into_iter().find(|old| old.id == id && of_database(&old.source));
     if let Some(retired) = &found {
-        if retired.options != options {
+        if !resumes_under(&retired.options, options) {
             return Err(refused(format!(
                 "retired position {id} was made under other options ({})",
                 retired.options

@@ -8,7 +8,7 @@ use super::slip::{Slip, Unable};
 use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::source::{Found, Source};
-use crate::state::StateTables;
+use crate::state::{StateTables, StreamRow};
 
 /// What a stream's position speaks for, beside what is there now.
 #[derive(Debug, Clone, Serialize)]
@@ -43,20 +43,22 @@ pub async fn adopt(
     name: &str,
 ) -> Result<Adoption, Unable> {
     let config = stream(settings, name)?;
-    let source = Source::new(settings).await?;
+    let source = Source::new(settings).await?.of_database(settings.database_of(config));
     let found = source.find_collection(&config.collection).await?;
     let namespace = source.namespace(&config.collection).to_string();
     if !matches!(found, Found::Collection(_)) {
         let message = format!("there is no collection {namespace} at {}", source.shown());
         return Err(Slip::new(message, "correct source.uri or source.database").into());
     }
-    let bound = state.binding(name).await?;
     let owner = target.owner();
+    let row = state.stream_row(name).await?;
+    let bound_to = row.as_ref().map_or_else(|| owner.clone(), StreamRow::owner);
+    let bound = row.and_then(|row| row.binding());
     Ok(Adoption {
         stream: name.to_owned(),
         source: namespace,
         bound: bound.map(|bound| Ends {
-            owner: format!("service {} in environment {}", bound.service, bound.environment),
+            owner: bound_to.to_string(),
             cluster: bound.cluster,
             collection: bound.collection_uuid.map(|uuid| uuid.to_string()),
         }),

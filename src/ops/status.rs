@@ -5,9 +5,8 @@ use chrono::{DateTime, Utc};
 use crate::alert::{self, Store};
 use crate::error::Fault;
 use crate::model::phase::Phase;
-use crate::model::position::ClusterTime;
-use crate::settings::Settings;
-use crate::state::{LeaseRow, StateTables, Stored};
+use crate::settings::{Settings, StreamSettings};
+use crate::state::{self, LedStream, StateTables, StreamRow};
 use crate::status::{PositionReport, Report, StreamReport, Verdict, judge};
 
 /// The report of `GET /status`, as the database knows it.
@@ -29,18 +28,13 @@ pub async fn status(
         .filter(|i| !i.is_resolved())
         .map(|i| alert::report(i, now))
         .collect::<Vec<_>>();
-    let (stored, held) = (state.all().await?, state.leases().await?);
-    let streams: Vec<StreamReport> = settings
-        .streams
-        .iter()
-        .map(|config| {
-            let source = format!("{}.{}", settings.source.database, config.collection);
-            let table = format!("{}.{}", settings.target.schema, config.table);
-            let row = stored.iter().find(|row| row.stream == config.name);
-            let lease = held.iter().find(|held| held.stream == config.name);
-            stream(&config.name, source, table, row, lease)
-        })
-        .collect();
+    let known = Stored {
+        groups: state.all().await?,
+        rows: state.streams().await?,
+        led: state.led().await?,
+    };
+    let streams: Vec<StreamReport> =
+        settings.streams.iter().map(|config| known.stream(settings, config)).collect();
     let (mut verdict, mut action) = judge(&streams, &incidents, &[]);
     let nobody = streams.iter().find(|stream| !stream.leader);
     if let (Some(stream), true) = (nobody, verdict < Verdict::Critical) {
@@ -53,38 +47,56 @@ pub async fn status(
         environment: settings.environment.clone(),
         verdict,
         action,
+        groups: Vec::new(),
         streams,
         incidents,
         channels: Vec::new(),
     })
 }
 
-/// What the holder last reported, put right by what the tables say now.
-fn stream(
-    name: &str,
-    source: String,
-    table: String,
-    row: Option<&Stored>,
-    held: Option<&LeaseRow>,
-) -> StreamReport {
-    let told: Option<StreamReport> =
-        held.and_then(|held| serde_json::from_value(held.report.clone()?).ok());
-    let mut report = told.unwrap_or_else(|| StreamReport::new(name, &source, &table));
-    (report.source, report.table) = (source, table);
-    report.leader = held.is_some_and(|held| held.live);
-    report.holder = held.and_then(|held| held.holder.clone());
-    let Some(row) = row else { return report };
-    report.epoch = row.epoch;
-    report.halt_code.clone_from(&row.halt_code);
-    report.phase = if report.leader { Phase::stored(&row.phase) } else { Phase::Standby };
-    report.phase_since = row.phase_since;
-    if row.halt_reason.is_some() {
-        report.reason.clone_from(&row.halt_reason);
+/// What the tables hold.
+struct Stored {
+    groups: Vec<state::Stored>,
+    rows: Vec<StreamRow>,
+    led: Vec<LedStream>,
+}
+
+impl Stored {
+    /// What the holder last reported of a stream, put right by what the tables say now.
+    fn stream(&self, settings: &Settings, config: &StreamSettings) -> StreamReport {
+        let source = settings.namespace_of(config).to_string();
+        let table = settings.table_of(config).to_string();
+        let led = self.led.iter().find(|led| led.stream == config.name);
+        let told =
+            led.and_then(|led| StreamReport::told(led.report.as_ref(), led.group_report.as_ref()));
+        let mut report = told.unwrap_or_else(|| StreamReport::new(&config.name, &source, &table));
+        (report.source, report.table) = (source, table);
+        report.group.clone_from(&config.group);
+        report.leader = led.is_some_and(|led| led.live);
+        report.holder = led.and_then(|led| led.holder.clone());
+        let group = self.groups.iter().find(|group| group.group == config.group);
+        let row = self.rows.iter().find(|row| row.stream == config.name);
+        let (Some(group), Some(row)) = (group, row) else { return report };
+        report.epoch = group.epoch;
+        let parked = row.parked_code.clone().zip(row.parked_reason.clone());
+        let halted = group.halt_code.clone().zip(group.halt_reason.clone());
+        let is_halted = halted.is_some();
+        let (code, reason) = halted.or(parked).unzip();
+        report.halt_code = code;
+        report.phase = match (report.leader, is_halted) {
+            (false, _) => Phase::Standby,
+            (true, true) => Phase::Halted,
+            (true, false) => Phase::stored(&row.phase),
+        };
+        report.phase_since = row.phase_since;
+        if reason.is_some() {
+            report.reason = reason;
+        }
+        let known = group.token.clone().zip(group.time());
+        report.position = known.map(|(token, at)| PositionReport::new(&token, at));
+        report.last_commit_at = Some(latest(report.last_commit_at, group.updated_at));
+        report
     }
-    let known = row.token.clone().zip(row.cluster_time.map(ClusterTime::from_sql));
-    report.position = known.map(|(token, at)| PositionReport::new(&token, at));
-    report.last_commit_at = Some(latest(report.last_commit_at, row.updated_at));
-    report
 }
 
 fn latest(told: Option<DateTime<Utc>>, stored: DateTime<Utc>) -> DateTime<Utc> {

@@ -1,42 +1,51 @@
-//! The applier: owns one stream's state and is the only one to write for it.
+//! The applier: owns one group's state and is the only one to write for it.
 
 mod bulk_load;
+mod commits;
+mod parking;
+mod pieces;
 mod step_over;
+mod tell;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::care::{Care, Cares};
-use super::context::{Context, Ended, Signals, retry};
+use self::parking::{leave_parked_out, parked_at_start};
+use super::care::Cares;
+use super::context::{Ended, GroupContext, Signals};
 use super::preparer::{Batch, prepare};
 use super::reader::read;
-use super::resync::{Done, OpenResync};
+use super::resync::Done;
 use super::start::Started;
-use super::walker::ResyncPart;
-use crate::apply::{Applied, Drift, Work, Writer};
-use crate::error::{Class, Fault};
-use crate::model::phase::{Happened, Phase};
+use super::walks::{OpenWalks, Part};
+use crate::apply::{Commit, TableWriter, Writer};
+use crate::batch::Piece;
+use crate::error::{Code, Fault};
+use crate::model::phase::Phase;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
-use crate::model::step::Step;
 use crate::state::Lease;
-use crate::status::{Committed, FieldsSeen};
 
 /// Follows until told to stop or stopped by trouble.
 pub async fn run(
-    context: &Context,
+    group: &GroupContext,
     lease: &Lease,
     signals: &Signals,
     mut started: Started,
     cares: Cares,
 ) -> Ended {
-    let mut applier = Applier::new(context, lease, signals, &started, cares.walk);
-    if let Some(care) = cares.live {
+    let mut cares = cares;
+    let live = cares.live.take();
+    let mut applier = Applier::new(group, lease, signals, &mut started, cares);
+    if let Some(care) = live {
         started.change_stream = None;
-        if let Err(fault) = Box::pin(applier.step_over(care, &mut started.position)).await {
-            return Ended::of(fault);
+        match Box::pin(applier.step_over(care, &mut started.position)).await {
+            Ok(()) => {}
+            Err(Stopped::Again) => return Ended::Again,
+            Err(Stopped::By(fault)) => return Ended::of(fault),
         }
     }
     let (reply_sender, replies) = mpsc::channel(1);
@@ -44,25 +53,64 @@ pub async fn run(
     // Aborted when this function returns, in whatever way.
     let mut tasks = JoinSet::new();
     let Started { position, change_stream, .. } = started;
-    tasks.spawn(read(context.clone(), position.clone(), change_stream, reply_sender));
-    tasks.spawn(prepare(context.clone(), position, replies, batch_sender));
+    tasks.spawn(read(group.clone(), position.clone(), change_stream, reply_sender));
+    tasks.spawn(prepare(group.clone(), position, replies, batch_sender));
     match applier.follow(batches).await {
         Ok(()) if signals.lost.is_cancelled() => Ended::Fenced,
         Ok(()) if signals.drain.is_cancelled() => Ended::Drained,
         Ok(()) => Ended::Commanded,
-        Err(fault) => Ended::of(fault),
+        Err(Stopped::Again) => Ended::Again,
+        Err(Stopped::By(fault)) => Ended::of(fault),
+    }
+}
+
+/// Whether a batch is the one that comes after what was taken, which then includes it.
+fn follows(taken: &mut ResumeToken, batch: &Batch) -> Result<(), Fault> {
+    if batch.follows != *taken {
+        return Err(Fault::bug("a batch does not follow the one before it"));
+    }
+    if let Some(position) = &batch.commit.position {
+        *taken = position.token.clone();
+    }
+    Ok(())
+}
+
+/// Why an applier goes on no more.
+enum Stopped {
+    By(Fault),
+    /// The group is to be taken up anew.
+    Again,
+}
+
+impl From<Fault> for Stopped {
+    fn from(fault: Fault) -> Self {
+        Self::By(fault)
     }
 }
 
 struct Applier<'a> {
-    context: &'a Context,
+    group: &'a GroupContext,
     signals: &'a Signals,
     lease: &'a Lease,
     writer: Writer,
-    /// Under way, or held.
-    resync: Option<OpenResync>,
-    phase: Phase,
-    /// A position read while the stream is silent, not yet durable.
+    walks: OpenWalks,
+    /// By stream: the cluster time up to which its rows may be, whatever the position says.
+    ahead: Vec<ClusterTime>,
+    /// By stream: the time of the latest of its walk's reads.
+    reads: Vec<ClusterTime>,
+    /// By stream: whether its table is what the source was at the position, as last shown.
+    exact: Vec<Option<bool>>,
+    /// By stream: why the group goes on without it, if it does.
+    parked: Vec<Option<Code>>,
+    /// Looks when a parked stream may go on.
+    prober: JoinSet<()>,
+    /// The streams' phases as the database knows them.
+    noted: Vec<Option<Phase>>,
+    /// One of them may have changed.
+    is_to_be_noted: bool,
+    /// The position that is committed.
+    committed: ClusterTime,
+    /// A position read while the group is silent, not yet durable.
     idle: Option<Position>,
     /// The position after everything taken from the preparer.
     taken: ResumeToken,
@@ -70,81 +118,111 @@ struct Applier<'a> {
     reached: watch::Sender<ClusterTime>,
     /// When a position was made durable last: chunks of a walk are none.
     positioned_at: Instant,
-    /// The database knows the phase: noted with the first commit, when the stream has proved to be
-    /// in it.
-    phase_noted: bool,
-    /// Who writes next, if both the stream and its resync have something to write.
+    /// Who writes next, if both the live stream and a walk have something to write.
     turn: Turn,
-    /// Chunks of a first snapshot may go into one transaction: their rate is not limited, it has
-    /// not failed, and no process has died of it.
-    bulk_loads: bool,
+    /// Streams whose table was too slow for a commit lately.
+    slow: Vec<(usize, Instant)>,
+    /// The table that is looked at next with an idle commit.
+    looked: usize,
+    /// The database says that the group is halted, which the first commit shows to be over.
+    was_halted: bool,
 }
 
-/// Batches of the live stream and parts of its resync are written in turn.
+/// So many tables are looked at with one idle commit.
+const LOOKS_MAX: usize = 50;
+
+/// Batches of the live stream and parts of walks are written in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Batch,
-    Resync,
+    Walk,
 }
 
 type Batches = mpsc::Receiver<Result<Batch, Fault>>;
 
 impl<'a> Applier<'a> {
     fn new(
-        context: &'a Context,
+        group: &'a GroupContext,
         lease: &'a Lease,
         signals: &'a Signals,
-        started: &Started,
-        care: Option<Care>,
+        started: &mut Started,
+        mut cares: Cares,
     ) -> Self {
-        context.status.placed(&started.position);
-        context.enter(started.phase);
-        let writer = Writer::new(
-            context.target.clone(),
-            context.state.clone(),
-            lease.clone(),
-            context.config.columns.clone(),
-            context.statements.clone(),
-            context.settings.record,
-        )
-        .at(started.revision);
-        let bulk_loads = context.settings.resync.documents_per_second_max == 0 && care.is_none();
+        group.status.placed(&started.position);
+        group.status.entered(Phase::Streaming);
+        let tables = group.streams.iter().map(|stream| {
+            TableWriter::new(
+                stream.config.name.clone(),
+                stream.config.columns.clone(),
+                stream.statements.clone(),
+                stream.settings.record,
+            )
+        });
+        let writer =
+            Writer::new(group.target.clone(), group.state.clone(), lease.clone(), tables.collect())
+                .at(started.revision);
         let reached = watch::Sender::new(started.position.cluster_time);
-        let take_up = |walk| OpenResync::take_up(context, walk, reached.subscribe(), care);
-        let resync = started.walk.as_ref().map(take_up);
-        Self {
-            context,
+        let parked = parked_at_start(group, &started.parked);
+        let mut reads = vec![ClusterTime::default(); group.streams.len()];
+        for (stream, row) in &started.walks {
+            if let Some(read) = reads.get_mut(*stream) {
+                *read = row.read_until.map(ClusterTime::from_sql).unwrap_or_default();
+            }
+        }
+        let walks = std::mem::take(&mut started.walks);
+        let walks = walks.into_iter().map(|(stream, row)| {
+            let care = cares.walks.remove(&row.id);
+            (stream, row, care)
+        });
+        let walks = OpenWalks::new(group, walks.collect(), reached.subscribe());
+        let mut applier = Self {
+            group,
             signals,
             lease,
             writer,
-            resync,
-            phase: started.phase,
+            walks,
+            ahead: std::mem::take(&mut started.ahead),
+            reads,
+            exact: vec![None; group.streams.len()],
+            parked,
+            prober: JoinSet::new(),
+            noted: vec![None; group.streams.len()],
+            is_to_be_noted: true,
+            committed: started.position.cluster_time,
             idle: None,
             taken: started.position.token.clone(),
             reached,
             positioned_at: Instant::now(),
-            phase_noted: false,
-            turn: Turn::Resync,
-            bulk_loads,
-        }
+            turn: Turn::Walk,
+            slow: Vec::new(),
+            looked: 0,
+            was_halted: started.was_halted,
+        };
+        applier.show_exact();
+        applier
     }
 
-    /// The loop. Batches keep the position fresh however long a resync takes; parts of the resync
-    /// end it however busy the stream is. The arms stand in the order of their priority.
-    async fn follow(&mut self, mut batches: Batches) -> Result<(), Fault> {
-        let idle_interval = self.context.settings.checkpoint.idle_interval;
+    /// The loop. Batches keep the position fresh however long walks take; parts of walks end them
+    /// however busy the live stream is. The arms stand in the order of their priority.
+    async fn follow(&mut self, mut batches: Batches) -> Result<(), Stopped> {
+        let idle_interval = self.group.settings.checkpoint.idle_interval;
         // What keeps it from connecting is met again, and waited out, when there is something to
         // write.
         let _ = self.writer.open().await;
+        self.probe();
         loop {
-            // The resync wrote last: a batch that is ready comes before its next part.
+            if !self.walks.is_filled() {
+                self.walks.fill(self.lease).await?;
+                self.is_to_be_noted = true;
+            }
+            // A walk wrote last: a batch that is ready comes before its next part.
             if self.turn == Turn::Batch
                 && let Ok(batch) = batches.try_recv()
             {
-                self.batch(batch?).await?;
+                self.take(batch?, &mut batches).await?;
                 continue;
             }
-            // An idle position that is due would age while the resync always has another part.
+            // An idle position that is due would age while a walk always has another part.
             let idle_due = self.positioned_at + idle_interval;
             if self.idle.is_some()
                 && idle_due <= Instant::now()
@@ -155,26 +233,28 @@ impl<'a> Applier<'a> {
             }
             tokio::select! {
                 biased;
-                // Another process may lead the stream: nothing more is written.
+                // Another process may lead the group: nothing more is written.
                 () = self.signals.lost.cancelled() => return Ok(()),
                 // What asks for an end comes before anything new is begun.
                 () = self.signals.drain.cancelled() => {
-                    self.happened(Happened::ToldToStop);
-                    return self.drain().await;
+                    self.group.status.entered(Phase::Draining);
+                    return self.drain().await.map_err(Stopped::By);
                 }
-                () = self.signals.commanded.cancelled() => return self.drain().await,
-                // The resync comes before a batch: either it has the turn, or no batch was ready.
-                part = next_part(&mut self.resync), if self.resync.is_some() => {
-                    let part = part?;
-                    if self.bulk_loads && part.may_be_bulk_loaded() {
-                        Box::pin(self.bulk_load(part, &batches)).await?;
-                    } else {
-                        self.resync_part(part).await?;
-                    }
+                () = self.signals.commanded.cancelled() => {
+                    return self.drain().await.map_err(Stopped::By);
+                }
+                // A parked stream may go on.
+                Some(_) = self.prober.join_next() => {
+                    self.drain().await?;
+                    return Err(Stopped::Again);
+                }
+                // A walk comes before a batch: either it has the turn, or no batch was ready.
+                part = self.walks.next(), if !self.walks.is_empty() => {
+                    self.walked(part, &batches).await?;
                 }
                 batch = batches.recv() => match batch {
-                    Some(batch) => self.batch(batch?).await?,
-                    None => return Err(Fault::bug("the preparer ended without a word")),
+                    Some(batch) => self.take(batch?, &mut batches).await?,
+                    None => return Err(Fault::bug("the preparer ended without a word").into()),
                 },
                 // Only wakes the loop, which commits the idle position above.
                 () = tokio::time::sleep_until(idle_due), if self.idle.is_some() => {}
@@ -182,190 +262,130 @@ impl<'a> Applier<'a> {
         }
     }
 
+    /// A batch, or the pieces that begin with it.
+    async fn take(&mut self, batch: Batch, batches: &mut Batches) -> Result<(), Stopped> {
+        if batch.piece == Piece::More {
+            return Box::pin(self.pieces(batch, batches)).await;
+        }
+        self.batch(batch).await?;
+        // Nothing is bound any more to collections that no stream follows.
+        if self.group.lets_others_through() && self.group.is_freed.load(Ordering::Relaxed) {
+            self.drain().await?;
+            return Err(Stopped::Again);
+        }
+        Ok(())
+    }
+
     async fn batch(&mut self, mut batch: Batch) -> Result<(), Fault> {
-        self.turn = Turn::Resync;
-        batch.work.beside = self.resync.as_ref().and_then(OpenResync::beside);
-        let Batch { work, halt, follows, .. } = &batch;
-        if follows.as_ref() != Some(&self.taken) {
-            return Err(Fault::bug("a batch does not follow the one before it"));
-        }
-        if let Some(position) = &work.position {
-            self.taken = position.token.clone();
-        }
-        if work.events > 0 {
+        self.turn = Turn::Walk;
+        follows(&mut self.taken, &batch)?;
+        leave_parked_out(self.group, &self.parked, &mut batch);
+        batch.commit.parked.append(&mut batch.stops);
+        if batch.commit.events() > 0
+            || !batch.commit.parked.is_empty()
+            || batch.commit.amid.is_some()
+        {
             let begun = Instant::now();
-            let applied = self.apply(work).await?;
+            let mut commit = std::mem::take(&mut batch.commit);
+            let applied = self.apply(&mut commit).await?;
             self.idle = None;
-            if let Some(resync) = &mut self.resync {
-                resync.touch(work, batch.last_event);
-            }
-            self.tell(&batch, &applied, begun.elapsed());
-        } else if let Some(position) = &work.position {
+            self.walks.touch(&commit);
+            self.walks.passed(batch.last_event);
+            self.tell(&batch, &commit, &applied, begun.elapsed());
+            batch.commit = commit;
+        } else if let Some(position) = &batch.commit.position {
             self.idle = Some(position.clone());
         }
-        if let Some(position) = &batch.work.position {
+        if let Some(position) = &batch.commit.position {
             self.reached.send_replace(position.cluster_time);
         }
-        let halt = halt.clone();
-        self.context.buffers.give(batch.work.rows);
-        halt.map_or(Ok(()), Err)
+        for work in batch.commit.works {
+            self.group.buffers.give(work.rows);
+        }
+        if batch.is_of_ours && batch.events > 0 {
+            self.group.is_freed.store(true, Ordering::Relaxed);
+        }
+        batch.halt.map_or(Ok(()), Err)
     }
 
-    async fn resync_part(&mut self, part: ResyncPart) -> Result<(), Fault> {
+    /// What a walk hands on: a part to be written, or why it cannot go on.
+    async fn walked(
+        &mut self,
+        part: Result<Part, (usize, Fault)>,
+        batches: &Batches,
+    ) -> Result<(), Stopped> {
+        let part = match part {
+            Ok(part) => part,
+            Err((stream, fault)) if self.may_park(stream, &fault) => {
+                return self.park_alone(stream, fault).await.map_err(Stopped::By);
+            }
+            Err((_, fault)) => return Err(fault.into()),
+        };
+        if self.walks.bulk_loads(part.stream) && part.part.may_be_bulk_loaded() {
+            Box::pin(self.bulk_load(part, batches)).await.map_err(Stopped::By)
+        } else {
+            self.walk_part(part).await.map_err(Stopped::By)
+        }
+    }
+
+    async fn walk_part(&mut self, mut part: Part) -> Result<(), Fault> {
         self.turn = Turn::Batch;
         let begun = Instant::now();
-        let applied = self.apply(&part.work).await?;
-        self.tell_drift(&part.drift);
-        let dead_letters = applied.set_aside.by_code.clone();
-        self.context.status.committed(&Committed {
-            of_walk: true,
-            rows_changed: applied.rows_changed + applied.rows_deleted,
-            rows_unchanged: applied.rows_unchanged,
-            dead_letters,
-            ..Committed::default()
-        });
-        let Some(resync) = &mut self.resync else { return Ok(()) };
-        let done = resync.committed(&part, &applied, begun.elapsed()).await;
-        self.context.buffers.give(part.work.rows);
-        match done {
-            Done::More => {}
-            Done::Held => {
-                self.note_phase().await;
-            }
-            Done::Completed => {
-                self.resync = None;
-                self.happened(Happened::WalkCompleted);
-                self.note_phase().await;
-            }
+        let mut commit = Commit::of(std::mem::take(&mut part.part.work));
+        let applied = self.apply(&mut commit).await?;
+        // It was parked with it.
+        let (Some(work), Some(applied)) = (commit.works.pop(), applied.into_iter().next()) else {
+            return Ok(());
+        };
+        part.part.work = work;
+        self.tell_part(&part, &applied);
+        let done = self.walks.committed(&part, &applied, begun.elapsed()).await;
+        self.group.buffers.give(part.part.work.rows);
+        if done == Done::Completed {
+            self.completed(part.stream).await;
         }
         Ok(())
     }
 
-    async fn commit_idle(&mut self) -> Result<(), Fault> {
-        let work = Work { position: self.idle.take(), ..Work::default() };
-        self.apply(&work).await?;
-        self.context
-            .status
-            .committed(&Committed { position: work.position.as_ref(), ..Committed::default() });
+    async fn commit_idle(&mut self) -> Result<(), Stopped> {
+        let Some(position) = self.idle.take() else { return Ok(()) };
+        let is_of_no_event = position.token.is_of_no_event();
+        let looks = self.next_to_look_at();
+        let mut commit = Commit { looks, ..Commit::to(position) };
+        self.apply(&mut commit).await?;
+        if let Some(position) = &commit.position {
+            self.group.status.positioned(position, 0, Duration::ZERO);
+        }
+        // Nothing is bound any more to collections that no stream follows.
+        if is_of_no_event && self.group.lets_others_through() {
+            return Err(Stopped::Again);
+        }
         Ok(())
+    }
+
+    /// Tables that are looked at with an idle commit: some at a time, each in its turn, and none
+    /// that is walked, since its walk finds out anyhow.
+    fn next_to_look_at(&mut self) -> Vec<usize> {
+        let number = self.group.streams.len();
+        let some = (0..number.min(LOOKS_MAX)).map(|place| (self.looked + place) % number);
+        let looks =
+            some.filter(|stream| !self.is_parked(*stream) && self.walks.beside(*stream).is_none());
+        let looks = looks.collect();
+        self.looked = (self.looked + LOOKS_MAX) % number.max(1);
+        looks
     }
 
     /// What was begun is finished already; the last idle position is made durable. Where the target
     /// is away just then nothing is lost: what comes after the stored position is read again.
     async fn drain(&mut self) -> Result<(), Fault> {
         let Some(position) = self.idle.take() else { return Ok(()) };
-        let work = Work { position: Some(position), ..Work::default() };
-        match self.writer.apply(&work).await {
-            Err(fault) if fault.class.may_retry() => {
-                tracing::info!(
-                    stream = self.lease.stream(),
-                    "idle position not committed: {fault}"
-                );
+        match self.writer.apply(&Commit::to(position)).await {
+            Err(setback) if setback.fault.class.may_retry() => {
+                let fault = setback.fault;
+                tracing::info!(group = self.lease.group(), "idle position not committed: {fault}");
                 Ok(())
             }
-            applied => applied.map(drop),
+            applied => applied.map(drop).map_err(|setback| setback.fault),
         }
-    }
-
-    /// Commits, over as many attempts as it takes. Told to stop or fenced meanwhile, it gives up.
-    async fn apply(&mut self, work: &Work) -> Result<Applied, Fault> {
-        let signals = self.signals;
-        let applied = retry!(self.context, Step::Apply, self.try_apply(work), until signals.end());
-        let applied = applied.map_err(|fault| self.gave_up(fault))?;
-        self.context.status.paced(self.writer.rows_at_once());
-        if work.position.is_some() {
-            self.positioned_at = Instant::now();
-        }
-        self.proved().await;
-        Ok(applied)
-    }
-
-    async fn try_apply(&mut self, work: &Work) -> Result<Applied, Fault> {
-        let applied = tokio::select! {
-            biased;
-            () = self.signals.lost.cancelled() => Err(Fault::fenced(self.lease.stream())),
-            result = self.writer.apply(work) => result,
-        };
-        applied.inspect_err(|fault| self.context.status.commit_failed(fault))
-    }
-
-    /// Something was committed, so the stream is in the phase that is shown: written down once.
-    async fn proved(&mut self) {
-        if !std::mem::replace(&mut self.phase_noted, true) {
-            self.note_phase().await;
-        }
-    }
-
-    /// What ends the pipeline where no other try is made. If one could be, the pipeline was told to
-    /// end while the target is away: nothing more can be committed here, and nothing is lost by it.
-    fn gave_up(&self, fault: Fault) -> Fault {
-        if !fault.class.may_retry() {
-            fault
-        } else if self.signals.lost.is_cancelled() {
-            Fault::fenced(self.lease.stream())
-        } else {
-            Fault { class: Class::Halt, ..fault }
-        }
-    }
-
-    fn happened(&mut self, happened: Happened) {
-        if let Some(phase) = self.phase.next(happened) {
-            self.phase = phase;
-            self.context.enter(phase);
-        }
-    }
-
-    /// Writes the phase down for people who ask the database; the data path does not depend on it.
-    async fn note_phase(&self) {
-        let noted = self.context.state.note_phase(self.lease, self.phase, None).await;
-        if let Err(fault) = noted {
-            tracing::warn!(stream = self.lease.stream(), "phase not written down: {fault}");
-        }
-    }
-
-    fn tell(&self, batch: &Batch, applied: &Applied, took: Duration) {
-        self.tell_drift(&batch.drift);
-        self.context.status.committed(&Committed {
-            of_walk: false,
-            received: batch.received,
-            not_applied: applied.dead_by_operation,
-            gone: batch.gone,
-            rows_changed: applied.rows_changed + applied.rows_deleted,
-            rows_unchanged: applied.rows_unchanged,
-            dead_letters: applied.set_aside.by_code.clone(),
-            position: batch.work.position.as_ref(),
-            last_event: batch.last_event,
-            written_at_millis: &batch.written_at_millis,
-            took,
-        });
-    }
-
-    fn tell_drift(&self, drift: &Drift) {
-        if drift.is_empty() {
-            return;
-        }
-        self.context.status.drifted(&FieldsSeen {
-            documents: drift.documents,
-            differ: drift
-                .fields
-                .iter()
-                .map(|((column, kind), number)| (*column, *kind, *number))
-                .collect(),
-            presence: drift
-                .presence
-                .iter()
-                .map(|presence| (presence.seen, presence.absent))
-                .collect(),
-            unmapped: &drift.unmapped,
-            crowded: drift.crowded,
-            replaced: drift.replaced,
-        });
-    }
-}
-
-async fn next_part(resync: &mut Option<OpenResync>) -> Result<ResyncPart, Fault> {
-    match resync {
-        Some(resync) => resync.next().await,
-        None => std::future::pending().await,
     }
 }

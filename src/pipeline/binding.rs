@@ -2,26 +2,34 @@
 //! table. Asked before anything is written, and of the source again whenever its stream is opened
 //! anew.
 
-use super::context::Context;
+use std::collections::HashMap;
+
+use super::context::{Context, GroupContext};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::model::position::{ClusterTime, ResumeToken};
 use crate::source::{Entry, Found};
-use crate::state::{Binding, BoundTo, Lease, Start, Stored, TableNow};
+use crate::state::{Binding, BoundTo, Start, Stored, StreamRow, TableNow};
 
-/// What is at both ends now.
+/// What is at the source now, for all streams of a group.
 #[derive(Debug, Clone)]
-pub struct Here {
+pub struct SourceNow {
     pub cluster: Option<String>,
-    pub found: Found,
-    pub table: TableNow,
     /// What the oplog has at the stored position's time; `None` where that was not asked or may not
     /// be read.
     pub entry: Option<Entry>,
 }
 
+/// What is at both ends of a stream now.
+#[derive(Debug, Clone)]
+pub struct Here {
+    pub cluster: Option<String>,
+    pub found: Found,
+    pub table: TableNow,
+}
+
 impl Here {
-    /// What a position that begins now is bound to.
+    /// What rows that are read now are bound to.
     pub fn bound<'a>(&'a self, context: &'a Context) -> BoundTo<'a> {
         BoundTo {
             cluster: self.cluster.as_deref(),
@@ -51,31 +59,50 @@ pub enum BindingVerdict {
     TableReplaced(&'static str),
 }
 
-/// Looks at both ends. A source that is sharded is refused.
-pub async fn look(
-    context: &Context,
+/// Looks at the source of a group. A source that is sharded is refused.
+///
+/// # Errors
+/// It is not the one that the position and the rows are of; whatever it answers.
+pub async fn look_at_group(
+    group: &GroupContext,
     stored: &Stored,
-    binding: Option<&Binding>,
-) -> Result<Here, Fault> {
-    context.source.facts().await?;
-    let witness = binding.and_then(|binding| binding.witness_id.as_deref());
-    let entry = match provable(context, stored, binding) {
-        Some(time) => context.source.entry_at(time).await?,
+    rows: &HashMap<String, StreamRow>,
+) -> Result<SourceNow, Fault> {
+    let place = place(group, stored).await?;
+    if let Some(why) = foreign(rows.values(), group, &place) {
+        return Err(foreign_fault(&why));
+    }
+    Ok(place)
+}
+
+/// The same, without a judgement.
+pub async fn place(group: &GroupContext, stored: &Stored) -> Result<SourceNow, Fault> {
+    group.source.facts().await?;
+    let entry = match provable(group, stored) {
+        Some(time) => group.source.entry_at(time).await?,
         None => None,
     };
-    Ok(Here {
-        cluster: context.source.cluster().await?,
-        found: context.source.find_collection(&context.config.collection).await?,
-        table: context.state.table_now(&context.table, witness).await?,
-        entry,
-    })
+    Ok(SourceNow { cluster: group.source.cluster().await?, entry })
+}
+
+impl SourceNow {
+    /// Looks at both ends of one stream.
+    pub async fn of(&self, context: &Context, row: Option<&StreamRow>) -> Result<Here, Fault> {
+        let binding = row.and_then(StreamRow::binding);
+        let witness = binding.as_ref().and_then(|binding| binding.witness_id.as_deref());
+        Ok(Here {
+            cluster: self.cluster.clone(),
+            found: context.source.find_collection(&context.config.collection).await?,
+            table: context.state.table_now(&context.table, witness).await?,
+        })
+    }
 }
 
 /// The time of a stored position that must be an entry of the oplog.
-fn provable(context: &Context, stored: &Stored, binding: Option<&Binding>) -> Option<ClusterTime> {
-    match stored.start(&context.namespace.to_string(), &context.fingerprint()) {
+fn provable(group: &GroupContext, stored: &Stored) -> Option<ClusterTime> {
+    match stored.start(group.source.database_name(), &group.fingerprint()) {
         Start::Resume(position) => {
-            let time = entry_of(&position.token, binding?.begun_time);
+            let time = entry_of(&position.token, stored.begun_time);
             time.filter(|time| *time == position.cluster_time)
         }
         Start::New | Start::Lost(..) | Start::Refused(_) => None,
@@ -113,7 +140,7 @@ pub fn judge(
             BindingVerdict::Known
         };
     };
-    if let Some(why) = foreign(bound, here) {
+    if let Some(why) = of_another_cluster(bound.cluster.as_ref(), here.cluster.as_ref()) {
         return BindingVerdict::Foreign(why);
     }
     if here.found == Found::Nothing
@@ -136,14 +163,26 @@ pub fn judge(
     of_table(bound, here, table)
 }
 
-/// Why the source is not the one the position was made on.
-pub fn foreign(bound: &Binding, here: &Here) -> Option<String> {
-    if differs(bound.cluster.as_ref(), here.cluster.as_ref()) {
-        let id = |cluster: &Option<String>| cluster.clone().unwrap_or_default();
-        let (was, is) = (id(&bound.cluster), id(&here.cluster));
-        return Some(format!("the position was made on replica set {was}, and this is {is}"));
-    }
-    (here.entry == Some(Entry::Gone)).then(|| {
+/// Why the source is not the one that the group's position and rows are of.
+pub fn foreign<'r>(
+    rows: impl IntoIterator<Item = &'r StreamRow>,
+    group: &GroupContext,
+    place: &SourceNow,
+) -> Option<String> {
+    let of_group = |row: &&StreamRow| group.stream(&row.stream).is_some();
+    let bound = rows.into_iter().filter(of_group).filter_map(StreamRow::binding);
+    let mut clusters = bound.filter_map(|bound| bound.cluster);
+    let another = |was| of_another_cluster(Some(&was), place.cluster.as_ref());
+    clusters.find_map(another).or_else(|| taken_back(place.entry))
+}
+
+fn of_another_cluster(was: Option<&String>, is: Option<&String>) -> Option<String> {
+    let (was, is) = was.zip(is)?;
+    (was != is).then(|| format!("the position was made on replica set {was}, and this is {is}"))
+}
+
+fn taken_back(entry: Option<Entry>) -> Option<String> {
+    (entry == Some(Entry::Gone)).then(|| {
         "the source was taken back to an earlier moment: its oplog reaches back past the position \
          and has no entry at it"
             .to_owned()
@@ -207,19 +246,17 @@ fn foreign_fault(why: &str) -> Fault {
     Fault::new(Class::Halt, Code::SourceForeign, why, hint)
 }
 
-/// Binds the stored position to what is found.
-pub async fn remember(
-    context: &Context,
-    lease: &Lease,
+/// What a stream's rows are to be remembered as. What is not told any more stays as it was known.
+pub fn remembered<'a>(
+    context: &'a Context,
+    place: &'a SourceNow,
     here: &Here,
-    bound: Option<&Binding>,
-) -> Result<(), Fault> {
-    // What is not told any more stays as it was known.
-    let cluster =
-        here.cluster.as_deref().or_else(|| bound.and_then(|bound| bound.cluster.as_deref()));
+    row: Option<&StreamRow>,
+) -> BoundTo<'a> {
+    let bound = row.and_then(StreamRow::binding);
     let collection_uuid =
-        here.found.uuid().or_else(|| bound.and_then(|bound| bound.collection_uuid));
-    context.state.bind(lease, &BoundTo { cluster, collection_uuid, table: &context.table }).await
+        here.found.uuid().or_else(|| bound.as_ref().and_then(|bound| bound.collection_uuid));
+    BoundTo { cluster: place.cluster.as_deref(), collection_uuid, table: &context.table }
 }
 
 /// Asks whether the source is still the one it was, before its change stream is opened anew after
@@ -227,19 +264,15 @@ pub async fn remember(
 ///
 /// # Errors
 /// `source_foreign` if it is another one.
-pub async fn still_the_same(context: &Context, after: &ResumeToken) -> Result<(), Fault> {
-    let Some(bound) = context.state.binding(&context.config.name).await? else {
-        return Ok(());
-    };
-    let entry = match entry_of(after, bound.begun_time) {
-        Some(time) => context.source.entry_at(time).await?,
+pub async fn still_the_same(group: &GroupContext, after: &ResumeToken) -> Result<(), Fault> {
+    let Some(stored) = group.state.load(&group.name).await? else { return Ok(()) };
+    let rows = group.state.streams().await?;
+    let entry = match entry_of(after, stored.begun_time) {
+        Some(time) => group.source.entry_at(time).await?,
         None => None,
     };
-    let cluster = context.source.cluster().await?;
-    let table =
-        TableNow { oid: bound.table_oid, witness_time: bound.witness_time, holds_rows: true };
-    let here = Here { cluster, found: Found::Collection(bound.collection_uuid), table, entry };
-    foreign(&bound, &here).map_or(Ok(()), |why| Err(foreign_fault(&why)))
+    let place = SourceNow { cluster: group.source.cluster().await?, entry };
+    foreign(&rows, group, &place).map_or(Ok(()), |why| Err(foreign_fault(&why)))
 }
 
 #[cfg(test)]
@@ -256,11 +289,8 @@ mod tests {
 
     fn judged(change: impl FnOnce(&mut Binding, &mut Here)) -> BindingVerdict {
         let mut bound = Binding {
-            service: "tidemark".into(),
-            environment: "development".into(),
             cluster: Some("a".into()),
             collection_uuid: Some(ONE),
-            begun_time: None,
             table_schema: "public".into(),
             table_name: "doctor".into(),
             table_oid: 7,
@@ -272,7 +302,6 @@ mod tests {
             cluster: Some("a".into()),
             found: Found::Collection(Some(ONE)),
             table: table_now,
-            entry: None,
         };
         change(&mut bound, &mut here);
         judge(Some(&bound), &here, &table("doctor"), false, false)
@@ -281,13 +310,10 @@ mod tests {
     #[test]
     fn what_is_at_the_source_is_told_from_what_was() {
         assert_eq!(judged(|_, _| {}), BindingVerdict::Same);
-        assert_eq!(judged(|_, here| here.entry = Some(Entry::There)), BindingVerdict::Same);
+        assert_eq!(taken_back(Some(Entry::There)), None);
+        assert!(taken_back(Some(Entry::Gone)).is_some());
         assert!(matches!(
             judged(|_, here| here.cluster = Some("b".into())),
-            BindingVerdict::Foreign(_)
-        ));
-        assert!(matches!(
-            judged(|_, here| here.entry = Some(Entry::Gone)),
             BindingVerdict::Foreign(_)
         ));
         assert!(matches!(

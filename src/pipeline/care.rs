@@ -8,18 +8,19 @@
 //! suspicion any more. So kills from outside, however fast one after the other, cost nothing but
 //! slower steps.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::context::{Context, retry};
+use super::context::{GroupContext, retry};
 use crate::apply::DeadLetter;
 use crate::error::Fault;
 use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::step::Step;
-use crate::state::{Lease, Mark, Road, TakenInHand, WalkRow};
+use crate::state::{Lease, Mark, Road, StateTables, TakenInHand, WalkRow};
 
 /// So many deaths at one place are no accident.
 const DEATHS_MIN: i32 = 2;
@@ -46,11 +47,13 @@ static TURN: Mutex<()> = Mutex::const_new(());
 /// what it does.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Care to be taken on one road of one stream.
+/// Care to be taken on one road: the live one of a group, or that of one walk.
 #[derive(Debug, Clone)]
 pub(super) struct Care {
-    context: Context,
+    state: StateTables,
     lease: Lease,
+    /// The stream whose walk it is of, or the group.
+    whose: String,
     road: Road,
     /// So many of the next things are taken one by one.
     singly: usize,
@@ -68,35 +71,41 @@ pub(super) struct InHand {
     pub is_doomed: bool,
 }
 
-/// The care to be taken on both roads.
+/// The care to be taken on all roads.
 #[derive(Debug, Default)]
 pub(super) struct Cares {
     pub live: Option<Care>,
-    pub walk: Option<Care>,
+    /// By walk.
+    pub walks: HashMap<i64, Care>,
 }
 
 impl Cares {
-    /// Notes where a pipeline begins, over as many tries as it takes.
+    /// Notes where a pipeline begins, over as many tries as it takes. Of walks that wait for their
+    /// turn nothing is in hand yet.
     pub async fn of(
-        context: &Context,
+        group: &GroupContext,
         lease: &Lease,
         run: Uuid,
         position: &Position,
-        walk: Option<&WalkRow>,
+        walks: &[(usize, WalkRow)],
     ) -> Result<Self, Fault> {
-        let at =
-            |road, place: Vec<u8>| async move { Care::at(context, lease, run, road, &place).await };
         let attempt = || async {
-            let live = at(Road::Live, position.token.bytes().to_vec()).await?;
-            let place =
-                |walk: &WalkRow| walk_place(walk.id, walk.walk_class, walk.walk_after.as_deref());
-            let walk = match walk.map(place) {
-                Some(place) => at(Road::Walk, place).await?,
-                None => None,
+            let at = |on, place: Vec<u8>| async move {
+                Care::at(&group.state, lease, run, on, &place).await
             };
-            Ok(Self { live, walk })
+            let live = at((&*group.name, Road::Live), position.token.bytes().to_vec()).await?;
+            let mut cares = Self { live, walks: HashMap::new() };
+            let mut next: Vec<&WalkRow> = walks.iter().map(|(_, walk)| walk).collect();
+            next.sort_by_key(|walk| (walk.walked_since.is_none(), walk.id));
+            for walk in next.into_iter().take(group.settings.resync.concurrent) {
+                let place = walk_place(walk.id, walk.walk_class, walk.walk_after.as_deref());
+                if let Some(care) = at((&walk.stream, Road::Walk), place).await? {
+                    cares.walks.insert(walk.id, care);
+                }
+            }
+            Ok(cares)
         };
-        retry!(context, Step::Open, attempt())
+        retry!(group, Step::Open, attempt())
     }
 }
 
@@ -108,18 +117,18 @@ pub(super) fn walk_place(id: i64, class: i32, after: Option<&[u8]>) -> Vec<u8> {
 impl Care {
     /// Notes that a pipeline begins at a place. `None` if too few processes have died there.
     async fn at(
-        context: &Context,
+        state: &StateTables,
         lease: &Lease,
         run: Uuid,
-        road: Road,
+        (whose, road): (&str, Road),
         place: &[u8],
     ) -> Result<Option<Self>, Fault> {
-        let before = context.state.begin_attempt(lease, run, road, Mark::of(place)).await?;
+        let before = state.begin_attempt(lease, run, (whose, road), Mark::of(place)).await?;
         if before.deaths < DEATHS_MIN {
             return Ok(None);
         }
         tracing::warn!(
-            stream = lease.stream(),
+            whose,
             deaths = before.deaths,
             walking = road == Road::Walk,
             "processes have died here: going on in small steps"
@@ -129,9 +138,9 @@ impl Care {
             Some((_, size, _)) => (usize::try_from(size).unwrap_or(STEP), None),
             None => (0, None),
         };
-        let (context, lease) = (context.clone(), lease.clone());
+        let (state, lease, whose) = (state.clone(), lease.clone(), whose.to_owned());
         let (left, has_rested) = (THINGS, false);
-        Ok(Some(Self { context, lease, road, singly, left, suspect, has_rested }))
+        Ok(Some(Self { state, lease, whose, road, singly, left, suspect, has_rested }))
     }
 
     /// How many things the next step takes.
@@ -175,7 +184,7 @@ impl Care {
             self.rest(end).await?;
         }
         let taken = TakenInHand { place, what: first, size, deaths };
-        self.context.state.take_in_hand(&self.lease, self.road, &taken).await?;
+        self.state.take_in_hand(&self.lease, (&self.whose, self.road), &taken).await?;
         self.step_on(size);
         Ok(InHand { _turn: Some(turn), is_doomed: false })
     }
@@ -188,9 +197,9 @@ impl Care {
     /// Takes nothing in hand for a while. If this process ends in that while, what the one before
     /// it died of is under no suspicion any more.
     async fn rest(&mut self, end: impl Future<Output = ()>) -> Result<(), Fault> {
-        self.context.state.let_go(&self.lease, self.road).await?;
+        self.state.let_go(&self.lease, (&self.whose, self.road)).await?;
         tracing::warn!(
-            stream = self.lease.stream(),
+            whose = self.whose,
             "a process died of one document: nothing is taken in hand for {REST:?} before it is"
         );
         tokio::select! {

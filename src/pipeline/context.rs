@@ -1,29 +1,54 @@
-//! What every part of a pipeline works with: the stream's context, the signals that end a pipeline,
-//! how one ends, and the one way to try a step again.
+//! What every part of a pipeline works with: the group and its streams, the signals that end a
+//! pipeline, how one ends, and the one way to try a step again.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Mapping, RowBuffers, Statements};
+use crate::batch::Routes;
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::{Namespace, Table};
-use crate::model::phase::Phase;
 use crate::model::step::Step;
 use crate::postgres::Target;
 use crate::retry::{Backoff, Decision};
 use crate::settings::{self, Settings};
 use crate::source::{ChangeStreamOptions, Source};
-use crate::state::StateTables;
+use crate::state::{Member, StateTables};
 use crate::status;
 
-/// Everything a pipeline works with. One for a stream, for the life of the process.
+/// Everything the pipeline of a group works with. One for the life of the process.
+#[derive(Debug, Clone)]
+pub struct GroupContext {
+    pub settings: Arc<Settings>,
+    pub name: Arc<str>,
+    /// Of the group's database.
+    pub source: Source,
+    pub target: Target,
+    pub state: StateTables,
+    pub streams: Arc<[Context]>,
+    pub routes: Arc<Routes>,
+    pub buffers: RowBuffers,
+    pub status: status::Group,
+    /// By stream: events of one that is parked need not be prepared.
+    pub parked: Arc<[AtomicBool]>,
+    /// Collections that are still let through, though no stream follows them any more: the stored
+    /// position is that of an event which may be theirs.
+    pub leaving: Arc<Mutex<BTreeSet<String>>>,
+    /// The stored position is that of an event of a collection that is followed.
+    pub is_freed: Arc<AtomicBool>,
+}
+
+/// Everything that is one stream's. One for the life of the process.
 #[derive(Debug, Clone)]
 pub struct Context {
     pub settings: Arc<Settings>,
     pub config: settings::StreamSettings,
+    /// Its place in its group.
+    pub place: usize,
     pub source: Source,
     pub namespace: Namespace,
     pub target: Target,
@@ -33,8 +58,13 @@ pub struct Context {
     pub statements: Statements,
     pub buffers: RowBuffers,
     pub status: status::Stream,
+    /// Both ends were looked at and found to be what they should, and nothing has been heard since
+    /// that would doubt it.
+    pub proved: Arc<AtomicBool>,
     /// The table was made or widened as the configuration says: not done again.
     pub widened: Arc<AtomicBool>,
+    /// How often it was parked since it was last walked to the end.
+    pub parked_times: Arc<AtomicU64>,
 }
 
 /// Why a pipeline ended.
@@ -42,13 +72,15 @@ pub struct Context {
 pub enum Ended {
     /// It was told to stop and has committed what it had.
     Drained,
-    /// Somebody asks something of the stream; what it had is committed.
+    /// Somebody asks something of a stream; what the group had is committed.
     Commanded,
+    /// A stream was parked, or may go on: what the group had is committed, and it is taken up anew.
+    Again,
     /// The server does not know the position any more.
     Lost(Fault),
-    /// A person must act; or an invariant broke, which stops this stream and no other.
+    /// A person must act; or an invariant broke, which stops this group and no other.
     Halted(Fault),
-    /// Another process was granted the stream.
+    /// Another process was granted the group.
     Fenced,
     /// The database went back: what it says now is to be taken up.
     Rewound(Fault),
@@ -73,7 +105,7 @@ impl Ended {
 pub struct Signals {
     /// Finish the batch, commit, end.
     pub drain: CancellationToken,
-    /// Finish the batch, commit, end: somebody asks something of the stream.
+    /// Finish the batch, commit, end: somebody asks something of a stream.
     pub commanded: CancellationToken,
     /// The lease is gone: end without another write.
     pub lost: CancellationToken,
@@ -88,7 +120,7 @@ impl Signals {
         }
     }
 
-    /// Waits until the process is told to stop or the lease is gone. What is asked of the stream
+    /// Waits until the process is told to stop or the lease is gone. What is asked of a stream
     /// waits for what is being written.
     pub(super) async fn end(&self) {
         tokio::select! {
@@ -98,9 +130,15 @@ impl Signals {
     }
 }
 
-impl Context {
+impl GroupContext {
     pub(super) fn change_stream_options(&self) -> ChangeStreamOptions {
-        ChangeStreamOptions::of(&self.config, &self.settings)
+        let streams: Vec<_> = self.streams.iter().map(|stream| &stream.config).collect();
+        let mut options = ChangeStreamOptions::of(&streams, &self.settings);
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        if !leaving.is_empty() {
+            options.collections = Arc::new(options.collections.union(&leaving).cloned().collect());
+        }
+        options
     }
 
     /// What the stored position must have been made under.
@@ -108,8 +146,44 @@ impl Context {
         self.change_stream_options().fingerprint()
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
-        self.status.entered(phase);
+    /// What it is called in messages.
+    pub fn names(&self) -> Vec<&str> {
+        self.streams.iter().map(|stream| stream.config.name.as_str()).collect()
+    }
+
+    pub fn members(&self) -> Vec<Member<'_>> {
+        self.streams.iter().map(Context::member).collect()
+    }
+
+    pub fn stream(&self, name: &str) -> Option<&Context> {
+        self.streams.iter().find(|stream| stream.config.name == name)
+    }
+
+    /// What was found at both ends of its streams has to be looked at anew.
+    pub fn doubt(&self) {
+        for stream in self.streams.iter() {
+            stream.proved.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether events of collections are let through that no stream follows any more.
+    pub(super) fn lets_others_through(&self) -> bool {
+        !self.leaving.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Whether it goes on without a stream that cannot be followed.
+    pub(super) fn parks(&self) -> bool {
+        self.streams.len() > 1
+    }
+
+    pub(super) fn is_parked(&self, stream: usize) -> bool {
+        self.parked.get(stream).is_some_and(|parked| parked.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_parked(&self, stream: usize, is_parked: bool) {
+        if let Some(parked) = self.parked.get(stream) {
+            parked.store(is_parked, Ordering::Release);
+        }
     }
 
     /// Counts and shows a failure of `step`, and waits until the next try.
@@ -126,19 +200,45 @@ impl Context {
             Decision::GiveUp(fault) => Err(fault),
             Decision::Wait(delay, attempt) => {
                 self.status.retries(step, attempt, delay, &fault);
-                self.wait(delay, &fault).await;
+                wait(&self.target, delay, &fault).await;
                 Ok(())
             }
         }
     }
+}
 
-    /// Waits out a failure; no longer than until Postgres gives a session again, if it was that it
-    /// gave none.
-    pub async fn wait(&self, delay: Duration, fault: &Fault) {
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            () = self.target.answers_again(), if fault.code == Code::TargetUnreachable => {}
+impl Context {
+    fn member(&self) -> Member<'_> {
+        Member { stream: &self.config.name, collection: &self.config.collection }
+    }
+
+    /// [`GroupContext::wait_or_give_up`], of a step that is one stream's.
+    ///
+    /// # Errors
+    /// The failure, if it is not to be tried again.
+    pub async fn wait_or_give_up(
+        &self,
+        step: Step,
+        backoff: &mut Backoff,
+        fault: Fault,
+    ) -> Result<(), Fault> {
+        match backoff.decide(fault.clone(), Instant::now(), fastrand::f64()) {
+            Decision::GiveUp(fault) => Err(fault),
+            Decision::Wait(delay, attempt) => {
+                self.status.retries(step, attempt, delay, &fault);
+                wait(&self.target, delay, &fault).await;
+                Ok(())
+            }
         }
+    }
+}
+
+/// Waits out a failure; no longer than until Postgres gives a session again, if it was that it gave
+/// none.
+pub async fn wait(target: &Target, delay: Duration, fault: &Fault) {
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        () = target.answers_again(), if fault.code == Code::TargetUnreachable => {}
     }
 }
 

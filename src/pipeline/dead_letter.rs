@@ -1,9 +1,9 @@
 //! Dead letters tried again: not the event as it was, but its document as it is now, so that
 //! nothing goes back in time.
 
-use super::context::Context;
+use super::context::{Context, GroupContext};
 use super::resync::beside;
-use crate::apply::{Drift, Rows, Work, Writer};
+use crate::apply::{Commit, Drift, Rows, TableWriter, Work, Writer};
 use crate::error::Fault;
 use crate::model::bson::{Doc, Malformed, Value};
 use crate::model::event::{Event, Operation};
@@ -15,28 +15,29 @@ use crate::state::{Act, Lease, Letter, Stored};
 /// its dead letter as resolved. The request is done if all were; else it has failed, with how many
 /// were, and why the first that was not was not. What was resolved before an error stays resolved.
 pub async fn retry(
+    group: &GroupContext,
     context: &Context,
     lease: &Lease,
     stored: &Stored,
     letters: &[Letter],
 ) -> Result<Act<'static>, Fault> {
-    let walk = context.state.open_walk(lease.stream()).await?;
+    let walk = context.state.open_walk(&context.config.name).await?;
     let beside = walk.as_ref().and_then(beside);
-    let mut writer = Writer::new(
-        context.target.clone(),
-        context.state.clone(),
-        lease.clone(),
+    let table = TableWriter::new(
+        context.config.name.clone(),
         context.mapping.columns().to_vec(),
         context.statements.clone(),
         context.settings.record,
-    )
-    .at(stored.revision);
+    );
+    let mut writer =
+        Writer::new(group.target.clone(), group.state.clone(), lease.clone(), vec![table])
+            .at(stored.revision);
     let (mut resolved, mut refused, mut why) = (0, 0, None);
     for letter in letters {
         let written = match work(context, letter).await? {
             Err(cannot) => Err(cannot),
-            Ok(work) => match writer.apply_whole(&Work { beside, ..work }).await {
-                Ok(_) => Ok(()),
+            Ok(work) => match writer.apply_whole(&Commit::of(Work { beside, ..work })).await {
+                Ok(()) => Ok(()),
                 Err(Trouble::Refused(refusal)) => Err(refusal.fault.message),
                 Err(Trouble::Failed(fault)) => return Err(fault),
             },
@@ -72,12 +73,13 @@ async fn work(context: &Context, letter: &Letter) -> Result<Result<Work, String>
     }
     // A time that the read is known to be after: what it does not find was gone by then.
     let before = context.source.now().await?;
-    let mut work = Work { resolves: Some(letter.id), ..Work::default() };
+    let mut work = Work { resolves: Some(letter.id), ahead: Some(before), ..Work::default() };
     let (mut rows, mut drift) = (Rows::default(), Drift::default());
     let mut documents =
         context.source.lookup(&context.config.collection, &[raw_id], before).await?;
     while let Some(reply) = documents.next().await? {
         let at = documents.read_at.unwrap_or(before).max(before);
+        work.ahead = work.ahead.max(documents.read_at.or(reply.operation_time));
         for bytes in reply.items().filter(|bytes| is_of(&id, bytes)) {
             let encoded = Doc::new(bytes).map_err(Unwritable::from).and_then(|document| {
                 context.mapping.encode(&id, document, at, 0, &mut rows, &mut drift)

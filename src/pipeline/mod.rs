@@ -1,8 +1,8 @@
-//! Joins the steps for one stream: read → gather → write → remember, and the walk between
+//! Joins the steps for one group of streams: read → gather → write → remember, and walks between
 //! batches.
 //!
 //! Three tasks with bounded hand-overs: the reader talks to the source, the preparer gathers, looks
-//! up and encodes, the applier (the owner of the stream's state) writes. While one batch is written
+//! up and encodes, the applier (the owner of the group's state) writes. While one batch is written
 //! the next is prepared and the one after it read. Nothing here waits for status, alerts or logs.
 
 mod applier;
@@ -13,51 +13,56 @@ mod chunk_reader;
 mod command;
 mod context;
 mod dead_letter;
+mod encoder;
 mod preparer;
 mod reader;
 mod resync;
 mod search;
 mod start;
 mod sweeper;
+mod unpark;
 mod walker;
+mod walks;
 
 use uuid::Uuid;
 
 pub use command::obey;
 pub(crate) use context::retry;
-pub use context::{Context, Ended, Signals};
+pub use context::{Context, Ended, GroupContext, Signals, wait};
 
 use crate::error::{Class, Code, Fault};
 use crate::state::Lease;
 
-/// Follows one stream under one lease until told to stop or stopped by trouble. The ladder when a
-/// position is refused: the reader asks once more; then the stream is repaired by a resync, if that
-/// is allowed; else it halts.
+/// Follows one group under one lease until told to stop or stopped by trouble. The ladder when a
+/// position is refused: the reader asks once more; then the group's tables are repaired by resyncs,
+/// as far as that is allowed; else it halts.
 ///
 /// `halted` is why the pipeline before this one stopped.
 pub async fn run(
-    context: &Context,
+    group: &GroupContext,
     lease: &Lease,
     signals: &Signals,
     halted: Option<&Fault>,
 ) -> Ended {
     let run = Uuid::new_v4();
-    let ended = follow(context, lease, signals, halted, run).await;
+    let ended = follow(group, lease, signals, halted, run).await;
     // A bug is no good order: it may be a document that it is about. That it cannot be said costs
     // nothing but care.
     let in_good_order = match &ended {
         Ended::Fenced => false,
         Ended::Halted(fault) => fault.class != Class::Bug,
-        Ended::Drained | Ended::Commanded | Ended::Lost(_) | Ended::Rewound(_) => true,
+        Ended::Drained | Ended::Commanded | Ended::Again | Ended::Lost(_) | Ended::Rewound(_) => {
+            true
+        }
     };
     if in_good_order {
-        let _ = context.state.ended_well(lease.stream(), run).await;
+        let _ = group.state.ended_well(run).await;
     }
     ended
 }
 
 async fn follow(
-    context: &Context,
+    group: &GroupContext,
     lease: &Lease,
     signals: &Signals,
     halted: Option<&Fault>,
@@ -65,11 +70,10 @@ async fn follow(
 ) -> Ended {
     let mut trouble = halted.cloned();
     loop {
-        context.status.taken_up();
+        group.status.taken_up();
         let start = async {
-            let started = start::start(context, lease, trouble.as_ref()).await?;
-            let (position, walk) = (started.position.clone(), started.walk.clone());
-            let cares = care::Cares::of(context, lease, run, &position, walk.as_ref());
+            let started = start::start(group, lease, trouble.as_ref()).await?;
+            let cares = care::Cares::of(group, lease, run, &started.position, &started.walks);
             Ok((cares.await?, started))
         };
         let started = tokio::select! {
@@ -84,14 +88,16 @@ async fn follow(
             None if signals.drain.is_cancelled() => return Ended::Drained,
             None => return Ended::Commanded,
         };
-        match Box::pin(applier::run(context, lease, signals, started, cares)).await {
+        match Box::pin(applier::run(group, lease, signals, started, cares)).await {
             Ended::Lost(fault) => trouble = Some(fault),
             // Another collection may be in its place already, as after `$out`.
             Ended::Halted(fault) if fault.code == Code::SourceDropped => trouble = Some(fault),
             Ended::Rewound(fault) => {
-                context.status.rewound(&fault.message);
+                group.status.rewound(&fault.message);
+                group.doubt();
                 trouble = None;
             }
+            Ended::Again => trouble = None,
             ended => return ended,
         }
     }

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::binding::still_the_same;
-use super::context::Context;
+use super::context::GroupContext;
 use crate::error::{Class, Fault};
 use crate::model::position::{Position, ResumeToken};
 use crate::model::step::Step;
@@ -11,23 +11,31 @@ use crate::retry::Backoff;
 use crate::source::{ChangeStream, ChangeStreamOptions, Reply};
 use crate::status::Answer;
 
+/// A reply, and whether more of its last event's cluster time may follow.
+#[derive(Debug)]
+pub struct Came {
+    pub reply: Reply,
+    pub is_open: bool,
+}
+
 /// Reads until the receiver goes away or an error may not be tried again. That error is the last
 /// thing sent.
 pub async fn read(
-    context: Context,
+    group: GroupContext,
     position: Position,
     change_stream: Option<ChangeStream>,
-    replies: mpsc::Sender<Result<Reply, Fault>>,
+    replies: mpsc::Sender<Result<Came, Fault>>,
 ) {
     let mut reader = Reader {
-        options: context.change_stream_options(),
-        backoff: Backoff::new(context.settings.retry),
-        context,
+        options: group.change_stream_options(),
+        backoff: Backoff::new(group.settings.retry),
+        group,
         asked: true,
         after: position.token,
         change_stream,
         refused_once: false,
         just_opened: false,
+        is_open: false,
     };
     loop {
         let read = reader.next().await;
@@ -38,8 +46,9 @@ pub async fn read(
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "four facts, each of its own")]
 struct Reader {
-    context: Context,
+    group: GroupContext,
     options: ChangeStreamOptions,
     backoff: Backoff,
     /// Everything up to here has been handed on.
@@ -52,16 +61,19 @@ struct Reader {
     asked: bool,
     /// The next reply is the one that opening asked for.
     just_opened: bool,
+    /// More of the last event's cluster time may follow.
+    is_open: bool,
 }
 
 impl Reader {
     /// The next reply, over as many attempts and cursors as it takes.
-    async fn next(&mut self) -> Result<Reply, Fault> {
+    async fn next(&mut self) -> Result<Came, Fault> {
         loop {
             let fault = match self.attempt().await {
-                Ok(reply) => {
-                    self.took(&reply);
-                    return Ok(reply);
+                Ok(came) => {
+                    self.is_open = came.is_open;
+                    self.took(&came.reply);
+                    return Ok(came);
                 }
                 Err(fault) => fault,
             };
@@ -69,16 +81,17 @@ impl Reader {
             self.asked = false;
             let fault = match fault.class {
                 Class::Record => match self.around().await {
-                    Ok(reply) => {
-                        self.took(&reply);
-                        return Ok(reply);
+                    Ok(came) => {
+                        self.is_open = came.is_open;
+                        self.took(&came.reply);
+                        return Ok(came);
                     }
                     Err(fault) => fault,
                 },
                 Class::HistoryLost if !self.refused_once => {
                     self.refused_once = true;
                     tracing::warn!(
-                        stream = %self.context.config.name,
+                        group = %self.group.name,
                         "position refused, asking once more: {fault}"
                     );
                     continue;
@@ -86,39 +99,47 @@ impl Reader {
                 _ => fault,
             };
             let step = if opening { Step::Open } else { Step::Read };
-            self.context.wait_or_give_up(step, &mut self.backoff, fault).await?;
+            self.group.wait_or_give_up(step, &mut self.backoff, fault).await?;
         }
     }
 
-    async fn attempt(&mut self) -> Result<Reply, Fault> {
+    async fn attempt(&mut self) -> Result<Came, Fault> {
         let change_stream = match &mut self.change_stream {
             Some(change_stream) => change_stream,
             empty => {
                 if !std::mem::replace(&mut self.asked, true) {
-                    still_the_same(&self.context, &self.after).await?;
+                    still_the_same(&self.group, &self.after).await?;
                 }
-                let opened = self.context.source.open(&self.options, Some(&self.after)).await?;
+                let opened = self.group.source.open(&self.options, Some(&self.after)).await?;
                 self.just_opened = true;
                 empty.insert(opened)
             }
         };
-        change_stream.next().await
+        let reply = change_stream.next().await?;
+        // Opening asks for an empty reply, which shows nothing.
+        let is_open = if reply.is_empty() && self.just_opened {
+            self.is_open
+        } else {
+            self.group.source.is_open(&self.options, &reply).await?
+        };
+        Ok(Came { reply, is_open })
     }
 
     /// An event over 16 MB cannot be sent whole: it is read without its documents, which are looked
     /// up later.
-    async fn around(&mut self) -> Result<Reply, Fault> {
+    async fn around(&mut self) -> Result<Came, Fault> {
         let options =
             ChangeStreamOptions { keys_only: true, batch_size: 1, ..self.options.clone() };
-        let mut change_stream = self.context.source.open(&options, Some(&self.after)).await?;
+        let mut change_stream = self.group.source.open(&options, Some(&self.after)).await?;
         loop {
             let reply = change_stream.next().await?;
             if !reply.is_empty() {
                 tracing::info!(
-                    stream = %self.context.config.name,
+                    group = %self.group.name,
                     "event over 16 MB fetched by its key"
                 );
-                return Ok(reply);
+                let is_open = self.group.source.is_open(&self.options, &reply).await?;
+                return Ok(Came { reply, is_open });
             }
         }
     }
@@ -131,10 +152,10 @@ impl Reader {
             (true, false) => Answer::Opened,
             (false, false) => Answer::Still,
         };
-        self.context.status.polled(reply.operation_time, reply.is_empty(), answer);
+        self.group.status.polled(reply.operation_time, reply.is_empty(), answer);
         if answer != Answer::Opened {
             if self.backoff.is_failing() {
-                self.context.status.recovered(&[Step::Open, Step::Read]);
+                self.group.status.recovered(&[Step::Open, Step::Read]);
             }
             self.backoff.reset();
         }

@@ -42,6 +42,27 @@ pub fn beside(walk: &WalkRow) -> Option<Beside> {
     (!walk.is_snapshot()).then_some(beside)
 }
 
+/// What is shown of a walk.
+pub fn report(row: &WalkRow) -> ResyncReport {
+    let number = |n: i64| u64::try_from(n).unwrap_or_default();
+    ResyncReport {
+        id: row.id,
+        reason: row.reason(),
+        state: row.state(),
+        documents_read: number(row.documents_read),
+        rows_upserted: number(row.rows_inserted + row.rows_changed),
+        rows_deleted: number(row.rows_deleted),
+        queue_place: None,
+        rows_to_delete: row.rows_to_delete.map(number),
+        documents_estimated: row.documents_estimated.map(number),
+        held_code: row.held_code.clone(),
+        note: row.note.clone(),
+        started_at: row.started_at,
+        eta_at: None,
+        deadline_at: row.deadline_at,
+    }
+}
+
 /// What a committed part came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
@@ -53,22 +74,7 @@ pub enum Done {
 impl OpenResync {
     /// Goes on where the row says the walk was, with care where processes have died.
     pub fn take_up(context: &Context, row: &WalkRow, reached: Reached, care: Option<Care>) -> Self {
-        let number = |n: i64| u64::try_from(n).unwrap_or_default();
-        context.status.walking(Some(ResyncReport {
-            id: row.id,
-            reason: row.reason(),
-            state: row.state(),
-            documents_read: number(row.documents_read),
-            rows_upserted: number(row.rows_inserted + row.rows_changed),
-            rows_deleted: number(row.rows_deleted),
-            rows_to_delete: row.rows_to_delete.map(number),
-            documents_estimated: row.documents_estimated.map(number),
-            held_code: row.held_code.clone(),
-            note: row.note.clone(),
-            started_at: row.started_at,
-            eta_at: None,
-            deadline_at: row.deadline_at,
-        }));
+        context.status.walking(Some(report(row)));
         let stage = match row.state() {
             ResyncState::Running => Stage::Walk(Box::new(Walker::new(context, row, care))),
             ResyncState::Sweeping => {
@@ -129,12 +135,24 @@ impl OpenResync {
         beside(&self.row)
     }
 
+    /// Whether it reads or sweeps: one that is held takes nobody's turn.
+    pub const fn is_under_way(&self) -> bool {
+        !matches!(self.stage, Stage::Held)
+    }
+
     /// The live stream met these rows.
-    pub fn touch(&mut self, work: &Work, last_event: Option<ClusterTime>) {
+    pub fn touch(&mut self, work: &Work) {
         match &mut self.stage {
-            Stage::Walk(walker) => walker.touch(work, last_event),
+            Stage::Walk(walker) => walker.touch(work),
             Stage::Sweep(sweeper) => sweeper.touch(work),
             Stage::Held => {}
+        }
+    }
+
+    /// The live stream has come to an event of this time.
+    pub fn passed(&mut self, at: Option<ClusterTime>) {
+        if let Stage::Walk(walker) = &mut self.stage {
+            walker.passed(at);
         }
     }
 

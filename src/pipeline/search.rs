@@ -37,9 +37,9 @@ pub struct Leftover {
 }
 
 /// What the search finds, part by part.
-pub enum Part {
-    /// Rows whose documents the source does not have.
-    Gone(Vec<Leftover>),
+pub enum FoundPart {
+    /// Rows whose documents the source does not have, and the time at which it was asked.
+    Gone(Vec<Leftover>, ClusterTime),
     /// A person has to say whether so many rows may go, and the note says why.
     TooMany { note: String, rows: u64 },
     /// Nothing is left to be found.
@@ -58,7 +58,7 @@ pub struct Search {
     approved: Option<u64>,
     /// Everything up to this time is applied.
     reached: Reached,
-    found: mpsc::Sender<Result<Part, Fault>>,
+    found: mpsc::Sender<Result<FoundPart, Fault>>,
 }
 
 impl Search {
@@ -66,7 +66,7 @@ impl Search {
         context: &Context,
         walk: &WalkRow,
         reached: Reached,
-        found: mpsc::Sender<Result<Part, Fault>>,
+        found: mpsc::Sender<Result<FoundPart, Fault>>,
     ) -> Self {
         Self {
             context: context.clone(),
@@ -123,7 +123,7 @@ impl Search {
             delete_count_min: resync.delete_count_min,
         };
         if let SweepVerdict::Hold(note) = judge(found, limits, self.approved) {
-            let _ = self.found.send(Ok(Part::TooMany { note, rows: found.unseen })).await;
+            let _ = self.found.send(Ok(FoundPart::TooMany { note, rows: found.unseen })).await;
             return Ok(());
         }
         if found.unseen > 0 {
@@ -139,7 +139,7 @@ impl Search {
                 return Ok(());
             }
         }
-        let _ = self.found.send(Ok(Part::All)).await;
+        let _ = self.found.send(Ok(FoundPart::All)).await;
         let _ = with_deadline(context.target.deadline(), connection.close()).await;
         Ok(())
     }
@@ -180,7 +180,7 @@ impl Search {
     /// searched has ended.
     async fn send(&self, part: Vec<Leftover>) -> Result<bool, Fault> {
         let all = part.len();
-        let gone = self.gone(part).await?;
+        let (gone, at) = self.gone(part).await?;
         if gone.len() < all {
             let (stream, left) = (&self.context.config.name, all - gone.len());
             tracing::warn!(
@@ -190,21 +190,22 @@ impl Search {
                 "rows the walk did not see are left: the source has them"
             );
         }
-        Ok(self.found.send(Ok(Part::Gone(gone))).await.is_ok())
+        Ok(self.found.send(Ok(FoundPart::Gone(gone, at))).await.is_ok())
     }
 
     /// Those of the rows whose document the source, asked now, does not have. A row is left whose
     /// id cannot be asked for, and nothing is gone from a collection that is not there, or is
     /// another than was walked.
-    async fn gone(&self, part: Vec<Leftover>) -> Result<Vec<Leftover>, Fault> {
+    async fn gone(&self, part: Vec<Leftover>) -> Result<(Vec<Leftover>, ClusterTime), Fault> {
         let Context { source, config, namespace, .. } = &self.context;
         let ids: Vec<Option<Vec<u8>>> = part.iter().map(|row| decode_id(&row.id)).collect();
         let asked: Vec<Value<'_>> = ids.iter().flatten().filter_map(|id| value(id)).collect();
         let after = source.now().await?;
-        let mut living = HashSet::new();
+        let (mut living, mut at) = (HashSet::new(), after);
         let mut documents = source.living(&config.collection, &asked, after).await?;
         while let Some(reply) = documents.next().await? {
             living.extend(reply.items().filter_map(id_of));
+            at = at.max(documents.read_at.or(reply.operation_time).unwrap_or(after));
         }
         let is_walked = match source.find_collection(&config.collection).await? {
             source::Found::Collection(there) => {
@@ -223,7 +224,8 @@ impl Search {
                 && !living.contains(id)
         };
         let rows = part.into_iter().zip(&ids);
-        Ok(rows.filter(|(row, decoded)| is_gone(&row.id, decoded)).map(|(row, _)| row).collect())
+        let gone = rows.filter(|(row, decoded)| is_gone(&row.id, decoded)).map(|(row, _)| row);
+        Ok((gone.collect(), at))
     }
 }
 

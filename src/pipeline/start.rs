@@ -1,254 +1,276 @@
-//! How a stream begins: from its stored position; or, where there is none or it cannot be used,
-//! with a new position and then a walk, so that nothing falls between the two.
+//! How a group begins: from its stored position; or, where there is none or it cannot be used, with
+//! a new position and then walks, so that nothing falls between the two. What is found of each of
+//! its streams decides whether it goes on, is walked, or is parked.
 
+mod begins;
+mod decide;
+mod making;
+mod table_check;
+
+use std::collections::HashMap;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use chrono::{DateTime, Utc};
-
-use super::binding::{BindingVerdict, Here, halt_on, judge, look, remember};
-use super::context::{Context, retry};
-use crate::apply::{ensure, read_live};
+use self::begins::Begins;
+use self::decide::{Decision, Known, decide};
+use self::making::Making;
+use super::binding::{Here, SourceNow, look_at_group};
+use super::context::{Context, GroupContext, retry};
 use crate::error::{Class, Code, Fault};
-use crate::model::phase::{Happened, Phase};
+use crate::model::phase::Phase;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::reason::Reason;
-use crate::model::resync_state::ResyncState;
 use crate::model::step::Step;
-use crate::postgres::{close, with_deadline};
 use crate::source::ChangeStream;
-use crate::state::{Beginning, Lease, Start, Stored, WalkRow};
+use crate::state::{Lease, OwnPosition, Start, Stored, StreamRow, WalkRow};
 
-/// A stream ready to be followed.
+pub use self::begins::blind_from;
+pub(super) use self::decide::allowed;
+pub(super) use self::table_check::see_to;
+
+/// A group ready to be followed.
 #[derive(Debug)]
 pub struct Started {
     pub position: Position,
-    /// The checkpoint's, when position and walk were read.
+    /// The checkpoint's, when position and walks were read.
     pub revision: i64,
     /// The open change stream, if opening it told the first position.
     pub change_stream: Option<ChangeStream>,
-    pub walk: Option<WalkRow>,
-    pub phase: Phase,
+    /// Walks that have not ended, each with its stream's place.
+    pub walks: Vec<(usize, WalkRow)>,
+    /// Streams that the group goes on without, and why.
+    pub parked: Vec<(usize, Fault)>,
+    /// By stream: its rows may be of any time up to this one.
+    pub ahead: Vec<ClusterTime>,
+    /// The database says that the group is halted.
+    pub was_halted: bool,
 }
 
-/// Takes up the stream, trying again for as long as the trouble is the world's. `trouble` is what
+/// Takes up the group, trying again for as long as the trouble is the world's. `trouble` is what
 /// ended the pipeline before, if it is the position or the collection that is at fault.
 pub async fn start(
-    context: &Context,
+    group: &GroupContext,
     lease: &Lease,
     trouble: Option<&Fault>,
 ) -> Result<Started, Fault> {
-    context.enter(Phase::Resuming);
-    let started = retry!(context, Step::Open, attempt(context, lease, trouble))?;
-    context.status.recovered(&[Step::Open]);
+    group.status.entered(Phase::Resuming);
+    let started = retry!(group, Step::Open, attempt(group, lease, trouble))?;
+    group.status.recovered(&[Step::Open]);
     Ok(started)
 }
 
 async fn attempt(
-    context: &Context,
+    group: &GroupContext,
     lease: &Lease,
     trouble: Option<&Fault>,
 ) -> Result<Started, Fault> {
-    check_schema(context).await?;
-    let stored = context.state.load(&context.config.name).await?;
+    let mut connection = group.target.connect().await?;
+    group.state.standing(&mut connection).await?;
+    let stored = group.state.load(&group.name).await?;
     let stored = stored.ok_or_else(|| Fault::bug("a lease without a checkpoint row"))?;
-    let start = stored.start(&context.namespace.to_string(), &context.fingerprint());
-    if let Start::Refused(version) = start {
-        let message = format!("the checkpoint was written by a newer release (format {version})");
-        return Err(Fault::new(
-            Class::Halt,
-            Code::TargetSchemaMismatch,
-            message,
-            "run that release, or a later one",
-        ));
-    }
-    let binding = context.state.binding(&context.config.name).await?;
-    let walk = context.state.open_walk(&context.config.name).await?;
-    let walks = walk.as_ref().is_some_and(|walk| !walk.is_snapshot());
-    let dropped = trouble.is_some_and(|fault| fault.code == Code::SourceDropped)
-        || stored.halt_code.as_deref() == Some(Code::SourceDropped.name());
-    let here = look(context, &stored, binding.as_ref()).await?;
-    let verdict = judge(binding.as_ref(), &here, &context.table, dropped, walks);
-    halt_on(context, &verdict)?;
-    let resync = async |reason, why: &str| {
-        resync_if_allowed(context, lease, &stored, &here, reason, why).await
+    let begins = begins(group, &stored, trouble).await?;
+    let rows: HashMap<String, StreamRow> =
+        group.state.streams().await?.into_iter().map(|row| (row.stream.clone(), row)).collect();
+    let rows = if needs_enrolment(group, &rows) {
+        group.state.take_into(lease, group.source.database_name(), &group.members()).await?;
+        let rows = group.state.streams().await?;
+        rows.into_iter().map(|row| (row.stream.clone(), row)).collect()
+    } else {
+        rows
     };
-    let position = match start {
-        Start::Resume(position) => position,
-        Start::New | Start::Refused(_) if !here.table.holds_rows => {
-            return first_snapshot(context, lease, &here).await;
-        }
-        Start::New | Start::Refused(_) => {
-            let why = "no position is stored for this stream, though its table holds rows";
-            return resync(Reason::PositionMissing, why).await;
-        }
-        Start::Lost(reason, why) => return resync(reason, &why).await,
+    let walks = group.state.open_walks(&group.names()).await?;
+    let place = look_at_group(group, &stored, &rows).await?;
+    let now = group.source.now().await?;
+    let mut decisions = Vec::with_capacity(group.streams.len());
+    for context in group.streams.iter() {
+        let walk = walks.iter().find(|walk| walk.stream == context.config.name);
+        let row = rows.get(&context.config.name);
+        let known = Known { row, walk, begins: &begins, trouble };
+        let (here, decision) = one(group, context, &mut connection, &place, &known).await?;
+        decisions.push((here, decision));
+    }
+    crate::postgres::close(connection).await;
+    let leaving = leaving(group, &rows, &begins);
+    // The one stream of a group has no neighbour whose position is to be kept.
+    let begins_anew = !group.parks() && decisions.iter().any(|(_, decision)| decision.repairs());
+    let new = if begins.stored.is_none() || begins_anew {
+        Some(position_now(group).await?)
+    } else {
+        None
     };
-    if verdict == BindingVerdict::TableFresh {
-        return first_snapshot(context, lease, &here).await;
-    }
-    if let Some((reason, why)) = unusable(&verdict, trouble, walk.as_ref(), &here) {
-        return resync(reason, why).await;
-    }
-    let was_never_bound = binding.is_none() && walk.is_none();
-    if was_never_bound && !here.table.holds_rows && holds_documents(context).await? {
-        // The first release did not bind its positions.
-        let why = "the table is empty, and the collection is not";
-        return resync(Reason::TableReplaced, why).await;
-    }
-    if verdict == BindingVerdict::Known {
-        remember(context, lease, &here, binding.as_ref()).await?;
-    }
-    taken_up(context, position, stored.revision, None).await
+    let goes_on_from = match (&new, &begins.stored) {
+        (Some((position, _)), _) | (None, Some(position)) => position.clone(),
+        (None, None) => return Err(Fault::bug("a group without a position")),
+    };
+    let making = Making {
+        group,
+        stored: &stored,
+        begins: &begins,
+        place: &place,
+        rows: &rows,
+        position: &goes_on_from,
+        is_new: new.is_some() || !begins.own.is_empty(),
+        now,
+    };
+    let revision = making.change(lease, &decisions, &walks, &leaving).await?;
+    let parked = decisions.into_iter().enumerate().filter_map(|(stream, (_, decision))| {
+        if let Decision::Park(fault) = decision { Some((stream, fault)) } else { None }
+    });
+    let parked: Vec<(usize, Fault)> = parked.collect();
+    let revision = revision.unwrap_or(stored.revision);
+    let started = taken_up(group, goes_on_from, revision, new, parked).await?;
+    Ok(Started { was_halted: stored.halt_code.is_some(), ..started })
 }
 
-/// Why a stored position that can be read cannot be gone on from: what it speaks for is not there
-/// any more, the source refused it, or the walk that is open is of another collection.
-fn unusable<'a>(
-    verdict: &'a BindingVerdict,
-    trouble: Option<&'a Fault>,
-    walk: Option<&WalkRow>,
-    here: &Here,
-) -> Option<(Reason, &'a str)> {
-    match verdict {
-        BindingVerdict::Recreated(why) => return Some((Reason::CollectionRecreated, why)),
-        BindingVerdict::TableReplaced(why) => return Some((Reason::TableReplaced, why)),
-        _ => {}
-    }
-    match trouble {
-        Some(fault) if fault.code == Code::SourceDropped => {
-            return Some((Reason::CollectionRecreated, &fault.message));
+/// What the stored position is worth.
+async fn begins(
+    group: &GroupContext,
+    stored: &Stored,
+    trouble: Option<&Fault>,
+) -> Result<Begins, Fault> {
+    let lost = |reason, why: &str| Begins {
+        stored: None,
+        lost: Some((reason, why.to_owned())),
+        own: Vec::new(),
+    };
+    match stored.start(group.source.database_name(), &group.fingerprint()) {
+        Start::Refused(version) => {
+            let message =
+                format!("the checkpoint was written by a newer release (format {version})");
+            let hint = "run that release, or a later one";
+            Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, hint))
         }
-        Some(fault) if fault.class == Class::HistoryLost => {
-            return Some((Reason::HistoryLost, &fault.message));
-        }
-        _ => {}
+        Start::Lost(reason, why) => Ok(lost(reason, &why)),
+        Start::Resume(position) => Ok(match trouble {
+            Some(fault) if fault.class == Class::HistoryLost => {
+                lost(Reason::HistoryLost, &fault.message)
+            }
+            _ => Begins { stored: Some(position), lost: None, own: Vec::new() },
+        }),
+        Start::New => own_positions(group).await,
     }
-    let walked = walk.and_then(|walk| walk.collection_uuid).zip(here.found.uuid());
-    let why = "the collection that was walked is another one now";
-    walked
-        .is_some_and(|(walked, found)| walked != found)
-        .then_some((Reason::CollectionRecreated, why))
 }
 
-async fn holds_documents(context: &Context) -> Result<bool, Fault> {
-    Ok(context.source.estimate(&context.config.collection).await? > 0)
+/// Positions of its streams' own, which an older release left: the group begins at the oldest that
+/// the source still has. The streams whose own it has not are walked.
+async fn own_positions(group: &GroupContext) -> Result<Begins, Fault> {
+    let mut own = group.state.own_positions(&group.names()).await?;
+    let oldest_entry = if own.is_empty() { None } else { group.source.oldest_entry().await };
+    let position = |own: &OwnPosition| {
+        let source = group.stream(&own.stream)?.namespace.to_string();
+        let position = own.usable(&source)?;
+        oldest_entry.is_none_or(|oldest| position.cluster_time >= oldest).then_some(position)
+    };
+    own.retain(|own| own.resume_token.is_some() || own.revision > 0);
+    let stored = own.iter().filter_map(position).min_by_key(|position| position.cluster_time);
+    let usable: Vec<bool> = own.iter().map(|own| position(own).is_some()).collect();
+    Ok(Begins { stored, lost: None, own: own.into_iter().zip(usable).collect() })
 }
 
-/// Goes on from a position, with the walk that has not ended, if there is one.
-async fn taken_up(
+/// Whether a stream of it has no row, or is in no group: another one has let it go.
+fn needs_enrolment(group: &GroupContext, rows: &HashMap<String, StreamRow>) -> bool {
+    let is_enrolled = |name: &str| rows.get(name).is_some_and(|row| row.group.is_some());
+    group.streams.iter().any(|stream| !is_enrolled(&stream.config.name))
+}
+
+/// What is found of one stream at both ends, and what is done about it.
+async fn one(
+    group: &GroupContext,
     context: &Context,
+    connection: &mut sqlx::postgres::PgConnection,
+    place: &SourceNow,
+    known: &Known<'_>,
+) -> Result<(Option<Here>, Decision), Fault> {
+    let is_known = context.proved.load(Ordering::Relaxed)
+        && known.begins.lost.is_none()
+        && known.trouble.is_none()
+        && known.row.is_some_and(|row| row.parked_code.is_none() && row.left_at.is_none());
+    if is_known {
+        return Ok((None, Decision::GoOn));
+    }
+    let decided = async {
+        if let Some(other) = known.in_another_group(&group.name) {
+            return Err(other);
+        }
+        table_check::see_to(context, connection).await?;
+        let here = place.of(context, known.row).await?;
+        let decision = decide(context, &here, known).await?;
+        Ok((Some(here), decision))
+    };
+    match decided.await {
+        Ok(both) => {
+            context.proved.store(true, Ordering::Relaxed);
+            Ok(both)
+        }
+        Err(fault) if group.parks() && is_its_own(&fault) => Ok((None, Decision::Park(fault))),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Whether a fault that was met on one stream is that stream's alone.
+fn is_its_own(fault: &Fault) -> bool {
+    fault.code == Code::TargetSlow
+        || (!fault.class.may_retry()
+            && !matches!(fault.class, Class::Fenced | Class::Rewound | Class::Bug)
+            && !matches!(fault.code, Code::TargetFull | Code::SourceUnauthorised))
+}
+
+/// Streams of the group's rows that are not configured in it any more: these are let go. While the
+/// stored position is that of an event, it may be of any collection that was ever followed here,
+/// also of one that another group has taken since: all of them are let through meanwhile.
+fn leaving<'r>(
+    group: &GroupContext,
+    rows: &'r HashMap<String, StreamRow>,
+    begins: &Begins,
+) -> Vec<&'r str> {
+    let gone = rows.values().filter(|row| {
+        row.group.as_deref() == Some(&*group.name) && group.stream(&row.stream).is_none()
+    });
+    let gone: Vec<&StreamRow> = gone.collect();
+    let is_freed = group.is_freed.swap(false, Ordering::Relaxed);
+    let is_bound = begins
+        .stored
+        .as_ref()
+        .is_some_and(|position| !is_freed && !position.token.is_of_no_event());
+    let mut collections = group.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+    collections.clear();
+    if is_bound {
+        let elsewhere = rows.values().filter(|row| {
+            row.database.as_deref() == Some(group.source.database_name())
+                && row
+                    .collection
+                    .as_deref()
+                    .is_some_and(|name| group.routes.of(Some(name)).is_empty())
+        });
+        collections.extend(elsewhere.filter_map(|row| row.collection.clone()));
+        return Vec::new();
+    }
+    gone.into_iter().map(|row| row.stream.as_str()).collect()
+}
+
+/// Goes on from a position, with the walks that have not ended.
+async fn taken_up(
+    group: &GroupContext,
     position: Position,
     revision: i64,
-    change_stream: Option<ChangeStream>,
+    new: Option<(Position, ChangeStream)>,
+    parked: Vec<(usize, Fault)>,
 ) -> Result<Started, Fault> {
-    let walk = context.state.open_walk(&context.config.name).await?;
-    let happened = match &walk {
-        None => Happened::Resumed,
-        Some(walk) if walk.is_snapshot() => Happened::SnapshotUnderWay,
-        Some(_) => Happened::ResyncUnderWay,
-    };
-    let phase = Phase::Resuming.next(happened).unwrap_or(Phase::Streaming);
-    Ok(Started { position, revision, change_stream, walk, phase })
-}
-
-/// What the stream needs of the database is there: tables of a format this release knows, and its
-/// own table, which is made or widened once a process if that is allowed; somebody may change it
-/// later. Every statement is prepared against the live schema before the first event.
-async fn check_schema(context: &Context) -> Result<(), Fault> {
-    let (target, table, columns) = (&context.target, &context.table, &context.config.columns);
-    let mut connection = target.connect().await?;
-    context.state.standing(&mut connection).await?;
-    if context.settings.migrate.automatic && !context.widened.load(Ordering::Relaxed) {
-        context.state.refuse_table(&mut connection, table).await?;
-        for statement in ensure(&mut connection, target, table, columns).await? {
-            tracing::info!(stream = context.config.name, "migrated: {statement}");
-        }
-        context.widened.store(true, Ordering::Relaxed);
-    }
-    read_live(&mut connection, target, table).await?.fits(table, columns)?;
-    for (_, statement) in context.statements.preparable() {
-        let sql = sqlx::AssertSqlSafe(statement.to_string());
-        let prepare = sqlx::Executor::prepare(&mut connection, sqlx::SqlSafeStr::into_sql_str(sql));
-        with_deadline(target.deadline(), prepare).await?;
-    }
-    close(connection).await;
-    Ok(())
-}
-
-/// A stream never followed before.
-async fn first_snapshot(context: &Context, lease: &Lease, here: &Here) -> Result<Started, Fault> {
-    begin_walk(context, lease, here, Reason::FirstSnapshot, "first snapshot", None).await
-}
-
-/// A stream whose position is unusable: a resync, if it is allowed without a person; else the
-/// stream halts.
-async fn resync_if_allowed(
-    context: &Context,
-    lease: &Lease,
-    stored: &Stored,
-    here: &Here,
-    reason: Reason,
-    why: &str,
-) -> Result<Started, Fault> {
-    let settings = &context.settings.resync;
-    let stream = &context.config.name;
-    let halt = |message: String| {
-        let hint = "look into why; then `tidemark resync STREAM --reason TEXT --execute` repairs \
-                    this stream";
-        let code = if reason == Reason::CollectionRecreated {
-            Code::SourceDropped
-        } else {
-            Code::HistoryLost
-        };
-        Err(Fault::new(Class::Halt, code, message, hint))
-    };
-    if !settings.automatic {
-        return halt(format!("{why}; resync.automatic is off"));
-    }
-    let today = if reason.is_counted() { context.state.automatic_today(stream).await? } else { 0 };
-    if reason.is_counted() && today >= settings.automatic_per_day_max {
-        return halt(format!(
-            "{why}; {today} automatic resyncs in 24 hours are all that \
-             resync.automatic_per_day_max allows"
-        ));
-    }
-    tracing::error!(
-        stream,
-        reason = reason.name(),
-        "position unusable, the stream is healed by a resync: {why}"
-    );
-    begin_walk(context, lease, here, reason, why, blind_from(stored)).await
-}
-
-/// Asks the source for a position, and makes it durable together with the walk's row.
-async fn begin_walk(
-    context: &Context,
-    lease: &Lease,
-    here: &Here,
-    reason: Reason,
-    why: &str,
-    blind_from: Option<DateTime<Utc>>,
-) -> Result<Started, Fault> {
-    let (position, change_stream) = position_now(context).await?;
-    let estimated = context.source.estimate(&context.config.collection).await.ok();
-    let beginning = Beginning {
-        reason,
-        why,
-        position: Some(&position),
-        start_time: position.cluster_time,
-        blind_from,
-        documents_estimated: estimated,
-        bound: here.bound(context),
-        duration_max: context.settings.resync.duration_max,
-        source: &context.namespace.to_string(),
-        options: &context.fingerprint(),
-    };
-    let before = context.state.open_walk(&context.config.name).await?;
-    let revision = context.state.begin_walk(lease, &beginning).await?;
-    if let Some(before) = before {
-        context.status.walk_ended(before.reason(), ResyncState::Failed);
-    }
-    taken_up(context, position, revision, Some(change_stream)).await
+    let is_parked = |stream: usize| parked.iter().any(|(parked, _)| *parked == stream);
+    let walks = group.state.open_walks(&group.names()).await?.into_iter().filter_map(|walk| {
+        let stream = group.stream(&walk.stream)?.place;
+        (!is_parked(stream)).then_some((stream, walk))
+    });
+    let walks = walks.collect();
+    let rows = group.state.streams().await?;
+    let ahead = group.streams.iter().map(|context| {
+        let row = rows.iter().find(|row| row.stream == context.config.name);
+        row.map(StreamRow::ahead_until).unwrap_or_default()
+    });
+    let ahead = ahead.collect();
+    let change_stream = new.map(|(_, change_stream)| change_stream);
+    let was_halted = false;
+    Ok(Started { position, revision, change_stream, walks, parked, ahead, was_halted })
 }
 
 /// How many replies a first token is waited for, where the server gives none with an empty reply.
@@ -256,9 +278,9 @@ const REPLIES_MAX: usize = 60;
 
 /// A position the source gives now, and the change stream that goes on from it. Where the server
 /// gives no token with an empty reply, that of a heartbeat is waited for.
-pub async fn position_now(context: &Context) -> Result<(Position, ChangeStream), Fault> {
-    let options = context.change_stream_options();
-    let mut change_stream = context.source.open(&options, None).await?;
+pub async fn position_now(group: &GroupContext) -> Result<(Position, ChangeStream), Fault> {
+    let options = group.change_stream_options();
+    let mut change_stream = group.source.open(&options, None).await?;
     for _ in 0..if options.heartbeat.is_some() { REPLIES_MAX } else { 1 } {
         let reply = change_stream.next().await?;
         if let Some(token) = reply.token.clone() {
@@ -276,10 +298,4 @@ pub async fn position_now(context: &Context) -> Result<(Position, ChangeStream),
         "the source gave no first position",
         hint,
     ))
-}
-
-/// The last that is known of the stream: its position's time, else when its row was last written.
-pub fn blind_from(stored: &Stored) -> Option<DateTime<Utc>> {
-    let at = stored.cluster_time.map(|time| ClusterTime::from_sql(time).at());
-    at.or_else(|| (stored.revision > 0).then_some(stored.updated_at))
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::context::Context;
-use super::search::{Part, Reached, Search};
+use super::search::{FoundPart, Reached, Search};
 use super::walker::TOUCHED_MAX;
 use crate::apply::{Deletes, Walk, WalkStep, Work};
 use crate::error::{Code, Fault};
@@ -20,7 +20,7 @@ pub struct Sweeper {
     context: Context,
     walk: WalkRow,
     reached: Reached,
-    found: mpsc::Receiver<Result<Part, Fault>>,
+    found: mpsc::Receiver<Result<FoundPart, Fault>>,
     task: JoinSet<()>,
     /// Keys the live stream met since the search began: what the search found of them may not be so
     /// any more, so they are left.
@@ -58,21 +58,23 @@ impl Sweeper {
         let found = found.unwrap_or_else(|| {
             Err(Fault::bug("the search for rows to sweep ended without a word"))
         })?;
-        let mut deletes = Deletes::default();
+        let (mut deletes, mut ahead) = (Deletes::default(), None);
         let step = match found {
-            Part::Gone(rows) => {
+            FoundPart::Gone(rows, at) => {
+                ahead = Some(at);
                 for row in rows.into_iter().filter(|row| !self.touched.contains(&row.id)) {
                     // Deleted only if it is no newer than it was found.
                     deletes.push(row.id, row.cluster_time);
                 }
                 WalkStep::Swept
             }
-            Part::TooMany { note, rows } => {
+            FoundPart::TooMany { note, rows } => {
                 WalkStep::Held { code: Code::ResyncHeld, note, rows_to_delete: Some(rows) }
             }
-            Part::All => WalkStep::Completed,
+            FoundPart::All => WalkStep::Completed,
         };
-        Ok(Work { deletes, walk: Some(Walk { id: self.walk.id, step }), ..Work::default() })
+        let walk = Some(Walk { id: self.walk.id, step });
+        Ok(Work { deletes, walk, ahead, ..Work::default() })
     }
 }
 
@@ -82,7 +84,7 @@ fn search(
     reached: &Reached,
     connection: Option<PgConnection>,
     task: &mut JoinSet<()>,
-) -> mpsc::Receiver<Result<Part, Fault>> {
+) -> mpsc::Receiver<Result<FoundPart, Fault>> {
     let (sender, found) = mpsc::channel(1);
     task.spawn(Search::new(context, walk, reached.clone(), sender).run(connection));
     found

@@ -175,11 +175,15 @@ impl Walker {
     }
 
     /// The live stream wrote these rows.
-    pub fn touch(&mut self, work: &Work, last_event: Option<ClusterTime>) {
+    pub fn touch(&mut self, work: &Work) {
         if self.touched.len() <= TOUCHED_MAX {
             self.touched.extend(work.keys().map(str::to_owned));
         }
-        self.time = self.time.max(last_event);
+    }
+
+    /// The live stream has come to an event of this time.
+    pub fn passed(&mut self, at: Option<ClusterTime>) {
+        self.time = self.time.max(at);
     }
 
     /// Waits for the chunk being read; begins to read the one after it. Safe to cancel.
@@ -234,6 +238,7 @@ impl Walker {
             dead: chunk.dead,
             walk: Some(Walk { id: self.id, step }),
             events: chunk.documents,
+            ahead: chunk.operation_time.or(self.time),
             origins: Origins::Documents(chunk.replies),
             ..Work::default()
         };

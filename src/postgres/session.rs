@@ -59,6 +59,11 @@ impl Promise {
         self.statement_timeout
     }
 
+    /// How long a session may be silent in a transaction.
+    pub fn idle_timeout(&self) -> Duration {
+        self.statement_timeout / 2
+    }
+
     /// Makes a fresh session what it is to be. Returns whether it takes writes.
     ///
     /// # Errors
@@ -92,7 +97,8 @@ impl Promise {
 
     fn settings(&self) -> String {
         let millis = |part: f64| self.statement_timeout.mul_f64(part).as_millis().max(1);
-        let (statement, lock, idle) = (millis(1.0), millis(0.8), millis(0.5));
+        let (statement, lock) = (millis(1.0), millis(0.8));
+        let idle = self.idle_timeout().as_millis().max(1);
         format!(
             "set statement_timeout = {statement}; set lock_timeout = {lock}; set \
              idle_in_transaction_session_timeout = {idle}; set plan_cache_mode = \

@@ -21,6 +21,8 @@ pub enum Whose {
     Row,
     /// Time ran out: fewer rows at once may pass.
     Time,
+    /// Somebody's who holds the table locked: no row passes until they let go.
+    Lock,
 }
 
 /// One row of the table.
@@ -66,7 +68,13 @@ const STATES: &[State] = &[
     person("26", Code::TargetUnreachable, Whose::End, POOLER), // invalid_sql_statement_name
     person("42P05", Code::TargetUnreachable, Whose::End, POOLER), // duplicate_prepared_statement
     away("40", ""), // transaction_rollback: serialization_failure, deadlock_detected
-    away("55P03", ""), // lock_not_available
+    State {
+        prefix: "55P03", // lock_not_available
+        class: Class::Transient,
+        code: Code::TargetSlow,
+        whose: Whose::Lock,
+        hint: "see who holds a lock on the table: pg_locks, pg_stat_activity",
+    },
     // too_many_connections
     away("53300", "raise max_connections, or find what holds the connections"),
     away("57P", ""), // admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped

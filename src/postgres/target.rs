@@ -105,6 +105,11 @@ impl Target {
         self.deadline
     }
 
+    /// How long a session may be silent in a transaction before Postgres ends it.
+    pub fn idle(&self) -> Duration {
+        self.promise.idle_timeout()
+    }
+
     /// A session of one's own.
     pub async fn connect(&self) -> Result<PgConnection, Fault> {
         // What it takes to make one is large, and rarely needed.

@@ -24,6 +24,8 @@ pub struct TargetSettings {
     pub url: Secret,
     pub schema: String,
     pub state_schema: String,
+    /// Of the process, all groups together.
+    pub connections_max: usize,
     /// Whether a host that is not loopback may be spoken to without verified TLS.
     pub insecure: bool,
     /// Its output is the password, asked anew for each login; none if empty.
@@ -55,6 +57,7 @@ impl TargetSettings {
             url,
             schema: r.identifier("target.schema"),
             state_schema: r.identifier("target.state_schema"),
+            connections_max: r.count("target.connections_max", 1, 10_000),
             insecure: r.boolean("target.insecure"),
             password_command: r.text("target.password_command"),
         }

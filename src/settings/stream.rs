@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use config::{Value, ValueKind};
+use config::Value;
 
-use super::values::{Reader, parse_duration, unknown_key};
+use super::entry::Entry;
+use super::values::{Reader, parse_duration};
 use crate::model::value::ColumnType;
+
+/// The group of a stream that names none.
+pub const MAIN: &str = "main";
 
 /// Where the document of an update comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,8 @@ impl PostImage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamSettings {
     pub name: String,
+    /// The group it is followed in.
+    pub group: String,
     pub collection: String,
     pub table: String,
     pub post_image: PostImage,
@@ -53,8 +59,8 @@ impl Column {
     }
 }
 
-const STREAM_KEYS: [&str; 6] =
-    ["name", "collection", "table", "post_image", "expect_changes_within", "column"];
+const STREAM_KEYS: [&str; 7] =
+    ["name", "group", "collection", "table", "post_image", "expect_changes_within", "column"];
 const COLUMN_KEYS: [&str; 5] = ["name", "field", "type", "required", "aliases"];
 const RESERVED: [&str; 5] = ["id", "doc", "_cluster_time", "_applied_at", "_hash"];
 
@@ -63,82 +69,20 @@ pub(super) fn read(r: &mut Reader) -> Vec<StreamSettings> {
     r.check("stream", !tables.is_empty(), "at least one [[stream]] is needed");
     let streams: Vec<StreamSettings> =
         tables.into_iter().enumerate().map(|(i, table)| read_one(r, i, table)).collect();
-    for (what, values) in [
-        ("name", streams.iter().map(|s| &s.name).collect::<Vec<_>>()),
-        ("table", streams.iter().map(|s| &s.table).collect()),
-    ] {
-        let mut seen = BTreeSet::new();
-        for value in values {
-            r.check("stream", seen.insert(value), &format!("{what} {value:?} is used twice"));
-        }
+    let mut seen = BTreeSet::new();
+    for name in streams.iter().map(|stream| &stream.name) {
+        r.check("stream", seen.insert(name), &format!("name {name:?} is used twice"));
     }
     streams
 }
 
-/// One table of a list, read key by key; what is left is unknown.
-struct Entry<'r> {
-    reader: &'r mut Reader,
-    place: String,
-    table: BTreeMap<String, Value>,
-}
-
-impl Entry<'_> {
-    fn problem(&mut self, key: &str, message: &str) {
-        let place = &self.place;
-        self.reader.problem("stream", format!("{place}.{key} {message}"));
-    }
-
-    fn optional(&mut self, key: &str) -> Option<String> {
-        if let ValueKind::String(text) = self.table.remove(key)?.kind {
-            return Some(text);
-        }
-        self.problem(key, "must be text in quotes");
-        None
-    }
-
-    fn word(&mut self, key: &str) -> String {
-        let text = self.optional(key).unwrap_or_default();
-        if text.trim().is_empty() {
-            self.problem(key, "must be given");
-        }
-        text
-    }
-
-    /// A name Postgres will keep as it is.
-    fn identifier(&mut self, key: &str) -> String {
-        let text = self.word(key);
-        if text.len() > 63 {
-            self.problem(key, "must be at most 63 bytes long, the limit of a name in Postgres");
-        }
-        text
-    }
-
-    fn finish(mut self, known: &[&str]) {
-        let left: Vec<String> = std::mem::take(&mut self.table).into_keys().collect();
-        for key in left {
-            let message = unknown_key(&key, known.iter().copied());
-            self.problem(&key, &message);
-        }
-    }
-}
-
 fn read_one(reader: &mut Reader, index: usize, table: BTreeMap<String, Value>) -> StreamSettings {
-    let mut entry = Entry { reader, place: format!("[{index}]"), table };
-    let name = entry.word("name");
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) {
-        entry.problem(
-            "name",
-            "must be letters, digits, - and _ only: it is a label in metrics and commands",
-        );
-    }
+    let mut entry = Entry { reader, list: "stream", place: format!("[{index}]"), table };
+    let name = entry.label("name");
+    let group = if entry.has("group") { entry.label("group") } else { MAIN.to_owned() };
     let collection = entry.word("collection");
     let target = entry.identifier("table");
-    let mode = entry.optional("post_image").unwrap_or_else(|| "lookup".to_owned());
-    let post_image =
-        PostImage::NAMES.iter().find(|(known, _)| *known == mode).map(|(_, value)| *value);
-    if post_image.is_none() {
-        entry.problem("post_image", "must be one of \"lookup\", \"when_available\", \"required\"");
-    }
+    let post_image = read_post_image(&mut entry);
     let expect = entry.optional("expect_changes_within").filter(|text| !text.is_empty());
     let expect_changes_within = expect.and_then(|text| match parse_duration(&text) {
         Ok(duration) => Some(duration),
@@ -149,8 +93,17 @@ fn read_one(reader: &mut Reader, index: usize, table: BTreeMap<String, Value>) -
     });
     let columns = read_columns(&mut entry, &name);
     entry.finish(&STREAM_KEYS);
-    let post_image = post_image.unwrap_or(PostImage::Lookup);
-    StreamSettings { name, collection, table: target, post_image, expect_changes_within, columns }
+    let table = target;
+    StreamSettings { name, group, collection, table, post_image, expect_changes_within, columns }
+}
+
+fn read_post_image(entry: &mut Entry<'_>) -> PostImage {
+    let mode = entry.optional("post_image").unwrap_or_else(|| "lookup".to_owned());
+    let known = PostImage::NAMES.iter().find(|(known, _)| *known == mode).map(|(_, value)| *value);
+    if known.is_none() {
+        entry.problem("post_image", "must be one of \"lookup\", \"when_available\", \"required\"");
+    }
+    known.unwrap_or(PostImage::Lookup)
 }
 
 fn read_columns(entry: &mut Entry<'_>, stream: &str) -> Vec<Column> {
@@ -164,7 +117,7 @@ fn read_columns(entry: &mut Entry<'_>, stream: &str) -> Vec<Column> {
     for (index, element) in elements.into_iter().enumerate() {
         let table = element.into_table().map(|t| t.into_iter().collect()).unwrap_or_default();
         let place = format!("[{stream}].column[{index}]");
-        let mut entry = Entry { reader: &mut *entry.reader, place, table };
+        let mut entry = Entry { reader: &mut *entry.reader, list: entry.list, place, table };
         let column = read_column(&mut entry);
         if !seen.insert(column.name.clone()) {
             entry.problem(

@@ -173,3 +173,143 @@ fn a_dsn_that_is_none_is_an_error_that_does_not_repeat_it() {
     );
     assert!(!told[0].contains("s3cret"));
 }
+
+/// `[[stream]]`s, each of (name, what else stands in it).
+fn streams(each: &[(&str, &str)]) -> String {
+    let table = |(name, more): &(&str, &str)| {
+        format!("[[stream]]\nname = \"{name}\"\ncollection = \"c_{name}\"\n{more}\n")
+    };
+    each.iter().map(table).collect()
+}
+
+#[test]
+fn streams_are_of_one_group_unless_they_name_another() {
+    let place = Place::new("groups");
+    let defaults = place.load(None, &[]).unwrap();
+    let main = GroupSettings {
+        name: MAIN.to_owned(),
+        database: "revalidation".to_owned(),
+        schema: "public".to_owned(),
+        streams: vec![0, 1],
+    };
+    assert_eq!(defaults.groups, [main]);
+    let given = place.file(
+        "groups.toml",
+        &("[source]\ndatabase = \"here\"\n[[group]]\nname = \"old\"\ndatabase = \"archive\"\n\
+           [[group]]\nname = \"main\"\nschema = \"live\"\n"
+            .to_owned()
+            + &streams(&[
+                ("a", "table = \"t\"\ngroup = \"fast\""),
+                ("b", "table = \"u\"\ngroup = \"old\""),
+                ("c", "table = \"t\""),
+                ("d", "table = \"v\"\ngroup = \"fast\""),
+            ])),
+    );
+    let settings = place.load(Some(&given), &[("TIDEMARK__TARGET__SCHEMA", "tables")]).unwrap();
+    let groups: Vec<_> = settings
+        .groups
+        .iter()
+        .map(|g| (g.name.as_str(), g.database.as_str(), g.schema.as_str(), g.streams.as_slice()))
+        .collect();
+    let expected: [(&str, &str, &str, &[usize]); 3] = [
+        ("fast", "here", "tables", &[0, 3]),
+        ("old", "archive", "tables", &[1]),
+        ("main", "here", "live", &[2]),
+    ];
+    assert_eq!(groups, expected);
+    let ways: Vec<String> = settings
+        .streams
+        .iter()
+        .map(|s| format!("{} {}", settings.namespace_of(s), settings.table_of(s)))
+        .collect();
+    let expected =
+        ["here.c_a tables.t", "archive.c_b tables.u", "here.c_c live.t", "here.c_d tables.v"];
+    assert_eq!(ways, expected);
+}
+
+#[test]
+fn what_is_wrong_with_groups_is_told_at_once() {
+    let place = Place::new("no-groups");
+    let given = place.file(
+        "groups.toml",
+        &("[[group]]\nname = \"old\"\nshema = \"x\"\n[[group]]\nname = \"old\"\n\
+           [[group]]\nname = \"gruop\"\ndatabase = \"\"\n[[group]]\nschema = 7\n"
+            .to_owned()
+            + &streams(&[
+                ("a", "table = \"t\"\ngroup = \"a b\""),
+                ("b", "table = \"t\"\ngroup = \"old\""),
+                ("old", "table = \"u\""),
+                ("alone", "table = \"v\"\ngroup = \"alone\""),
+            ])),
+    );
+    let told = problems(place.load(Some(&given), &[]));
+    let layer = given.display();
+    let expected = [
+        "[0].group must be letters",
+        "[0].shema is not a key; did you mean schema?",
+        "[1].name \"old\" is used twice",
+        "[2].database must be given",
+        "[3].name must be given",
+        "[3].schema must be text in quotes",
+        "no [[stream]] is of group \"gruop\": correct the name",
+        "\"old\" is the name of a stream and of a group of others",
+        "table \"t\" is used twice in schema \"public\"",
+    ];
+    for expected in expected {
+        let is_told =
+            |line: &String| line.contains(expected) && line.contains(&format!(" ({layer}): "));
+        assert!(told.iter().any(is_told), "{expected}\nnot in\n{}", told.join("\n"));
+    }
+    let alone = told.iter().any(|line| line.contains("\"alone\""));
+    assert!(!alone, "a group may be named as its only stream: {told:?}");
+    let list = place.file("list.toml", "group = \"main\"\n");
+    let told = problems(place.load(Some(&list), &[])).join("\n");
+    assert!(told.contains("must be a list of tables: [[group]]"), "{told}");
+}
+
+#[test]
+fn what_all_groups_share_has_limits_that_fit_together() {
+    let place = Place::new("shared");
+    let settings = place.load(None, &[]).unwrap();
+    assert_eq!((settings.resync.concurrent, settings.target.connections_max), (2, 12));
+    assert_eq!(settings.batch.bytes_total_max, 64 << 20);
+    for (key, value, told) in [
+        ("RESYNC__CONCURRENT", "0", "resync.concurrent"),
+        ("TARGET__CONNECTIONS_MAX", "4", "target.connections_max"),
+        ("BATCH__BYTES_TOTAL_MAX", "7MiB", "batch.bytes_total_max"),
+        ("BATCH__BYTES_MAX", "65MiB", "batch.bytes_total_max"),
+    ] {
+        let variable = format!("TIDEMARK__{key}");
+        let problems = problems(place.load(None, &[(&variable, value)]));
+        assert!(problems.len() == 1 && problems[0].starts_with(told), "{problems:?}");
+    }
+    let printed = settings.print();
+    for line in ["connections_max = 12 ", "bytes_total_max = \"64MiB\" ", "concurrent = 2 "] {
+        assert!(printed.contains(&format!("\n{line}")), "{line} not in\n{printed}");
+    }
+}
+
+#[test]
+fn a_thousand_streams_are_read_in_an_instant() {
+    use std::fmt::Write;
+    let place = Place::new("thousand");
+    let mut text = "[target]\nconnections_max = 210\n".to_owned();
+    for n in 0..1000 {
+        let group = if n % 5 == 0 { format!("group = \"g{n}\"") } else { String::new() };
+        text += &streams(&[(&format!("s{n}"), &format!("table = \"t{n}\"\n{group}"))]);
+        for column in 0..12 {
+            let _ = writeln!(
+                text,
+                "[[stream.column]]\nname = \"c{column}\"\nfield = \"f.g{column}\"\ntype = \"text\""
+            );
+        }
+    }
+    let given = place.file("thousand.toml", &text);
+    let began = std::time::Instant::now();
+    let settings = place.load(Some(&given), &[]).unwrap();
+    let took = began.elapsed();
+    assert_eq!((settings.streams.len(), settings.groups.len()), (1000, 201));
+    assert!(settings.groups.iter().map(|group| group.streams.len()).sum::<usize>() == 1000);
+    assert!(took < Duration::from_secs(2), "{took:?} of a build that is not optimised");
+    println!("1,000 streams of 12 columns read in {took:?}");
+}

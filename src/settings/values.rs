@@ -43,7 +43,10 @@ impl Reader {
     fn print(&self) -> String {
         let mut out = String::new();
         let mut section = "";
-        for (key, shown) in &self.known {
+        // What is of no section stands before the first.
+        let (of_none, of_one): (Vec<_>, Vec<_>) =
+            self.known.iter().partition(|(key, _)| !key.contains('.'));
+        for (key, shown) in of_none.into_iter().chain(of_one) {
             let Some(leaf) = self.leaves.get(key) else { continue };
             let (head, name) = key.rsplit_once('.').unwrap_or(("", key));
             if head != section {
@@ -226,7 +229,7 @@ impl Reader {
         self.check(key, known, &format!("must begin with {}://", schemes.join(":// or ")));
     }
 
-    /// The `[[stream]]` list: each element's table, with the layer they came from.
+    /// A list such as `[[stream]]`: each element's table, with the layer they came from.
     pub fn tables(&mut self, key: &str) -> Vec<BTreeMap<String, Value>> {
         let Some(value) = self.leaf(key) else { return Vec::new() };
         self.known.pop();
@@ -235,7 +238,7 @@ impl Reader {
             format!("{} defined", value.clone().into_array().map_or(0, |a| a.len())),
         ));
         let Ok(elements) = value.into_array() else {
-            self.problem(key, "must be a list of tables: [[stream]]");
+            self.problem(key, format!("must be a list of tables: [[{key}]]"));
             return Vec::new();
         };
         elements
@@ -256,7 +259,7 @@ pub(super) fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str>) -
     }
 }
 
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let parsed = humantime::parse_duration(text)
         .map_err(|_| format!("must be a duration such as \"500ms\" or \"3h\", not {text:?}"))?;
     if parsed > Duration::from_secs(366 * 86_400) {

@@ -33,9 +33,9 @@ const fn rule(
 
 const LOST: &str = "the stream's history is gone; a full resync of this stream repairs its table";
 const ENABLE: &str =
-    "enable change streams for the collection (Amazon DocumentDB: modifyChangeStreams)";
+    "enable change streams for the whole database (Amazon DocumentDB: modifyChangeStreams)";
 const GRANT: &str =
-    "grant the user of source.uri `read` on the database, and `find` on local.oplog.rs";
+    "grant the user of source.uri `read` on the whole database, and `find` on local.oplog.rs";
 const LOGIN: &str = "check the user, password and authSource in source.uri";
 const AWS_LOGIN: &str = "create the AWS identity of this process as a user in $external \
                          (docs/operating.md, Login by IAM)";

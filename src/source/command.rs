@@ -12,6 +12,11 @@ pub(super) fn snapshot(after: ClusterTime) -> Builder {
     level("snapshot", after)
 }
 
+/// The read concern of a find that reads everything as it was at exactly this time.
+pub(super) fn as_of(at: ClusterTime) -> Builder {
+    Builder::default().text("level", "snapshot").timestamp("atClusterTime", at.packed())
+}
+
 /// The read concern of a find that reads only what a majority has confirmed, causally after a time,
 /// unless that is zero.
 pub(super) fn majority(after: ClusterTime) -> Builder {

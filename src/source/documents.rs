@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use mongodb::raw_batch_cursor::RawBatchCursor;
 
-use super::command::{count, majority, raw, snapshot};
+use super::command::{as_of, count, majority, raw, snapshot};
 use super::reach::Reach;
 use super::{DEADLINE, Reply, Source};
 use crate::error::{Class, Fault};
@@ -39,6 +39,28 @@ impl Source {
         after: ClusterTime,
     ) -> Result<Documents, Fault> {
         self.documents(of_ids(collection, ids), after).await
+    }
+
+    /// The documents with these `_id`s, as they were at exactly this time. Where the server cannot
+    /// read so, as they are at or after it: [`Documents::read_at`] is then later, or not told.
+    pub async fn lookup_at(
+        &self,
+        collection: &str,
+        ids: &[Value<'_>],
+        at: ClusterTime,
+    ) -> Result<Documents, Fault> {
+        if self.causal(at) != ClusterTime::default() && self.reads_exactly() {
+            let command = of_ids(collection, ids).document("readConcern", as_of(at));
+            match self.begin(command).await {
+                Ok(documents) => return Ok(Documents { read_at: Some(at), ..documents }),
+                // Older than what the server keeps of its past: what there is now is newer.
+                Err(refused) if refused.class == Class::Transient && !is_too_old(&refused) => {
+                    return Err(refused);
+                }
+                Err(_) => {}
+            }
+        }
+        self.lookup(collection, ids, at).await
     }
 
     /// Those of these `_id`s that documents have, at or after `after`.
@@ -124,6 +146,11 @@ fn of_ids(collection: &str, ids: &[Value<'_>]) -> Builder {
         .text("find", collection)
         .document("filter", filter)
         .i32("batchSize", count(ids.len() + 1))
+}
+
+/// Whether the server does not keep so much of its past.
+fn is_too_old(refused: &Fault) -> bool {
+    ["SnapshotTooOld", "SnapshotUnavailable"].iter().any(|name| refused.message.contains(name))
 }
 
 impl Documents {

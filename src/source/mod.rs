@@ -7,6 +7,7 @@
 mod change_stream;
 mod classify;
 mod command;
+mod cut;
 mod documents;
 mod heartbeat;
 mod history_window;
@@ -64,6 +65,9 @@ pub struct Source {
     /// The server tells its operation time, so reads can be asked to be causally after one.
     /// `DocumentDB` does not; its reads go to the primary.
     causal: Arc<AtomicBool>,
+    /// Changes that have nothing to do with each other may carry one cluster time: from MongoDB 8.0
+    /// on.
+    shares_times: Arc<AtomicBool>,
     /// The server did not know reads of one moment when it was last asked; it is asked again after
     /// a while, since an error may have had another cause, and servers are upgraded.
     inexact_since: Arc<Mutex<Option<Instant>>>,
@@ -80,13 +84,14 @@ impl Source {
     pub async fn new(settings: &Settings) -> Result<Self, Fault> {
         let options = Options::read(&settings.source)?;
         let source = Self {
-            reach: Arc::new(Reach::new(settings.source.clone(), settings.service.clone())),
+            reach: Arc::new(Reach::new(settings)),
             database: settings.source.database.clone(),
             hosts: options.shown(),
             idle_options: options.idle.iter().cloned().collect(),
             guarded: options.guarded(),
             login: options.login(),
             causal: Arc::new(AtomicBool::new(true)),
+            shares_times: Arc::default(),
             inexact_since: Arc::default(),
         };
         if options.is_plain() && settings.source.password_command.is_empty() {
@@ -145,6 +150,10 @@ impl Source {
         if self.causal.load(Ordering::Relaxed) { after } else { ClusterTime::default() }
     }
 
+    pub(super) fn shares_times(&self) -> bool {
+        self.shares_times.load(Ordering::Relaxed)
+    }
+
     fn reads_exactly(&self) -> bool {
         let since = *self.inexact_since.lock().unwrap_or_else(PoisonError::into_inner);
         since.is_none_or(|since| since.elapsed() > INEXACT_FOR)
@@ -161,6 +170,16 @@ impl Source {
                 "the server knows no reads of one moment, the majority's are taken: {why}"
             );
         }
+    }
+
+    /// The same source, of another database.
+    #[must_use]
+    pub fn of_database(&self, database: &str) -> Self {
+        Self { database: database.to_owned(), ..self.clone() }
+    }
+
+    pub fn database_name(&self) -> &str {
+        &self.database
     }
 
     pub fn namespace(&self, collection: &str) -> Namespace {

@@ -1,9 +1,14 @@
 //! What the source is: asked by `check`, and by the supervisor to know that it answers.
 
+use std::sync::atomic::Ordering;
+
 use mongodb::bson::{Bson, doc};
 
 use super::{DEADLINE, Source};
 use crate::error::{Class, Code, Fault};
+
+/// The wire version of MongoDB 8.0.
+const WIRE_8_0: i32 = 25;
 
 /// What `check` reports of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +28,9 @@ impl Source {
         let hello = self
             .with_deadline(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await })
             .await?;
+        self.causal.store(hello.contains_key("operationTime"), Ordering::Relaxed);
+        let shares_times = hello.get_i32("maxWireVersion").is_ok_and(|wire| wire >= WIRE_8_0);
+        self.shares_times.store(shares_times, Ordering::Relaxed);
         let build = self
             .with_deadline(DEADLINE, async { database.run_command(doc! { "buildInfo": 1 }).await })
             .await?;

@@ -31,6 +31,7 @@ const YOUNG: Duration = Duration::from_secs(1);
 pub(super) struct Reach {
     source: settings::SourceSettings,
     service: String,
+    needs: Needs,
     made: Mutex<Option<Made>>,
     patience: Patience,
 }
@@ -45,6 +46,29 @@ struct Made {
     files: Vec<(PathBuf, Option<(SystemTime, u64)>)>,
 }
 
+/// How many calls go to the source at once.
+#[derive(Debug, Clone, Copy)]
+struct Needs {
+    groups: usize,
+    /// Of a group at once.
+    walks: usize,
+}
+
+impl Needs {
+    /// What the driver may open: what is asked for, but never less than each group's change stream
+    /// and two more; unasked, what all of it needs at the most. 0 is no limit.
+    fn pool_size(self, asked: Option<u32>) -> u32 {
+        let of_a_group = self.walks.saturating_mul(2).saturating_add(3);
+        let most = self.groups.saturating_mul(of_a_group).saturating_add(6);
+        let size = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        match asked {
+            Some(0) => 0,
+            Some(asked) => asked.max(size(self.groups.saturating_add(2))),
+            None => size(most),
+        }
+    }
+}
+
 impl Made {
     /// Whether the secret or a file that the client was made with has changed since.
     fn is_outdated(&self, source: &settings::SourceSettings) -> bool {
@@ -54,8 +78,14 @@ impl Made {
 }
 
 impl Reach {
-    pub fn new(source: settings::SourceSettings, service: String) -> Self {
-        Self { source, service, made: Mutex::new(None), patience: Patience::default() }
+    pub fn new(settings: &settings::Settings) -> Self {
+        Self {
+            source: settings.source.clone(),
+            service: settings.service.clone(),
+            needs: Needs { groups: settings.groups.len(), walks: settings.resync.concurrent },
+            made: Mutex::new(None),
+            patience: Patience::default(),
+        }
     }
 
     /// # Errors
@@ -144,6 +174,7 @@ impl Reach {
         // The driver tries no read again by itself, so that each failed call reaches our own
         // classifier, once.
         options.retry_reads = Some(false);
+        options.max_pool_size = Some(self.needs.pool_size(options.max_pool_size));
         Ok(options)
     }
 
@@ -213,4 +244,16 @@ fn unusable() -> Fault {
 fn mark(path: &std::path::Path) -> Option<(SystemTime, u64)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Needs;
+
+    #[test]
+    fn a_pool_has_a_place_for_each_groups_change_stream_whatever_is_asked_for() {
+        let of = |groups, asked| Needs { groups, walks: 2 }.pool_size(asked);
+        assert_eq!((of(1, None), of(10, None)), (13, 76));
+        assert_eq!((of(10, Some(4)), of(10, Some(50)), of(10, Some(0))), (12, 50, 0));
+    }
 }

@@ -98,11 +98,11 @@ impl Reply {
         }
         let items = std::mem::take(&mut self.items);
         let bytes = self.backing.bytes();
-        let of = |range: &Range<usize>| -> Option<&str> {
-            let event = Doc::new(bytes.get(range.clone())?).ok()?;
-            event.get("ns").ok()??.as_document()?.get("coll").ok()??.as_str()
+        let is_left_out = |range: &Range<usize>| {
+            let event = Event::parse(bytes.get(range.clone()).unwrap_or_default());
+            event.is_ok_and(|event| event.collection == Some(collection))
         };
-        self.items = items.into_iter().filter(|range| of(range) != Some(collection)).collect();
+        self.items = items.into_iter().filter(|range| !is_left_out(range)).collect();
     }
 
     pub fn items(&self) -> impl Iterator<Item = &[u8]> {

@@ -79,13 +79,15 @@ impl StateTables {
         &self,
         lease: &Lease,
         run: Uuid,
-        road: Road,
+        (whose, road): (&str, Road),
         place: Mark,
     ) -> Result<Before, Fault> {
-        let (schema, held) = (&self.schema, checkpoint::is_held(&self.schema, 5, 6));
+        let owner = self.target.owner();
+        let (schema, held) = (&self.schema, checkpoint::is_held(&self.schema, 5, 6, 7));
         let sql = AssertSqlSafe(format!(
-            "insert into {schema}.attempt as a (stream, road, place, run) select $1, $2, $3, $4 \
-             where {held} on conflict (stream, road) do update set deaths = case when a.place = \
+            "insert into {schema}.attempt as a (stream, road, place, run, service, environment) \
+             select $1, $2, $3, $4, $8, $9 where {held} on conflict (stream, road, service, \
+             environment) do update set deaths = case when a.place = \
              excluded.place then a.deaths else 0 end + coalesce((a.run <> excluded.run)::int, 0), \
              hand = case when a.place = excluded.place then a.hand end, hand_deaths = case when \
              a.place = excluded.place and a.hand is not null then a.hand_deaths + coalesce((a.run \
@@ -93,14 +95,17 @@ impl StateTables {
              returning deaths, hand, hand_size, hand_deaths"
         ));
         let query = sqlx::query_as::<_, Row>(sql)
-            .bind(lease.stream())
+            .bind(whose)
             .bind(road.name())
             .bind(place.0)
             .bind(run)
+            .bind(lease.group())
             .bind(lease.epoch())
-            .bind(lease.nonce());
+            .bind(lease.nonce())
+            .bind(&owner.service)
+            .bind(&owner.environment);
         let row = with_deadline(self.deadline, query.fetch_optional(&self.pool)).await?;
-        let row = row.ok_or_else(|| Fault::fenced(lease.stream()))?;
+        let row = row.ok_or_else(|| Fault::fenced(lease.group()))?;
         let hand = row.hand.map(|hand| (Mark(hand), row.hand_size, row.hand_deaths));
         Ok(Before { deaths: row.deaths, hand })
     }
@@ -113,53 +118,56 @@ impl StateTables {
     pub async fn take_in_hand(
         &self,
         lease: &Lease,
-        road: Road,
+        on: (&str, Road),
         taken: &TakenInHand,
     ) -> Result<(), Fault> {
-        self.hold(lease, road, Some(taken)).await
+        self.hold(lease, on, Some(taken)).await
     }
 
     /// Notes that nothing is in hand any more, and forgets the deaths counted for what was.
     ///
     /// # Errors
     /// Fenced, where another holds the stream.
-    pub async fn let_go(&self, lease: &Lease, road: Road) -> Result<(), Fault> {
-        self.hold(lease, road, None).await
+    pub async fn let_go(&self, lease: &Lease, on: (&str, Road)) -> Result<(), Fault> {
+        self.hold(lease, on, None).await
     }
 
     async fn hold(
         &self,
         lease: &Lease,
-        road: Road,
+        (whose, road): (&str, Road),
         taken: Option<&TakenInHand>,
     ) -> Result<(), Fault> {
-        let (schema, held) = (&self.schema, checkpoint::is_held(&self.schema, 7, 8));
+        let (schema, held) = (&self.schema, checkpoint::is_held(&self.schema, 7, 8, 9));
+        let owner = self.target.owner();
         let sql = AssertSqlSafe(format!(
             "update {schema}.attempt set place = coalesce($3, place), hand = $4, hand_size = $5, \
-             hand_deaths = $6 where stream = $1 and road = $2 and {held}"
+             hand_deaths = $6 where stream = $1 and road = $2 and service = $10 and environment = \
+             $11 and {held}"
         ));
         let size = taken.map_or(0, |taken| i32::try_from(taken.size).unwrap_or(i32::MAX));
         let query = sqlx::query(sql)
-            .bind(lease.stream())
+            .bind(whose)
             .bind(road.name())
             .bind(taken.map(|taken| taken.place.0))
             .bind(taken.map(|taken| taken.what.0))
             .bind(size)
             .bind(taken.map_or(0, |taken| taken.deaths))
+            .bind(lease.group())
             .bind(lease.epoch())
-            .bind(lease.nonce());
+            .bind(lease.nonce())
+            .bind(&owner.service)
+            .bind(&owner.environment);
         let done = with_deadline(self.deadline, query.execute(&self.pool)).await?;
-        if done.rows_affected() == 0 { Err(Fault::fenced(lease.stream())) } else { Ok(()) }
+        if done.rows_affected() == 0 { Err(Fault::fenced(lease.group())) } else { Ok(()) }
     }
 
     /// Notes that a pipeline ended in good order, whatever the reason: its process was alive to say
     /// so.
-    pub async fn ended_well(&self, stream: &str, run: Uuid) -> Result<(), Fault> {
-        let sql = AssertSqlSafe(format!(
-            "update {}.attempt set run = null where stream = $1 and run = $2",
-            self.schema
-        ));
-        let query = sqlx::query(sql).bind(stream).bind(run);
+    pub async fn ended_well(&self, run: Uuid) -> Result<(), Fault> {
+        let sql =
+            AssertSqlSafe(format!("update {}.attempt set run = null where run = $1", self.schema));
+        let query = sqlx::query(sql).bind(run);
         with_deadline(std::time::Duration::from_secs(1), query.execute(&self.pool)).await.map(drop)
     }
 }

@@ -1,40 +1,46 @@
-//! The table `checkpoint`: what is stored of a stream, and what a stored position is worth. Who may
-//! write to a stream's row is proved by `fence`, with this file's statements.
+//! The table `checkpoint`: what is stored of a group, and what a stored position is worth. Who may
+//! write to a group's row is proved by `fence`, with this file's statements.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgConnection, PgExecutor};
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 
-use super::StateTables;
 use super::release::FORMAT_VERSION;
+use super::{Lease, StateTables};
 use crate::error::Fault;
-use crate::model::position::{ClusterTime, Position, ResumeToken};
+use crate::model::position::{ClusterTime, Position, ResumeToken, resumes_under};
 use crate::model::reason::Reason;
 use crate::postgres::with_deadline;
 
-/// One stream's row.
+/// One group's row.
 #[derive(Debug, Clone, FromRow)]
 pub struct Stored {
-    pub stream: String,
-    pub source: String,
+    pub group: String,
+    pub database: String,
     pub options: String,
     pub resume_token: Option<Vec<u8>>,
     pub token: Option<String>,
     pub cluster_time: Option<i64>,
+    /// The cluster time of the position the group began at, or was moved back to: it need be no
+    /// entry of the oplog.
+    pub begun_time: Option<i64>,
     pub epoch: i64,
     pub revision: i64,
-    pub phase: String,
-    pub phase_since: DateTime<Utc>,
     pub halt_code: Option<String>,
     pub halt_reason: Option<String>,
     pub version: i32,
     pub updated_at: DateTime<Utc>,
 }
 
-/// Where a stream begins, told from its row.
+/// The columns of [`Stored`].
+const COLUMNS: &str = "c.\"group\", c.database, c.options, c.resume_token, c.token, \
+                       c.cluster_time, c.begun_time, c.epoch, c.revision, c.halt_code, \
+                       c.halt_reason, c.version, c.updated_at";
+
+/// Where a group begins, told from its row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// Never followed before: first a position, then a snapshot.
+    /// Never followed before: first a position, then snapshots.
     New,
     Resume(Position),
     /// There is a position, but it cannot be used; the text says why.
@@ -44,8 +50,8 @@ pub enum Start {
 }
 
 impl Stored {
-    /// What the stored position is worth for a stream of `source` opened with `options`.
-    pub fn start(&self, source: &str, options: &str) -> Start {
+    /// What the stored position is worth for collections of `database`, opened with `options`.
+    pub fn start(&self, database: &str, options: &str) -> Start {
         if self.version > FORMAT_VERSION {
             return Start::Refused(self.version);
         }
@@ -57,13 +63,13 @@ impl Stored {
                 lost(Reason::PositionEmpty, "the stored position is empty")
             };
         };
-        if self.source != source {
+        if self.database != database {
             return Start::Lost(
                 Reason::PositionForeign,
-                format!("the stored position belongs to {}", self.source),
+                format!("the stored position belongs to database {}", self.database),
             );
         }
-        if self.options != options {
+        if !resumes_under(&self.options, options) {
             return lost(
                 Reason::OptionsChanged,
                 "the stored position was made under other stream options",
@@ -77,142 +83,166 @@ impl Stored {
             (Err(_), _) => lost(Reason::PositionUnreadable, "the stored resume token is not BSON"),
         }
     }
+
+    pub fn time(&self) -> Option<ClusterTime> {
+        self.cluster_time.map(ClusterTime::from_sql)
+    }
 }
 
 impl StateTables {
-    /// A stream's row, if it has one.
-    pub async fn load(&self, stream: &str) -> Result<Option<Stored>, Fault> {
-        let sql =
-            AssertSqlSafe(format!("select * from {}.checkpoint where stream = $1", self.schema));
-        let query = sqlx::query_as(sql).bind(stream);
+    /// A group's row, if it has one.
+    pub async fn load(&self, group: &str) -> Result<Option<Stored>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {}.checkpoint as c where c.\"group\" = $1 and c.service = $2 \
+             and c.environment = $3",
+            self.schema
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(group).bind(&owner.service).bind(&owner.environment);
         with_deadline(self.deadline, query.fetch_optional(&self.pool)).await
     }
 
-    /// Every stream's row.
+    /// Every row of the owner's groups.
     pub async fn all(&self) -> Result<Vec<Stored>, Fault> {
-        let sql =
-            AssertSqlSafe(format!("select * from {}.checkpoint order by stream", self.schema));
-        with_deadline(self.deadline, sqlx::query_as(sql).fetch_all(&self.pool)).await
-    }
-
-    /// Sets which source and which options the stream's position belongs to from now on, in the
-    /// caller's transaction.
-    pub(super) async fn position_belongs_to(
-        &self,
-        connection: &mut PgConnection,
-        stream: &str,
-        source: &str,
-        options: &str,
-    ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.checkpoint set source = $2, options = $3 where stream = $1",
+            "select {COLUMNS} from {}.checkpoint as c where c.service = $1 and c.environment = $2 \
+             order by c.\"group\"",
             self.schema
         ));
-        let query = sqlx::query(sql).bind(stream).bind(source).bind(options);
-        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 
-    /// How many dead letters of a stream may still pass beyond the rate (`record.*`), because a
-    /// person said so by `dead-letter accept`.
-    pub async fn letters_accepted(
-        &self,
-        executor: impl PgExecutor<'_>,
-        stream: &str,
-    ) -> Result<u64, Fault> {
-        let schema = &self.schema;
-        let sql = format!("select letters_accepted from {schema}.checkpoint where stream = $1");
-        let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).bind(stream);
-        let accepted = with_deadline(self.deadline, query.fetch_optional(executor)).await?;
-        Ok(accepted.and_then(|number| u64::try_from(number).ok()).unwrap_or_default())
-    }
-
-    /// Takes `number` dead letters that have passed off what a person lets pass, in the caller's
-    /// transaction.
-    pub async fn use_accepted_letters(
+    /// Sets of which database and under which options the group's position is from now on, and at
+    /// which time it began. In the caller's fenced transaction.
+    pub(super) async fn position_begins(
         &self,
         connection: &mut PgConnection,
-        stream: &str,
-        number: u64,
+        lease: &Lease,
+        begun: &BeginsAt<'_>,
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.checkpoint set letters_accepted = letters_accepted - $2 where stream = $1",
+            "update {}.checkpoint set database = $4, options = $5, begun_time = $6 where {HELD}",
             self.schema
         ));
-        let query = sqlx::query(sql).bind(stream).bind(i64::try_from(number).unwrap_or(i64::MAX));
+        let query = sqlx::query(sql)
+            .bind(lease.group())
+            .bind(lease.epoch())
+            .bind(lease.nonce())
+            .bind(begun.database)
+            .bind(begun.options)
+            .bind(begun.time.to_sql());
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
-    /// Lets `number` dead letters pass beyond the rate from now on, in place of what was left of an
-    /// earlier word. In the caller's transaction.
-    pub(super) async fn accept_letters(
+    /// Notes that the position was moved to `position`, whose time need be no entry of the oplog,
+    /// so that it is not taken for a sign of another source.
+    pub(super) async fn begin_at(
         &self,
         connection: &mut PgConnection,
-        stream: &str,
-        number: i64,
+        lease: &Lease,
+        position: &Position,
     ) -> Result<(), Fault> {
-        let schema = &self.schema;
-        let sql = format!("update {schema}.checkpoint set letters_accepted = $2 where stream = $1");
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(stream).bind(number.max(0));
+        let sql = AssertSqlSafe(format!(
+            "update {}.checkpoint set begun_time = $4 where {HELD}",
+            self.schema
+        ));
+        let query = sqlx::query(sql)
+            .bind(lease.group())
+            .bind(lease.epoch())
+            .bind(lease.nonce())
+            .bind(position.cluster_time.to_sql());
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
+    }
+
+    /// Writes down that the group is halted, or that it is not any more, for those who ask the
+    /// database. Only under the lease.
+    pub async fn note_halt(&self, lease: &Lease, halt: Option<&Fault>) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.checkpoint set halt_code = $4, halt_reason = $5 where {HELD}",
+            self.schema
+        ));
+        let query = sqlx::query(sql)
+            .bind(lease.group())
+            .bind(lease.epoch())
+            .bind(lease.nonce())
+            .bind(halt.map(|fault| fault.code.name()))
+            .bind(halt.map(|fault| fault.message.as_str()));
+        let deadline = std::time::Duration::from_secs(5);
+        with_deadline(deadline, query.execute(&self.pool)).await.map(drop)
     }
 }
 
-/// The row that is the holder's of this epoch and nonce: three parameters from the first on.
-const HELD: &str = "stream = $1 and epoch = $2 and nonce = $3";
+/// Where a position begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BeginsAt<'a> {
+    pub database: &'a str,
+    pub options: &'a str,
+    pub time: ClusterTime,
+}
 
-/// Locks the holder's row and answers its revision. Parameters: stream, epoch, nonce.
+/// The row that is the holder's of this epoch and nonce: three parameters from the first on. The
+/// nonce is of one grant alone, so it tells the owner, too.
+const HELD: &str = "\"group\" = $1 and epoch = $2 and nonce = $3";
+
+/// Locks the holder's row and answers its revision. Parameters: group, epoch, nonce.
 pub(super) fn locking(schema: &str) -> String {
     format!("select revision from {schema}.checkpoint where {HELD} for update")
 }
 
-/// Advances the holder's row. Parameters: stream, epoch, nonce; token's bytes, token's text and
-/// cluster time, null where the position stays.
+/// Advances the holder's row and answers its revision. Parameters: group, epoch, nonce; token's
+/// bytes, token's text and cluster time, null where the position stays.
 pub(super) fn advancing(schema: &str) -> String {
     format!(
         "update {schema}.checkpoint set resume_token = coalesce($4, resume_token), token = \
          coalesce($5, token), cluster_time = coalesce($6, cluster_time), revision = revision + 1, \
-         updated_at = now() where {HELD}"
+         updated_at = now() where {HELD} returning revision"
     )
 }
 
-/// Writes the phase into the holder's row. Parameters: stream, epoch, nonce; phase, halt's code,
-/// halt's reason.
-pub(super) fn noting_phase(schema: &str) -> String {
-    format!(
-        "update {schema}.checkpoint set phase_since = case when phase = $4 then phase_since else \
-         now() end, phase = $4, halt_code = $5, halt_reason = $6 where {HELD}"
-    )
-}
-
-/// Makes the row another holder's. Parameters: stream, source, options, epoch, nonce.
+/// Makes the row another holder's. Parameters: group, service, environment, database, options,
+/// epoch, nonce.
 pub(super) fn granting(schema: &str) -> String {
     format!(
-        "insert into {schema}.checkpoint (stream, source, options, epoch, nonce) values ($1, $2, \
-         $3, $4, $5) on conflict (stream) do update set epoch = excluded.epoch, nonce = \
-         excluded.nonce"
+        "insert into {schema}.checkpoint (\"group\", service, environment, database, options, \
+         epoch, nonce) values ($1, $2, $3, $4, $5, $6, $7) on conflict (\"group\", service, \
+         environment) do update set epoch = excluded.epoch, nonce = excluded.nonce"
     )
 }
 
-/// The epoch of the row of a stream, null without a row.
-pub(super) fn epoch_of(schema: &str, stream: &str) -> String {
-    format!("(select epoch from {schema}.checkpoint c where c.stream = {stream})")
+/// Makes the rows `c` for which `which` holds nobody's, but not that of the group in `$2` of the
+/// owner in `$3` and `$4`.
+pub(super) fn fencing_off(schema: &str, which: &str) -> String {
+    format!(
+        "update {schema}.checkpoint as c set nonce = null, epoch = epoch + 1 where {which} and \
+         (c.\"group\", c.service, c.environment) <> ($2, $3, $4)"
+    )
 }
 
-/// Whether the row is still the holder's: `$1` is the stream; epoch and nonce are the parameters of
-/// these numbers.
-pub(super) fn is_held(schema: &str, epoch: usize, nonce: usize) -> String {
+/// The epoch of the row of the group in `l`, null without a row.
+pub(super) fn epoch_of(schema: &str) -> String {
     format!(
-        "exists (select from {schema}.checkpoint where stream = $1 and epoch = ${epoch} and nonce \
-         = ${nonce})"
+        "(select epoch from {schema}.checkpoint as c where (c.\"group\", c.service, \
+         c.environment) = (l.\"group\", l.service, l.environment))"
+    )
+}
+
+/// Whether the row is still the holder's: group, epoch and nonce are the parameters of these
+/// numbers.
+pub(super) fn is_held(schema: &str, group: usize, epoch: usize, nonce: usize) -> String {
+    format!(
+        "exists (select from {schema}.checkpoint where \"group\" = ${group} and epoch = ${epoch} \
+         and nonce = ${nonce})"
     )
 }
 
 /// The positions of the table, usable or not, as something to select from.
 pub(super) fn positions(schema: &str) -> String {
     format!(
-        "(select stream, source, options, resume_token, token, cluster_time, epoch from \
-         {schema}.checkpoint where resume_token is not null or token is not null or cluster_time \
-         is not null)"
+        "(select \"group\", service, environment, nonce, database, options, resume_token, token, \
+         cluster_time, epoch from {schema}.checkpoint where resume_token is not null or token is \
+         not null or cluster_time is not null)"
     )
 }
 
@@ -222,16 +252,15 @@ mod tests {
 
     fn stored() -> Stored {
         Stored {
-            stream: "s".into(),
-            source: "db.c".into(),
+            group: "main".into(),
+            database: "db".into(),
             options: "v1".into(),
             resume_token: Some(b"\x13\0\0\0\x02_data\0\x03\0\0\082\0\0".to_vec()),
             token: None,
             cluster_time: Some(7),
+            begun_time: None,
             epoch: 1,
             revision: 1,
-            phase: "streaming".into(),
-            phase_since: Utc::now(),
             halt_code: None,
             halt_reason: None,
             version: 1,
@@ -244,7 +273,7 @@ mod tests {
         let start = |change: fn(&mut Stored)| {
             let mut row = stored();
             change(&mut row);
-            row.start("db.c", "v1")
+            row.start("db", "v1")
         };
         assert!(matches!(start(|_| {}), Start::Resume(p) if p.cluster_time == ClusterTime::new(7)));
         let lost = |change: fn(&mut Stored)| match start(change) {
@@ -258,8 +287,8 @@ mod tests {
         assert_eq!(lost(|r| r.resume_token = None), Some(Reason::PositionEmpty));
         assert!(matches!(start(|r| (r.resume_token, r.revision) = (None, 0)), Start::New));
         assert_eq!(lost(|r| r.cluster_time = None), Some(Reason::PositionEmpty));
-        assert_eq!(lost(|r| r.source = "db.other".into()), Some(Reason::PositionForeign));
+        assert_eq!(lost(|r| r.database = "other".into()), Some(Reason::PositionForeign));
         assert_eq!(lost(|r| r.options = "v0".into()), Some(Reason::OptionsChanged));
-        assert_eq!(start(|r| r.version = 2), Start::Refused(2));
+        assert_eq!(start(|r| r.version = 3), Start::Refused(3));
     }
 }

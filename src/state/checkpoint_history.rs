@@ -7,7 +7,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
-use super::{StateTables, checkpoint, stream};
+use super::{Lease, StateTables, checkpoint, stream};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
 use crate::postgres::with_deadline;
@@ -16,6 +16,7 @@ use crate::postgres::with_deadline;
 #[derive(Debug, Clone, FromRow, Serialize)]
 pub struct Retired {
     pub id: i64,
+    /// The database; of a position of an older release: database and collection.
     pub source: String,
     pub options: String,
     #[serde(skip)]
@@ -37,44 +38,48 @@ impl Retired {
 }
 
 impl StateTables {
-    /// Archives the stream's stored position as it is, usable or not.
+    /// Archives the group's stored position as it is, usable or not.
     pub(super) async fn retire_position(
         &self,
         connection: &mut PgConnection,
-        stream: &str,
+        lease: &Lease,
         why: &str,
     ) -> Result<(), Fault> {
         let schema = &self.schema;
-        let (positions, identities) = (checkpoint::positions(schema), stream::identities(schema));
+        let (positions, cluster) = (checkpoint::positions(schema), stream::cluster(schema, "c"));
         let sql = AssertSqlSafe(format!(
-            "insert into {schema}.checkpoint_history (stream, source, options, resume_token, \
-             token, cluster_time, epoch, why, cluster, collection_uuid) select c.stream, source, \
-             options, resume_token, token, cluster_time, epoch, $2, s.cluster, s.collection_uuid \
-             from {positions} as c left join {identities} as s on s.stream = c.stream where \
-             c.stream = $1"
+            "insert into {schema}.checkpoint_history (\"group\", service, environment, source, \
+             options, resume_token, token, cluster_time, epoch, why, cluster) select c.\"group\", \
+             c.service, c.environment, c.database, options, resume_token, token, cluster_time, \
+             epoch, $3, {cluster} from {positions} as c where c.\"group\" = $1 and c.nonce = $2"
         ));
-        let query = sqlx::query(sql).bind(stream).bind(why);
+        let query = sqlx::query(sql).bind(lease.group()).bind(lease.nonce()).bind(why);
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
-    /// The archive of a stream, newest first.
-    pub async fn retired(&self, stream: &str) -> Result<Vec<Retired>, Fault> {
+    /// The archive of a group, with what a stream of it had under an older release, newest first.
+    pub async fn retired(&self, group: &str, stream: &str) -> Result<Vec<Retired>, Fault> {
         let sql = AssertSqlSafe(format!(
             "select id, source, options, resume_token, token, cluster_time, why, retired_at, \
-             cluster, collection_uuid from {}.checkpoint_history where stream = $1 order by id \
-             desc limit 1000",
+             cluster, collection_uuid from {}.checkpoint_history where stream = $2 or \
+             (\"group\", service, environment) = ($1, $3, $4) order by id desc limit 1000",
             self.schema
         ));
-        with_deadline(self.deadline, sqlx::query_as(sql).bind(stream).fetch_all(&self.pool)).await
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(group).bind(stream);
+        let query = query.bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 }
 
-/// Of the rows `t`: those retired before `$1`, of the owner in `$2` and `$3`. A stream's last one
+/// Of the rows `t`: those retired before `$1`, of the owner in `$2` and `$3`. A group's last one
 /// stays.
 pub(super) fn over(schema: &str) -> String {
     let ours = stream::is_ours(schema, "t.stream", 2);
     format!(
-        "t.retired_at < $1 and {ours} and exists (select from {schema}.checkpoint_history as later \
-         where later.stream = t.stream and later.id > t.id)"
+        "t.retired_at < $1 and ({ours} or (t.service, t.environment) = ($2, $3)) and exists \
+         (select from {schema}.checkpoint_history as later where (later.stream, later.\"group\", \
+         later.service, later.environment) is not distinct from (t.stream, t.\"group\", t.service, \
+         t.environment) and later.id > t.id)"
     )
 }

@@ -222,19 +222,19 @@ fn trying(schema: &str, oldest: &str) -> String {
     )
 }
 
-/// Takes the oldest request of a stream whose turn it is, if `allowed`. Parameters: seconds until
-/// the next try, stream; then those of `allowed`.
+/// Takes the oldest request of the streams in `$2` whose turn it is, if `allowed`. Parameters:
+/// seconds until the next try, streams; then those of `allowed`.
 pub(super) fn taking(schema: &str, allowed: &str) -> String {
     let oldest = format!(
-        "(select id from {schema}.command where stream = $2 and {DUE} order by id limit 1) and \
-         {allowed}"
+        "(select id from {schema}.command where stream = any($2) and {DUE} order by id limit 1) \
+         and {allowed}"
     );
     trying(schema, &oldest)
 }
 
-/// Whether it is the turn of a request of the stream in `$1`.
-pub(super) fn is_due(schema: &str) -> String {
-    format!("exists (select from {schema}.command where stream = $1 and {DUE})")
+/// Whether it is the turn of a request of one of the streams that `streams` selects.
+pub(super) fn is_due(schema: &str, streams: &str) -> String {
+    format!("exists (select from {schema}.command where stream in {streams} and {DUE})")
 }
 
 /// Whether a request waits that the stream be the owner's of `$2` and `$3`. `$4` is

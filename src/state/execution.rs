@@ -5,22 +5,23 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{Beginning, Command, Fence, Lease, Outcome, StateTables, Verb, command, lease};
+use super::{Changes, Command, Fence, Lease, Outcome, StateTables, Verb, command, lease};
 use crate::error::Fault;
-use crate::model::position::Position;
+use crate::model::position::{ClusterTime, Position};
 use crate::postgres::with_deadline;
 
 /// What is done about a request.
 #[derive(Debug)]
 pub enum Act<'a> {
-    /// Begin a resync.
-    Begin(Box<Beginning<'a>>),
+    /// Begin a resync; from a new position, if the stored one cannot be used.
+    Begin(Box<Changes<'a>>),
     /// End a resync where it is.
     Cancel { id: i64 },
     /// Let a held resync go on.
     Approve { id: i64 },
-    /// Go on from another position; the present one is archived.
-    Rewind { to: &'a Position },
+    /// The group goes on from another position; the present one is archived. What these streams
+    /// hold is of later times until the position has passed the present one.
+    Rewind { to: &'a Position, streams: &'a [&'a str], present: ClusterTime },
     /// Give dead letters up.
     Discard { ids: &'a [i64] },
     /// Let so many dead letters pass beyond what an accident brings.
@@ -56,17 +57,19 @@ impl StateTables {
         Ok(recorded)
     }
 
-    /// Takes the oldest request of a stream whose turn it is, and counts the try. Should the
-    /// process die of it, the request is next tried after `pause`.
+    /// Takes the oldest request of the group's streams whose turn it is, and counts the try. Should
+    /// the process die of it, the request is next tried after `pause`.
     pub async fn take_command(
         &self,
         lease: &Lease,
+        streams: &[&str],
         pause: Duration,
     ) -> Result<Option<Command>, Fault> {
-        let sql = command::taking(&self.schema, &lease::is_kept(&self.schema, 2));
+        let sql = command::taking(&self.schema, &lease::is_kept(&self.schema, 3));
         let query = sqlx::query_as(AssertSqlSafe(sql))
             .bind(pause.as_secs_f64())
-            .bind(lease.stream())
+            .bind(streams)
+            .bind(lease.group())
             .bind(lease.epoch())
             .bind(lease.nonce());
         with_deadline(self.deadline, query.fetch_optional(&self.pool)).await
@@ -75,51 +78,52 @@ impl StateTables {
     /// Does what `act` says, once, and returns how the request ended and what came of it.
     ///
     /// # Errors
-    /// Fenced, where another holds the stream; after any error nothing was done.
+    /// Fenced, where another holds the group; after any error nothing was done.
     pub async fn obey(
         &self,
         lease: &Lease,
-        command: i64,
-        why: &str,
+        command: &Command,
         act: &Act<'_>,
     ) -> Result<(Outcome, String), Fault> {
+        let (stream, why) = (command.stream.as_str(), command.reason.as_str());
         let deadline = self.deadline;
         let mut connection = self.target.connect().await?;
         let mut transaction = with_deadline(deadline, connection.begin()).await?;
         let fence = Fence::raise(&mut transaction, self, lease).await?;
         let done = |result: String| (Outcome::Done, result);
         let (outcome, result) = match act {
-            Act::Begin(beginning) => {
-                self.begin_walk_in(&mut transaction, &fence, lease, beginning).await?;
+            Act::Begin(changes) => {
+                self.change_in(&mut transaction, &fence, lease, changes).await?;
                 done("begun".to_owned())
             }
             Act::Cancel { id } => {
-                let done = self.cancel_walk(&mut transaction, lease.stream(), *id, why).await?;
+                let done = self.cancel_walk(&mut transaction, stream, *id, why).await?;
                 said(done, "cancelled", "there is no such resync under way")
             }
             Act::Approve { id } => {
-                let done = self.approve_walk(&mut transaction, lease.stream(), *id).await?;
+                let done = self.approve_walk(&mut transaction, stream, *id).await?;
                 said(done, "approved", "there is no such resync held")
             }
-            Act::Rewind { to } => {
-                self.retire_position(&mut transaction, lease.stream(), why).await?;
-                self.begin_at(&mut transaction, lease.stream(), to).await?;
+            Act::Rewind { to, streams, present } => {
+                self.retire_position(&mut transaction, lease, why).await?;
+                self.begin_at(&mut transaction, lease, to).await?;
+                self.note_ahead(&mut transaction, streams, *present).await?;
                 fence.advance(&mut transaction, Some(to)).await?;
                 done(format!("goes on from {}", to.cluster_time.at().format("%Y-%m-%dT%H:%M:%SZ")))
             }
             Act::Discard { ids } => {
-                let discarded = self.discard_letters(&mut transaction, lease.stream(), ids).await?;
+                let discarded = self.discard_letters(&mut transaction, stream, ids).await?;
                 done(format!("{discarded} discarded"))
             }
             Act::Accept { number } => {
-                self.accept_letters(&mut transaction, lease.stream(), *number).await?;
+                self.accept_letters(&mut transaction, stream, (*number).max(0)).await?;
                 done(format!("{number} more may be set aside"))
             }
             Act::Done(result) => done(result.clone()),
             Act::Refuse(why) => (Outcome::Refused, format!("refused: {why}")),
             Act::Fail(why) => (Outcome::Failed, why.clone()),
         };
-        self.finish_command(&mut transaction, command, outcome, &result).await?;
+        self.finish_command(&mut transaction, command.id, outcome, &result).await?;
         with_deadline(deadline, transaction.commit()).await?;
         Ok((outcome, result))
     }

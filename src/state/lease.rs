@@ -1,4 +1,4 @@
-//! The table `lease`: who works on a stream. A lease only says who should; whether a writer still
+//! The table `lease`: who works on a group. A lease only says who should; whether a writer still
 //! may is decided by the fence, inside each transaction.
 
 use std::time::Duration;
@@ -7,45 +7,53 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection, FromRow};
 use uuid::Uuid;
 
-use super::{StateTables, checkpoint, command, stream};
+use super::stream::Member;
+use super::{Lease, StateTables, checkpoint, command, stream};
 use crate::error::Fault;
-use crate::model::phase::Phase;
 use crate::postgres::with_deadline;
 
-/// A grant. Made only by [`StateTables::acquire`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    stream: String,
-    epoch: i64,
-    nonce: Uuid,
-}
-
-impl Lease {
-    pub fn stream(&self) -> &str {
-        &self.stream
-    }
-
-    pub const fn epoch(&self) -> i64 {
-        self.epoch
-    }
-
-    pub(super) const fn nonce(&self) -> Uuid {
-        self.nonce
-    }
-}
-
-/// Who holds a stream, as the table says.
+/// Who holds a group, as the table says.
 #[derive(Debug, Clone, FromRow)]
 pub struct LeaseRow {
+    pub group: String,
+    pub holder: Option<String>,
+    pub epoch: i64,
+    /// On the database's clock.
+    pub live: bool,
+}
+
+/// Who leads a stream, and what its leader last said of it.
+#[derive(Debug, Clone, FromRow)]
+pub struct LedStream {
     pub stream: String,
+    /// `None` if it is in no group: it is not followed any more, or not yet by this release.
+    pub group: Option<String>,
     pub holder: Option<String>,
     pub epoch: i64,
     pub expires_at: DateTime<Utc>,
-    /// On the database's clock.
+    /// Whether the lease of its group is live, on the database's clock.
     pub live: bool,
-    /// Whether the stream is bound to this service and environment. One that is led for the first
-    /// time is nobody's yet.
-    pub bound: bool,
+    pub report: Option<serde_json::Value>,
+    pub group_report: Option<serde_json::Value>,
+}
+
+/// A group to be led.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidacy<'a> {
+    pub group: &'a str,
+    pub database: &'a str,
+    /// Of its change stream.
+    pub options: &'a str,
+    pub members: &'a [Member<'a>],
+    /// Host and process, for people.
+    pub holder: &'a str,
+    pub duration: Duration,
+}
+
+/// A lease to be renewed, and what its holder says of the group if that has changed.
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    pub lease: Lease,
     pub report: Option<serde_json::Value>,
 }
 
@@ -53,48 +61,46 @@ pub struct LeaseRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
     Kept,
-    /// The lease is kept, and a request for the stream waits whose turn it is.
+    /// The lease is kept, and a request for one of its streams waits whose turn it is.
     Commanded,
     /// No longer ours.
     Lost,
 }
 
 impl StateTables {
-    /// Takes a stream whose lease has run out or was given back; `None` while another holds it.
+    /// Takes a group whose lease has run out or was given back; `None` while another holds it.
     /// Raising the epoch waits for whatever transaction of the old holder is still open, unless its
     /// client is silent.
     ///
     /// # Errors
-    /// It is another service's or environment's; a lock not had within the lease's length is
-    /// transient.
-    pub async fn acquire(
-        &self,
-        stream: &str,
-        source: &str,
-        options: &str,
-        holder: &str,
-        duration: Duration,
-    ) -> Result<Option<Lease>, Fault> {
-        let (schema, deadline) = (&self.schema, self.deadline);
+    /// One of its streams is another service's or environment's; a lock not had within the lease's
+    /// length is transient.
+    pub async fn acquire(&self, candidacy: &Candidacy<'_>) -> Result<Option<Lease>, Fault> {
+        let (schema, deadline, owner) = (&self.schema, self.deadline, self.target.owner());
+        let Candidacy { group, database, options, members, holder, duration } = *candidacy;
         let nonce = Uuid::new_v4();
+        let names: Vec<&str> = members.iter().map(|member| member.stream).collect();
         let mut connection = with_deadline(deadline, self.pool.acquire()).await?;
         self.target.end_abandoned(&mut connection).await;
         let mut transaction = with_deadline(deadline, connection.begin()).await?;
-        self.refuse_strangers(&mut transaction, &[stream]).await?;
+        self.refuse_strangers(&mut transaction, &names).await?;
         let insert = AssertSqlSafe(format!(
-            "insert into {schema}.lease (stream) values ($1) on conflict do nothing"
+            "insert into {schema}.lease (\"group\", service, environment) values ($1, $2, $3) on \
+             conflict do nothing"
         ));
-        with_deadline(deadline, sqlx::query(insert).bind(stream).execute(&mut *transaction))
-            .await?;
-        let epoch = checkpoint::epoch_of(schema, "l.stream");
+        let insert = sqlx::query(insert).bind(group).bind(&owner.service).bind(&owner.environment);
+        with_deadline(deadline, insert.execute(&mut *transaction)).await?;
+        let epoch = checkpoint::epoch_of(schema);
         let grant = AssertSqlSafe(format!(
-            "update {schema}.lease as l set holder = $2, nonce = $3, granted_at = \
+            "update {schema}.lease as l set holder = $4, nonce = $5, granted_at = \
              clock_timestamp(), epoch = greatest(l.epoch, coalesce({epoch}, 0)) + 1, expires_at = \
-             clock_timestamp() + make_interval(secs => $4) where stream = $1 and expires_at <= \
-             clock_timestamp() returning epoch"
+             clock_timestamp() + make_interval(secs => $6) where \"group\" = $1 and service = $2 \
+             and environment = $3 and expires_at <= clock_timestamp() returning epoch"
         ));
         let grant = sqlx::query_scalar::<_, i64>(grant)
-            .bind(stream)
+            .bind(group)
+            .bind(&owner.service)
+            .bind(&owner.environment)
             .bind(holder)
             .bind(nonce)
             .bind(duration.as_secs_f64());
@@ -105,97 +111,109 @@ impl StateTables {
             return Ok(None);
         };
         let raise = sqlx::query(AssertSqlSafe(checkpoint::granting(schema)));
-        let raise = raise.bind(stream).bind(source).bind(options).bind(epoch).bind(nonce);
+        let raise = raise.bind(group).bind(&owner.service).bind(&owner.environment);
+        let raise = raise.bind(database).bind(options).bind(epoch).bind(nonce);
         with_deadline(deadline, raise.execute(&mut *transaction)).await?;
+        self.enrol(&mut transaction, group, database, members).await?;
         with_deadline(deadline, transaction.commit()).await?;
         connection.give_back();
-        Ok(Some(Lease { stream: stream.to_owned(), epoch, nonce }))
+        Ok(Some(Lease::granted(group, epoch, nonce)))
     }
 
-    /// Renews a lease and leaves a report for those who ask the database.
+    /// Renews the leases of a process by one statement. Answers in their order.
     pub async fn renew(
         &self,
-        lease: &Lease,
+        renewals: &[Renewal],
         duration: Duration,
-        report: &serde_json::Value,
-    ) -> Result<Renewed, Fault> {
-        let (schema, is_due) = (&self.schema, command::is_due(&self.schema));
+    ) -> Result<Vec<Renewed>, Fault> {
+        let schema = &self.schema;
+        let is_due = command::is_due(schema, &stream::of_group(schema, "l"));
         let sql = AssertSqlSafe(format!(
-            "update {schema}.lease set expires_at = clock_timestamp() + make_interval(secs => $4), \
-             report = $5 where {HELD} returning {is_due}"
+            "update {schema}.lease as l set expires_at = clock_timestamp() + make_interval(secs => \
+             $4), report = coalesce(h.report, l.report) from unnest($1::text[], $2::bigint[], \
+             $3::uuid[], $5::jsonb[]) as h (\"group\", epoch, nonce, report) where (l.\"group\", \
+             l.epoch, l.nonce) = (h.\"group\", h.epoch, h.nonce) returning l.nonce, {is_due}"
         ));
-        let query = sqlx::query_scalar::<_, bool>(sql)
-            .bind(&lease.stream)
-            .bind(lease.epoch)
-            .bind(lease.nonce)
+        let leases = || renewals.iter().map(|renewal| &renewal.lease);
+        let query = sqlx::query_as::<_, (Uuid, bool)>(sql)
+            .bind(leases().map(Lease::group).collect::<Vec<_>>())
+            .bind(leases().map(Lease::epoch).collect::<Vec<_>>())
+            .bind(leases().map(Lease::nonce).collect::<Vec<_>>())
             .bind(duration.as_secs_f64())
-            .bind(report);
+            .bind(renewals.iter().map(|renewal| renewal.report.clone()).collect::<Vec<_>>());
         // Half the lease's length at most, so that a wire cut in silence leaves time to try again
         // before the lease has run out.
-        Ok(match with_deadline(duration / 2, query.fetch_optional(&self.pool)).await? {
-            None => Renewed::Lost,
-            Some(false) => Renewed::Kept,
-            Some(true) => Renewed::Commanded,
-        })
+        let kept = with_deadline(duration / 2, query.fetch_all(&self.pool)).await?;
+        Ok(leases()
+            .map(|lease| match kept.iter().find(|(nonce, _)| *nonce == lease.nonce()) {
+                None => Renewed::Lost,
+                Some((_, false)) => Renewed::Kept,
+                Some((_, true)) => Renewed::Commanded,
+            })
+            .collect())
     }
 
-    /// Gives a lease back, so that another may take the stream at once, and leaves it a last
-    /// report.
+    /// Gives a lease back, so that another may take the group at once, and leaves it a last report.
     pub async fn release(&self, lease: &Lease, report: &serde_json::Value) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.lease set expires_at = '-infinity', holder = null, report = $4 \
              where {HELD}",
             self.schema
         ));
-        let query =
-            sqlx::query(sql).bind(&lease.stream).bind(lease.epoch).bind(lease.nonce).bind(report);
+        let query = sqlx::query(sql)
+            .bind(lease.group())
+            .bind(lease.epoch())
+            .bind(lease.nonce())
+            .bind(report);
         with_deadline(Duration::from_secs(3), query.execute(&self.pool)).await.map(drop)
     }
 
-    /// Who holds what of this service's and environment's streams, and of those that are nobody's
-    /// yet.
+    /// Who holds the owner's groups, by one statement however many there are.
     pub async fn leases(&self) -> Result<Vec<LeaseRow>, Fault> {
-        let schema = &self.schema;
-        let bound = stream::is_bound(schema, "l.stream");
-        let visible = stream::is_not_anothers(schema, "l.stream", 1);
         let sql = AssertSqlSafe(format!(
-            "select l.stream, holder, epoch, greatest(expires_at, 'epoch'::timestamptz) as \
-             expires_at, expires_at > clock_timestamp() as live, {bound} as bound, report from \
-             {schema}.lease as l where {visible} order by l.stream"
+            "select \"group\", holder, epoch, expires_at > clock_timestamp() as live from \
+             {}.lease where service = $1 and environment = $2 order by \"group\"",
+            self.schema
         ));
         let owner = self.target.owner();
         let query = sqlx::query_as(sql).bind(&owner.service).bind(&owner.environment);
         with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 
-    /// Writes down a stream's phase, for those who ask the database. Only under the lease.
-    pub async fn note_phase(
-        &self,
-        lease: &Lease,
-        phase: Phase,
-        halt: Option<(&str, &str)>,
-    ) -> Result<(), Fault> {
-        let sql = AssertSqlSafe(checkpoint::noting_phase(&self.schema));
-        let query = sqlx::query(sql)
-            .bind(&lease.stream)
-            .bind(lease.epoch)
-            .bind(lease.nonce)
-            .bind(phase.name())
-            .bind(halt.map(|(code, _)| code))
-            .bind(halt.map(|(_, reason)| reason));
-        with_deadline(Duration::from_secs(5), query.execute(&self.pool)).await.map(drop)
+    /// Who leads which of the owner's streams, with what is said of each.
+    pub async fn led(&self) -> Result<Vec<LedStream>, Fault> {
+        let (schema, streams) = (&self.schema, stream::reported(&self.schema));
+        let sql = AssertSqlSafe(format!(
+            "select s.stream, s.\"group\", l.holder, coalesce(l.epoch, 0) as epoch, \
+             greatest(coalesce(l.expires_at, '-infinity'), 'epoch'::timestamptz) as expires_at, \
+             coalesce(l.expires_at > clock_timestamp(), false) as live, s.report, l.report as \
+             group_report from {streams} as s left join {schema}.lease as \
+             l on (l.\"group\", l.service, l.environment) = (s.\"group\", s.service, \
+             s.environment) where s.service = $1 and s.environment = $2 order by s.stream"
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 }
 
 /// The row of a lease that is kept: three parameters from the first on.
-const HELD: &str = "stream = $1 and epoch = $2 and nonce = $3";
+const HELD: &str = "\"group\" = $1 and epoch = $2 and nonce = $3";
 
-/// Whether a lease is kept: stream, epoch and nonce are three parameters from the `first` on.
+/// Whether a lease is kept: group, epoch and nonce are three parameters from the `first` on.
 pub(super) fn is_kept(schema: &str, first: usize) -> String {
     format!(
-        "exists (select from {schema}.lease where stream = ${first} and epoch = ${} and nonce = \
+        "exists (select from {schema}.lease where \"group\" = ${first} and epoch = ${} and nonce = \
          ${})",
         first + 1,
         first + 2
+    )
+}
+
+/// Whether somebody leads the group of the stream in `of`.
+pub(super) fn is_led(schema: &str, of: &str) -> String {
+    format!(
+        "exists (select from {schema}.lease as l where (l.\"group\", l.service, l.environment) = \
+         ({of}.\"group\", {of}.service, {of}.environment) and l.expires_at > clock_timestamp())"
     )
 }

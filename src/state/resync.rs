@@ -1,68 +1,16 @@
 //! The table `resync`: a row a walk, which is what a snapshot or a resync continues after a kill.
 //! How a walk begins is in `walk_start`.
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, FromRow};
-use uuid::Uuid;
 
-use super::{StateTables, gap_report, resync_kept, resync_seen, stream};
+use super::walk_row::{COLUMNS, ChunkRead, EndedWalk, WalkRow};
+use super::{StateTables, checkpoint, gap_report, resync_kept, resync_seen, stream};
 use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;
 use crate::postgres::with_deadline;
-
-/// A walk's row.
-#[derive(Debug, Clone, FromRow, PartialEq, Serialize)]
-pub struct WalkRow {
-    pub id: i64,
-    pub stream: String,
-    /// As stored: see [`WalkRow::reason`].
-    pub reason: String,
-    /// As stored: see [`WalkRow::state`].
-    pub state: String,
-    #[serde(skip)]
-    pub walk_class: i32,
-    #[serde(skip)]
-    pub walk_after: Option<Vec<u8>>,
-    pub documents_read: i64,
-    pub documents_estimated: Option<i64>,
-    pub rows_inserted: i64,
-    pub rows_changed: i64,
-    pub rows_deleted: i64,
-    /// How many rows a held sweep would delete.
-    pub rows_to_delete: Option<i64>,
-    /// The cluster time the live stream goes on from.
-    #[serde(skip)]
-    pub start_time: Option<i64>,
-    pub blind_from: Option<DateTime<Utc>>,
-    pub blind_until: Option<DateTime<Utc>>,
-    pub sample_ids: Vec<String>,
-    pub held_code: Option<String>,
-    pub note: Option<String>,
-    pub approved_at: Option<DateTime<Utc>>,
-    /// How many rows a person has allowed its sweep to delete.
-    pub rows_approved: Option<i64>,
-    pub deadline_at: Option<DateTime<Utc>>,
-    /// The collection it walks; `None` where the source does not tell.
-    #[serde(skip)]
-    pub collection_uuid: Option<Uuid>,
-    /// Until the deadline, on the database's clock.
-    #[serde(skip)]
-    pub seconds_left: Option<f64>,
-    pub started_at: DateTime<Utc>,
-    pub ended_at: Option<DateTime<Utc>>,
-}
-
-/// The columns of [`WalkRow`].
-const COLUMNS: &str = "id, stream, reason, state, walk_class, walk_after, documents_read, \
-                       documents_estimated, rows_inserted, rows_changed, rows_deleted, \
-                       rows_to_delete, start_time, blind_from, blind_until, sample_ids, held_code, \
-                       note, approved_at, rows_approved, deadline_at, started_at, ended_at, \
-                       collection_uuid, extract(epoch from deadline_at - \
-                       clock_timestamp())::float8 as seconds_left";
 
 /// For SQL: a walk that has not ended.
 fn is_open() -> String {
@@ -79,56 +27,17 @@ fn is_one_of(states: impl Iterator<Item = ResyncState>) -> String {
     format!("state in ({})", names.join(", "))
 }
 
-impl WalkRow {
-    pub fn reason(&self) -> Reason {
-        Reason::stored(&self.reason)
-    }
-
-    pub fn state(&self) -> ResyncState {
-        ResyncState::stored(&self.state)
-    }
-
-    pub fn is_snapshot(&self) -> bool {
-        self.reason() == Reason::FirstSnapshot
-    }
-
-    pub fn start_time(&self) -> ClusterTime {
-        self.start_time.map(ClusterTime::from_sql).unwrap_or_default()
-    }
-}
-
-/// How far a chunk brings a walk.
-#[derive(Debug, Clone, Copy)]
-pub struct ChunkRead<'a> {
-    /// The BSON type class the walk is in, and the last `_id` read in it.
-    pub class: i32,
-    pub after: Option<&'a [u8]>,
-    pub documents_read: u64,
-    /// The state the walk is in from now on.
-    pub state: ResyncState,
-    pub rows_inserted: u64,
-    pub rows_changed: u64,
-    pub sample_ids: &'a [String],
-}
-
-/// A walk that has ended, for those who are told of it.
-#[derive(Debug, Clone, FromRow)]
-pub struct EndedWalk {
-    pub id: i64,
-    pub stream: String,
-    pub reason: String,
-    pub state: String,
-    pub note: Option<String>,
-    /// In the last ten minutes.
-    pub lately: bool,
-    pub blind_from: Option<DateTime<Utc>>,
-    pub blind_until: Option<DateTime<Utc>>,
-    pub rows_inserted: i64,
-    pub rows_changed: i64,
-    pub rows_deleted: i64,
-}
-
 impl StateTables {
+    /// The walks of these streams that have not ended, oldest first.
+    pub async fn open_walks(&self, streams: &[&str]) -> Result<Vec<WalkRow>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {}.resync where stream = any($1) and {} order by id",
+            self.schema,
+            is_open()
+        ));
+        with_deadline(self.deadline, sqlx::query_as(sql).bind(streams).fetch_all(&self.pool)).await
+    }
+
     /// The stream's walk that has not ended, if there is one.
     pub async fn open_walk(&self, stream: &str) -> Result<Option<WalkRow>, Fault> {
         let sql = AssertSqlSafe(format!(
@@ -212,9 +121,9 @@ impl StateTables {
         let sql = AssertSqlSafe(format!(
             "update {}.resync set walk_class = $2, walk_after = $3, documents_read = $4, state = \
              $5, rows_upserted = rows_upserted + $6 + $7, rows_inserted = rows_inserted + $6, \
-             rows_changed = rows_changed + $7, sample_ids = (sample_ids || $8)[1:20], updated_at = \
-             now(), ended_at = case when $5 = 'completed' then clock_timestamp() end where id = $1 \
-             and state = 'running'",
+             rows_changed = rows_changed + $7, sample_ids = (sample_ids || $8)[1:20], read_until = \
+             greatest(read_until, $9), updated_at = now(), ended_at = case when $5 = 'completed' \
+             then clock_timestamp() end where id = $1 and state = 'running'",
             self.schema
         ));
         let query = sqlx::query(sql)
@@ -225,7 +134,8 @@ impl StateTables {
             .bind(chunk.state.name())
             .bind(number(chunk.rows_inserted))
             .bind(number(chunk.rows_changed))
-            .bind(chunk.sample_ids);
+            .bind(chunk.sample_ids)
+            .bind(chunk.read_until.to_sql());
         let noted = with_deadline(self.deadline, query.execute(connection)).await?;
         Ok(noted.rows_affected() == 1)
     }
@@ -237,16 +147,19 @@ impl StateTables {
         id: i64,
         rows_deleted: u64,
         sample_ids: &[String],
+        read_until: ClusterTime,
     ) -> Result<bool, Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.resync set rows_deleted = rows_deleted + $2, sample_ids = (sample_ids || \
-             $3)[1:20], updated_at = now() where id = $1 and state = 'sweeping'",
+             $3)[1:20], read_until = greatest(read_until, $4), updated_at = now() where id = $1 \
+             and state = 'sweeping'",
             self.schema
         ));
         let query = sqlx::query(sql)
             .bind(id)
             .bind(i64::try_from(rows_deleted).unwrap_or(i64::MAX))
-            .bind(sample_ids);
+            .bind(sample_ids)
+            .bind(read_until.to_sql());
         let noted = with_deadline(self.deadline, query.execute(connection)).await?;
         Ok(noted.rows_affected() == 1)
     }
@@ -274,6 +187,37 @@ impl StateTables {
             .bind(rows_to_delete.and_then(|rows| i64::try_from(rows).ok()));
         let held = with_deadline(self.deadline, query.execute(connection)).await?;
         Ok(held.rows_affected() == 1)
+    }
+
+    /// What the live stream wrote of an open walk's stream may be of any time up to this one.
+    pub async fn note_read(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        until: ClusterTime,
+    ) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.resync set read_until = greatest(read_until, $2) where stream = $1 and {}",
+            self.schema,
+            is_open()
+        ));
+        let query = sqlx::query(sql).bind(stream).bind(until.to_sql());
+        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
+    }
+
+    /// The cluster time up to which what a walk's stream holds may be.
+    pub async fn read_until(
+        &self,
+        connection: &mut PgConnection,
+        id: i64,
+    ) -> Result<ClusterTime, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select coalesce(read_until, start_time, 0) from {}.resync where id = $1",
+            self.schema
+        ));
+        let query = sqlx::query_scalar(sql).bind(id);
+        let until = with_deadline(self.deadline, query.fetch_one(connection)).await?;
+        Ok(ClusterTime::from_sql(until))
     }
 
     /// The end of a sweep and the gap report are one statement. `false`: the walk is not sweeping.
@@ -339,10 +283,10 @@ impl StateTables {
     }
 }
 
-/// Makes the row of a walk. One still open ends as failed: what it had repaired is carried over to
-/// the new one's report. Parameters: stream, reason, why; whether it counts towards the day's
-/// allowance, the cluster time it starts at, since when the stream was blind, and until when, in
-/// seconds; documents estimated, seconds it may take, the collection's UUID.
+/// Makes the row of a walk, which waits for its turn. One still open ends as failed: what it had
+/// repaired is carried over to the new one's report. Parameters: stream, reason, why; whether it
+/// counts towards the day's allowance, the cluster time it starts at, since when the stream was
+/// blind, and until when, in seconds; documents estimated, the collection's UUID.
 pub(super) fn beginning(schema: &str) -> String {
     let (failed, running) = (ResyncState::Failed, ResyncState::Running);
     let open = may_become(failed);
@@ -351,12 +295,22 @@ pub(super) fn beginning(schema: &str) -> String {
         "with before as (update {schema}.resync set state = '{failed}', ended_at = now(), note = \
          $3 where stream = $1 and {open} returning *), {forgetting} insert into {schema}.resync \
          (stream, reason, state, automatic, start_time, blind_from, blind_until, \
-         documents_estimated, deadline_at, rows_inserted, rows_changed, rows_deleted, \
+         documents_estimated, rows_inserted, rows_changed, rows_deleted, \
          rows_upserted, sample_ids, collection_uuid) select $1, $2, '{running}', $4, $5, \
-         least(before.blind_from, $6), to_timestamp($7), $8, now() + make_interval(secs => $9), \
+         least(before.blind_from, $6), to_timestamp($7), $8, \
          coalesce(before.rows_inserted, 0), coalesce(before.rows_changed, 0), \
          coalesce(before.rows_deleted, 0), coalesce(before.rows_upserted, 0), \
-         coalesce(before.sample_ids, '{{}}'), $10 from (select 1) as one left join before on true"
+         coalesce(before.sample_ids, '{{}}'), $9 from (select 1) as one left join before on true"
+    )
+}
+
+/// Gives the walk in `$1` its turn, which may last so many seconds as `$2` says, for ever if null.
+/// Group, epoch and nonce are three parameters from the `first` on.
+pub(super) fn taking_turn(schema: &str, first: usize) -> String {
+    let held = checkpoint::is_held(schema, first, first + 1, first + 2);
+    format!(
+        "update {schema}.resync set walked_since = now(), deadline_at = now() + make_interval(secs \
+         => $2) where id = $1 and walked_since is null and {held}"
     )
 }
 

@@ -1,10 +1,11 @@
-//! The table `stream`: what a stream's position speaks for, and whose the stream is. A position is
-//! only a time, and a time fits any cluster, any collection of that name, any table.
+//! The table `stream`: in which group a stream is, what its rows are of, and whose it is. A
+//! position is only a time, and a time fits any cluster, any collection of that name, any table.
 //!
-//! Written in the transactions that write the position. Of the table it remembers a *witness*: the
-//! newest row tidemark wrote, as far as it knows. A table without it is not the one the position
-//! speaks for: it was emptied, replaced, or restored from an older backup.
+//! Of the table it remembers a *witness* (`witness`): the newest row tidemark wrote, as far as it
+//! knows. A table without it is not the one the position speaks for: it was emptied, replaced, or
+//! restored from an older backup.
 
+use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
@@ -13,21 +14,51 @@ use super::StateTables;
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::model::owner::Owner;
-use crate::model::position::Position;
+use crate::model::position::ClusterTime;
 use crate::postgres::with_deadline;
 
 /// The row of a stream.
-#[derive(Debug, Clone, FromRow, PartialEq, Eq)]
-pub struct Binding {
-    pub service: String,
-    pub environment: String,
+#[derive(Debug, Clone, FromRow)]
+pub struct StreamRow {
+    pub stream: String,
+    service: String,
+    environment: String,
+    /// `None` if it is in none: not followed any more, or not yet by this release.
+    pub group: Option<String>,
+    /// The collection it follows, as configured when it was last led.
+    pub database: Option<String>,
+    pub collection: Option<String>,
+    pub phase: String,
+    pub phase_since: DateTime<Utc>,
+    /// Why its group goes on without it.
+    pub parked_code: Option<String>,
+    pub parked_reason: Option<String>,
+    pub ahead_until: Option<i64>,
+    /// Since when it has not been followed, if it was for a while: its table is as it was then.
+    pub left_at: Option<DateTime<Utc>>,
     /// The replica set's id; `None` where the source did not tell it.
-    pub cluster: Option<String>,
+    cluster: Option<String>,
     /// `None` if there was no collection, or the source did not tell it.
+    collection_uuid: Option<Uuid>,
+    table_schema: Option<String>,
+    table_name: Option<String>,
+    table_oid: Option<i64>,
+    witness_id: Option<String>,
+    witness_time: Option<i64>,
+}
+
+/// The columns of [`StreamRow`].
+const COLUMNS: &str = concat!(
+    "stream, service, environment, \"group\", database, collection, phase, phase_since, ",
+    "parked_code, parked_reason, ahead_until, left_at, cluster, collection_uuid, ",
+    "table_schema, table_name, table_oid, witness_id, witness_time",
+);
+
+/// What a stream's rows are of, and in which table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    pub cluster: Option<String>,
     pub collection_uuid: Option<Uuid>,
-    /// The cluster time of the position the stream began at, or was moved back to: it need be no
-    /// entry of the oplog.
-    pub begun_time: Option<i64>,
     pub table_schema: String,
     pub table_name: String,
     pub table_oid: i64,
@@ -35,12 +66,44 @@ pub struct Binding {
     pub witness_time: Option<i64>,
 }
 
-/// What a position is bound to.
+impl StreamRow {
+    /// `None` if the stream has not begun to be followed, or not by a release that bound it.
+    pub fn binding(&self) -> Option<Binding> {
+        Some(Binding {
+            cluster: self.cluster.clone(),
+            collection_uuid: self.collection_uuid,
+            table_schema: self.table_schema.clone()?,
+            table_name: self.table_name.clone()?,
+            table_oid: self.table_oid?,
+            witness_id: self.witness_id.clone(),
+            witness_time: self.witness_time,
+        })
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> Owner {
+        Owner { service: self.service.clone(), environment: self.environment.clone() }
+    }
+
+    /// Its rows may be of any time up to this one.
+    pub fn ahead_until(&self) -> ClusterTime {
+        self.ahead_until.map(ClusterTime::from_sql).unwrap_or_default()
+    }
+}
+
+/// What a stream's rows are bound to.
 #[derive(Debug, Clone, Copy)]
 pub struct BoundTo<'a> {
     pub cluster: Option<&'a str>,
     pub collection_uuid: Option<Uuid>,
     pub table: &'a Table,
+}
+
+/// A stream of a group, as configured.
+#[derive(Debug, Clone, Copy)]
+pub struct Member<'a> {
+    pub stream: &'a str,
+    pub collection: &'a str,
 }
 
 /// The followed table as it is.
@@ -52,24 +115,32 @@ pub struct TableNow {
     pub holds_rows: bool,
 }
 
-/// The rows that a transaction wrote and deleted, among which it keeps or finds the table's
-/// witness.
-#[derive(Debug, Default)]
-pub struct Touched<'a> {
-    /// The table's name for SQL.
-    pub table: &'a str,
-    /// The ids of a few of the rows written last, of which the newest becomes the witness; empty
-    /// leaves the witness as it is.
-    pub written: Vec<&'a str>,
-    pub deleted: &'a [String],
-}
-
 impl StateTables {
-    /// What a stream is bound to; `None` if it never was, as under the first release.
-    pub async fn binding(&self, stream: &str) -> Result<Option<Binding>, Fault> {
-        let sql = AssertSqlSafe(format!("select * from {}.stream where stream = $1", self.schema));
+    /// The rows of all of the owner's streams.
+    pub async fn streams(&self) -> Result<Vec<StreamRow>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {}.stream where service = $1 and environment = $2 order by \
+             stream",
+            self.schema
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
+    }
+
+    /// A stream's row, whoever's it is.
+    pub async fn stream_row(&self, stream: &str) -> Result<Option<StreamRow>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {}.stream where stream = $1",
+            self.schema
+        ));
         with_deadline(self.deadline, sqlx::query_as(sql).bind(stream).fetch_optional(&self.pool))
             .await
+    }
+
+    /// What a stream is bound to; `None` if it never was, as under the first release.
+    pub async fn binding(&self, stream: &str) -> Result<Option<Binding>, Fault> {
+        Ok(self.stream_row(stream).await?.and_then(|row| row.binding()))
     }
 
     /// The followed table as it is now.
@@ -87,27 +158,41 @@ impl StateTables {
         with_deadline(self.deadline, query.fetch_one(&self.pool)).await
     }
 
-    /// Binds a stream, in the caller's transaction; its position begins at `begun`, if it begins
-    /// anew.
+    /// Lets streams of the group go: they are not followed any more, and their tables stay. In the
+    /// caller's fenced transaction.
+    pub(super) async fn let_streams_go(
+        &self,
+        connection: &mut PgConnection,
+        streams: &[&str],
+    ) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.stream set left_at = now(), \"group\" = null, report = null where stream = \
+             any($1)",
+            self.schema
+        ));
+        let query = sqlx::query(sql).bind(streams);
+        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
+    }
+
+    /// Binds a stream, in the caller's fenced transaction.
     pub(super) async fn bind_in(
         &self,
         connection: &mut PgConnection,
         stream: &str,
         bound: &BoundTo<'_>,
-        begun: Option<&Position>,
     ) -> Result<(), Fault> {
         let (schema, table) = (&self.schema, bound.table.sql());
         let sql = AssertSqlSafe(format!(
             "insert into {schema}.stream as s (stream, service, environment, cluster, \
-             collection_uuid, begun_time, table_schema, table_name, table_oid, witness_id, \
-             witness_time) select $1, $2, $3, $4, $5, $6, $7, $8, $9::regclass::oid::bigint, w.id, \
-             w.time from (select 1) as one left join (select t.id, coalesce(t._cluster_time, 0) as \
-             time from {table} as t order by t.id limit 1) as w on true on conflict (stream) do \
-             update set service = excluded.service, environment = excluded.environment, cluster = \
-             excluded.cluster, collection_uuid = excluded.collection_uuid, begun_time = \
-             coalesce(excluded.begun_time, s.begun_time), table_schema = excluded.table_schema, \
-             table_name = excluded.table_name, table_oid = excluded.table_oid, witness_id = \
-             excluded.witness_id, witness_time = excluded.witness_time"
+             collection_uuid, table_schema, table_name, table_oid, witness_id, witness_time) \
+             select $1, $2, $3, $4, $5, $6, $7, $8::regclass::oid::bigint, w.id, w.time from \
+             (select 1) as one left join (select t.id, coalesce(t._cluster_time, 0) as time from \
+             {table} as t order by t.id limit 1) as w on true on conflict (stream) do update set \
+             service = excluded.service, environment = excluded.environment, cluster = \
+             excluded.cluster, collection_uuid = excluded.collection_uuid, table_schema = \
+             excluded.table_schema, table_name = excluded.table_name, table_oid = \
+             excluded.table_oid, witness_id = excluded.witness_id, witness_time = \
+             excluded.witness_time, left_at = null"
         ));
         let owner = self.target.owner();
         let query = sqlx::query(sql)
@@ -116,26 +201,9 @@ impl StateTables {
             .bind(&owner.environment)
             .bind(bound.cluster)
             .bind(bound.collection_uuid)
-            .bind(begun.map(|position| position.cluster_time.to_sql()))
             .bind(&bound.table.schema)
             .bind(&bound.table.name)
             .bind(&table);
-        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
-    }
-
-    /// Notes that the position was moved to `position`, whose time need be no entry of the oplog,
-    /// so that it is not taken for a sign of another source.
-    pub(super) async fn begin_at(
-        &self,
-        connection: &mut PgConnection,
-        stream: &str,
-        position: &Position,
-    ) -> Result<(), Fault> {
-        let sql = AssertSqlSafe(format!(
-            "update {}.stream set begun_time = $2 where stream = $1",
-            self.schema
-        ));
-        let query = sqlx::query(sql).bind(stream).bind(position.cluster_time.to_sql());
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
@@ -176,19 +244,75 @@ impl StateTables {
     }
 }
 
+/// The beginning of an update of the table, whose rows are `s`.
+pub(super) fn changing(schema: &str) -> String {
+    format!("update {schema}.stream as s")
+}
+
+/// Those of the streams in `$1` whose rows nobody has locked; they are then.
+pub(super) fn free(schema: &str) -> String {
+    format!(
+        "select stream from {schema}.stream where stream = any($1) for no key update skip locked"
+    )
+}
+
+/// Answers how many more dead letters of the stream in `$1` may pass.
+pub(super) fn accepting(schema: &str) -> String {
+    format!("select letters_accepted from {schema}.stream where stream = $1")
+}
+
 /// The table's name, as `to_regclass` takes it.
 pub(super) fn name(schema: &str) -> String {
     format!("{schema}.stream")
 }
 
-/// What streams are known by, as something to select from.
-pub(super) fn identities(schema: &str) -> String {
-    format!("(select stream, cluster, collection_uuid from {schema}.stream)")
+/// Makes the rows of the streams in `$5` and takes those into the group that are in none, or in one
+/// that is not `led`. Parameters: service, environment, group, database; streams, collections.
+pub(super) fn enrolling(schema: &str, led: &str) -> String {
+    format!(
+        "insert into {schema}.stream as s (stream, service, environment, \"group\", database, \
+         collection) select m.stream, $1, $2, $3, $4, m.collection from unnest($5::text[], \
+         $6::text[]) as m (stream, collection) on conflict (stream) do update set service = \
+         excluded.service, environment = excluded.environment, \"group\" = \
+         excluded.\"group\", database = excluded.database, collection = excluded.collection, \
+         left_at = case when (s.service, s.environment, s.\"group\") <> (excluded.service, \
+         excluded.environment, excluded.\"group\") then coalesce(s.left_at, now()) else \
+         s.left_at end where (s.service, s.environment, s.\"group\", s.database, \
+         s.collection) is distinct from (excluded.service, excluded.environment, \
+         excluded.\"group\", excluded.database, excluded.collection) and (s.\"group\" is \
+         null or (s.service, s.environment, s.\"group\") = (excluded.service, \
+         excluded.environment, excluded.\"group\") or not {led})"
+    )
 }
 
-/// For SQL: whether the stream has a row here, which says whose it is.
-pub(super) fn is_bound(schema: &str, stream: &str) -> String {
-    format!("exists (select from {schema}.stream as s where s.stream = {stream})")
+/// Of the rows `c` of another table: those of groups that the streams in `$1` are in, and that are
+/// not `led`.
+pub(super) fn are_of(schema: &str, led: &str) -> String {
+    format!(
+        "exists (select from {schema}.stream as s where s.stream = any($1) and (s.\"group\", \
+         s.service, s.environment) = (c.\"group\", c.service, c.environment) and not {led})"
+    )
+}
+
+/// The streams of the group in `of`, as something to be one of.
+pub(super) fn of_group(schema: &str, of: &str) -> String {
+    format!(
+        "(select s.stream from {schema}.stream as s where (s.\"group\", s.service, s.environment) \
+         = ({of}.\"group\", {of}.service, {of}.environment))"
+    )
+}
+
+/// The cluster that the rows of the group in `of` are of, null where no stream of it tells.
+pub(super) fn cluster(schema: &str, of: &str) -> String {
+    format!(
+        "(select max(s.cluster) from {schema}.stream as s where (s.\"group\", s.service, \
+         s.environment) = ({of}.\"group\", {of}.service, {of}.environment))"
+    )
+}
+
+/// Streams with what is said of them, as something to select from.
+pub(super) fn reported(schema: &str) -> String {
+    format!("(select stream, \"group\", service, environment, report from {schema}.stream)")
 }
 
 /// Whether a stream is the owner's. Takes the owner as two parameters from the `first` on.
@@ -220,29 +344,26 @@ pub(super) fn strangers(schema: &str, excused: &str) -> String {
     )
 }
 
-/// For SQL: advances the position, and answers whether the table still has its witness (true, too,
-/// where the stream has none) and whether the stream has one at all. `$1` is the stream.
-pub(super) fn advancing_and_looking(schema: &str, table: &str, advancing: &str) -> String {
+/// For SQL: whether the table still has its witness (true, too, where the stream has none) and
+/// whether the stream has one at all. `$1` is the stream.
+pub(super) fn looking(schema: &str, table: &str) -> String {
     format!(
-        "with moved as ({advancing} returning 1) select s.witness_id is null or exists \
-         (select from {table} as t where t.id = s.witness_id \
-         and coalesce(t._cluster_time, 0) >= s.witness_time), \
-         s.witness_id is not null from moved left join {schema}.stream as s on s.stream = $1"
+        "select s.witness_id is null or exists (select from {table} as t where t.id = \
+         s.witness_id and coalesce(t._cluster_time, 0) >= s.witness_time), s.witness_id is not \
+         null from {schema}.stream as s where s.stream = $1"
     )
 }
 
-/// The same, and makes the newest of the rows whose ids are `$7` the witness. A witness among the
-/// ids in `$8` counts as there, because this very transaction has deleted it.
-pub(super) fn advancing_and_moving(schema: &str, table: &str, advancing: &str) -> String {
+/// The same, and makes the newest of the rows whose ids are `$2` the witness. A witness among the
+/// ids in `$3` counts as there, because this very transaction has deleted it.
+pub(super) fn moving(schema: &str, table: &str) -> String {
     format!(
-        "with moved as ({advancing} returning 1), noted as (update {schema}.stream as s set \
-         (witness_id, witness_time) = (select t.id, coalesce(t._cluster_time, 0) from {table} \
-         as t where t.id = any(array_append($7::text[], s.witness_id)) order by 2 desc limit \
-         1) from {schema}.stream as b where s.stream = $1 and b.stream = s.stream returning \
-         b.witness_id is null or b.witness_id = any($8) or exists (select from {table} as t \
-         where t.id = b.witness_id and coalesce(t._cluster_time, 0) >= b.witness_time) as \
-         stands, s.witness_id is not null as witnessed) select coalesce(noted.stands, true), \
-         coalesce(noted.witnessed, false) from moved left join noted on true"
+        "update {schema}.stream as s set (witness_id, witness_time) = (select t.id, \
+         coalesce(t._cluster_time, 0) from {table} as t where t.id = any(array_append($2::text[], \
+         s.witness_id)) order by 2 desc limit 1) from {schema}.stream as b where s.stream = $1 and \
+         b.stream = s.stream returning b.witness_id is null or b.witness_id = any($3) or exists \
+         (select from {table} as t where t.id = b.witness_id and coalesce(t._cluster_time, 0) >= \
+         b.witness_time) as stands, s.witness_id is not null as witnessed"
     )
 }
 

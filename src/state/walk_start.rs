@@ -1,5 +1,6 @@
-//! How a walk begins: its row, the position it starts from and what that is bound to are one fenced
-//! transaction, and the position before is archived in it.
+//! How a group begins or goes on: a position if it takes a new one, the walks of its streams, and
+//! what their rows are bound to are one fenced transaction, in which the position before is
+//! archived.
 
 use std::time::Duration;
 
@@ -7,82 +8,179 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{BoundTo, Fence, Lease, StateTables, resync};
+use super::checkpoint::BeginsAt;
+use super::{BoundTo, Fence, Lease, Member, StateTables, resync};
 use crate::error::Fault;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::reason::Reason;
-use crate::postgres::with_deadline;
+use crate::postgres::{close, with_deadline};
 
-/// What a walk begins with.
+/// What a walk of one stream begins with.
 #[derive(Debug, Clone)]
 pub struct Beginning<'a> {
+    pub stream: &'a str,
     pub reason: Reason,
-    /// Why the position is retired, for people.
+    /// Why, for people.
     pub why: &'a str,
-    /// The position the live stream goes on from; `None` leaves the stored one.
-    pub position: Option<&'a Position>,
-    /// The cluster time of the position the stream goes on from.
+    /// The cluster time of the position the group goes on from.
     pub start_time: ClusterTime,
     pub blind_from: Option<DateTime<Utc>>,
     pub documents_estimated: Option<u64>,
-    /// What position and walk speak for, found before the position was taken.
+    /// What the rows are of from now on, found before the position was taken.
     pub bound: BoundTo<'a>,
-    pub duration_max: Duration,
-    /// What the position belongs to from now on.
-    pub source: &'a str,
+}
+
+/// A position that takes the place of the stored one.
+#[derive(Debug, Clone)]
+pub struct NewPosition<'a> {
+    pub position: &'a Position,
+    pub database: &'a str,
     pub options: &'a str,
+    /// Why the one before is retired, for people.
+    pub why: &'a str,
+}
+
+/// What changes of a group before it goes on.
+#[derive(Debug, Clone, Default)]
+pub struct Changes<'a> {
+    pub position: Option<NewPosition<'a>>,
+    pub walks: Vec<Beginning<'a>>,
+    /// Streams to be bound anew, their rows as they are.
+    pub bound: Vec<(&'a str, BoundTo<'a>)>,
+    /// Streams that the group goes on without, and why.
+    pub parked: Vec<(&'a str, &'a Fault)>,
+    /// Streams that are not in the group any more.
+    pub left: Vec<&'a str>,
+    /// Streams whose own positions of an older release are used up.
+    pub taken_over: Vec<&'a str>,
+    /// Rows of these streams may be of any time up to this one.
+    pub ahead: Option<(Vec<&'a str>, ClusterTime)>,
+}
+
+impl Changes<'_> {
+    pub const fn is_empty(&self) -> bool {
+        self.position.is_none()
+            && self.walks.is_empty()
+            && self.bound.is_empty()
+            && self.parked.is_empty()
+            && self.left.is_empty()
+            && self.taken_over.is_empty()
+    }
 }
 
 impl StateTables {
-    /// Begins a walk, in a transaction of its own. See [`StateTables::begin_walk_in`]. Returns the
-    /// revision it made.
+    /// Makes the changes, in a transaction of its own. Returns the revision it made.
     ///
     /// # Errors
-    /// Fenced, where another holds the stream.
-    pub async fn begin_walk(&self, lease: &Lease, beginning: &Beginning<'_>) -> Result<i64, Fault> {
+    /// Fenced, where another holds the group.
+    pub async fn change(&self, lease: &Lease, changes: &Changes<'_>) -> Result<i64, Fault> {
         let deadline = self.deadline;
         let mut connection = self.target.connect().await?;
         let mut transaction = with_deadline(deadline, connection.begin()).await?;
         let fence = Fence::raise(&mut transaction, self, lease).await?;
-        self.begin_walk_in(&mut transaction, &fence, lease, beginning).await?;
+        self.change_in(&mut transaction, &fence, lease, changes).await?;
         with_deadline(deadline, transaction.commit()).await?;
+        close(connection).await;
         Ok(fence.revision() + 1)
     }
 
-    /// The walk's row, the position it starts from and the archive of the one before are one
-    /// transaction. A walk still open ends as failed: what it had repaired is carried over to the
-    /// new one's report.
+    /// Takes into the group those of its streams that are in none, in a transaction of its own.
     ///
     /// # Errors
-    /// Fenced, where another holds the stream.
-    pub(super) async fn begin_walk_in(
+    /// Fenced, where another holds the group.
+    pub async fn take_into(
+        &self,
+        lease: &Lease,
+        database: &str,
+        members: &[Member<'_>],
+    ) -> Result<(), Fault> {
+        let deadline = self.deadline;
+        let mut connection = self.target.connect().await?;
+        let mut transaction = with_deadline(deadline, connection.begin()).await?;
+        Fence::raise(&mut transaction, self, lease).await?;
+        self.enrol(&mut transaction, lease.group(), database, members).await?;
+        with_deadline(deadline, transaction.commit()).await?;
+        close(connection).await;
+        Ok(())
+    }
+
+    /// Makes the changes in the caller's transaction. A walk still open of a stream that begins a
+    /// new one ends as failed: what it had repaired is carried over to the new one's report.
+    ///
+    /// # Errors
+    /// Fenced, where another holds the group.
+    pub(super) async fn change_in(
         &self,
         connection: &mut PgConnection,
         fence: &Fence<'_>,
         lease: &Lease,
-        beginning: &Beginning<'_>,
+        changes: &Changes<'_>,
     ) -> Result<(), Fault> {
-        if beginning.position.is_some() {
-            self.retire_position(connection, lease.stream(), beginning.why).await?;
+        if let Some(NewPosition { position, database, options, why }) = &changes.position {
+            self.retire_position(connection, lease, why).await?;
+            let begun = BeginsAt { database, options, time: position.cluster_time };
+            self.position_begins(connection, lease, &begun).await?;
         }
-        let reason = beginning.reason;
+        for (stream, bound) in &changes.bound {
+            self.bind_in(connection, stream, bound).await?;
+        }
+        for walk in &changes.walks {
+            self.begin_walk(connection, walk).await?;
+        }
+        for (stream, fault) in &changes.parked {
+            self.park(connection, stream, fault).await?;
+        }
+        if !changes.left.is_empty() {
+            self.let_streams_go(connection, &changes.left).await?;
+        }
+        if let Some((streams, until)) = &changes.ahead {
+            self.note_ahead(connection, streams, *until).await?;
+        }
+        self.forget_own_positions(connection, &changes.taken_over).await?;
+        fence.advance(connection, changes.position.as_ref().map(|new| new.position)).await
+    }
+
+    /// The walk's row; what its stream's rows are bound to; that they are not what the position
+    /// says until it is completed.
+    async fn begin_walk(
+        &self,
+        connection: &mut PgConnection,
+        walk: &Beginning<'_>,
+    ) -> Result<(), Fault> {
+        let reason = walk.reason;
         let query = sqlx::query(AssertSqlSafe(resync::beginning(&self.schema)))
-            .bind(lease.stream())
+            .bind(walk.stream)
             .bind(reason.name())
-            .bind(beginning.why)
+            .bind(walk.why)
             .bind(reason.is_counted())
-            .bind(beginning.start_time.to_sql())
-            .bind(beginning.blind_from)
-            .bind(f64::from(beginning.start_time.seconds()))
-            .bind(beginning.documents_estimated.and_then(|n| i64::try_from(n).ok()))
-            .bind((reason != Reason::FirstSnapshot).then_some(beginning.duration_max.as_secs_f64()))
-            .bind(beginning.bound.collection_uuid);
+            .bind(walk.start_time.to_sql())
+            .bind(walk.blind_from)
+            .bind(f64::from(walk.start_time.seconds()))
+            .bind(walk.documents_estimated.and_then(|n| i64::try_from(n).ok()))
+            .bind(walk.bound.collection_uuid);
         with_deadline(self.deadline, query.execute(&mut *connection)).await?;
-        self.bind_in(connection, lease.stream(), &beginning.bound, beginning.position).await?;
-        if beginning.position.is_some() {
-            let Beginning { source, options, .. } = beginning;
-            self.position_belongs_to(connection, lease.stream(), source, options).await?;
-        }
-        fence.advance(connection, beginning.position).await
+        self.bind_in(connection, walk.stream, &walk.bound).await?;
+        self.unpark(connection, walk.stream).await?;
+        self.note_ahead(connection, &[walk.stream], ClusterTime::END).await
+    }
+
+    /// A walk has its turn: from now on its time counts.
+    ///
+    /// # Errors
+    /// Fenced, where another holds the group.
+    pub async fn take_turn(
+        &self,
+        lease: &Lease,
+        walk: i64,
+        duration_max: Option<Duration>,
+    ) -> Result<(), Fault> {
+        let sql = resync::taking_turn(&self.schema, 3);
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(walk)
+            .bind(duration_max.map(|duration| duration.as_secs_f64()))
+            .bind(lease.group())
+            .bind(lease.epoch())
+            .bind(lease.nonce());
+        with_deadline(self.deadline, query.execute(&self.pool)).await.map(drop)
     }
 }

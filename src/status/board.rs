@@ -1,18 +1,29 @@
-//! The board: every stream's state in one place, and whether the process itself is alive and ready.
+//! The board: every group's and stream's state in one place, and whether the process itself is
+//! alive and ready.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Utc;
 
+use super::group::Group;
+use super::group_report::GroupReport;
 use super::metrics::Metrics;
-use super::report::{ChannelReport, IncidentReport, Report, StreamReport};
+use super::report::{ChannelReport, IncidentReport, Report};
 use super::stream::{Stream, StreamNames};
+use super::stream_report::StreamReport;
 use super::verdict::judge;
 
 /// What the configuration comes to, for people: names and values, no secrets.
 pub type About = Vec<(&'static str, String)>;
+
+/// What a group and its streams are called.
+#[derive(Debug, Clone)]
+pub struct GroupNames {
+    pub name: String,
+    /// In the order of configuration.
+    pub streams: Vec<StreamNames>,
+}
 
 /// Shared by everything that happens and everything that shows it.
 #[derive(Debug)]
@@ -20,13 +31,14 @@ pub struct Board {
     service: String,
     environment: String,
     metrics: Arc<Metrics>,
+    groups: Vec<Group>,
     streams: Vec<Stream>,
+    /// Numbers the changes of the streams' reports.
+    changes: Arc<AtomicU64>,
     source_answers: AtomicBool,
     target_answers: AtomicBool,
     /// When the process's own loops last turned, in milliseconds since 1970.
     turned_at: AtomicI64,
-    /// Streams another process leads.
-    elsewhere: Mutex<BTreeSet<String>>,
     told: Mutex<Told>,
     about: About,
 }
@@ -42,28 +54,48 @@ struct Told {
 const STILL_MILLIS: i64 = 10_000;
 
 impl Board {
-    /// `streams`: in the order of configuration.
-    pub fn new(
-        service: &str,
-        environment: &str,
-        streams: &[StreamNames],
-        about: About,
-    ) -> Arc<Self> {
-        let names: Vec<String> = streams.iter().map(|stream| stream.name.clone()).collect();
-        let metrics = Arc::new(Metrics::new(&names));
-        let streams = streams.iter().map(|names| Stream::new(names, &metrics)).collect();
+    pub fn new(service: &str, environment: &str, groups: &[GroupNames], about: About) -> Arc<Self> {
+        let names: Vec<Vec<String>> = groups
+            .iter()
+            .map(|group| group.streams.iter().map(|stream| stream.name.clone()).collect())
+            .collect();
+        let labels: Vec<(&str, &[String])> = groups
+            .iter()
+            .zip(&names)
+            .map(|(group, names)| (group.name.as_str(), names.as_slice()))
+            .collect();
+        let metrics = Arc::new(Metrics::new(&labels));
+        let changes = Arc::default();
+        let mut streams = Vec::new();
+        let groups = groups.iter().zip(&names).map(|(of, names)| {
+            let group = Group::new(&of.name, names, &metrics);
+            let of_group = of.streams.iter();
+            streams.extend(of_group.map(|names| Stream::new(names, &group, &metrics, &changes)));
+            group
+        });
+        let groups = groups.collect();
         Arc::new(Self {
             service: service.to_owned(),
             environment: environment.to_owned(),
             metrics,
+            groups,
             streams,
+            changes,
             source_answers: AtomicBool::new(false),
             target_answers: AtomicBool::new(false),
             turned_at: AtomicI64::new(Utc::now().timestamp_millis()),
-            elsewhere: Mutex::default(),
             told: Mutex::default(),
             about,
         })
+    }
+
+    /// The handle of one group.
+    pub fn group(&self, name: &str) -> Option<Group> {
+        self.groups.iter().find(|group| group.name() == name).cloned()
+    }
+
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
     }
 
     /// The handle of one stream.
@@ -88,16 +120,6 @@ impl Board {
 
     pub fn target_answers(&self, answers: bool) {
         self.target_answers.store(answers, Ordering::Relaxed);
-    }
-
-    /// Whether another process leads a stream.
-    pub fn led_elsewhere(&self, stream: &str, led: bool) {
-        let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
-        if led {
-            elsewhere.insert(stream.to_owned());
-        } else {
-            elsewhere.remove(stream);
-        }
     }
 
     /// The open incidents, and the channels they are told to.
@@ -144,17 +166,47 @@ impl Board {
         if !self.target_answers.load(Ordering::Relaxed) {
             reasons.push("the target does not answer".to_owned());
         }
-        let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
-        for stream in &self.streams {
-            if !stream.leads() && !elsewhere.contains(stream.name()) {
-                reasons.push(format!("stream {} is led by no one yet", stream.name()));
-            }
+        for group in self.groups.iter().filter(|group| !group.is_led()) {
+            reasons.push(format!("{} is led by no one yet", group.subject()));
         }
         reasons
     }
 
     pub fn metrics_text(&self) -> String {
-        self.metrics.text()
+        let (groups, streams) = self.summaries();
+        self.metrics.text(&groups, &streams)
+    }
+
+    /// The reports of all groups and streams, without what is known of documents' fields.
+    pub fn summaries(&self) -> (Vec<GroupReport>, Vec<StreamReport>) {
+        self.reports(Stream::summary)
+    }
+
+    fn reports(
+        &self,
+        report: impl Fn(&Stream, &GroupReport) -> StreamReport,
+    ) -> (Vec<GroupReport>, Vec<StreamReport>) {
+        let mut groups = Vec::with_capacity(self.groups.len());
+        let mut streams = Vec::with_capacity(self.streams.len());
+        let mut left = self.streams.iter().peekable();
+        for group in &self.groups {
+            let mut of_group = group.report();
+            let from = streams.len();
+            while let Some(stream) = left.next_if(|stream| stream.group().is(group)) {
+                streams.push(report(stream, &of_group));
+            }
+            of_group.exact = streams.iter().skip(from).all(|stream| stream.exact);
+            groups.push(of_group);
+        }
+        (groups, streams)
+    }
+
+    /// What is their own of the streams that have changed since the change of this number, and the
+    /// number of the last: with 0, all.
+    pub fn changed_reports(&self, since: u64) -> (u64, Vec<StreamReport>) {
+        let last = self.changes.load(Ordering::Relaxed);
+        let changed = self.streams.iter().filter_map(|stream| stream.changed_since(since));
+        (last, changed.collect())
     }
 
     /// What the configuration comes to.
@@ -163,7 +215,7 @@ impl Board {
     }
 
     pub fn report(&self) -> Report {
-        let streams: Vec<StreamReport> = self.streams.iter().map(Stream::report).collect();
+        let (groups, streams) = self.reports(Stream::report_of);
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let (incidents, channels) = (told.incidents.clone(), told.channels.clone());
         drop(told);
@@ -174,6 +226,7 @@ impl Board {
             environment: self.environment.clone(),
             verdict,
             action,
+            groups,
             streams,
             incidents,
             channels,
@@ -184,3 +237,6 @@ impl Board {
 const fn result(ok: bool) -> &'static str {
     if ok { "ok" } else { "failed" }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -77,7 +77,7 @@ mod tests {
                 "attempts": 1, "reason": "no answer" })
         };
         let newer = json!({
-            "phase": "parked", "failing": [failing("relay"), failing("read")],
+            "phase": "levitating", "failing": [failing("relay"), failing("read")],
             "dead_letters_by_code": { "masked": 1, "slow": 2 },
             "resync": { "id": 1, "reason": "cosmic_ray", "state": "queued", "documents_read": 1,
                 "rows_upserted": 0, "rows_deleted": 0, "started_at": "2026-11-22T10:14:50Z" },

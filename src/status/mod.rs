@@ -5,18 +5,25 @@
 //! nothing else.
 
 mod board;
+mod failing;
 mod foreign;
+mod group;
+mod group_report;
 mod http;
 mod metrics;
 mod report;
 mod stream;
+mod stream_report;
 mod verdict;
 
-pub use board::Board;
+pub use board::{Board, GroupNames};
+pub use group::{Answer, Group};
+pub use group_report::GroupReport;
 pub use http::{Access, serve};
-pub use report::{
-    ChannelReport, ComparedReport, DriftReport, FailingReport, FieldsReport, IncidentReport,
-    PositionReport, Report, ResyncReport, StreamReport, Verdict,
+pub use report::{ChannelReport, IncidentReport, Report, Verdict};
+pub use stream::{Committed, FieldsSeen, REMEMBERED, Stream, StreamNames};
+pub use stream_report::{
+    ComparedReport, DriftReport, FailingReport, FieldsReport, PositionReport, ResyncReport,
+    StreamReport,
 };
-pub use stream::{Answer, Committed, FieldsSeen, REMEMBERED, Stream, StreamNames};
 pub use verdict::judge;

@@ -1,6 +1,9 @@
 //! The verdict on the streams and the open incidents, and what a person must do. Pure.
 
-use super::report::{ComparedReport, IncidentReport, StreamReport, Verdict};
+use std::collections::BTreeMap;
+
+use super::report::{IncidentReport, Verdict};
+use super::stream_report::{ComparedReport, StreamReport};
 use crate::error::{Code, Severity, rules};
 use crate::model::history_window::Headroom;
 use crate::model::phase::Phase;
@@ -27,10 +30,15 @@ pub fn judge(
 }
 
 fn judge_streams(streams: &[StreamReport]) -> (Verdict, Option<String>) {
+    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+    for stream in streams {
+        *sizes.entry(&stream.group).or_default() += 1;
+    }
     let mut verdict = Verdict::Healthy;
     let mut action = None;
     for stream in streams {
-        let (of_stream, wanted) = judge_one(stream);
+        let is_many = sizes.get(stream.group.as_str()).is_some_and(|number| *number > 1);
+        let (of_stream, wanted) = judge_one(stream, is_many && !stream.group.is_empty());
         if of_stream > verdict {
             verdict = of_stream;
             action = wanted;
@@ -39,55 +47,63 @@ fn judge_streams(streams: &[StreamReport]) -> (Verdict, Option<String>) {
     (verdict, action)
 }
 
-fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
+/// `is_many`: its group has other streams, and is named for what is the group's.
+fn judge_one(stream: &StreamReport, is_many: bool) -> (Verdict, Option<String>) {
     let reason = || stream.reason.clone().unwrap_or_default();
     let name = &stream.name;
+    let of_group =
+        if is_many { format!("group {}", stream.group) } else { format!("stream {name}") };
+    let stopped = stream.halt_code.as_deref().and_then(Code::parse);
     if stream.phase == Phase::Halted {
-        let what = format!("stream {name} is halted: {}", reason());
-        let code = stream.halt_code.as_deref().and_then(Code::parse);
-        let action = code.map_or_else(|| what.clone(), |code| to_do(&what, code, stream));
-        return (Verdict::Critical, Some(action));
+        let what = format!("{of_group} is halted: {}", reason());
+        let to_do = |code| to_do(&what, code, (!is_many).then_some(name.as_str()), None);
+        return (Verdict::Critical, Some(stopped.map_or_else(|| what.clone(), to_do)));
+    }
+    if stream.phase == Phase::Parked {
+        let what = format!("stream {name} is parked: {}", reason());
+        let code = stopped.unwrap_or(Code::StreamParked);
+        let verdict = Verdict::of(rules::of(code).severity);
+        return (verdict, Some(to_do(&what, code, Some(name), None)));
     }
     let expiring = stream.headroom().and_then(Headroom::severity);
     if expiring == Some(Severity::Critical) {
-        let what = format!("stream {name} is about to lose its history");
-        return (Verdict::Critical, Some(to_do(&what, Code::HistoryExpiring, stream)));
+        let what = format!("{of_group} is about to lose its history");
+        return (Verdict::Critical, Some(to_do(&what, Code::HistoryExpiring, None, None)));
     }
     if let Some(held) = stream.resync.as_ref().filter(|walk| walk.state == ResyncState::Held) {
         let (id, why) = (held.id, held.note.as_deref().unwrap_or_default());
         let what = format!("resync {id} of stream {name} waits for a person: {why}");
         let code = held.held_code.as_deref().and_then(Code::parse).unwrap_or(Code::ResyncHeld);
-        return (Verdict::Critical, Some(to_do(&what, code, stream)));
+        return (Verdict::Critical, Some(to_do(&what, code, Some(name), Some(id))));
     }
     if let Some(since) = stream.unconfirmed_since {
         let since = since.format("%Y-%m-%d %H:%M:%S UTC");
-        let what = format!("the source of stream {name} confirms nothing since {since}");
-        return (Verdict::Degraded, Some(to_do(&what, Code::SourceLagging, stream)));
+        let what = format!("the source of {of_group} confirms nothing since {since}");
+        return (Verdict::Degraded, Some(to_do(&what, Code::SourceLagging, None, None)));
     }
     if stream.retrying > 0 {
         return (Verdict::Degraded, Some(format!("stream {name} keeps trying: {}", reason())));
     }
     if expiring.is_some() {
-        let what = format!("stream {name} has used half of its history");
-        return (Verdict::Degraded, Some(to_do(&what, Code::HistoryExpiring, stream)));
+        let what = format!("{of_group} has used half of its history");
+        return (Verdict::Degraded, Some(to_do(&what, Code::HistoryExpiring, None, None)));
     }
     let differences = stream.compared.as_ref().map_or(0, ComparedReport::differences);
     if differences > 0 {
         let what =
             format!("{differences} documents of stream {name} differ between source and table");
-        return (Verdict::Degraded, Some(to_do(&what, Code::DivergenceFound, stream)));
+        return (Verdict::Degraded, Some(to_do(&what, Code::DivergenceFound, Some(name), None)));
     }
     if stream.dead_letters > 0 {
         let what = format!("stream {name} has set events aside");
-        return (Verdict::Degraded, Some(to_do(&what, Code::DeadLetters, stream)));
+        return (Verdict::Degraded, Some(to_do(&what, Code::DeadLetters, Some(name), None)));
     }
     (Verdict::Healthy, None)
 }
 
-/// What is wrong with a stream, and what its rule says a person must do.
-fn to_do(what: &str, code: Code, stream: &StreamReport) -> String {
-    let resync = stream.resync.as_ref().map(|walk| walk.id);
-    format!("{what}. {}", rules::of(code).to_do(Some(&stream.name), resync))
+/// What is wrong, and what its rule says a person must do.
+fn to_do(what: &str, code: Code, stream: Option<&str>, resync: Option<i64>) -> String {
+    format!("{what}. {}", rules::of(code).to_do(stream, resync))
 }
 
 /// The verdict the open incidents call for, and what a person must do about the worst of them.
@@ -99,10 +115,7 @@ fn judge_incidents(incidents: &[IncidentReport]) -> (Verdict, Option<String>) {
         .filter(|incident| incident.action.is_some())
         .max_by_key(|incident| verdict(incident));
     let action = wanted.map(|incident| {
-        let about = incident
-            .stream
-            .as_ref()
-            .map_or_else(String::new, |stream| format!("stream {stream}: "));
+        let about = incident.stream.as_ref().map_or_else(String::new, |about| format!("{about}: "));
         format!("{about}{}; {}", incident.summary, incident.action.as_deref().unwrap_or_default())
     });
     (worst, action)
@@ -121,6 +134,35 @@ pub(super) mod tests {
             headroom_seconds: Some(86_000.0),
             ..StreamReport::new("doctor", "revalidation.doctorsForDB", "public.doctor")
         }
+    }
+
+    #[test]
+    fn what_is_a_groups_is_said_of_the_group_and_a_parked_stream_is_as_bad_as_its_cause() {
+        let judged = |change: fn(&mut StreamReport)| {
+            let mut streams =
+                [stream(), StreamReport { name: "recommendation".into(), ..stream() }];
+            for stream in &mut streams {
+                stream.group = "main".to_owned();
+            }
+            change(&mut streams[1]);
+            judge(&streams, &[], &[])
+        };
+        let (verdict, action) = judged(|s| {
+            (s.phase, s.reason) = (Phase::Halted, Some("no rights".into()));
+            s.halt_code = Some(Code::SourceUnauthorised.name().to_owned());
+        });
+        assert_eq!(verdict, Verdict::Critical);
+        assert!(action.unwrap().starts_with("group main is halted: no rights. "));
+        let parked = |code: Code| {
+            let mut one = stream();
+            (one.phase, one.reason) = (Phase::Parked, Some("why".into()));
+            one.halt_code = Some(code.name().to_owned());
+            judge(&[one], &[], &[])
+        };
+        let (verdict, action) = parked(Code::SourceDropped);
+        assert_eq!(verdict, Verdict::Critical);
+        assert!(action.unwrap().starts_with("stream doctor is parked: why. Bring the collection"));
+        assert_eq!(parked(Code::StreamParked).0, Verdict::Degraded);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use chrono::Utc;
 
 use crate::model::phase::Phase;
 use crate::ops::compare::{ComparePlan, compare};
-use crate::pipeline::Context;
+use crate::pipeline::GroupContext;
 use crate::settings::Settings;
 use crate::state::StateTables;
 use crate::status::ComparedReport;
@@ -15,7 +15,7 @@ use crate::status::ComparedReport;
 /// Compares until aborted: each stream that is streaming here, one after the other, once an
 /// interval.
 pub async fn compare_on_schedule(
-    contexts: Arc<[Context]>,
+    groups: Arc<[GroupContext]>,
     state: StateTables,
     settings: Arc<Settings>,
 ) {
@@ -24,7 +24,7 @@ pub async fn compare_on_schedule(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        for context in contexts.iter() {
+        for context in groups.iter().flat_map(|group| group.streams.iter()) {
             let streaming = context.status.report().phase == Phase::Streaming;
             if !context.status.leads() || !streaming {
                 continue;

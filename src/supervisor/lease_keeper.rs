@@ -1,56 +1,218 @@
-//! The keeper of a lease: renews it for as long as it is ours, and hears of requests meanwhile.
+//! The keeper of leases: renews all that this process holds by one statement, for as long as they
+//! are ours; hears of requests meanwhile; and leaves reports for those who ask the database.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Code;
+use crate::error::{Code, Fault};
 use crate::model::step::Step;
-use crate::pipeline::Context;
+use crate::pipeline::{GroupContext, wait};
+use crate::postgres::Target;
 use crate::retry;
-use crate::state::{Lease, Renewed};
+use crate::settings::Settings;
+use crate::state::{Lease, Renewal, Renewed, StateTables};
 use crate::status::Board;
 
-/// Renews the lease three times in its length, and leaves a report each time. Only the database's
-/// "no" ends it: while the database is away nothing can be written by anyone, and the fence decides
-/// when it is back. Meanwhile it is tried no less often, so that a request is heard of at once
-/// after a failover.
-pub(super) async fn keep(
-    context: Context,
+/// What is said of groups and streams is written down no more often than this, and only if it has
+/// changed: every write of it is WAL.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The leases that this process holds.
+pub(super) struct LeaseKeeper {
+    settings: Arc<Settings>,
+    state: StateTables,
+    target: Target,
     board: Arc<Board>,
+    held: Mutex<Vec<Held>>,
+    /// A lease was granted.
+    granted: Notify,
+    reports: Mutex<Reports>,
+}
+
+struct Held {
     lease: Lease,
+    group: GroupContext,
     lost: CancellationToken,
     asked: Arc<Notify>,
-) {
-    let duration = context.settings.lease.duration;
-    let interval = (duration / 3).min(Duration::from_secs(2));
-    let mut failures = 0;
-    loop {
-        let begun = Instant::now();
-        let report = serde_json::to_value(context.status.report()).unwrap_or_default();
-        let commanded = match context.state.renew(&lease, duration, &report).await {
-            Ok(Renewed::Kept) => false,
-            Ok(Renewed::Commanded) => true,
-            Ok(Renewed::Lost) => return lost.cancel(),
-            Err(fault) => {
+}
+
+/// What was last written down.
+#[derive(Default)]
+struct Reports {
+    at: Option<Instant>,
+    /// The number of the change up to which streams' reports are written.
+    changes: u64,
+    groups: HashMap<String, serde_json::Value>,
+}
+
+/// The lease is kept for as long as this lives.
+pub(super) struct Kept<'k> {
+    keeper: &'k LeaseKeeper,
+    lease: Lease,
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.keeper.held().retain(|held| held.lease != self.lease);
+    }
+}
+
+impl LeaseKeeper {
+    pub fn new(
+        settings: &Arc<Settings>,
+        state: &StateTables,
+        target: &Target,
+        board: &Arc<Board>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings: Arc::clone(settings),
+            state: state.clone(),
+            target: target.clone(),
+            board: Arc::clone(board),
+            held: Mutex::default(),
+            granted: Notify::new(),
+            reports: Mutex::default(),
+        })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a lease: `lost` is told if it is no longer ours, `asked` if one of its streams has a
+    /// request.
+    pub fn keep(
+        &self,
+        lease: &Lease,
+        group: &GroupContext,
+        lost: CancellationToken,
+        asked: Arc<Notify>,
+    ) -> Kept<'_> {
+        let held = Held { lease: lease.clone(), group: group.clone(), lost, asked };
+        self.held().push(held);
+        let mut reports = self.reports();
+        // All of its streams are written down anew.
+        (reports.at, reports.changes) = (None, 0);
+        reports.groups.remove(lease.group());
+        self.granted.notify_one();
+        Kept { keeper: self, lease: lease.clone() }
+    }
+
+    /// Renews three times in a lease's length. Only the database's "no" ends one: while the
+    /// database is away nothing can be written by anyone, and the fence decides when it is back.
+    /// Meanwhile it is tried no less often, so that a request is heard of at once after a failover.
+    pub async fn run(self: Arc<Self>) {
+        let duration = self.settings.lease.duration;
+        let interval = (duration / 3).min(Duration::from_secs(2));
+        let mut failures = 0;
+        loop {
+            let begun = Instant::now();
+            if let Err(fault) = self.renew(duration).await {
                 failures += 1;
-                board.target_answers(fault.code != Code::TargetUnreachable);
+                self.board.target_answers(fault.code != Code::TargetUnreachable);
                 let delay =
-                    retry::delay(context.settings.retry, failures, fastrand::f64()).min(interval);
-                context.status.retries(Step::Lease, failures, delay, &fault);
-                context.wait(delay, &fault).await;
+                    retry::delay(self.settings.retry, failures, fastrand::f64()).min(interval);
+                for held in self.held().iter() {
+                    held.group.status.retries(Step::Lease, failures, delay, &fault);
+                }
+                wait(&self.target, delay, &fault).await;
                 continue;
             }
-        };
-        failures = 0;
-        board.target_answers(true);
-        context.status.renewed();
-        if commanded {
-            asked.notify_one();
+            failures = 0;
+            tokio::select! {
+                () = tokio::time::sleep_until(begun + interval) => {}
+                () = self.granted.notified() => {}
+            }
         }
-        tokio::time::sleep_until(begun + interval).await;
     }
+
+    async fn renew(&self, duration: Duration) -> Result<(), Fault> {
+        let (renewals, is_due) = self.renewals();
+        if renewals.is_empty() {
+            return Ok(());
+        }
+        let renewed = self.state.renew(&renewals, duration).await?;
+        self.board.target_answers(true);
+        for (renewal, renewed) in renewals.iter().zip(renewed) {
+            let held = self.held();
+            let Some(held) = held.iter().find(|held| held.lease == renewal.lease) else { continue };
+            match renewed {
+                Renewed::Lost => held.lost.cancel(),
+                Renewed::Kept => held.group.status.renewed(),
+                Renewed::Commanded => {
+                    held.group.status.renewed();
+                    held.asked.notify_one();
+                }
+            }
+        }
+        if is_due {
+            self.write_reports(&renewals).await?;
+        }
+        Ok(())
+    }
+
+    /// What is renewed, and whether it is time to write reports.
+    fn renewals(&self) -> (Vec<Renewal>, bool) {
+        let interval = REPORT_INTERVAL.min(self.settings.lease.duration / 3);
+        let mut reports = self.reports();
+        let is_due = reports.at.is_none_or(|at| at.elapsed() >= interval);
+        if is_due {
+            reports.at = Some(Instant::now());
+        }
+        let held = self.held();
+        let renewals = held.iter().map(|held| {
+            let report = is_due.then(|| group_report(&held.group));
+            let known = reports.groups.get(held.lease.group());
+            let report = report.filter(|report| known != Some(report));
+            if let Some(report) = &report {
+                reports.groups.insert(held.lease.group().to_owned(), report.clone());
+            }
+            Renewal { lease: held.lease.clone(), report }
+        });
+        (renewals.collect(), is_due)
+    }
+
+    /// Writes down what has changed of the streams.
+    async fn write_reports(&self, renewals: &[Renewal]) -> Result<(), Fault> {
+        let since = self.reports().changes;
+        let (changes, changed) = self.board.changed_reports(since);
+        let mut all_written = true;
+        for renewal in renewals {
+            let group = renewal.lease.group();
+            let reports: Vec<(String, serde_json::Value)> = changed
+                .iter()
+                .filter(|report| report.group == group)
+                .map(|report| {
+                    (report.name.clone(), serde_json::to_value(report).unwrap_or_default())
+                })
+                .collect();
+            if !reports.is_empty() {
+                all_written &= self.state.note_reports(&renewal.lease, &reports).await?;
+            }
+        }
+        if all_written {
+            self.reports().changes = changes;
+        }
+        Ok(())
+    }
+
+    /// Gives a lease back, with a last report.
+    pub async fn give_back(&self, lease: &Lease, group: &GroupContext) -> Result<(), Fault> {
+        let renewal = Renewal { lease: lease.clone(), report: None };
+        let _ = self.write_reports(&[renewal]).await;
+        self.state.release(lease, &group_report(group)).await
+    }
+}
+
+fn group_report(group: &GroupContext) -> serde_json::Value {
+    serde_json::to_value(group.status.report()).unwrap_or_default()
 }

@@ -1,19 +1,20 @@
-//! Runs everything: the status address, one task a stream, the probe of the source; and ends it all
+//! Runs everything: the status address, one task a group, the probe of the source; and ends it all
 //! in order.
 //!
-//! One shutdown, one deadline. Whatever a stream does or meets, a bug or a panic included, the
+//! One shutdown, one deadline. Whatever a group does or meets, a bug or a panic included, the
 //! others and the status address go on.
 
 mod bugs;
 mod compare;
+mod group;
 mod history_window;
 mod lease_keeper;
 mod progress;
 mod retention;
-mod stream;
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -21,17 +22,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::Alerts;
 use crate::apply::{Mapping, RowBuffers, Statements};
+use crate::batch::Routes;
 use crate::error::Fault;
-use crate::model::namespace::Table;
-use crate::pipeline::Context;
+use crate::pipeline::{Context, GroupContext};
 use crate::postgres::Target;
-use crate::settings::Settings;
+use crate::settings::{GroupSettings, Settings};
 use crate::source::Source;
 use crate::state::StateTables;
-use crate::status::{Access, Board, StreamNames, serve};
+use crate::status::{Access, Board, GroupNames, StreamNames, serve};
 use crate::telemetry;
 
 use bugs::Bugs;
+use lease_keeper::LeaseKeeper;
 
 /// How long all of it may take from being told to stop: Docker and Kubernetes kill after ten
 /// seconds, and a process that is killed counts as crashed.
@@ -44,11 +46,11 @@ const DRAIN_DEADLINE: Duration = Duration::from_millis(6_000);
 const LEAVE_DEADLINE: Duration = Duration::from_millis(2_000);
 const SERVED_DEADLINE: Duration = Duration::from_millis(500);
 
-/// The parts of a running daemon that every stream shares.
+/// The parts of a running daemon that every group shares.
 #[derive(Debug)]
 pub struct Daemon {
     board: Arc<Board>,
-    contexts: Vec<Context>,
+    groups: Vec<GroupContext>,
     state: StateTables,
     target: Target,
     source: Source,
@@ -65,51 +67,19 @@ impl Daemon {
         let settings = Arc::new(settings);
         let source = Source::new(&settings).await?;
         let target = Target::new(&settings)?;
-        let pool = target.pool(settings.streams.len().saturating_add(2).min(8));
+        let pool = target.pool(settings.connections_shared());
         let state = StateTables::new(target.clone(), pool, &settings.target.state_schema);
-        let table =
-            |name: &str| Table { schema: settings.target.schema.clone(), name: name.to_owned() };
-        let named: Vec<_> = settings
-            .streams
-            .iter()
-            .map(|stream| StreamNames {
-                name: stream.name.clone(),
-                source: source.namespace(&stream.collection).to_string(),
-                table: table(&stream.table).to_string(),
-            })
-            .collect();
+        let named: Vec<_> = settings.groups.iter().map(|group| names(&settings, group)).collect();
         let board = Board::new(
             &settings.service,
             &settings.environment,
             &named,
             about(&settings, &source, &target),
         );
-        let contexts = settings.streams.iter().filter_map(|config| {
-            let status = board.stream(&config.name)?;
-            status.mapped(
-                config
-                    .columns
-                    .iter()
-                    .map(|column| (column.name.clone(), column.fields()))
-                    .collect(),
-            );
-            Some(Context {
-                settings: Arc::clone(&settings),
-                config: config.clone(),
-                source: source.clone(),
-                namespace: source.namespace(&config.collection),
-                target: target.clone(),
-                table: table(&config.table),
-                state: state.clone(),
-                mapping: Arc::new(Mapping::new(&config.columns, settings.row)),
-                statements: Statements::new(&table(&config.table), &config.columns),
-                buffers: RowBuffers::default(),
-                status,
-                widened: Arc::default(),
-            })
-        });
-        let contexts = contexts.collect();
-        Ok(Self { board, contexts, state, target, source, settings, listener })
+        let parts = Parts { settings: &settings, source: &source, target: &target, state: &state };
+        let groups = settings.groups.iter().filter_map(|group| parts.group(group, &board));
+        let groups = groups.collect();
+        Ok(Self { board, groups, state, target, source, settings, listener })
     }
 
     /// What the daemon shows of itself.
@@ -137,12 +107,12 @@ impl Daemon {
         ));
         helpers.spawn(history_window::beat(self.source.clone(), Arc::clone(&self.settings)));
         helpers.spawn(compare::compare_on_schedule(
-            self.contexts.clone().into(),
+            self.groups.clone().into(),
             self.state.clone(),
             Arc::clone(&self.settings),
         ));
         progress::show(Arc::clone(&self.board), stop.clone());
-        let mut streams = JoinSet::new();
+        let mut groups = JoinSet::new();
         let holder: Arc<str> = holder().into();
         let alerts = Alerts::start(&self.settings, &self.target, &self.state, &self.board, &holder);
         helpers.spawn(retention::keep(
@@ -157,18 +127,21 @@ impl Daemon {
             () = stop.cancelled() => {}
         }
         let migrated = Arc::new(tokio::sync::OnceCell::new());
-        for context in &self.contexts {
-            let task = stream::Task {
-                context: context.clone(),
+        let keeper = LeaseKeeper::new(&self.settings, &self.state, &self.target, &self.board);
+        helpers.spawn(Arc::clone(&keeper).run());
+        for group in &self.groups {
+            let task = group::Task {
+                group: group.clone(),
                 board: Arc::clone(&self.board),
                 holder: holder.clone(),
                 stop: stop.clone(),
                 migrated: Arc::clone(&migrated),
                 bugs: Arc::clone(&bugs),
+                keeper: Arc::clone(&keeper),
             };
-            streams.spawn(task.run());
+            groups.spawn(task.run());
         }
-        until_ended(&mut streams, &stop).await;
+        until_ended(&mut groups, &stop).await;
         helpers.abort_all();
         let leave = async { tokio::join!(alerts.stop(true), self.state.pool().close()) };
         if tokio::time::timeout(LEAVE_DEADLINE, leave).await.is_err() {
@@ -183,21 +156,94 @@ impl Daemon {
     }
 }
 
-/// Waits for the streams to end after `stop`, for as long as they may take. None ends before.
-async fn until_ended(streams: &mut JoinSet<()>, stop: &CancellationToken) {
+/// Waits for the groups to end after `stop`, for as long as they may take. None ends before.
+async fn until_ended(groups: &mut JoinSet<()>, stop: &CancellationToken) {
     let deadline = async {
         stop.cancelled().await;
         tracing::info!("told to stop: finishing batches");
         tokio::time::sleep(DRAIN_DEADLINE).await;
     };
-    let all = async { while streams.join_next().await.is_some() {} };
+    let all = async { while groups.join_next().await.is_some() {} };
     tokio::select! {
         () = all => {}
         () = deadline => {
             tracing::warn!("not every batch was finished in time: it will be read again");
         }
     }
-    streams.abort_all();
+    groups.abort_all();
+}
+
+/// What a group and its streams are called.
+fn names(settings: &Settings, group: &GroupSettings) -> GroupNames {
+    let streams = group.streams.iter().filter_map(|stream| settings.streams.get(*stream));
+    GroupNames {
+        name: group.name.clone(),
+        streams: streams
+            .map(|stream| StreamNames {
+                name: stream.name.clone(),
+                source: settings.namespace_of(stream).to_string(),
+                table: settings.table_of(stream).to_string(),
+            })
+            .collect(),
+    }
+}
+
+/// What every group is made of.
+struct Parts<'a> {
+    settings: &'a Arc<Settings>,
+    source: &'a Source,
+    target: &'a Target,
+    state: &'a StateTables,
+}
+
+impl Parts<'_> {
+    fn group(&self, group: &GroupSettings, board: &Board) -> Option<GroupContext> {
+        let source = self.source.of_database(&group.database);
+        let buffers = RowBuffers::default();
+        let streams = group.streams.iter().filter_map(|stream| self.settings.streams.get(*stream));
+        let streams: Vec<Context> = streams
+            .enumerate()
+            .filter_map(|(place, config)| {
+                let status = board.stream(&config.name)?;
+                let columns = config.columns.iter();
+                status
+                    .mapped(columns.map(|column| (column.name.clone(), column.fields())).collect());
+                let table = self.settings.table_of(config);
+                Some(Context {
+                    settings: Arc::clone(self.settings),
+                    config: config.clone(),
+                    place,
+                    source: source.clone(),
+                    namespace: source.namespace(&config.collection),
+                    target: self.target.clone(),
+                    statements: Statements::new(&table, &config.columns),
+                    table,
+                    state: self.state.clone(),
+                    mapping: Arc::new(Mapping::new(&config.columns, self.settings.row)),
+                    buffers: buffers.clone(),
+                    status,
+                    proved: Arc::default(),
+                    widened: Arc::default(),
+                    parked_times: Arc::default(),
+                })
+            })
+            .collect();
+        let collections = streams.iter().map(|stream| stream.config.collection.as_str());
+        Some(GroupContext {
+            settings: Arc::clone(self.settings),
+            name: group.name.as_str().into(),
+            source: source.clone(),
+            target: self.target.clone(),
+            state: self.state.clone(),
+            routes: Arc::new(Routes::new(collections)),
+            parked: streams.iter().map(|_| AtomicBool::new(false)).collect(),
+            streams: streams.into(),
+            buffers,
+            status: board.group(&group.name)?,
+            leaving: Arc::default(),
+            is_freed: Arc::default(),
+        })
+    }
 }
 
 /// What the configuration comes to, as pairs of a name and a value, for the foot of the page.

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use devstack::Fakes;
 use mongodb::bson::doc;
 
-use crate::alerting::{DOCTORS, TABLE, lose_the_position, until};
+use crate::alerting::{DOCTORS, TABLE, until};
 use crate::refusals::{insert, letters, migrated, retried, the_other_goes_on};
-use crate::support::run;
+use crate::support::{run, state};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_refusals_of_one_cause_than_an_accident_pass_if_a_person_says_so() {
@@ -44,7 +44,7 @@ async fn more_refusals_of_one_cause_than_an_accident_pass_if_a_person_says_so() 
     assert!(code == Some(0) && said.contains("5 more may be set aside"), "{said}");
     letters(&world, 101).await;
     daemon.until_phase("doctor", "streaming").await;
-    let left = "select letters_accepted from tidemark.checkpoint where stream = 'doctor'";
+    let left = &state::letters_accepted("doctor");
     assert_eq!(world.scalar::<i64>(left).await, 4);
     // What is left of it is kept with each commit, and is the limit.
     for used in 1..=4 {
@@ -102,7 +102,7 @@ async fn a_refusal_of_tidemarks_own_tables_stops_the_stream_that_meets_it_and_no
     // The same for a walk's.
     daemon.stop();
     world.execute(&format!("{raise}resync_seen for each row execute function public.no()")).await;
-    lose_the_position(&world, "doctor").await;
+    state::lose_position(&world, "doctor").await;
     let mut daemon = world.start();
     daemon.until("doctor", "halts", |s| s["halt_code"] == "target_schema_mismatch").await;
     the_other_goes_on(&world, &mut daemon).await;

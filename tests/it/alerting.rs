@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use devstack::{Behaviour, Fakes, Message};
 use serde_json::Value;
 
-use crate::support::{Config, Daemon, World, run};
+use crate::support::{Config, Daemon, World, run, state};
 
 pub const DOCTORS: &str = "doctorsForDB";
 pub const TABLE: &str = "public.doctor";
@@ -14,8 +14,12 @@ pub const TABLE: &str = "public.doctor";
 /// Everything quick, told to the fakes.
 pub async fn world(fakes: &Fakes, extra: &str) -> World {
     let quick = "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\n";
-    World::with(Config { extra: format!("{}{quick}{extra}", fakes.config()), ..Config::default() })
-        .await
+    World::with(Config {
+        apart: true,
+        extra: format!("{}{quick}{extra}", fakes.config()),
+        ..Config::default()
+    })
+    .await
 }
 
 pub async fn seed(world: &World, documents: usize) {
@@ -40,15 +44,6 @@ fn header(message: &Message) -> String {
 
 pub fn is_resolved(message: &Message) -> bool {
     header(message).starts_with('🟢')
-}
-
-/// The stored position becomes one that no server knows.
-pub async fn lose_the_position(world: &World, stream: &str) {
-    world
-        .execute(&format!(
-            "update tidemark.checkpoint set resume_token = '\\x00' where stream = '{stream}'"
-        ))
-        .await;
 }
 
 pub async fn until_incident(
@@ -85,7 +80,7 @@ async fn a_lost_history_with_six_hundred_failures_behind_it_is_one_thread_and_on
     daemon.until_phase("doctor", "streaming").await;
     world.until_equal(DOCTORS, TABLE).await;
     daemon.stop();
-    lose_the_position(&world, "doctor").await;
+    state::lose_position(&world, "doctor").await;
 
     let daemon = world.start();
     until_incident(&daemon, "600 failures are counted", |incidents| {
@@ -131,7 +126,7 @@ async fn a_resync_is_one_message_that_fills_up_and_ends_as_its_own_completion() 
     daemon.until_phase("doctor", "streaming").await;
     world.until_equal(DOCTORS, TABLE).await;
     daemon.stop();
-    lose_the_position(&world, "doctor").await;
+    state::lose_position(&world, "doctor").await;
     world.collection(DOCTORS).delete_one(mongodb::bson::doc! { "_id": "1000007" }).await.unwrap();
 
     let daemon = world.start();
@@ -177,7 +172,7 @@ async fn an_incident_is_listed_shown_and_taken_on_and_that_is_recorded() {
     world.until_equal(DOCTORS, TABLE).await;
     until("the heart beats", &world, || fakes.pings() > 1).await;
     daemon.stop();
-    lose_the_position(&world, "doctor").await;
+    state::lose_position(&world, "doctor").await;
     let before = fakes.pings();
     let daemon = world.start();
     let open = until_incident(&daemon, "one is open", |incidents| incidents.len() == 1).await;
@@ -262,7 +257,7 @@ async fn slack_and_sentry_that_never_answer_delay_neither_the_start_nor_the_end_
     seed(&world, 50).await;
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    lose_the_position(&world, "recommendation").await;
+    state::lose_position(&world, "recommendation").await;
     world.until_equal(DOCTORS, TABLE).await;
     daemon.stop();
     let mut daemon = world.start();
@@ -291,7 +286,7 @@ async fn a_panic_stops_its_stream_only_and_is_reported_by_its_place_without_its_
     }
     world.until_equal(DOCTORS, TABLE).await;
     let log = daemon.log();
-    for said in ["panic at src/failpoint.rs", "stream halted: the pipeline panicked"] {
+    for said in ["panic at src/failpoint.rs", "halted: the pipeline panicked"] {
         assert!(log.contains(said), "{log}");
     }
     assert!(!(log.clone() + &fakes.raw()).contains("with a value: apply"), "{log}");

@@ -10,9 +10,12 @@ const DOCTORS: &str = "doctorsForDB";
 const TABLE: &str = "public.doctor";
 
 async fn world(extra: &str) -> World {
-    let world =
-        World::with(Config { extra: extra.to_owned(), streams: stream("doctor", DOCTORS, "") })
-            .await;
+    let world = World::with(Config {
+        apart: true,
+        extra: extra.to_owned(),
+        streams: stream("doctor", DOCTORS, ""),
+    })
+    .await;
     fill(&world, DOCTORS, 0).await;
     world
 }
@@ -117,7 +120,7 @@ async fn another_table_in_the_configuration_is_filled() {
     followed(&world).await.stop();
     let streams =
         format!("[[stream]]\nname = \"doctor\"\ncollection = {DOCTORS:?}\ntable = \"physician\"\n");
-    let other = world.beside(&Config { streams, ..Config::default() });
+    let other = world.beside(&Config { apart: true, streams, ..Config::default() });
     let mut daemon = other.start();
     other.until_equal(DOCTORS, "public.physician").await;
     daemon.until_phase("doctor", "streaming").await;
@@ -136,7 +139,14 @@ async fn another_table_in_the_configuration_is_filled() {
 async fn a_database_of_the_first_release_is_taken_up_as_it_is() {
     let world = world("").await;
     followed(&world).await.stop();
-    world.execute("delete from tidemark.stream").await;
+    // As that release left it: every stream had a position of its own, bound to nothing.
+    let left = format!(
+        "insert into tidemark.stream_position (stream, source, options, resume_token, token, \
+         cluster_time, epoch, revision) select 'doctor', database || '.{DOCTORS}', options, \
+         resume_token, token, cluster_time, epoch, revision from tidemark.checkpoint; delete from \
+         tidemark.checkpoint; delete from tidemark.lease; delete from tidemark.stream"
+    );
+    world.execute(&left).await;
     world.collection(DOCTORS).insert_one(doc! { "_id": "late" }).await.unwrap();
     followed(&world).await.stop();
     assert_eq!(
@@ -151,7 +161,7 @@ async fn a_database_of_the_first_release_is_taken_up_as_it_is() {
         )
         .await;
     assert!(bound);
-    world.execute("delete from tidemark.stream; truncate public.doctor").await;
+    world.execute(&format!("{left}; truncate public.doctor")).await;
     followed(&world).await.stop();
     assert_eq!(last_reason(&world).await, "table_replaced");
 }
@@ -244,7 +254,7 @@ async fn a_collection_dropped_in_mid_resync_loses_no_row() {
 #[tokio::test]
 async fn a_view_is_said_to_be_one_at_once_and_stops_no_other_stream() {
     let streams = format!("{}{}", stream("doctor", DOCTORS, ""), stream("seen", "view", ""));
-    let world = World::with(Config { streams, ..Config::default() }).await;
+    let world = World::with(Config { apart: true, streams, ..Config::default() }).await;
     fill(&world, DOCTORS, 0).await;
     let view = doc! { "create": "view", "viewOn": DOCTORS, "pipeline": [] };
     world.source.run_command(view).await.unwrap();
@@ -265,7 +275,8 @@ async fn a_sharded_source_is_refused_in_a_plain_sentence() {
     let engine = Engine { mongos: true, ..Engine::default() };
     let mongos = DocumentDb::before(Stack::shared().mongo.port(), engine).unwrap();
     let database = Stack::shared().postgres.database().await.unwrap();
-    let config = Config { streams: stream("doctor", DOCTORS, ""), ..Config::default() };
+    let config =
+        Config { apart: true, streams: stream("doctor", DOCTORS, ""), ..Config::default() };
     let world = World::of(&mongos.uri(), &Stack::shared().postgres.url(&database), config).await;
     let (_, told) = run(&world, &["migrate"]);
     let (code, checked) = run(&world, &["check"]);

@@ -8,7 +8,11 @@ use mongodb::bson::{Document, doc};
 use crate::support::{Config, Daemon, World, stream};
 
 fn config() -> Config {
-    Config { extra: "resync.chunk_documents = 50".into(), streams: stream("odd", "odd", "") }
+    Config {
+        extra: "resync.chunk_documents = 50".into(),
+        streams: stream("odd", "odd", ""),
+        ..Config::default()
+    }
 }
 
 async fn load(world: &World, documents: i32) {

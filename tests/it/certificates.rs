@@ -112,6 +112,7 @@ async fn the_certificate_shown_to_postgres_is_replaced_file_by_file() {
     let config = Config {
         extra: format!("target.url = {url:?}\n"),
         streams: stream("doctor", "doctorsForDB", ""),
+        ..Config::default()
     };
     let source = devstack::Stack::shared().mongo.uri();
     let world = World::of(&source, &postgres.url(&database), config).await;
@@ -167,6 +168,7 @@ async fn the_certificate_shown_to_mongodb_is_replaced() {
     let config = Config {
         extra: format!("source.uri = {uri:?}\n"),
         streams: stream("doctor", "doctorsForDB", ""),
+        ..Config::default()
     };
     let target = devstack::Stack::shared();
     let url = target.postgres.url(&target.postgres.database().await.unwrap());

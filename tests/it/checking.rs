@@ -11,7 +11,11 @@ use crate::support::{Config, World, run, stream};
 const COLUMN: &str = "column = [ { name = \"last_name\", field = \"last\", type = \"text\" } ]";
 
 fn config(extra: &str) -> Config {
-    Config { extra: extra.to_owned(), streams: stream("doctor", "doctors", COLUMN) }
+    Config {
+        extra: extra.to_owned(),
+        streams: stream("doctor", "doctors", COLUMN),
+        ..Config::default()
+    }
 }
 
 async fn fresh() -> World {
@@ -191,7 +195,11 @@ async fn of_rights(told: &mut Told) {
         COLUMN.replace("} ]", "}, { name = \"first\", field = \"first\", type = \"text\" } ]");
     let url = as_user(&world, &name).target_url.clone();
     let extra = format!("target.url = {url:?}\n");
-    let mut other = world.beside(&Config { extra, streams: stream("doctor", "doctors", &wider) });
+    let mut other = world.beside(&Config {
+        extra,
+        streams: stream("doctor", "doctors", &wider),
+        ..Config::default()
+    });
     other.target_url = url;
     told.add("a column to be added to a table of somebody else's", &other, &[(&name, "USER")]);
 }
@@ -206,7 +214,7 @@ async fn of_tables(told: &mut Told) {
     world.execute("alter table public.doctor drop constraint doctor_pkey").await;
     told.add("a table without its primary key", &world, &[]);
     let world = migrated().await;
-    world.execute("drop table tidemark.dead_letter").await;
+    world.execute("drop table tidemark.dead_letter cascade").await;
     told.add("a state schema of which a part is gone", &world, &[]);
     let world = migrated().await;
     world.execute("update tidemark.release set format_min = 9").await;

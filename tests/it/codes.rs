@@ -31,7 +31,7 @@ const A_PERSON: [(i32, &str); 8] = [
 fn config() -> Config {
     let extra = "retry.escalate_after = \"2s\"\nretry.delay_min = \"20ms\"\nretry.delay_max \
                  = \"300ms\"\nresync.automatic_per_day_max = 1000";
-    Config { extra: extra.to_owned(), streams: stream("doctor", DOCTORS, "") }
+    Config { extra: extra.to_owned(), streams: stream("doctor", DOCTORS, ""), ..Config::default() }
 }
 
 /// In mid-stream the getMore fails; at open the aggregate after it, too.

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use bson::doc;
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
-use tidemark::apply::{Statements, Work, Writer};
+use tidemark::apply::{Commit, Setback, Statements, TableWriter, Writer};
 use tidemark::error::Class;
 use tidemark::model::namespace::Table;
 use tidemark::model::position::{ClusterTime, Position, ResumeToken};
 use tidemark::postgres::Target;
 use tidemark::settings::{Origin, Settings};
-use tidemark::state::{Lease, Renewed, StateTables};
+use tidemark::state::{Candidacy, Lease, Member, Renewal, Renewed, StateTables};
 
-use crate::killing::{AUDIT, assert_audit};
+use crate::killing::{assert_audit, audit};
 use crate::support::{Config, World, stream};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -25,7 +25,7 @@ async fn a_leader_frozen_past_its_lease_is_fenced_when_it_wakes() {
     let mut data = Revalidation::new(world.source.clone(), 31);
     data.load(1_000, 1_000).await.unwrap();
     assert!(world.command(&["migrate"]).status().unwrap().success());
-    world.execute(AUDIT).await;
+    world.execute(&audit()).await;
     let frozen = world.start();
     frozen.until("doctor", "leads", |s| s["leader"] == true && s["phase"] == "streaming").await;
     frozen
@@ -139,14 +139,26 @@ fn parts(world: &World) -> (Settings, Target, StateTables) {
 
 fn writer(settings: &Settings, target: &Target, state: &StateTables, lease: &Lease) -> Writer {
     let statements = Statements::new(&Table { schema: "public".into(), name: "odd".into() }, &[]);
-    Writer::new(target.clone(), state.clone(), lease.clone(), vec![], statements, settings.record)
+    let table = TableWriter::new("odd".into(), vec![], statements, settings.record);
+    Writer::new(target.clone(), state.clone(), lease.clone(), vec![table])
+}
+
+const fn candidacy(holder: &str) -> Candidacy<'_> {
+    Candidacy {
+        group: "main",
+        database: "db",
+        options: "v1",
+        members: &[Member { stream: "odd", collection: "odd" }],
+        holder,
+        duration: Duration::from_secs(60),
+    }
 }
 
 /// Nothing but a new position.
-fn work(second: u32) -> Work {
+fn work(second: u32) -> Commit {
     let token = doc! { "_data": format!("82{second:08X}0000000104") }.to_vec().unwrap();
     let token = ResumeToken::new(&token).unwrap();
-    Work { position: Some(Position::of(token, ClusterTime::default())), ..Work::default() }
+    Commit::to(Position::of(token, ClusterTime::default()))
 }
 
 /// The fence itself, without the lease keeper's help: a writer that never heard of the new grant is
@@ -157,9 +169,7 @@ async fn nothing_of_an_older_epoch_commits_after_a_newer_grant() {
         World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
     assert!(world.command(&["migrate"]).status().unwrap().success());
     let (settings, target, state) = parts(&world);
-    let minute = Duration::from_secs(60);
-    let acquire =
-        async |holder| state.acquire("odd", "db.odd", "v1", holder, minute).await.unwrap();
+    let acquire = async |holder| state.acquire(&candidacy(holder)).await.unwrap();
     let old = acquire("old").await.unwrap();
     assert_eq!(acquire("new").await, None, "a lease that lasts is not granted again");
     let mut writer = writer(&settings, &target, &state, &old);
@@ -168,10 +178,12 @@ async fn nothing_of_an_older_epoch_commits_after_a_newer_grant() {
     world.execute("update tidemark.lease set expires_at = '-infinity'").await;
     let new = acquire("new").await.unwrap();
     assert!(new.epoch() > old.epoch());
-    assert_eq!(writer.apply(&work(20)).await.unwrap_err().class, Class::Fenced);
+    assert_eq!(writer.apply(&work(20)).await.unwrap_err().fault.class, Class::Fenced);
     let stored: i64 = world.scalar("select cluster_time >> 32 from tidemark.checkpoint").await;
     assert_eq!(stored, 10, "the position is the last one committed before the grant");
-    assert_eq!(state.renew(&old, minute, &serde_json::Value::Null).await.unwrap(), Renewed::Lost);
+    let renewals = [&old, &new].map(|lease| Renewal { lease: lease.clone(), report: None });
+    let renewed = state.renew(&renewals, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(renewed, [Renewed::Lost, Renewed::Kept]);
 }
 
 /// A wire cut in silence leaves a session that never hears of it, and that Postgres never ends
@@ -182,11 +194,7 @@ async fn what_a_silent_cut_left_in_mid_copy_does_not_lock_out_the_same_writer() 
         World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
     assert!(world.command(&["migrate"]).status().unwrap().success());
     let (settings, target, state) = parts(&world);
-    let lease = state
-        .acquire("odd", "db.odd", "v1", "one", Duration::from_secs(60))
-        .await
-        .unwrap()
-        .unwrap();
+    let lease = state.acquire(&candidacy("one")).await.unwrap().unwrap();
     let mut left = target.connect().await.unwrap();
     sqlx::raw_sql(
         "begin; select from tidemark.checkpoint for update; create table public.piece (id text)",
@@ -197,7 +205,7 @@ async fn what_a_silent_cut_left_in_mid_copy_does_not_lock_out_the_same_writer() 
     let copy = left.copy_in_raw("copy public.piece from stdin").await.unwrap();
     let mut writer = writer(&settings, &target, &state, &lease);
     let mut refused = 0;
-    while let Err(fault) = writer.apply(&work(10)).await {
+    while let Err(Setback { fault, .. }) = writer.apply(&work(10)).await {
         assert_eq!(fault.class, Class::Transient);
         refused += 1;
         assert!(refused < 10, "still locked out: {fault}");

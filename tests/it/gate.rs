@@ -32,7 +32,11 @@ async fn the_gates_user_proves_the_daemons_rights_and_can_write_nothing() {
     let database = world.target_url.rsplit('/').next().unwrap();
     let column = "column = [ { name = \"last_name\", field = \"last\", type = \"text\" } ]";
     let url = world.target_url.replace("tidemark@", &format!("{gate}@"));
-    let follows = |extra: String| Config { extra, streams: stream("doctor", COLLECTION, column) };
+    let follows = |extra: String| Config {
+        extra,
+        streams: stream("doctor", COLLECTION, column),
+        ..Config::default()
+    };
     let as_gate =
         world.beside(&follows(format!("target.url = {url:?}\nmigrate.automatic = false\n")));
     let (code, told) = run(&world.beside(&follows(String::new())), &["migrate"]);

@@ -104,7 +104,7 @@ async fn a_silent_stream_finds_out_as_well_that_its_table_went_back() {
 async fn a_resync_whose_last_chunks_went_back_walks_them_again() {
     let extra = "resync.chunk_documents = 50\nresync.documents_per_second_max = 400".to_owned();
     let (world, proxy, mut aside) =
-        world(Config { extra, streams: stream("odd", "odd", "") }).await;
+        world(Config { extra, streams: stream("odd", "odd", ""), ..Config::default() }).await;
     world.collection("odd").insert_many(documents(0..1_200)).await.unwrap();
     let daemon = world.start();
     daemon.until_phase("odd", "streaming").await;
@@ -144,7 +144,7 @@ async fn chunks_that_were_not_flushed_when_postgres_crashed_are_walked_again() {
         Postgres::start(&PostgresOptions { settings, ..PostgresOptions::durable() }).unwrap();
     let database = postgres.database().await.unwrap();
     let extra = "resync.chunk_documents = 50\nresync.documents_per_second_max = 1000".to_owned();
-    let config = Config { extra, streams: stream("odd", "odd", "") };
+    let config = Config { extra, streams: stream("odd", "odd", ""), ..Config::default() };
     let world = World::of(&Stack::shared().mongo.uri(), &postgres.url(&database), config).await;
     world.collection("odd").insert_many(documents(0..DOCUMENTS)).await.unwrap();
     let daemon = world.start();

@@ -6,10 +6,13 @@ use std::time::Duration;
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
 use fastrand::Rng;
 
-use crate::support::World;
+use crate::support::{World, state};
 
 /// Writes down every change of a row and of a position, with its transaction.
-pub const AUDIT: &str = "
+pub fn audit() -> String {
+    let key = state::KEY;
+    format!(
+        "
     create table public.audit (seq bigserial, tx bigint default txid_current(), what text, id \
     text, before bigint, after bigint, epoch bigint);
     create function audit_row() returns trigger language plpgsql as $$ begin
@@ -18,7 +21,7 @@ pub const AUDIT: &str = "
         return null;
     end $$;
     create function audit_position() returns trigger language plpgsql as $$ begin
-        insert into public.audit (what, id, before, after, epoch) values ('position', new.stream, \
+        insert into public.audit (what, id, before, after, epoch) values ('position', new.{key}, \
         old.cluster_time, new.cluster_time, new.epoch);
         return null;
     end $$;
@@ -28,37 +31,42 @@ pub const AUDIT: &str = "
     execute function audit_row();
     create trigger audit after insert or update on tidemark.checkpoint for each row execute \
     function audit_position();
-";
+"
+    )
+}
 
 /// What the audit must never show, each with a query that counts its occurrences.
-pub const NEVER: [(&str, &str); 4] = [
-    (
-        "rows changed in a transaction that moved no position and walked no chunk",
-        "select count(*) from (select tx, what from audit where what <> 'position' group by 1, 2) \
-         r where not exists
-           (select from audit p where p.tx = r.tx and p.what = 'position' and p.id = r.what)",
-    ),
-    (
-        "a row went back in cluster time",
-        "select count(*) from audit where what <> 'position' and \
-         after < before",
-    ),
-    (
-        "a position went back",
-        "select count(*) from audit where what = 'position' and after < \
-         before",
-    ),
-    (
-        "an epoch went back",
-        "select count(*) from (select epoch, lag(epoch) over (partition by id order by seq) as \
-         earlier from audit where what = 'position') e
-           where epoch < earlier",
-    ),
-];
+fn never() -> [(&'static str, String); 4] {
+    [
+        (
+            "rows changed in a transaction that moved no position and walked no chunk",
+            format!(
+                "select count(*) from (select tx, what from audit where what <> 'position' group \
+                 by 1, 2) r where not exists (select from audit p where p.tx = r.tx and p.what = \
+                 'position' and p.id = {})",
+                state::key("r.what")
+            ),
+        ),
+        (
+            "a row went back in cluster time",
+            "select count(*) from audit where what <> 'position' and after < before".to_owned(),
+        ),
+        (
+            "a position went back",
+            "select count(*) from audit where what = 'position' and after < before".to_owned(),
+        ),
+        (
+            "an epoch went back",
+            "select count(*) from (select epoch, lag(epoch) over (partition by id order by seq) as \
+             earlier from audit where what = 'position') e where epoch < earlier"
+                .to_owned(),
+        ),
+    ]
+}
 
 pub async fn assert_audit(world: &World) {
-    for (what, sql) in NEVER {
-        assert_eq!(world.scalar::<i64>(sql).await, 0, "{what}");
+    for (what, sql) in never() {
+        assert_eq!(world.scalar::<i64>(&sql).await, 0, "{what}");
     }
 }
 
@@ -70,7 +78,7 @@ async fn a_hundred_thousand_changes_survive_thirty_kills() {
     let mut data = Revalidation::new(world.source.clone(), seed);
     data.load(5_000, 3_000).await.unwrap();
     assert!(world.command(&["migrate"]).status().unwrap().success());
-    world.execute(AUDIT).await;
+    world.execute(&audit()).await;
     let working = tokio::spawn(async move {
         while data.changes < 100_000 {
             data.work(1_000).await.unwrap();
@@ -103,7 +111,7 @@ async fn killed_before_and_after_a_commit_the_tables_end_the_same() {
     let mut data = Revalidation::new(world.source.clone(), 11);
     data.load(2_500, 100).await.unwrap();
     assert!(world.command(&["migrate"]).status().unwrap().success());
-    world.execute(AUDIT).await;
+    world.execute(&audit()).await;
     for failpoint in [
         "apply.begun=abort@2",
         "apply.before_commit=abort@3",

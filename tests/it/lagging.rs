@@ -37,7 +37,7 @@ async fn a_majority_point_that_stands_still_is_lag_and_an_incident_and_no_heartb
     let heartbeats =
         format!("alert.heartbeat.url = {url_of:?}\nalert.heartbeat.interval = \"1s\"\n");
     let extra = format!("{}{quick}{heartbeats}", fakes.config());
-    let config = Config { extra, streams: stream("doctor", DOCTORS, "") };
+    let config = Config { extra, streams: stream("doctor", DOCTORS, ""), ..Config::default() };
     let world = World::of(&mongo.uri(), &url, config).await;
     seed(&world, 20).await;
     let daemon = world.start();

@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::float_cmp,
+    clippy::print_stdout,
     reason = "in a test, a failed expectation ends the test"
 )]
 
@@ -17,12 +18,14 @@ mod aws;
 mod binding;
 mod bulk_load;
 mod certificates;
+mod changing;
 mod channels;
 mod checking;
 mod codes;
 mod commands;
 mod comparing;
 mod crashing;
+mod cut;
 mod documentdb;
 mod drift;
 mod failing_over;
@@ -31,13 +34,16 @@ mod following;
 mod foreign;
 mod gate;
 mod going_back;
+mod groups;
 mod killing;
 mod lagging;
+mod large_transaction;
 mod letters;
 mod logging;
 mod obeying;
 mod one_thread;
 mod page;
+mod parking;
 mod partitions;
 mod poison;
 mod pooling;
@@ -51,6 +57,7 @@ mod retention;
 mod rewinding;
 mod roles;
 mod rotation;
+mod scope;
 mod secrets;
 mod segments;
 mod sessions;
@@ -61,6 +68,7 @@ mod slowness;
 mod snapshot;
 mod strings;
 mod sweeping;
+mod thousand;
 mod tls;
 mod trouble;
 mod upgrading;

@@ -9,7 +9,11 @@ fn doctor(n: usize) -> mongodb::bson::Document {
 }
 
 async fn followed(extra: &str) -> (World, Daemon) {
-    let config = Config { extra: extra.to_owned(), streams: stream("doctor", DOCTORS, "") };
+    let config = Config {
+        extra: extra.to_owned(),
+        streams: stream("doctor", DOCTORS, ""),
+        ..Config::default()
+    };
     let world = World::with(config).await;
     seed(&world, 50).await;
     let daemon = world.start();

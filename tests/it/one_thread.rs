@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use devstack::{Fakes, Postgres, PostgresOptions, Stack};
 
-use crate::alerting::{
-    DOCTORS, TABLE, is_resolved, lose_the_position, seed, until, until_incident, world,
-};
-use crate::support::{Config, World, run};
+use crate::alerting::{DOCTORS, TABLE, is_resolved, seed, until, until_incident, world};
+use crate::support::{Config, World, run, state};
 
 pub fn resync(world: &World) {
     let (code, said) = run(world, &["resync", "doctor", "--reason", "lost", "--execute"]);
@@ -22,7 +20,7 @@ pub async fn follow_then_lose(world: &World) {
     daemon.until_phase("doctor", "streaming").await;
     world.until_equal(DOCTORS, TABLE).await;
     daemon.stop();
-    lose_the_position(world, "doctor").await;
+    state::lose_position(world, "doctor").await;
 }
 
 /// The incidents that the messages in the channel say they are of.
@@ -108,7 +106,8 @@ async fn postgres_away_is_one_thread_before_during_and_after() {
     let database = postgres.database().await.unwrap();
     let quick =
         "alert.resolve_hold = \"1s\"\nretry.escalate_after = \"1s\"\nresync.automatic = false\n";
-    let config = Config { extra: format!("{}{quick}", fakes.config()), ..Config::default() };
+    let config =
+        Config { apart: true, extra: format!("{}{quick}", fakes.config()), ..Config::default() };
     let world = World::of(&Stack::shared().mongo.uri(), &postgres.url(&database), config).await;
     follow_then_lose(&world).await;
     let (one, two) = (world.start(), world.start());

@@ -142,7 +142,7 @@ async fn the_page_in_a_real_browser() {
     world.collection(DOCTORS).update_many(mongodb::bson::doc! {}, drift).await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(open(&daemon, "degraded", &[WIDE]).contains("field_drift"));
-    crate::alerting::lose_the_position(&world, "doctor").await;
+    crate::support::state::lose_position(&world, "doctor").await;
     daemon.kill();
     let daemon = world.start();
     daemon.until_phase("doctor", "resyncing").await;

@@ -12,7 +12,8 @@ const POISON: (&str, &str) = ("TIDEMARK_FAILPOINT", "encode:zqpoison=abort");
 
 async fn world() -> World {
     let extra = "lease.duration = \"2s\"\nresync.chunk_documents = 100".to_owned();
-    let world = World::with(Config { streams: stream("odd", "odd", ""), extra }).await;
+    let world =
+        World::with(Config { streams: stream("odd", "odd", ""), extra, ..Config::default() }).await;
     assert_eq!(run(&world, &["migrate"]).0, Some(0));
     world
 }

@@ -3,7 +3,7 @@
 
 use mongodb::bson::doc;
 
-use crate::support::{Config, World, run, stream};
+use crate::support::{Config, World, run, state, stream};
 
 const DOCTORS: &str = "doctorsForDB";
 const TABLE: &str = "public.doctor";
@@ -13,9 +13,9 @@ async fn world() -> World {
     let streams = format!(
         "{}\n{}",
         stream("doctor", DOCTORS, ""),
-        stream("recommendation", "recommendation", "")
+        stream("recommendation", "recommendation", "group = \"other\"")
     );
-    let world = World::with(Config { extra, streams }).await;
+    let world = World::with(Config { extra, streams, ..Config::default() }).await;
     for n in 0..50 {
         world.collection(DOCTORS).insert_one(doc! { "_id": format!("d{n}") }).await.unwrap();
     }
@@ -23,53 +23,29 @@ async fn world() -> World {
     world
 }
 
-/// The other stream's whole position under this one's name.
-const FOREIGN: &str = "update tidemark.checkpoint set resume_token = o.resume_token, token = \
-                       o.token, \
-                   cluster_time = o.cluster_time, source = o.source from tidemark.checkpoint o \
-                   where o.stream = 'recommendation' and checkpoint.stream = 'doctor'";
-
-/// Its token alone.
-const SMUGGLED: &str = "update tidemark.checkpoint set resume_token = o.resume_token, token = \
-                        o.token \
-                    from tidemark.checkpoint o where o.stream = 'recommendation' and \
-                    checkpoint.stream = 'doctor'";
-
 /// How a position is damaged, and the reason of the resync that repairs it; `None` where nothing is
 /// lost.
-const DAMAGES: [(&str, Option<&str>); 9] = [
-    (
-        "update tidemark.checkpoint set resume_token = 'garbage' where stream = 'doctor'",
-        Some("position_unreadable"),
-    ),
-    (
-        "update tidemark.checkpoint set resume_token = null where stream = 'doctor'",
-        Some("position_empty"),
-    ),
-    (
-        "update tidemark.checkpoint set resume_token = '\\x2a' where stream = 'doctor'",
-        Some("position_unreadable"),
-    ),
-    // BSON, but {"_data": 42} and {"_data": "nonsense"}: for the server to tell.
-    (
-        "update tidemark.checkpoint set resume_token = '\\x10000000105f64617461002a00000000' \
-         where stream = 'doctor'",
-        Some("history_lost"),
-    ),
-    (
-        "update tidemark.checkpoint set cluster_time = null where stream = 'doctor'",
-        Some("position_empty"),
-    ),
-    (
-        "update tidemark.checkpoint set options = 'v0' where stream = 'doctor'",
-        Some("options_changed"),
-    ),
-    (FOREIGN, Some("position_foreign")),
-    ("delete from tidemark.checkpoint where stream = 'doctor'", Some("position_missing")),
-    // A token of the other collection under this one's name: the server may take it; then
-    // nothing is lost.
-    (SMUGGLED, None),
-];
+fn damages() -> [(String, Option<&'static str>); 9] {
+    let damage = |set| state::damage(set, "doctor");
+    let token = ["resume_token", "token"];
+    [
+        (damage("resume_token = 'garbage'"), Some("position_unreadable")),
+        (damage("resume_token = null"), Some("position_empty")),
+        (damage("resume_token = '\\x2a'"), Some("position_unreadable")),
+        // BSON, but {"_data": 42} and {"_data": "nonsense"}: for the server to tell.
+        (damage("resume_token = '\\x10000000105f64617461002a00000000'"), Some("history_lost")),
+        (damage("cluster_time = null"), Some("position_empty")),
+        (damage("options = 'v0'"), Some("options_changed")),
+        (damage("database = 'elsewhere'"), Some("position_foreign")),
+        (
+            format!("delete from tidemark.checkpoint where {}", state::of("doctor")),
+            Some("position_missing"),
+        ),
+        // Another group's token under this one's name: the server may take it; then nothing is
+        // lost.
+        (state::mix_up(&token, "doctor", "recommendation"), None),
+    ]
+}
 
 #[tokio::test]
 async fn a_position_lost_in_postgres_is_reported_as_what_it_is_and_healed() {
@@ -79,8 +55,8 @@ async fn a_position_lost_in_postgres_is_reported_as_what_it_is_and_healed() {
     daemon.until_phase("recommendation", "streaming").await;
     daemon.stop();
 
-    for (index, (damage, reason)) in DAMAGES.into_iter().enumerate() {
-        world.execute(damage).await;
+    for (index, (damage, reason)) in damages().into_iter().enumerate() {
+        world.execute(&damage).await;
         world.collection(DOCTORS).delete_one(doc! { "_id": format!("d{index}") }).await.unwrap();
         world.collection(DOCTORS).insert_one(doc! { "_id": format!("new{index}") }).await.unwrap();
         let mut daemon = world.start();
@@ -102,7 +78,7 @@ async fn a_position_lost_in_postgres_is_reported_as_what_it_is_and_healed() {
         world.scalar("select count(*) from tidemark.resync where stream = 'recommendation'").await;
     assert_eq!(others, 1);
 
-    world.execute("update tidemark.checkpoint set version = 99 where stream = 'doctor'").await;
+    world.execute(&state::damage("version = 99", "doctor")).await;
     let before: i64 = world.scalar("select count(*) from tidemark.resync").await;
     let daemon = world.start();
     let halted = daemon.until_phase("doctor", "halted").await;
@@ -119,11 +95,8 @@ async fn a_position_is_shown_archived_and_moved_back_only_when_asked_and_never_f
     let world = world().await;
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    let token: String =
-        world.scalar("select token from tidemark.checkpoint where stream = 'doctor'").await;
-    let at: i64 = world
-        .scalar("select cluster_time >> 32 from tidemark.checkpoint where stream = 'doctor'")
-        .await;
+    let token: String = world.scalar(&state::position("token", "doctor")).await;
+    let at: i64 = world.scalar(&state::position("cluster_time >> 32", "doctor")).await;
     let (code, told) = run(&world, &["checkpoint", "show", "doctor"]);
     assert!(code == Some(0) && told.contains("usable       yes"), "{told}");
     for n in 0..20 {
@@ -251,7 +224,9 @@ async fn a_comparison_finds_what_differs_while_the_stream_is_followed_and_can_ha
 #[tokio::test]
 async fn a_scheduled_comparison_raises_what_it_finds_and_takes_it_back() {
     let extra = "compare.interval = \"1s\"\ncompare.documents_per_second_max = 1000".to_owned();
-    let world = World::with(Config { extra, streams: stream("doctor", DOCTORS, "") }).await;
+    let world =
+        World::with(Config { extra, streams: stream("doctor", DOCTORS, ""), ..Config::default() })
+            .await;
     world.collection(DOCTORS).insert_one(doc! { "_id": "d1" }).await.unwrap();
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
@@ -265,7 +240,8 @@ async fn a_scheduled_comparison_raises_what_it_finds_and_takes_it_back() {
     let status = daemon.status().await;
     assert_eq!(status["verdict"], "degraded", "{status}");
     assert!(status["action"].as_str().unwrap().contains("compare doctor --repair"), "{status}");
-    assert!(daemon.log().contains("divergence_found"));
+    // The log is written by a thread of its own.
+    daemon.until("doctor", "it is logged", |_| daemon.log().contains("divergence_found")).await;
     run(&world, &["compare", "doctor", "--repair"]);
     daemon.until("doctor", "it is gone", |s| s["compared"]["different"] == 0).await;
     world.until_equal(DOCTORS, TABLE).await;

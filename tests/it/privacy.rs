@@ -124,11 +124,19 @@ async fn two_services_in_one_schema_are_none_of_each_others_business() {
     let quick = "alert.resolve_hold = \"1s\"\nretry.delay_max = \"300ms\"\n";
     let column = "[[stream.column]]\nname = \"n\"\nfield = \"n\"\ntype = \"integer\"";
     let doctors = stream("doctor", "doctorsForDB", column);
-    let world = World::with(Config { extra: quick.to_owned(), streams: doctors.clone() }).await;
+    let world = World::with(Config {
+        extra: quick.to_owned(),
+        streams: doctors.clone(),
+        ..Config::default()
+    })
+    .await;
     let fakes = Fakes::start().unwrap();
     let extra = format!("service = \"other\"\n{quick}{}", fakes.config());
-    let other =
-        world.beside(&Config { extra: extra.clone(), streams: stream("patient", "patient", "") });
+    let other = world.beside(&Config {
+        extra: extra.clone(),
+        streams: stream("patient", "patient", ""),
+        ..Config::default()
+    });
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     let stranger = other.start();
@@ -173,8 +181,12 @@ async fn two_services_in_one_schema_are_none_of_each_others_business() {
         assert_eq!(run(&other, command).0, Some(1), "{command:?}");
     }
     assert_eq!(run(&other, &["status"]).0, Some(0), "its own stream is well");
-    // The same stream's name: refused with a sentence, whatever is asked.
-    let namesake = world.beside(&Config { extra, streams: doctors });
+    let namesake = world.beside(&Config { extra, streams: doctors, ..Config::default() });
+    refuses_another_services_stream(&namesake);
+}
+
+/// The same stream's name: refused with a sentence, whatever is asked.
+fn refuses_another_services_stream(namesake: &World) {
     for command in [
         &["status"][..],
         &["check"],
@@ -184,7 +196,7 @@ async fn two_services_in_one_schema_are_none_of_each_others_business() {
         &["dead-letter", "accept", "doctor", "--count", "1", "--reason", "x"],
         &["compare", "doctor"],
     ] {
-        let (code, said) = run(&namesake, command);
+        let (code, said) = run(namesake, command);
         let refused =
             said.contains("stream doctor belongs to service tidemark in environment development");
         assert!(code == Some(1) && refused, "{command:?}: {said}");
@@ -212,7 +224,8 @@ async fn two_environments_do_not_count_each_others_deaths() {
                  = 'development'";
     assert_eq!(world.scalar::<i64>(loops).await, 0);
     let extra = "environment = \"staging\"".to_owned();
-    let staging = world.beside(&Config { extra, streams: stream("other", "other", "") });
+    let staging =
+        world.beside(&Config { extra, streams: stream("other", "other", ""), ..Config::default() });
     let _daemon = staging.start();
     let loops = "select count(*) = 1 from tidemark.incident where code = 'crash_loop' and \
                  environment = 'staging'";

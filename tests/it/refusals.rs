@@ -7,8 +7,8 @@ use devstack::revalidation::RECOMMENDATIONS;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 
-use crate::alerting::{DOCTORS, TABLE, lose_the_position, until, until_incident};
-use crate::support::{Config, Daemon, World, run};
+use crate::alerting::{DOCTORS, TABLE, until, until_incident};
+use crate::support::{Config, Daemon, World, run, state};
 
 /// What a trigger's texts and names hold.
 const CANARY: &str = "c4n4ry";
@@ -18,7 +18,8 @@ const STATES: [&str; 9] =
     ["P0001", "57014", "42501", "40001", "53100", "XX000", "0A000", "25006", "ZZ001"];
 
 pub async fn migrated(extra: &str) -> World {
-    let world = World::with(Config { extra: extra.to_owned(), ..Config::default() }).await;
+    let world =
+        World::with(Config { apart: true, extra: extra.to_owned(), ..Config::default() }).await;
     assert_eq!(run(&world, &["migrate"]).0, Some(0));
     world
 }
@@ -107,7 +108,7 @@ async fn a_delete_of_a_sweep_that_is_refused_is_set_aside_with_its_key() {
     world.execute(VISIT).await;
     let gone: Vec<String> = (5..15).map(|n: i32| n.to_string()).collect();
     world.collection(DOCTORS).delete_many(doc! { "_id": { "$in": gone } }).await.unwrap();
-    lose_the_position(&world, "doctor").await;
+    state::lose_position(&world, "doctor").await;
     let mut daemon = world.start();
     let ended = "select state = 'completed' and rows_deleted = 9 from tidemark.resync \
          where reason <> 'first_snapshot'";
@@ -200,7 +201,7 @@ async fn nothing_leaked(world: &World, fakes: &Fakes, daemon: &Daemon) {
         run(world, &["status", "--json"]).1,
         run(world, &["incident", "list", "--json"]).1,
     ]);
-    said.extend(world.column("select coalesce(halt_reason, '') from tidemark.checkpoint").await);
+    said.extend(world.column(state::HALT_REASONS).await);
     said.extend(world.column("select error from tidemark.dead_letter").await);
     for text in said {
         let at = text.find(CANARY).unwrap_or_default();

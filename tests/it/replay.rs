@@ -4,15 +4,8 @@
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation, gmc_number};
 use mongodb::bson::{Document, doc};
 
-use crate::killing::{AUDIT, assert_audit};
-use crate::support::{Config, World, stream};
-
-const POSITION: &str = "create table kept as select stream, resume_token, token, cluster_time from \
-                        tidemark.checkpoint";
-const REWIND: &str =
-    "update tidemark.checkpoint c set resume_token = k.resume_token, token = k.token, cluster_time \
-     = k.cluster_time
-    from kept k where k.stream = c.stream";
+use crate::killing::{assert_audit, audit};
+use crate::support::{Config, World, state, stream};
 
 #[tokio::test]
 async fn an_older_position_replayed_ends_in_the_same_tables() {
@@ -23,7 +16,7 @@ async fn an_older_position_replayed_ends_in_the_same_tables() {
     daemon.until_phase("doctor", "streaming").await;
     daemon.until_phase("recommendation", "streaming").await;
     daemon.stop();
-    world.execute(POSITION).await;
+    world.execute(&state::keep_positions()).await;
     data.work(4_000).await.unwrap();
     for _ in 0..3 {
         let mut daemon = world.start();
@@ -35,7 +28,7 @@ async fn an_older_position_replayed_ends_in_the_same_tables() {
             })
             .await;
         daemon.stop();
-        world.execute(REWIND).await;
+        world.execute(&state::take_positions_back()).await;
     }
 }
 
@@ -131,7 +124,7 @@ async fn a_nightly_rewrite_of_twenty_thousand_unchanged_documents_writes_no_row(
 async fn changes_of_one_key_in_one_batch_come_to_the_last() {
     let world = World::new().await;
     assert!(world.command(&["migrate"]).status().unwrap().success());
-    world.execute(AUDIT).await;
+    world.execute(&audit()).await;
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     let doctors = world.collection(DOCTORS);
@@ -196,7 +189,11 @@ async fn a_transaction_over_both_collections_arrives_whole_after_a_kill() {
 /// so that what happened in between is known to be older.
 #[tokio::test]
 async fn a_row_never_shows_what_is_older_than_it_has_shown() {
-    let config = Config { extra: "batch.events_max = 1".into(), streams: stream("odd", "odd", "") };
+    let config = Config {
+        extra: "batch.events_max = 1".into(),
+        streams: stream("odd", "odd", ""),
+        ..Config::default()
+    };
     let world = World::with(config).await;
     let odd = world.collection("odd");
     odd.insert_one(doc! { "_id": "a", "n": 0 }).await.unwrap();

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use mongodb::bson::{Document, doc};
 use tokio::time::Instant;
 
-use crate::support::{Config, Daemon, World, run, stream};
+use crate::support::{Config, Daemon, World, run, state, stream};
 
 pub const DOCTORS: &str = "doctorsForDB";
 pub const TABLE: &str = "public.doctor";
@@ -69,11 +69,11 @@ pub async fn until_repaired(world: &World, daemon: &Daemon) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollover_while_the_daemon_was_down_is_repaired_and_the_other_stream_never_notices() {
-    let (mongo, world) = world(50_000, Config::default()).await;
+    let (mongo, world) = world(50_000, Config { apart: true, ..Config::default() }).await;
     follow_once(&world).await;
     // Another process keeps the other stream's place while this history rolls over.
     let only = stream("recommendation", "recommendation", "");
-    let keeper = world.beside(&Config { streams: only, ..Config::default() });
+    let keeper = world.beside(&Config { apart: true, streams: only, ..Config::default() });
     let mut kept = keeper.start();
     kept.until_phase("recommendation", "streaming").await;
     change(&world, 50_000, 1_000).await;
@@ -108,7 +108,10 @@ async fn a_rollover_while_the_daemon_was_down_is_repaired_and_the_other_stream_n
         "{phases:?}"
     );
     let kept: i64 = world
-        .scalar("select count(*) from tidemark.checkpoint_history where stream = 'doctor'")
+        .scalar(&format!(
+            "select count(*) from tidemark.checkpoint_history where {}",
+            state::retired_of("doctor")
+        ))
         .await;
     assert_eq!(kept, 1, "the lost position is archived");
     assert_eq!(
@@ -264,7 +267,7 @@ async fn a_walk_slower_than_the_history_window_keeps_its_place_fresh() {
 
 #[tokio::test]
 async fn a_dropped_collection_that_is_there_again_is_taken_up_by_a_resync() {
-    let (_mongo, world) = world(150, Config::default()).await;
+    let (_mongo, world) = world(150, Config { apart: true, ..Config::default() }).await;
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     world.until_equal(DOCTORS, TABLE).await;

@@ -52,7 +52,7 @@ async fn an_emptied_source_never_empties_the_table_until_a_person_says_so() {
 #[tokio::test]
 async fn more_losses_in_a_day_than_allowed_halt_the_stream_until_a_person_asks_for_a_resync() {
     let extra = "resync.automatic_per_day_max = 1".to_owned();
-    let (mongo, world) = world(200, Config { extra, ..Config::default() }).await;
+    let (mongo, world) = world(200, Config { apart: true, extra, ..Config::default() }).await;
     follow_once(&world).await;
     for round in 0..2 {
         insert(&world, 300 + round * 10..305 + round * 10).await;
@@ -76,7 +76,7 @@ async fn more_losses_in_a_day_than_allowed_halt_the_stream_until_a_person_asks_f
     }
     let off = World::beside(
         &world,
-        &Config { extra: "resync.automatic = false".to_owned(), ..Config::default() },
+        &Config { apart: true, extra: "resync.automatic = false".to_owned(), ..Config::default() },
     );
     mongo.roll_oplog(2).await.unwrap();
     let daemon = off.start();

@@ -84,7 +84,7 @@ async fn worlds() -> (World, Vec<String>) {
     let extra = "retention.incident = \"\"\nretention.dead_letter_resolved \
                  = \"\"\nretention.command = \"\"\n\
          retention.checkpoint_history = \"\"\n";
-    let world = World::with(Config { extra: extra.to_owned(), streams }).await;
+    let world = World::with(Config { extra: extra.to_owned(), streams, ..Config::default() }).await;
     world.collection("doctorsForDB").insert_one(doc! { "_id": "a" }).await.unwrap();
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
@@ -105,8 +105,11 @@ async fn worlds() -> (World, Vec<String>) {
 async fn what_is_over_and_old_is_forgotten_by_the_daemon_and_nothing_else() {
     let (world, others) = worlds().await;
     let before = left(&world, "tidemark", "doctor").await;
-    let defaults = world
-        .beside(&Config { extra: String::new(), streams: stream("doctor", "doctorsForDB", "") });
+    let defaults = world.beside(&Config {
+        extra: String::new(),
+        streams: stream("doctor", "doctorsForDB", ""),
+        ..Config::default()
+    });
     let daemon = defaults.start();
     daemon.until_phase("doctor", "streaming").await;
     world

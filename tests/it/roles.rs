@@ -51,7 +51,11 @@ impl Roles {
         let url = self.url(role);
         let extra = format!("target.url = {url:?}\nmigrate.automatic = false\n");
         let column = "column = [ { name = \"last_name\", field = \"last\", type = \"text\" } ]";
-        self.world.beside(&Config { extra, streams: stream("doctor", COLLECTION, column) })
+        self.world.beside(&Config {
+            extra,
+            streams: stream("doctor", COLLECTION, column),
+            ..Config::default()
+        })
     }
 
     /// What a role may not do: Postgres says so.

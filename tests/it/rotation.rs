@@ -47,6 +47,7 @@ impl Ends {
         let config = Config {
             extra: extra(&uri_file, &url_file),
             streams: stream("doctor", "doctorsForDB", ""),
+            ..Config::default()
         };
         let world = World::of(&mongo.uri(), &postgres.url(&database), config).await;
         world.execute("create role follower login superuser password 'aleph-71'").await;

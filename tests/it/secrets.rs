@@ -6,8 +6,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use devstack::{Behaviour, Fakes, Stack};
 use mongodb::bson::{Bson, Document, doc};
 
-use crate::alerting::{DOCTORS, lose_the_position, until, until_incident};
-use crate::support::{Config, World, run};
+use crate::alerting::{DOCTORS, until, until_incident};
+use crate::support::{Config, World, run, state};
 
 /// In every secret and every document.
 const CANARY: &str = "c4n4ry";
@@ -25,7 +25,7 @@ fn config(fakes: &Fakes, extra: &str) -> Config {
         fakes.base(),
         fakes.dsn(),
     );
-    Config { extra: format!("{quick}{alert}{extra}"), ..Config::default() }
+    Config { apart: true, extra: format!("{quick}{alert}{extra}"), ..Config::default() }
 }
 
 /// The canary as it is, in hex of either case, and in base64 wherever it begins among the bytes.
@@ -156,22 +156,22 @@ async fn what_is_in_documents_is_told_to_nobody() {
     assert!(said[3].contains("TRACE"), "the log tells all it can");
     said.extend(told_in_the_database(&world).await);
     world.execute("alter table public.doctor drop constraint picky").await;
-    lose_the_position(&world, "doctor").await;
+    state::lose_position(&world, "doctor").await;
     // From here on a position stays that of the last event, whose token holds the canary.
     let world = world.beside(&config(&fakes, "checkpoint.idle_interval = \"1h\"\n"));
     let daemon = world.start();
     until("the loss is told", &world, || fakes.raw().contains("history lost")).await;
     daemon.until_phase("doctor", "streaming").await;
     doctors.insert_one(everywhere("last")).await.unwrap();
-    let last = "select exists (select from tidemark.checkpoint where stream = 'doctor' and token \
-                like '%63346E347279%')";
-    world.until("the last position is an event's", last).await;
+    let (token, report) = (state::position("token", "doctor"), state::group_report("doctor"));
+    let last = format!("select ({token}) like '%63346E347279%'");
+    world.until("the last position is an event's", &last).await;
     world
         .until(
-            "and a lease's report is of it",
-            "select exists (select from tidemark.lease where stream = 'doctor' and left(report #>> \
-             '{position,resume_token}', 18) = (select left(token, 18) from tidemark.checkpoint \
-             where stream = 'doctor'))",
+            "and its report is of it",
+            &format!(
+                "select left(({report}) #>> '{{position,resume_token}}', 18) = left(({token}), 18)"
+            ),
         )
         .await;
     said.push(daemon.get("/status").await.1);

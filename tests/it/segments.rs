@@ -14,7 +14,8 @@ async fn world(id: impl Fn(usize) -> Bson) -> World {
     let extra = "resync.chunk_documents = 7\nresync.automatic_per_day_max = \
          1000\nresync.delete_fraction_max = 1.0"
         .into();
-    let world = World::with(Config { extra, streams: stream("odd", "odd", "") }).await;
+    let world =
+        World::with(Config { extra, streams: stream("odd", "odd", ""), ..Config::default() }).await;
     let documents: Vec<Document> = (0..DOCUMENTS).map(|n| doc! { "_id": id(n), "n": 0 }).collect();
     world.collection("odd").insert_many(documents).await.unwrap();
     let mut daemon = world.start();
@@ -159,8 +160,12 @@ async fn where_the_table_sorts_otherwise_what_was_missed_is_found_all_the_same()
         ])),
     };
     rounds(any_type, None, 2).await;
-    let world =
-        World::with(Config { extra: String::new(), streams: stream("odd", "odd", "") }).await;
+    let world = World::with(Config {
+        extra: String::new(),
+        streams: stream("odd", "odd", ""),
+        ..Config::default()
+    })
+    .await;
     let english: Option<String> = world
         .scalar(
             "select max(collname::text) from pg_collation where collname in ('en-x-icu', \

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use mongodb::bson::{Bson, Decimal128, RawDocumentBuf, doc};
 
-use crate::support::{Config, Daemon, World, stream};
+use crate::support::{Config, World, peak_bytes, state, stream};
 
 fn decimal(text: &str) -> Bson {
     Bson::Decimal128(Decimal128::from_str(text).unwrap())
@@ -33,7 +33,8 @@ async fn an_id_replaced_by_an_equal_one_of_another_type_is_one_row() {
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
     let extra = "resync.chunk_documents = 7".to_owned();
-    let world = World::with(Config { streams: stream("odd", "odd", ""), extra }).await;
+    let world =
+        World::with(Config { streams: stream("odd", "odd", ""), extra, ..Config::default() }).await;
     let odd = world.collection("odd");
     let first: Vec<_> = (1..=60).map(|n| doc! { "_id": equals(n)[0].clone(), "n": 0 }).collect();
     odd.insert_many(first).await.unwrap();
@@ -118,25 +119,17 @@ async fn keys_that_are_data_stand_nowhere_and_reports_stay_small() {
     let status = daemon.until("map", "a field among them is told", told).await;
     assert_eq!(status["drift"].as_array().unwrap().len(), 1, "{status:#}");
     assert_eq!(status["fields"]["unmapped"], serde_json::json!(["(keys look like data)"]));
-    world
-        .until("it is reported", "select report::text like '%aNewField%' from tidemark.lease")
-        .await;
+    let report = state::report("map");
+    world.until("it is reported", &format!("select ({report})::text like '%aNewField%'")).await;
     let mut shown = vec![daemon.log()];
     for path in ["/status", "/metrics", "/"] {
         shown.push(daemon.get(path).await.1);
     }
-    shown.push(world.scalar("select report::text from tidemark.lease").await);
+    shown.push(world.scalar(&format!("select ({report})::text")).await);
     assert!(shown[4].len() < 8_000, "{} bytes", shown[4].len());
     for (place, text) in shown.iter().enumerate() {
         assert!(!text.contains("zqperson"), "place {place}");
     }
-}
-
-/// The most memory a process ever held, in bytes.
-fn peak(daemon: &Daemon) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 /// Sixteen megabytes in as many fields as there can be.
@@ -175,7 +168,7 @@ async fn documents_of_sixteen_megabytes_of_any_shape_are_bounded_or_set_aside() 
     }
     let daemon = world.start();
     daemon.until_phase("odd", "streaming").await;
-    let walked = peak(&daemon);
+    let walked = peak_bytes(&daemon);
     // Live: by their events, by a look-up.
     raw.insert_one(control(4)).await.unwrap();
     let odd = world.collection("odd");
@@ -199,6 +192,6 @@ async fn documents_of_sixteen_megabytes_of_any_shape_are_bounded_or_set_aside() 
         4.0
     );
     assert_eq!(world.column("select id from public.odd order by id").await, [id(3), id(5)]);
-    println!("walked: {} MiB, live: {} MiB", walked >> 20, peak(&daemon) >> 20);
-    assert!(peak(&daemon) < 256 << 20, "{} MiB", peak(&daemon) >> 20);
+    println!("walked: {} MiB, live: {} MiB", walked >> 20, peak_bytes(&daemon) >> 20);
+    assert!(peak_bytes(&daemon) < 256 << 20, "{} MiB", peak_bytes(&daemon) >> 20);
 }

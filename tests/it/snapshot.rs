@@ -53,7 +53,11 @@ fn ids() -> Vec<Bson> {
 }
 
 fn config(chunk: usize) -> Config {
-    Config { extra: format!("resync.chunk_documents = {chunk}"), streams: stream("odd", "odd", "") }
+    Config {
+        extra: format!("resync.chunk_documents = {chunk}"),
+        streams: stream("odd", "odd", ""),
+        ..Config::default()
+    }
 }
 
 #[tokio::test]
@@ -82,7 +86,8 @@ async fn killed_in_the_middle_the_walk_goes_on_where_it_was() {
     // Under a limit, however high, each chunk is one find and one commit: so many are counted
     // below.
     let extra = "resync.chunk_documents = 50\nresync.documents_per_second_max = 1000000".into();
-    let world = World::with(Config { extra, streams: stream("odd", "odd", "") }).await;
+    let world =
+        World::with(Config { extra, streams: stream("odd", "odd", ""), ..Config::default() }).await;
     let documents: Vec<Document> = (0..3_000).map(|n| doc! { "_id": n, "n": 0 }).collect();
     world.collection("odd").insert_many(documents).await.unwrap();
     let mut read = Vec::new();

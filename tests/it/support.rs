@@ -1,6 +1,8 @@
 //! What every end-to-end test needs: two databases, a daemon on them, ways to wait and to compare.
 
 mod daemon;
+pub mod source;
+pub mod state;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -31,6 +33,8 @@ pub struct Config {
     pub extra: String,
     /// `[[stream]]` lists; the defaults' if empty.
     pub streams: String,
+    /// Each stream is a group of its own: what befalls one is seen apart from the others.
+    pub apart: bool,
 }
 
 impl World {
@@ -99,7 +103,8 @@ impl World {
                 writeln!(text, "{key} = {value}").unwrap();
             }
         }
-        format!("{text}{}\n{}", config.extra, config.streams)
+        let streams = if config.apart { apart(&config.streams) } else { config.streams.clone() };
+        format!("{text}{}\n{streams}", config.extra)
     }
 
     /// Starts a daemon and waits until it says where its status is.
@@ -235,11 +240,48 @@ impl World {
     }
 }
 
+/// The same streams, the defaults' if there are none, each in a group of its own.
+fn apart(streams: &str) -> String {
+    const DEFAULTS: &str = include_str!("../../config/default.toml");
+    let defaults = DEFAULTS.find("\n[[stream]]").map_or("", |start| &DEFAULTS[start..]);
+    let streams = if streams.is_empty() { defaults } else { streams };
+    let (mut text, mut is_stream) = (String::new(), false);
+    for line in streams.lines() {
+        if line.starts_with('[') {
+            is_stream = line.starts_with("[[stream]]");
+        }
+        if is_stream && line.starts_with("group =") {
+            continue;
+        }
+        writeln!(text, "{line}").unwrap();
+        if let Some(name) = line.strip_prefix("name =").filter(|_| is_stream) {
+            writeln!(text, "group ={name}").unwrap();
+        }
+    }
+    text
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
+    }
+}
+
+/// The most memory a daemon ever held.
+pub fn peak_bytes(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Waits until something holds.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not within a minute: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

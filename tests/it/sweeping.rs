@@ -4,7 +4,7 @@
 use devstack::Stack;
 use mongodb::bson::{Document, doc};
 
-use crate::support::{Config, Daemon, World, run, stream};
+use crate::support::{Config, Daemon, World, run, state, stream};
 
 const ROWS: &str = "public.odd";
 
@@ -19,7 +19,7 @@ fn ids(numbers: std::ops::Range<i32>) -> Document {
 /// So slow that something can happen while it goes on.
 fn slow() -> Config {
     let extra = "resync.chunk_documents = 20\nresync.documents_per_second_max = 200".to_owned();
-    Config { extra, streams: stream("odd", "odd", "") }
+    Config { extra, streams: stream("odd", "odd", ""), ..Config::default() }
 }
 
 /// A table that is equal to the source, and a daemon that has been stopped.
@@ -264,7 +264,7 @@ async fn a_silent_streams_position_moves_while_a_walk_commits_chunk_after_chunk(
     assert!(code == Some(0) && told.contains("is recorded"), "{told}");
     let daemon = world.start();
     until_walked(&daemon, 20).await;
-    let token = "select token from tidemark.checkpoint where stream = 'odd'";
+    let token = &state::position("token", "odd");
     let before: String = world.scalar(token).await;
     // Another collection of the same replica set moves the source's time on; this one is silent.
     world.collection("other").insert_one(doc! {}).await.unwrap();

@@ -7,7 +7,7 @@ use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
 use devstack::{Mode, Mongo, MongoOptions, Postgres, PostgresOptions, Proxy, Stack};
 use mongodb::bson::doc;
 
-use crate::killing::{AUDIT, assert_audit};
+use crate::killing::{assert_audit, audit};
 use crate::support::{Config, World, stream};
 
 async fn through(mongo_port: u16, postgres_port: u16, postgres: &Postgres) -> World {
@@ -29,7 +29,7 @@ async fn a_commit_whose_answer_is_lost_is_found_out_and_not_repeated() {
     let proxy = Proxy::to(stack.postgres.port()).unwrap();
     let world = through(stack.mongo.port(), proxy.port(), &stack.postgres).await;
     assert!(world.command(&["migrate"]).status().unwrap().success());
-    world.execute(AUDIT).await;
+    world.execute(&audit()).await;
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     let mut data = Revalidation::new(world.source.clone(), 41);
@@ -152,7 +152,7 @@ async fn a_dropped_or_renamed_collection_halts_its_stream_and_leaves_the_table()
         ("rename", doc! {}),
         ("dropDatabase", doc! { "dropDatabase": 1 }),
     ] {
-        let world = World::new().await;
+        let world = World::with(Config { apart: true, ..Config::default() }).await;
         let doctors = world.collection(DOCTORS);
         doctors.insert_one(doc! { "_id": "1000001", "doctorStatus": "DRAFT" }).await.unwrap();
         let daemon = world.start();
@@ -223,7 +223,8 @@ async fn a_row_that_cannot_be_stored_is_set_aside_whole_and_the_rest_goes_on() {
 #[tokio::test]
 async fn more_refusals_than_an_accident_halt_the_stream_and_skip_nothing() {
     let extra = "record.dead_letter_count_min = 10\nrecord.dead_letter_fraction_max = 0.0".into();
-    let world = World::with(Config { extra, streams: stream("odd", "odd", "") }).await;
+    let world =
+        World::with(Config { extra, streams: stream("odd", "odd", ""), ..Config::default() }).await;
     let daemon = world.start();
     daemon.until_phase("odd", "streaming").await;
     world
@@ -240,7 +241,7 @@ async fn more_refusals_than_an_accident_halt_the_stream_and_skip_nothing() {
 
 #[tokio::test]
 async fn a_column_dropped_under_it_halts_and_goes_on_once_it_is_back() {
-    let world = World::new().await;
+    let world = World::with(Config { apart: true, ..Config::default() }).await;
     let mut data = Revalidation::new(world.source.clone(), 45);
     data.load(50, 50).await.unwrap();
     let daemon = world.start();

@@ -16,7 +16,7 @@ const COLUMN: &str = "column = [ { name = \"n\", field = \"n\", type = \"integer
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_is_locked_when_it_is_to_be_widened_keeps_no_other_and_hardly_its_readers() {
     let extra = "retry.escalate_after = \"3s\"\nretry.delay_max = \"2s\"";
-    let world = World::with(Config { streams: two(""), extra: extra.into() }).await;
+    let world = World::with(Config { apart: true, streams: two(""), extra: extra.into() }).await;
     for name in ["one", "two"] {
         world.collection(name).insert_one(doc! { "_id": 1, "n": 1 }).await.unwrap();
     }
@@ -33,7 +33,7 @@ async fn a_table_that_is_locked_when_it_is_to_be_widened_keeps_no_other_and_hard
     let pid: i32 =
         sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut report).await.unwrap();
 
-    let wider = world.beside(&Config { streams: two(COLUMN), extra: extra.into() });
+    let wider = world.beside(&Config { apart: true, streams: two(COLUMN), extra: extra.into() });
     let daemon = wider.start();
     // The other is followed meanwhile, with its new column.
     daemon.until_phase("two", "streaming").await;
@@ -74,7 +74,8 @@ async fn a_table_that_is_locked_when_it_is_to_be_widened_keeps_no_other_and_hard
 
 #[tokio::test]
 async fn nothing_is_done_to_a_table_that_is_somebody_elses() {
-    let world = World::with(Config { streams: two(COLUMN), ..Config::default() }).await;
+    let world =
+        World::with(Config { apart: true, streams: two(COLUMN), ..Config::default() }).await;
     world.execute("create table public.one (id integer primary key, surname text)").await;
     for name in ["one", "two"] {
         world.collection(name).insert_one(doc! { "_id": 1, "n": 1 }).await.unwrap();
@@ -96,7 +97,8 @@ async fn nothing_is_done_to_a_table_that_is_somebody_elses() {
 
     // The same columns, and followed into by another service.
     let streams = stream("mine", "two", COLUMN).replace("table = \"mine\"", "table = \"two\"");
-    let other = world.beside(&Config { extra: "service = \"other\"\n".to_owned(), streams });
+    let other =
+        world.beside(&Config { apart: true, extra: "service = \"other\"\n".to_owned(), streams });
     let (code, told) = crate::support::run(&other, &["migrate"]);
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("table public.two is followed into by stream two of"), "{told}");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use devstack::{Fakes, Proxy, Stack};
 use mongodb::bson::doc;
 
-use crate::alerting::{DOCTORS, TABLE, is_resolved, lose_the_position, seed, until, world};
-use crate::support::{Config, Daemon, World, run, stream};
+use crate::alerting::{DOCTORS, TABLE, is_resolved, seed, until, world};
+use crate::support::{Config, Daemon, World, run, state, stream};
 
 /// Follows until the first snapshot is done, then stops.
 async fn followed(world: &World) {
@@ -29,7 +29,7 @@ async fn a_target_that_is_away_for_a_moment_while_a_command_is_made_room_for_is_
     let url = format!("postgres://tidemark@127.0.0.1:{}/{database}", proxy.port());
     // An idle position is always waiting to be committed.
     let extra = "checkpoint.idle_interval = \"1h\"\n".to_owned();
-    let config = Config { extra, streams: stream("doctor", DOCTORS, "") };
+    let config = Config { apart: true, extra, streams: stream("doctor", DOCTORS, "") };
     let world = World::of(&stack.mongo.uri(), &url, config).await;
     seed(&world, 20).await;
     let daemon = world.start();
@@ -44,7 +44,7 @@ async fn a_target_that_is_away_for_a_moment_while_a_command_is_made_room_for_is_
     world.until("the command is obeyed", "select done_at is not null from tidemark.command").await;
     assert_eq!(proxy.swallowed(), 1, "the idle position's commit was cut");
     daemon.until_phase("doctor", "streaming").await;
-    assert!(!daemon.log().contains("stream halted"), "{}", daemon.log());
+    assert!(!daemon.log().contains(" halted: "), "{}", daemon.log());
     world.collection(DOCTORS).insert_one(doctor(21)).await.unwrap();
     world.until_equal(DOCTORS, TABLE).await;
 }
@@ -57,13 +57,13 @@ async fn until_reported(world: &World, daemon: &Daemon) {
 
 #[tokio::test]
 async fn rows_inserted_beside_one_that_is_refused_are_reported_as_inserted() {
-    let world = World::new().await;
+    let world = World::with(Config { apart: true, ..Config::default() }).await;
     seed(&world, 200).await;
     followed(&world).await;
     let new: Vec<_> = (300..350).map(doctor).collect();
     world.collection(DOCTORS).insert_many(new).await.unwrap();
     world.execute("alter table doctor add constraint odd check (id <> '1000310') not valid").await;
-    lose_the_position(&world, "doctor").await;
+    state::lose_position(&world, "doctor").await;
     let daemon = world.start();
     until_reported(&world, &daemon).await;
     let gap = "select rows_inserted, rows_changed, rows_deleted from tidemark.gap_report";
@@ -75,7 +75,7 @@ async fn rows_inserted_beside_one_that_is_refused_are_reported_as_inserted() {
 
 #[tokio::test]
 async fn the_samples_of_a_gap_report_are_of_rows_that_were_deleted() {
-    let world = World::new().await;
+    let world = World::with(Config { apart: true, ..Config::default() }).await;
     seed(&world, 200).await;
     followed(&world).await;
     let gone = doc! { "_id": { "$in": ["1000007", "1000008"] } };
@@ -84,7 +84,7 @@ async fn the_samples_of_a_gap_report_are_of_rows_that_were_deleted() {
                 if old.id = ''1000007'' then return null; end if; return old; end'; \
                 create trigger keep before delete on doctor for each row execute function keep()";
     world.execute(keep).await;
-    lose_the_position(&world, "doctor").await;
+    state::lose_position(&world, "doctor").await;
     let daemon = world.start();
     until_reported(&world, &daemon).await;
     let gap = "select rows_deleted, sample_ids from tidemark.gap_report";
@@ -99,7 +99,7 @@ async fn the_samples_of_a_gap_report_are_of_rows_that_were_deleted() {
 async fn a_halted_stream_takes_the_resync_it_asks_for_though_another_is_held() {
     let extra = "resync.automatic = false\nresync.delete_count_min = 1\nresync.delete_fraction_max \
                  = 0.001\n";
-    let world = World::with(Config { extra: extra.into(), ..Config::default() }).await;
+    let world = World::with(Config { apart: true, extra: extra.into(), ..Config::default() }).await;
     seed(&world, 50).await;
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
@@ -115,7 +115,7 @@ async fn a_halted_stream_takes_the_resync_it_asks_for_though_another_is_held() {
     let held = daemon.status().await["action"].to_string();
     assert!(held.contains("approve 3 --reason TEXT --execute"), "{held}");
     daemon.stop();
-    lose_the_position(&world, "doctor").await;
+    state::lose_position(&world, "doctor").await;
 
     let daemon = world.start();
     let halted = daemon.until_phase("doctor", "halted").await;
@@ -139,7 +139,7 @@ async fn a_cancelled_resync_repairs_nothing_and_ends_no_incident() {
     let world = world(&fakes, slow).await;
     seed(&world, 100).await;
     followed(&world).await;
-    lose_the_position(&world, "doctor").await;
+    state::lose_position(&world, "doctor").await;
     let daemon = world.start();
     until("what was lost is told", &world, || fakes.roots().len() == 1).await;
     assert_eq!(run(&world, &["resync", "doctor", "--reason", "lost", "--execute"]).0, Some(0));

@@ -10,6 +10,7 @@ use crate::alert::channel::answer::{Sent, unanswered};
 use crate::alert::incident::life::Incident;
 use crate::error::Severity;
 use crate::http_client::client;
+use crate::model::phase::Phase;
 use crate::settings::{Alert, Secret};
 use crate::status::StreamReport;
 
@@ -17,7 +18,8 @@ use crate::status::StreamReport;
 ///
 /// Every stream led here must have been answered by the source lately and be committing, or idle
 /// with nothing to commit; and no critical incident may be without somebody who has taken it on. A
-/// process that leads nothing has nothing to prove.
+/// process that leads nothing has nothing to prove; a stream that is parked or paused proves
+/// nothing, and its incident speaks for it.
 pub fn without_proof(
     now: DateTime<Utc>,
     streams: &[StreamReport],
@@ -28,7 +30,8 @@ pub fn without_proof(
     if led.is_empty() {
         return Some("no stream is led here".to_owned());
     }
-    for stream in led {
+    let is_aside = |phase| matches!(phase, Phase::Parked | Phase::Paused);
+    for stream in led.into_iter().filter(|stream| !is_aside(stream.phase)) {
         let name = &stream.name;
         if !stream.phase.follows() {
             return Some(format!("stream {name} is {}", stream.phase));

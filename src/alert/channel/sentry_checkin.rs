@@ -60,7 +60,8 @@ impl CheckIns {
             }
             self.see_comparison(&seen.report);
         }
-        for walk in observed.facts.iter().flat_map(|facts| &facts.ended) {
+        let ended = observed.facts.iter().flat_map(|facts| &facts.ended);
+        for walk in ended.filter(|walk| walk.lately) {
             let status = if walk.state == ResyncState::Completed {
                 MonitorCheckInStatus::Ok
             } else {

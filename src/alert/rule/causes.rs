@@ -1,16 +1,17 @@
 //! What is wrong now, told from what is seen. Pure.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::incident::life::{Cause, Key};
-use crate::alert::rule::loss::{lost_by, why};
-use crate::alert::rule::observed::{Facts, KnownWalk, Limits, Observed};
-use crate::error::Code;
-use crate::error::rules::{self, Scope};
+use crate::alert::rule::observed::{Facts, Limits, Observed, Of, SeenGroup};
+use crate::error::rules::{self, Rule, Scope};
+use crate::error::{Code, Severity};
 use crate::model::drift_kind::DriftKind;
 use crate::model::phase::Phase;
 use crate::model::shown::shown;
-use crate::status::{ComparedReport, DriftReport, REMEMBERED, StreamReport};
+use crate::status::{ComparedReport, DriftReport, FailingReport, REMEMBERED, StreamReport};
 
 /// How many processes must have ended within ten minutes without saying so for it to be a crash
 /// loop.
@@ -19,29 +20,23 @@ pub const CRASHES: u64 = 3;
 impl Observed {
     /// What is wrong at `now`.
     pub fn causes(&self, now: DateTime<Utc>) -> Vec<Cause> {
-        let mut found = Causes { limits: &self.limits, causes: Vec::new() };
-        for seen in &self.streams {
-            if let Some(since) = seen.unled_since {
-                found.unled(now, &seen.report, since);
-            }
-            if seen.fresh {
-                found.of_stream(now, &seen.report);
+        let groups = self.groups();
+        let mut found = Causes::new(&self.limits, &groups);
+        for group in &groups {
+            found.of_group(now, group);
+            for seen in group.streams.iter().filter(|seen| seen.fresh) {
+                found.of_stream(now, group, &seen.report);
             }
         }
         if let Some(facts) = &self.facts {
             found.of_facts(facts);
-            // A stream that is configured nowhere any more has nothing to be repaired.
-            let followed =
-                |walk: &&KnownWalk| self.streams.iter().any(|seen| seen.report.name == walk.stream);
-            for walk in facts.unrepaired.iter().filter(followed) {
-                found.of_unrepaired(walk);
-            }
+            found.of_repairs(&groups, facts);
         }
         for channel in &self.channels {
             let lasting =
                 if channel.refused { TimeDelta::zero() } else { self.limits.escalate_after };
             let summary = format!("{}: {}", channel.name, channel.reason);
-            let cause = found.add(Code::ChannelFailing, None, summary);
+            let cause = found.add(Code::ChannelFailing, Of::Process, summary);
             (cause.since, cause.lasting) = (Some(channel.since), lasting);
         }
         found.inhibit()
@@ -58,10 +53,17 @@ impl Observed {
                 | Code::HistoryLost
                 | Code::SourceDropped
         );
-        let stream = |name: &str| self.streams.iter().find(|seen| seen.report.name == name);
+        let is_seen = |name: &str| {
+            let stream = self.streams.iter().find(|seen| seen.report.name == name);
+            stream.map(|seen| seen.fresh).or_else(|| {
+                let groups = self.groups();
+                let group = groups.iter().find(|group| group.is(name))?;
+                Some(group.streams.iter().any(|seen| seen.fresh))
+            })
+        };
         match &key.stream {
             _ if of_facts && self.facts.is_none() => true,
-            Some(name) => stream(name).is_some_and(|seen| !seen.fresh),
+            Some(name) => is_seen(name) == Some(false),
             None if rules::of(key.code).scope == Scope::End => {
                 self.streams.iter().all(|seen| !seen.fresh)
             }
@@ -71,35 +73,47 @@ impl Observed {
 }
 
 pub(super) struct Causes<'a> {
-    limits: &'a Limits,
-    pub(super) causes: Vec<Cause>,
+    pub(super) limits: &'a Limits,
+    /// What each stream's group is called in incidents.
+    pub(super) groups: BTreeMap<&'a str, Of<'a>>,
+    pub(super) found: Vec<Cause>,
 }
 
-impl Causes<'_> {
-    /// Adds a cause as its rule says. A cause of an end is one for all streams that meet it.
-    pub(super) fn add(&mut self, code: Code, stream: Option<&str>, summary: String) -> &mut Cause {
+impl<'a> Causes<'a> {
+    fn new(limits: &'a Limits, groups: &[SeenGroup<'a>]) -> Self {
+        let mut names = BTreeMap::new();
+        for group in groups {
+            let of = group.of();
+            names.extend(group.streams.iter().map(|seen| (seen.report.name.as_str(), of)));
+        }
+        Self { limits, groups: names, found: Vec::new() }
+    }
+
+    /// Adds a cause as its rule says. A cause of an end is one for all groups that meet it.
+    pub(super) fn add(&mut self, code: Code, of: Of<'_>, summary: String) -> &mut Cause {
         let rule = rules::of(code);
-        let summary = match (rule.scope, stream) {
-            (Scope::End, Some(stream)) => format!("{stream}: {summary}"),
+        let summary = match (rule.scope, of.name()) {
+            (Scope::End, Some(name)) => format!("{name}: {summary}"),
             _ => summary,
         };
         // It may hold the name of a field, or a server's words.
         let summary = shown(&summary);
-        let key =
-            Key { code, stream: stream.filter(|_| rule.scope == Scope::Stream).map(str::to_owned) };
-        let at = if let Some(at) = self.causes.iter().position(|cause| cause.key == key) {
-            if let Some(known) = self.causes.get_mut(at).filter(|_| rule.scope != Scope::Stream) {
+        let stream = of.name().filter(|_| rule.scope == Scope::Stream);
+        let key = Key { code, stream: stream.map(str::to_owned) };
+        let at = if let Some(at) = self.found.iter().position(|cause| cause.key == key) {
+            let known = self.found.get_mut(at).filter(|_| rule.scope != Scope::Stream);
+            if let Some(known) = known.filter(|known| known.summary.len() < SUMMARY_MAX) {
                 known.summary = format!("{}; {summary}", known.summary);
             }
             at
         } else {
-            self.causes.push(Cause {
+            self.found.push(Cause {
                 key,
                 severity: rule.severity,
                 since: None,
                 lasting: rule.lasting(self.limits.escalate_after),
                 summary,
-                action: Some(rule.to_do(stream, None)),
+                action: Some(to_do(rule, of)),
                 doing: rule.doing.to_owned(),
                 occurrences: 0,
                 progress: None,
@@ -107,100 +121,70 @@ impl Causes<'_> {
                 over: None,
                 inhibited: false,
             });
-            self.causes.len() - 1
+            self.found.len() - 1
         };
         #[expect(clippy::indexing_slicing, reason = "just found or pushed")]
-        &mut self.causes[at]
+        &mut self.found[at]
     }
 
-    fn of_stream(&mut self, now: DateTime<Utc>, stream: &StreamReport) {
-        let name = Some(stream.name.as_str());
-        let halted = stream.halt_code.as_deref().and_then(Code::parse);
-        if let Some(code) = halted {
-            let cause = self.add(code, name, stream.reason.clone().unwrap_or_default());
+    /// Adds what a failing step is a cause of.
+    pub(super) fn of_failing(&mut self, of: Of<'_>, failing: &FailingReport, failures: u64) {
+        let code = if failing.step.is_of_walk() {
+            Some(Code::ResyncFailed)
+        } else {
+            Code::parse(&failing.code)
+        };
+        let summary = format!("{}: {}", failing.step, failing.reason);
+        let escalate_after = self.limits.escalate_after;
+        let cause = self.add(code.unwrap_or(Code::Stalled), of, summary);
+        if cause.since.is_none() {
+            // A failing step is tried again by itself, so whatever its code it becomes an incident
+            // no sooner than `retry.escalate_after`.
+            cause.lasting = cause.lasting.max(escalate_after);
+        }
+        cause.since = Some(earlier(cause.since, failing.since));
+        cause.occurrences += failures;
+    }
+
+    /// What is wrong with a stream alone.
+    fn of_stream(&mut self, now: DateTime<Utc>, group: &SeenGroup<'_>, stream: &StreamReport) {
+        let of = Of::Stream(&stream.name);
+        if stream.phase == Phase::Parked {
+            let code = stream.halt_code.as_deref().and_then(Code::parse);
+            let reason = stream.reason.clone().unwrap_or_default();
+            let cause = self.add(code.unwrap_or(Code::StreamParked), of, reason);
             cause.since = Some(earlier(cause.since, stream.phase_since));
             cause.lasting = TimeDelta::zero();
             cause.occurrences += stream.failures;
-            rules::PROBES.clone_into(&mut cause.doing);
-        }
-        for failing in &stream.failing {
-            let code = if failing.step.is_of_walk() {
-                Some(Code::ResyncFailed)
-            } else {
-                Code::parse(&failing.code)
-            };
-            let summary = format!("{}: {}", failing.step, failing.reason);
-            let escalate_after = self.limits.escalate_after;
-            let cause = self.add(code.unwrap_or(Code::Stalled), name, summary);
-            if cause.since.is_none() {
-                // A failing step is tried again by itself, so whatever its code it becomes an
-                // incident no sooner than `retry.escalate_after`.
-                cause.lasting = cause.lasting.max(escalate_after);
+            rules::PARKED.clone_into(&mut cause.doing);
+            if now - stream.phase_since >= PARKED_CRITICAL {
+                cause.severity = Severity::Critical;
             }
-            cause.since = Some(earlier(cause.since, failing.since));
-            cause.occurrences += stream.failures;
+        }
+        for failing in stream.failing.iter().filter(|failing| !group.failing.contains(failing)) {
+            self.of_failing(of, failing, stream.failures);
         }
         if let Some(walk) = &stream.resync {
-            self.of_walk(now, stream, walk);
+            self.of_walk(now, group, stream, walk);
         }
-        if let Some(at) = stream.rewound_at.filter(|at| now - *at < REWOUND) {
-            let at = at.format("%Y-%m-%d %H:%M:%S UTC");
-            let what = format!("Postgres was met at an earlier state at {at}");
-            self.add(Code::TargetRewound, name, what);
-        }
-        if let Some(since) = stream.unconfirmed_since {
-            let at = since.format("%Y-%m-%d %H:%M:%S UTC");
-            let said = format!(
-                "what its primary writes since {at} is confirmed by no majority of its members"
-            );
-            self.add(Code::SourceLagging, name, said).since = Some(since);
-        }
-        self.of_headroom(stream);
-        self.of_movement(now, stream);
+        self.of_silence(now, stream);
         self.of_content(now, stream);
     }
 
-    fn of_headroom(&mut self, stream: &StreamReport) {
-        let Some(headroom) = stream.headroom() else { return };
-        let Some(severity) = headroom.severity() else { return };
-        let (left_hours, window_hours) = (headroom.left / 3600.0, headroom.window / 3600.0);
-        let summary = format!(
-            "{left_hours:.1} h of a window of {window_hours:.1} h are left to the position"
-        );
-        self.add(Code::HistoryExpiring, Some(&stream.name), summary).severity = severity;
-    }
-
-    /// Streams that follow but do not move, or whose source does not.
-    fn of_movement(&mut self, now: DateTime<Utc>, stream: &StreamReport) {
-        let phase = stream.phase;
-        if !stream.leader || !phase.is_at_work() || !stream.failing.is_empty() {
-            return;
-        }
-        let polled = stream.last_poll_at.unwrap_or(stream.phase_since);
-        let committed = stream.last_commit_at.unwrap_or(stream.phase_since);
-        let behind = stream.lag_seconds > 0.0;
-        let moved = stream.phase_since.max(if behind { committed } else { polled.max(committed) });
-        if now - moved > self.limits.escalate_after.max(STALL_MIN) {
-            let what =
-                if behind { "nothing committed" } else { "no answer read and nothing committed" };
-            let since = moved.format("%Y-%m-%d %H:%M:%S UTC");
-            self.add(
-                Code::Stalled,
-                Some(&stream.name),
-                format!("{what} since {since}, in phase {phase}"),
-            )
-            .since = Some(moved);
-        }
+    /// A stream whose source is silent for longer than it should be.
+    fn of_silence(&mut self, now: DateTime<Utc>, stream: &StreamReport) {
         let quiet_since = stream.last_event_at.unwrap_or(stream.phase_since);
+        let is_heard = stream.leader && stream.failing.is_empty();
         let within = self.limits.changes_within.get(&stream.name);
-        if let Some(within) =
-            within.filter(|within| phase == Phase::Streaming && now - quiet_since > **within)
-        {
+        if let Some(within) = within.filter(|within| {
+            is_heard && stream.phase == Phase::Streaming && now - quiet_since > **within
+        }) {
             let text = humantime::format_duration(within.to_std().unwrap_or_default());
             let since = quiet_since.format("%Y-%m-%d %H:%M:%S UTC");
             let summary =
                 format!("no change since {since}; at least one is expected within {text}");
-            self.add(Code::SourceSilent, Some(&stream.name), summary).since = Some(quiet_since);
+            let cause = self.add(Code::SourceSilent, Of::Stream(&stream.name), summary);
+            cause.since = Some(quiet_since);
         }
     }
 
@@ -217,7 +201,7 @@ impl Causes<'_> {
         let drift: Vec<String> =
             stream.drift.iter().filter(lately).map(ToString::to_string).collect();
         if !drift.is_empty() {
-            self.add(Code::FieldDrift, Some(&stream.name), drift.join(", "));
+            self.add(Code::FieldDrift, Of::Stream(&stream.name), drift.join(", "));
         }
         let differences = stream.compared.as_ref().map_or(0, ComparedReport::differences);
         if let Some(ComparedReport { at, documents, missing, extra, different, .. }) =
@@ -226,81 +210,81 @@ impl Causes<'_> {
             let found = format!("{missing} missing, {extra} extra, {different} different");
             let at = at.format("%Y-%m-%d %H:%M UTC");
             let summary = format!("comparison of {documents} documents at {at}: {found}");
-            self.add(Code::DivergenceFound, Some(&stream.name), summary);
-        }
-    }
-
-    fn unled(&mut self, now: DateTime<Utc>, stream: &StreamReport, since: DateTime<Utc>) {
-        if now - since > self.limits.escalate_after.max(STALL_MIN) {
-            let summary =
-                format!("no process leads it since {}", since.format("%Y-%m-%d %H:%M:%S UTC"));
-            self.add(Code::Stalled, Some(&stream.name), summary).since = Some(since);
+            self.add(Code::DivergenceFound, Of::Stream(&stream.name), summary);
         }
     }
 
     fn of_facts(&mut self, facts: &Facts) {
         for (stream, number) in facts.dead_letters.iter().filter(|(_, number)| **number > 0) {
             let events = if *number == 1 { "event is" } else { "events are" };
-            self.add(Code::DeadLetters, Some(stream), format!("{number} {events} set aside"))
-                .occurrences = *number;
+            self.add(
+                Code::DeadLetters,
+                Of::Stream(stream),
+                format!("{number} {events} set aside"),
+            )
+            .occurrences = *number;
         }
         for walk in &facts.failed {
             let note = walk.note.as_deref().unwrap_or("it was replaced by another");
             let cause = self.add(
                 Code::ResyncFailed,
-                Some(&walk.stream),
+                Of::Stream(&walk.stream),
                 format!("resync {}: {note}", walk.gap.resync),
             );
             cause.lasting = TimeDelta::zero();
-        }
-        for walk in &facts.ended {
-            let Some(code) = lost_by(walk.reason) else { continue };
-            if self.causes.iter().any(|cause| {
-                cause.key.code == code && cause.key.stream.as_ref() == Some(&walk.stream)
-            }) {
-                continue;
-            }
-            let asked = !walk.reason.is_automatic();
-            let cause = self.add(code, Some(&walk.stream), why(walk.reason).to_owned());
-            cause.action = None;
-            cause.resync = Some(walk.gap.resync);
-            cause.over = Some(walk.gap.clone());
-            cause.lasting = if asked { TimeDelta::MAX } else { TimeDelta::zero() };
         }
         if facts.crashes >= CRASHES {
             let summary = format!(
                 "{} processes ended without being told to, within ten minutes",
                 facts.crashes
             );
-            self.add(Code::CrashLoop, None, summary).occurrences = facts.crashes;
+            self.add(Code::CrashLoop, Of::Process, summary).occurrences = facts.crashes;
         }
     }
 
-    /// Marks what a deeper cause explains: of the same stream, or of an end that it shares.
+    /// Whether there is such a cause already.
+    pub(super) fn has(&self, code: Code, of: Of<'_>) -> bool {
+        let is_it =
+            |cause: &Cause| cause.key.code == code && cause.key.stream.as_deref() == of.name();
+        self.found.iter().any(is_it)
+    }
+
+    /// Marks what a deeper cause explains: of the same stream, of its group, or of an end that it
+    /// shares.
     fn inhibit(mut self) -> Vec<Cause> {
-        let deep: Vec<Key> = self
-            .causes
-            .iter()
-            .filter(|c| c.over.is_none())
-            .map(|cause| cause.key.clone())
-            .collect();
-        for cause in &mut self.causes {
+        let deep: Vec<Key> =
+            self.found.iter().filter(|c| c.over.is_none()).map(|cause| cause.key.clone()).collect();
+        for cause in &mut self.found {
+            let stream = cause.key.stream.as_deref();
+            let group = stream.and_then(|stream| self.groups.get(stream)?.name());
             let explains = |deeper: &Key| {
-                let same = deeper.stream.is_none() || deeper.stream == cause.key.stream;
+                let whose = deeper.stream.as_deref();
+                let same = whose.is_none() || whose == stream || whose == group;
                 same && rules::of(cause.key.code).inhibited_by.contains(&deeper.code)
             };
             cause.inhibited = deep.iter().any(explains);
         }
-        self.causes
+        self.found
     }
 }
 
-/// For how long after the database went back that is a cause.
-const REWOUND: TimeDelta = TimeDelta::minutes(5);
+/// What a person must do: of a group, for each of its streams.
+fn to_do(rule: &Rule, of: Of<'_>) -> String {
+    match of {
+        Of::Stream(name) => rule.to_do(Some(name), None),
+        // A source is adopted by a whole group.
+        Of::Group(name) if rule.code == Code::SourceForeign => rule.to_do(Some(name), None),
+        Of::Group(_) | Of::Process => rule.to_do(None, None),
+    }
+}
 
-/// How long a stream must not have moved, at least, before it counts as standing still.
-const STALL_MIN: TimeDelta = TimeDelta::seconds(30);
+/// A stream that has been parked for so long is critical, whatever its cause: its table falls
+/// behind.
+pub const PARKED_CRITICAL: TimeDelta = TimeDelta::hours(1);
 
-fn earlier(known: Option<DateTime<Utc>>, at: DateTime<Utc>) -> DateTime<Utc> {
+/// The groups that meet a cause of an end are named until its summary is this long.
+const SUMMARY_MAX: usize = 300;
+
+pub(super) fn earlier(known: Option<DateTime<Utc>>, at: DateTime<Utc>) -> DateTime<Utc> {
     known.map_or(at, |known| known.min(at))
 }

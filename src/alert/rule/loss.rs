@@ -12,11 +12,24 @@ pub(super) fn severity(reason: Reason, of_rule: Severity) -> Severity {
 /// What a walk of this reason is the repair of, if anything.
 pub(super) const fn lost_by(reason: Reason) -> Option<Code> {
     match reason {
-        Reason::FirstSnapshot | Reason::Divergence => None,
+        Reason::FirstSnapshot | Reason::Divergence | Reason::Parked | Reason::Rejoined => None,
         Reason::CollectionRecreated => Some(Code::SourceDropped),
         Reason::SourceAdopted => Some(Code::SourceForeign),
         _ => Some(Code::HistoryLost),
     }
+}
+
+/// Whether a walk of this reason repairs what the position missed: that is its whole group's.
+pub(super) const fn is_of_position(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::HistoryLost
+            | Reason::PositionMissing
+            | Reason::PositionEmpty
+            | Reason::PositionUnreadable
+            | Reason::PositionForeign
+            | Reason::OptionsChanged
+    )
 }
 
 pub(super) const fn why(reason: Reason) -> &'static str {
@@ -33,6 +46,8 @@ pub(super) const fn why(reason: Reason) -> &'static str {
         }
         Reason::SourceAdopted => "the source is another one, and a person said that it is meant",
         Reason::CollectionRecreated => "the collection was dropped or renamed and is there again",
+        Reason::Parked => "the stream was parked",
+        Reason::Rejoined => "the stream was out of the configuration for a while",
         Reason::FirstSnapshot | Reason::Divergence => "a full walk is under way",
     }
 }

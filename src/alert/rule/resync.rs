@@ -1,17 +1,14 @@
-//! What is wrong where a collection is walked: what a walk repairs, what keeps it, what it leaves
-//! if it is ended. Pure.
+//! What is wrong where a collection is walked: what a walk repairs, what keeps it. Pure.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::incident::life::Progress;
 use crate::alert::rule::causes::Causes;
-use crate::alert::rule::loss::{lost_by, severity, why};
-use crate::alert::rule::observed::KnownWalk;
+use crate::alert::rule::loss::{is_of_position, lost_by, severity, why};
+use crate::alert::rule::observed::{Of, SeenGroup};
 use crate::error::{Code, rules};
 use crate::model::resync_state::ResyncState;
 use crate::status::{ResyncReport, StreamReport};
-
-const REPAIR: &str = "Ask for the repair again: `tidemark resync STREAM --reason TEXT --execute`.";
 
 /// How long after its deadline a resync is flagged from outside, if it has not said so itself.
 const OVERDUE: TimeDelta = TimeDelta::seconds(30);
@@ -20,12 +17,15 @@ impl Causes<'_> {
     pub(super) fn of_walk(
         &mut self,
         now: DateTime<Utc>,
+        group: &SeenGroup<'_>,
         stream: &StreamReport,
         walk: &ResyncReport,
     ) {
-        let name = Some(stream.name.as_str());
+        let name = Of::Stream(&stream.name);
         let id = walk.id.to_string();
-        if let Some(lost) = lost_by(walk.reason) {
+        // What the position missed is told once, of the group.
+        let is_groups = group.is_many() && is_of_position(walk.reason);
+        if let Some(lost) = lost_by(walk.reason).filter(|_| !is_groups) {
             let asked = !walk.reason.is_automatic();
             let summary = match lost {
                 Code::SourceDropped => "the collection was dropped or renamed, and is there again",
@@ -69,48 +69,15 @@ impl Causes<'_> {
                 )
             };
             cause.action = Some(match held {
-                Some(code) => rules::of(code).to_do(name, Some(walk.id)),
+                Some(code) => rules::of(code).to_do(name.name(), Some(walk.id)),
                 None => overdue(),
             });
             cause.progress = Some(progress(walk));
         }
     }
-
-    /// Only a completed walk repairs what was missed.
-    pub(super) fn of_unrepaired(&mut self, walk: &KnownWalk) {
-        let KnownWalk { stream, reason, state, gap, .. } = walk;
-        let reason = *reason;
-        let code = lost_by(reason).unwrap_or(Code::HistoryLost);
-        if self
-            .causes
-            .iter()
-            .any(|cause| cause.key.code == code && cause.key.stream.as_ref() == Some(stream))
-        {
-            return;
-        }
-        let (id, why) = (gap.resync, why(reason));
-        let ended = match state {
-            ResyncState::Cancelled => Some("was cancelled"),
-            ResyncState::Failed => Some("ended without completing"),
-            _ => None,
-        };
-        let Some(ended) = ended else {
-            let cause = self.add(code, Some(stream), why.to_owned());
-            cause.severity = severity(reason, cause.severity);
-            (cause.action, cause.resync) = (None, Some(id));
-            cause.doing = format!("Its repair, resync {id}, goes on when the stream does.");
-            return;
-        };
-        let cause =
-            self.add(code, Some(stream), format!("{why}; its repair, resync {id}, {ended}"));
-        cause.action = Some(REPAIR.replace("STREAM", stream));
-        "It goes on following. Rows that changed while it was blind may be wrong until a resync is \
-         completed."
-            .clone_into(&mut cause.doing);
-    }
 }
 
-const fn progress(walk: &ResyncReport) -> Progress {
+pub(super) const fn progress(walk: &ResyncReport) -> Progress {
     Progress {
         documents_read: walk.documents_read,
         documents_estimated: walk.documents_estimated,

@@ -1,7 +1,7 @@
 use bson::{Document, Timestamp, doc};
 
 use super::*;
-use crate::batch::{BatchLimits, Gather};
+use crate::batch::{BatchLimits, Gather, Piece, Taken};
 use crate::model::position::{Position, ResumeToken};
 use crate::source::Reply;
 
@@ -15,6 +15,7 @@ fn event(operation: &str, id: i32, seconds: u32, full: bool) -> Document {
         "_id": token(seconds),
         "operationType": operation,
         "clusterTime": time,
+        "ns": { "db": "d", "coll": "c" },
         "documentKey": { "_id": id },
     };
     if full {
@@ -28,8 +29,19 @@ fn gather(events: Vec<Document>, token_after: u32) -> Gather {
     let mut gather = Gather::after(Position::of(start, ClusterTime::default()));
     let cursor = doc! { "nextBatch": events, "postBatchResumeToken": token(token_after) };
     let reply = doc! { "cursor": cursor, "ok": 1.0 };
-    gather.push(Reply::of_bytes(reply.to_vec().unwrap()).unwrap()).unwrap();
+    gather.push(Reply::of_bytes(reply.to_vec().unwrap()).unwrap(), false).unwrap();
     gather
+}
+
+fn take(gather: &mut Gather, limits: BatchLimits) -> Taken {
+    gather.take(limits).unwrap().unwrap()
+}
+
+/// The plan of the one stream that there is.
+fn planned(taken: &Taken) -> StreamPlan<'_> {
+    let mut plan = plan(&taken.events, &Routes::new(["c"]));
+    assert_eq!(plan.streams.len(), 1);
+    plan.streams.remove(0)
 }
 
 const ALL: BatchLimits = BatchLimits { events: 1_000, bytes: 1 << 20 };
@@ -45,8 +57,8 @@ fn the_last_change_of_each_key_wins_and_all_are_counted() {
         event("delete", 1, 15, false),
         event("insert", 1, 16, true),
     ];
-    let taken = gather(events, 20).take(ALL).unwrap();
-    let plan = plan(&taken.events);
+    let taken = take(&mut gather(events, 20), ALL);
+    let plan = planned(&taken);
     assert_eq!(plan.received, [3, 1, 1, 2]);
     let changes: Vec<_> = plan
         .changes
@@ -73,61 +85,108 @@ fn the_last_change_of_each_key_wins_and_all_are_counted() {
 fn a_batch_cut_short_ends_at_its_last_event_and_the_rest_follows() {
     let mut gather =
         gather((0..5).map(|n| event("insert", n, 10 + n.cast_unsigned(), true)).collect(), 30);
-    let two = BatchLimits { events: 2, ..ALL };
-    let mut taken = gather.take(two).unwrap();
+    let taken = take(&mut gather, BatchLimits { events: 2, ..ALL });
     assert_eq!((taken.events.len(), taken.position.cluster_time.seconds()), (2, 11));
-    gather.give_back(&mut taken, 1).unwrap();
+    gather.give_back(&taken, None);
+    let taken = take(&mut gather, BatchLimits { events: 1, ..ALL });
     assert_eq!((taken.events.len(), taken.position.cluster_time.seconds()), (1, 10));
-    let rest = gather.take(ALL).unwrap();
+    let rest = take(&mut gather, ALL);
     assert_eq!((rest.events.len(), rest.position.cluster_time.seconds()), (4, 30));
     assert!(gather.is_empty());
 }
 
 #[test]
 fn bytes_limit_a_batch_but_never_to_nothing() {
-    let mut gather = gather((0..3).map(|n| event("insert", n, 10, true)).collect(), 30);
+    let mut gather =
+        gather((0..3).map(|n| event("insert", n, 10 + n.cast_unsigned(), true)).collect(), 30);
     let tiny = BatchLimits { events: 100, bytes: 1 };
     assert!(gather.is_full(tiny));
-    assert_eq!(gather.take(tiny).unwrap().events.len(), 1);
-    assert_eq!(gather.take(tiny).unwrap().events.len(), 1);
+    assert_eq!(take(&mut gather, tiny).events.len(), 1);
+    assert_eq!(take(&mut gather, tiny).events.len(), 1);
 }
 
 #[test]
 fn with_nothing_queued_the_idle_position_is_taken() {
-    let mut gather = gather(vec![], 99);
-    let taken = gather.take(ALL).unwrap();
+    let taken = take(&mut gather(vec![], 99), ALL);
     assert!(taken.events.is_empty());
     assert_eq!(taken.position.cluster_time.seconds(), 99);
 }
 
-#[test]
-fn what_changes_no_row_ends_the_plan_and_is_named() {
-    for (name, operation) in [
-        ("drop", Operation::Drop),
-        ("rename", Operation::Rename),
-        ("dropDatabase", Operation::DropDatabase),
-        ("invalidate", Operation::Invalidate),
-        ("reshardCollection", Operation::Unknown),
-    ] {
-        let mut last = event(name, 0, 12, false);
-        last.remove("documentKey");
-        let mut taken =
-            gather(vec![event("insert", 1, 10, true), last, event("insert", 2, 13, true)], 20)
-                .take(ALL)
-                .unwrap();
-        let stop = {
-            let plan = plan(&taken.events);
-            assert_eq!(plan.changes.len(), 1);
-            plan.stop.clone().unwrap()
-        };
-        assert_eq!(stop, (1, operation, name.to_owned()));
-        taken.truncate(1).unwrap();
-        assert_eq!(
-            taken.position.cluster_time.seconds(),
-            10,
-            "the position stays before what cannot be applied"
-        );
+fn reply(times: &[u32]) -> Reply {
+    let events: Vec<Document> =
+        times.iter().map(|seconds| event("insert", 1, *seconds, true)).collect();
+    let last = times.last().copied().unwrap_or(1);
+    let cursor = doc! { "nextBatch": events, "postBatchResumeToken": token(last) };
+    Reply::of_bytes(doc! { "cursor": cursor, "ok": 1.0 }.to_vec().unwrap()).unwrap()
+}
+
+/// What comes of replies, each with whether more of its last time may follow: the number of events
+/// of each batch, which piece it is, and the time of the position after it.
+fn batches(replies: &[(&[u32], bool)], events: usize) -> Vec<(usize, Piece, u32)> {
+    let mut gather = gather(vec![], 1);
+    let mut taken = Vec::new();
+    for (times, is_open) in replies {
+        gather.push(reply(times), *is_open).unwrap();
+        while let Some(batch) = gather.take(BatchLimits { events, ..ALL }).unwrap() {
+            let at = batch.position.cluster_time.seconds();
+            taken.push((batch.events.len(), batch.piece, at));
+            if gather.is_empty() && gather.amid().is_none() {
+                break;
+            }
+        }
     }
+    taken
+}
+
+#[test]
+fn a_batch_ends_between_two_times_of_the_source() {
+    use Piece::{Last, More, Whole};
+    assert_eq!(batches(&[(&[5, 6, 6, 6], false)], 3), [(1, Whole, 5), (3, Whole, 6)]);
+    let waits: &[(&[u32], bool)] = &[(&[5, 6, 6], true), (&[6, 7], false)];
+    assert_eq!(batches(waits, 9), [(1, Whole, 5), (4, Whole, 7)], "more of it may be to come");
+    let ended: &[(&[u32], bool)] = &[(&[6, 6], true), (&[], false)];
+    assert_eq!(batches(ended, 9), [(2, Whole, 1)], "a reply without events shows that it is all");
+    let large: &[(&[u32], bool)] = &[(&[5, 6, 6, 6, 6, 6, 7], false)];
+    assert_eq!(
+        batches(large, 2),
+        [(1, Whole, 5), (2, More, 6), (2, More, 6), (1, Last, 6), (1, Whole, 7)]
+    );
+    let open: &[(&[u32], bool)] = &[(&[6, 6, 6], true), (&[6], true), (&[7], false)];
+    let pieces = batches(open, 2);
+    let kinds: Vec<Piece> = pieces.iter().map(|(_, piece, _)| *piece).collect();
+    assert_eq!(kinds, [More, More, More, Last, Whole]);
+    assert_eq!(pieces[3], (0, Last, 6), "it ended with the piece before, which did not know");
+}
+
+#[test]
+fn what_changes_no_row_stops_the_streams_it_is_about_and_is_named() {
+    for (name, operation, all) in [
+        ("drop", Operation::Drop, false),
+        ("rename", Operation::Rename, false),
+        ("dropDatabase", Operation::DropDatabase, true),
+        ("reshardCollection", Operation::Unknown, false),
+    ] {
+        let mut stop = event(name, 0, 12, false);
+        stop.remove("documentKey");
+        if all {
+            stop.insert("ns", doc! { "db": "d" });
+        }
+        let mut other = event("insert", 9, 13, true);
+        other.insert("ns", doc! { "db": "d", "coll": "other" });
+        let events = vec![event("insert", 1, 10, true), stop, event("insert", 2, 13, true), other];
+        let taken = take(&mut gather(events, 20), ALL);
+        let plan = plan(&taken.events, &Routes::new(["other", "c", "c"]));
+        let streams = if all { vec![0, 1, 2] } else { vec![1, 2] };
+        assert_eq!(plan.stops, [Stop { event: 1, streams, operation, name: name.to_owned() }]);
+        let changes: Vec<_> = plan.streams.iter().map(|s| (s.stream, s.changes.len())).collect();
+        let others: &[(usize, usize)] = if all { &[] } else { &[(0, 1)] };
+        assert_eq!(changes, [&[(1, 1), (2, 1)], others].concat(), "{name}");
+    }
+    let mut onto = event("rename", 0, 12, false);
+    onto.insert("ns", doc! { "db": "d", "coll": "x" });
+    onto.insert("to", doc! { "db": "d", "coll": "c" });
+    let taken = take(&mut gather(vec![onto], 20), ALL);
+    assert_eq!(plan(&taken.events, &Routes::new(["o", "c"])).stops[0].streams, [1]);
 }
 
 #[test]
@@ -136,8 +195,8 @@ fn an_event_that_cannot_be_read_is_told_and_the_others_go_on() {
     keyless.remove("documentKey");
     let mut array = event("insert", 1, 11, true);
     array.insert("documentKey", doc! { "_id": [1, 2] });
-    let taken = gather(vec![keyless, array, event("insert", 2, 12, true)], 20).take(ALL).unwrap();
-    let plan = plan(&taken.events);
+    let taken = take(&mut gather(vec![keyless, array, event("insert", 2, 12, true)], 20), ALL);
+    let plan = planned(&taken);
     assert_eq!(plan.changes.len(), 1);
     let errors: Vec<_> = plan.broken.iter().map(|b| (b.event, b.error.as_str())).collect();
     assert_eq!(
@@ -157,8 +216,8 @@ fn a_replace_that_changes_the_type_of_an_id_ends_the_row_it_had() {
         event
     };
     let changes = |events| {
-        let taken = gather(events, 20).take(ALL).unwrap();
-        let plan = plan(&taken.events);
+        let taken = take(&mut gather(events, 20), ALL);
+        let plan = planned(&taken);
         let brief = |c: &Change<'_>| format!("{} {}", c.operation.name(), c.id);
         (plan.received, plan.changes.iter().map(brief).collect::<Vec<_>>())
     };

@@ -61,7 +61,7 @@ async fn open(
 ) -> Result<String, Fault> {
     let options = ChangeStreamOptions {
         poll: std::time::Duration::from_millis(100),
-        ..ChangeStreamOptions::of(stream, settings)
+        ..ChangeStreamOptions::of(&[stream], settings)
     };
     let reply = source.open(&options, None).await?.next().await?;
     let mode = PostImage::NAMES
@@ -81,10 +81,18 @@ async fn open(
 
 /// Reads documents: lookups and walks need the right to.
 async fn read(source: &Source, stream: &StreamSettings) -> Result<String, Fault> {
-    if source.find_collection(&stream.collection).await? == Found::Nothing {
-        let message = "the collection does not exist: tidemark would wait for it";
-        let hint = "correct source.database or the stream's collection, or create it";
-        return Err(Fault::new(Class::Halt, Code::SourceDropped, message, hint));
+    match source.find_collection(&stream.collection).await? {
+        Found::Collection(_) => {}
+        Found::Nothing => {
+            let message = "the collection does not exist: tidemark would wait for it";
+            let hint = "correct source.database or the stream's collection, or create it";
+            return Err(Fault::new(Class::Halt, Code::SourceDropped, message, hint));
+        }
+        Found::View | Found::TimeSeries => {
+            let message = "a view or a time-series collection has no change stream";
+            let hint = "follow the collection it is made of";
+            return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, message, hint));
+        }
     }
     let all = crate::model::bson::Builder::default();
     let mut documents = source.chunk(&stream.collection, all, 1, ClusterTime::default()).await?;

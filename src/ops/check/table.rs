@@ -16,7 +16,7 @@ pub(super) async fn table(
     ends: &Ends<'_>,
     stream: &StreamSettings,
 ) -> Vec<Finding> {
-    let table = Table { schema: ends.settings.target.schema.clone(), name: stream.table.clone() };
+    let table = ends.settings.table_of(stream);
     let what = format!("table {table}");
     let live = match read_live(connection, ends.target, &table).await {
         Ok(live) => live,

@@ -99,7 +99,7 @@ impl Comparison<'_> {
     async fn catch_up(&mut self, time: ClusterTime) -> Result<bool, Fault> {
         let begun = Instant::now();
         loop {
-            let stored = self.state.load(&self.config.name).await?;
+            let stored = self.state.load(&self.config.group).await?;
             let position = stored.and_then(|stored| stored.cluster_time).map(ClusterTime::from_sql);
             if position.is_some_and(|position| position >= time) {
                 return Ok(true);
@@ -109,7 +109,7 @@ impl Comparison<'_> {
                 .leases()
                 .await?
                 .iter()
-                .any(|held| held.stream == self.config.name && held.live);
+                .any(|held| held.group == self.config.group && held.live);
             if !led || begun.elapsed() > PATIENCE {
                 let note = "the stream has not caught up: what it has still to apply counts as a \
                             difference";

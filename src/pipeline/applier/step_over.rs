@@ -1,12 +1,14 @@
 //! Steps over a position that processes died at: event by event, until the event they died of is
 //! set aside or lies behind.
 
-use super::Applier;
-use crate::apply::Work;
+use super::{Applier, Stopped};
+use crate::apply::{Commit, Work};
+use crate::batch::Piece;
 use crate::error::{Class, Fault};
 use crate::model::event::{Event, Operation};
 use crate::model::position::Position;
 use crate::pipeline::care::{Care, letter};
+use crate::pipeline::encoder::OfStream;
 use crate::pipeline::preparer::{Batch, prepare_one};
 use crate::source::{ChangeStream, ChangeStreamOptions, Reply};
 use crate::state::Mark;
@@ -27,7 +29,7 @@ impl Applier<'_> {
         &mut self,
         mut care: Care,
         position: &mut Position,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Stopped> {
         if let Some(doomed) = care.doomed() {
             self.leave_out(doomed, position).await?;
         }
@@ -45,12 +47,14 @@ impl Applier<'_> {
                 self.leave_out(Mark::of(&first), position).await?;
                 continue;
             }
-            let batch = prepare_one(self.context, position.clone(), reply).await?;
+            let mut batch = prepare_one(self.group, position.clone(), reply).await?;
             // A batch may have turned out too large: its rest is read again.
-            if usize::try_from(batch.work.events).ok() != Some(events) {
+            if batch.events != events {
                 steps = None;
             }
-            let after = batch.work.position.clone();
+            let after = batch.commit.position.clone();
+            // A step may end amid what the source committed at one time.
+            batch.commit.amid = after.as_ref().map(|after| after.cluster_time.next());
             self.batch(batch).await?;
             if let Some(after) = after {
                 *position = after;
@@ -100,9 +104,9 @@ impl Applier<'_> {
         let options = ChangeStreamOptions {
             batch_size: size,
             keys_only,
-            ..self.context.change_stream_options()
+            ..self.group.change_stream_options()
         };
-        self.context.source.open(&options, Some(&after.token)).await
+        self.group.source.open(&options, Some(&after.token)).await
     }
 
     /// The next event without its document.
@@ -136,18 +140,34 @@ impl Applier<'_> {
         });
         let after = Position::of(token, event.cluster_time);
         tracing::error!(
-            stream = self.lease.stream(),
+            group = self.lease.group(),
             operation = event.operation.name(),
             "processes died of one event: it is set aside unread"
         );
-        let dead =
-            letter(id, event.operation.name(), reply.item(0).to_vec(), Some(event.cluster_time));
-        let work =
-            Work { dead: vec![dead], position: Some(after.clone()), events: 1, ..Work::default() };
         let received = Operation::ROWS.map(|operation| u64::from(operation == event.operation));
-        let follows = Some(self.taken.clone());
         let last_event = Some(event.cluster_time);
-        self.batch(Batch { work, follows, received, last_event, ..Batch::default() }).await?;
+        let (mut works, mut told) = (Vec::new(), Vec::new());
+        for &stream in self.group.routes.of(event.collection) {
+            let (name, key) = (event.operation.name(), reply.item(0).to_vec());
+            let dead = vec![letter(id.clone(), name, key, last_event)];
+            works.push(Work { stream, dead, events: 1, ..Work::default() });
+            told.push(OfStream { stream, received, last_event, ..OfStream::default() });
+        }
+        let amid = Some(after.cluster_time.next());
+        let commit = Commit { works, position: Some(after.clone()), amid, ..Commit::default() };
+        self.batch(Batch {
+            commit,
+            piece: Piece::Whole,
+            follows: self.taken.clone(),
+            told,
+            stops: Vec::new(),
+            left_out: Vec::new(),
+            is_of_ours: true,
+            events: 1,
+            last_event,
+            halt: None,
+        })
+        .await?;
         *position = after;
         Ok(())
     }

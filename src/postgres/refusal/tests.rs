@@ -16,12 +16,12 @@ fn answer(state: &str) -> Answer<'_> {
 #[test]
 fn every_listed_state_has_its_class_and_says_whose_trouble_it_can_be() {
     use Class::{Halt, Transient, Unknown};
-    use Whose::{End, Row, Table, Time};
+    use Whose::{End, Lock, Row, Table, Time};
     for (state, class, whose) in [
         ("08006", Transient, End),
         ("40001", Transient, End),
         ("40P01", Transient, End),
-        ("55P03", Transient, End),
+        ("55P03", Transient, Lock),
         ("53300", Transient, End),
         ("57014", Transient, Time),
         ("57P01", Transient, End),

@@ -13,8 +13,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::page;
 use super::rates::{self, Sampler};
 use crate::status::board::Board;
-use crate::status::report::StreamReport;
-use crate::status::stream;
 
 /// How often it is rendered at most.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -60,9 +58,7 @@ impl Live {
         let mut tick = tokio::time::interval(rates::INTERVAL);
         loop {
             tick.tick().await;
-            let streams: Vec<StreamReport> =
-                self.board.streams().iter().map(stream::Stream::report).collect();
-            self.sampler.sample(&streams);
+            self.sampler.sample(&self.board.summaries().1);
         }
     }
 
@@ -118,16 +114,21 @@ async fn next((mut body, place): View) -> Option<(Result<Event, Infallible>, Vie
 mod tests {
     use super::*;
     use crate::model::phase::Phase;
+    use crate::status::board::GroupNames;
     use crate::status::stream::StreamNames;
 
     #[test]
     fn it_is_sent_when_it_changes_and_rendered_once_a_second() {
         let [name, source, table] = ["one", "d.c", "p.t"].map(str::to_owned);
-        let board = Board::new("s", "e", &[StreamNames { name, source, table }], Vec::new());
+        let main = GroupNames {
+            name: "main".to_owned(),
+            streams: vec![StreamNames { name, source, table }],
+        };
+        let board = Board::new("s", "e", &[main], Vec::new());
         let live = Live::new(Arc::clone(&board), 1);
         let first = live.body();
         let mut viewer = live.body.subscribe();
-        board.stream("one").unwrap().entered(Phase::Halted);
+        board.group("main").unwrap().entered(Phase::Resuming);
         assert_eq!(live.body(), first, "not again within the second");
         let a_second_later = || {
             *live.rendered_at.lock().unwrap() = None;

@@ -13,7 +13,8 @@ use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::shown::shown;
 use crate::status::board::About;
-use crate::status::report::{IncidentReport, Report, ResyncReport, StreamReport};
+use crate::status::report::{IncidentReport, Report};
+use crate::status::stream_report::{ResyncReport, StreamReport};
 
 pub const STYLE: &str = include_str!("page.css");
 pub const SCRIPT: &str = include_str!("page.js");
@@ -325,6 +326,7 @@ mod tests {
             environment: "\"e\"".to_owned(),
             verdict: Verdict::Degraded,
             action: Some("<u>".to_owned()),
+            groups: Vec::new(),
             streams: vec![one],
             incidents: Vec::new(),
             channels: Vec::new(),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::status::report::StreamReport;
+use crate::status::stream_report::StreamReport;
 
 /// How often a sample is taken, and how many are kept: five minutes.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);

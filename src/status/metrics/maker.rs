@@ -50,12 +50,18 @@ impl Maker {
         self.keep(IntGauge::with_opts(Self::opts(name, help)))
     }
 
-    pub fn gauge(&self, name: &str, help: &str) -> GaugeVec {
-        self.keep(GaugeVec::new(Self::opts(name, help), &["stream"]))
+    pub fn gauge(&self, name: &str, help: &str, label: &str) -> GaugeVec {
+        self.keep(GaugeVec::new(Self::opts(name, help), &[label]))
     }
 
-    pub fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> HistogramVec {
+    pub fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        buckets: Vec<f64>,
+    ) -> HistogramVec {
         let opts = HistogramOpts::new(name, help).namespace(PREFIX).buckets(buckets);
-        self.keep(HistogramVec::new(opts, &["stream"]))
+        self.keep(HistogramVec::new(opts, &[label]))
     }
 }

@@ -17,15 +17,20 @@ pub struct Walks {
 }
 
 impl Walks {
-    pub fn new(make: &Maker) -> Self {
-        let s = &["stream"];
+    /// `by`: the label of its series.
+    pub fn new(make: &Maker, by: &str) -> Self {
+        let s = &[by];
         Self {
             ended: make.counter(
                 "resyncs_total",
                 "Walks of the whole collection that ended",
-                &["stream", "reason", "result"],
+                &[by, "reason", "result"],
             ),
-            active: make.int_gauge("resync_active", "1 while the collection is being walked", s),
+            active: make.int_gauge(
+                "resync_active",
+                "1 while the collection is being walked, or waits for its turn",
+                s,
+            ),
             documents_read: make.counter(
                 "resync_documents_read_total",
                 "Documents read by walks",
@@ -41,16 +46,14 @@ impl Walks {
         }
     }
 
-    pub fn start(&self, stream: &str) {
-        for gauge in [&self.active, &self.divergent] {
-            gauge.with_label_values(&[stream]);
-        }
+    /// Begins every counter of a stream, or of a group, at zero.
+    pub fn start(&self, label: &str) {
         for counter in [&self.documents_read, &self.rows_upserted, &self.rows_deleted] {
-            counter.with_label_values(&[stream]);
+            counter.with_label_values(&[label]);
         }
         for reason in Reason::ALL {
             for result in ResyncState::ALL.into_iter().filter(|state| !state.is_open()) {
-                self.ended.with_label_values(&[stream, reason.name(), result.name()]);
+                self.ended.with_label_values(&[label, reason.name(), result.name()]);
             }
         }
     }

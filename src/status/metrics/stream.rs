@@ -1,10 +1,8 @@
-//! A stream's life: its phase, its lease, its attempts, its fields.
+//! A stream's life: its phase, its lease, its attempts, its fields; and its group's.
 
 use prometheus::{IntCounterVec, IntGaugeVec};
 
 use super::maker::Maker;
-use crate::model::drift_kind::DriftKind;
-use crate::model::phase::Phase;
 use crate::model::step::Step;
 
 #[derive(Debug)]
@@ -14,13 +12,18 @@ pub struct Streams {
     pub lease_epoch: IntGaugeVec,
     pub fenced_commits: IntCounterVec,
     pub retries: IntCounterVec,
+    pub errors: IntCounterVec,
     pub drift_fields: IntGaugeVec,
+    pub parked: IntGaugeVec,
+    pub group_exact: IntGaugeVec,
+    pub by_phase: IntGaugeVec,
     pub characters_replaced: IntCounterVec,
 }
 
 impl Streams {
-    pub fn new(make: &Maker) -> Self {
-        let s = &["stream"];
+    /// `by`: the label of those series that are not by stream whatever their number.
+    pub fn new(make: &Maker, by: &str) -> Self {
+        let s = &[by];
         Self {
             phase: make.int_gauge(
                 "stream_phase",
@@ -41,12 +44,28 @@ impl Streams {
             retries: make.counter(
                 "retries_total",
                 "Attempts that failed and were made again",
-                &["stream", "step"],
+                &[by, "step"],
+            ),
+            errors: make.counter(
+                "errors_total",
+                "Failed attempts and parkings of a stream's own, and its events set aside",
+                &["stream"],
             ),
             drift_fields: make.int_gauge(
                 "drift_fields",
                 "Fields that differ from their configuration",
-                &["stream", "kind"],
+                &[by, "kind"],
+            ),
+            parked: make.int_gauge("parked", "Streams that are parked, by why", &["group", "code"]),
+            group_exact: make.int_gauge(
+                "group_exact",
+                "1 while all tables of a group are the source at one cluster time",
+                &["group"],
+            ),
+            by_phase: make.int_gauge(
+                "group_streams",
+                "Streams of a group, by the phase they are in",
+                &["group", "phase"],
             ),
             characters_replaced: make.counter(
                 "characters_replaced_total",
@@ -56,21 +75,13 @@ impl Streams {
         }
     }
 
-    pub fn start(&self, stream: &str) {
-        for phase in Phase::ALL {
-            self.phase.with_label_values(&[stream, phase.name()]);
-        }
-        for gauge in [&self.lease_held, &self.lease_epoch] {
-            gauge.with_label_values(&[stream]);
-        }
+    /// Begins every counter of a stream, or of a group, at zero.
+    pub fn start(&self, label: &str) {
         for counter in [&self.fenced_commits, &self.characters_replaced] {
-            counter.with_label_values(&[stream]);
+            counter.with_label_values(&[label]);
         }
         for step in Step::ALL {
-            self.retries.with_label_values(&[stream, step.name()]);
-        }
-        for kind in DriftKind::ALL {
-            self.drift_fields.with_label_values(&[stream, kind.name()]);
+            self.retries.with_label_values(&[label, step.name()]);
         }
     }
 }

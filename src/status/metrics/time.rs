@@ -17,36 +17,37 @@ pub struct Times {
 }
 
 impl Times {
-    pub fn new(make: &Maker) -> Self {
+    /// `by`: the label of those series that are not by stream whatever their number.
+    pub fn new(make: &Maker, by: &str) -> Self {
+        let gauge = |name, help| make.gauge(name, help, by);
         Self {
-            last_poll: make.gauge("last_poll_timestamp_seconds", "When the source last answered"),
-            last_commit: make
-                .gauge("last_commit_timestamp_seconds", "When the position was last committed"),
-            last_event: make
-                .gauge("last_event_timestamp_seconds", "Cluster time of the last event committed"),
-            position: make
-                .gauge("position_timestamp_seconds", "Cluster time of the stored position"),
-            history_window: make
-                .gauge("history_window_seconds", "History the source keeps; NaN where unknown"),
-            headroom: make.gauge(
+            last_poll: gauge("last_poll_timestamp_seconds", "When the source last answered"),
+            last_commit: gauge(
+                "last_commit_timestamp_seconds",
+                "When the position was last committed",
+            ),
+            last_event: gauge(
+                "last_event_timestamp_seconds",
+                "Cluster time of the last event committed",
+            ),
+            position: make.gauge(
+                "position_timestamp_seconds",
+                "Cluster time of the stored position",
+                "stream",
+            ),
+            history_window: gauge(
+                "history_window_seconds",
+                "History the source keeps; NaN where unknown",
+            ),
+            headroom: gauge(
                 "headroom_seconds",
                 "Time until the stored position ages out; NaN where unknown",
             ),
             lag: make.gauge(
                 "lag_seconds",
                 "How far the stored position is behind the source, on its clock",
+                "stream",
             ),
-        }
-    }
-
-    pub fn start(&self, stream: &str) {
-        let of_zero =
-            [&self.last_poll, &self.last_commit, &self.last_event, &self.position, &self.lag];
-        for gauge in of_zero {
-            gauge.with_label_values(&[stream]);
-        }
-        for gauge in [&self.history_window, &self.headroom] {
-            gauge.with_label_values(&[stream]).set(f64::NAN);
         }
     }
 }

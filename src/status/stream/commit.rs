@@ -1,15 +1,14 @@
-//! What of a stream is committed: a batch, a chunk of a walk, an idle position.
+//! What of a stream is committed: its part of a batch, a chunk of a walk, a part of a sweep.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 
-use super::Stream;
+use super::{Inner, Stream};
 use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::step::Step;
-use crate::status::metrics::seconds;
 
 /// What one committed batch came to.
 #[derive(Debug, Default)]
@@ -26,6 +25,7 @@ pub struct Committed<'a> {
     pub rows_unchanged: u64,
     /// By code.
     pub dead_letters: BTreeMap<DeadLetterCode, u64>,
+    /// The group's position, told in the same call where the stream is alone in its group.
     pub position: Option<&'a Position>,
     pub last_event: Option<ClusterTime>,
     pub written_at_millis: &'a [i64],
@@ -33,17 +33,29 @@ pub struct Committed<'a> {
 }
 
 impl Stream {
-    /// A batch, a chunk or an idle position was committed.
+    /// Events came while it was parked: the resync that repairs it makes up for them.
+    pub fn left_out(&self, events: u64) {
+        if events == 0 {
+            return;
+        }
+        let mut state = self.change();
+        state.report.events_received += events;
+        state.report.events_skipped += events;
+        drop(state);
+        let Inner { metrics, label, .. } = &*self.inner;
+        let skipped = &metrics.batches.events_skipped;
+        skipped.with_label_values(&[label.as_str(), "parked"]).inc_by(events);
+    }
+
+    /// What of a batch, a chunk or a sweep is the stream's was committed.
     pub fn committed(&self, work: &Committed<'_>) {
-        let now = Utc::now();
-        let (received, gone): (u64, u64) = (work.received.iter().sum(), work.gone);
+        let received: u64 = work.received.iter().sum();
         let not_applied: u64 = work.not_applied.iter().sum();
-        let mut state = self.state();
+        let mut state = self.change();
         let report = &mut state.report;
-        report.last_commit_at = Some(now);
         report.events_received += received;
-        report.events_applied += received.saturating_sub(not_applied + gone);
-        report.events_skipped += gone;
+        report.events_applied += received.saturating_sub(not_applied + work.gone);
+        report.events_skipped += work.gone;
         report.rows_changed += work.rows_changed;
         report.rows_unchanged += work.rows_unchanged;
         report.dead_letters += work.dead_letters.values().sum::<u64>();
@@ -53,59 +65,38 @@ impl Stream {
         if let Some(at) = work.last_event {
             report.last_event_at = Some(at.at());
         }
-        if let Some(position) = work.position {
-            self.place(&mut state, position);
+        if work.of_walk {
+            state.works(&[Step::Walk, Step::Sweep]);
         }
-        let works: &[Step] = if work.of_walk {
-            &[Step::Apply, Step::Walk, Step::Sweep]
-        } else {
-            &[Step::Apply, Step::Lookup]
-        };
-        state.works(works);
         drop(state);
-        self.proved();
-        self.count_committed(work, now, received);
+        match work.position {
+            Some(position) => self.inner.group.positioned(position, received, work.took),
+            None => self.inner.group.wrote(),
+        }
+        self.count_committed(work, received);
     }
 
-    fn count_committed(&self, work: &Committed<'_>, now: DateTime<Utc>, received: u64) {
-        self.series.count(work.received, work.not_applied, work.gone);
-        self.series.rows_changed.inc_by(work.rows_changed);
-        self.series.rows_unchanged.inc_by(work.rows_unchanged);
-        self.metrics.times.last_commit.with_label_values(&[&*self.name]).set(seconds(now));
+    fn count_committed(&self, work: &Committed<'_>, received: u64) {
+        let Inner { label, metrics, series, sizes, .. } = &*self.inner;
+        series.count(work.received, work.not_applied, work.gone);
+        series.rows_changed.inc_by(work.rows_changed);
+        series.rows_unchanged.inc_by(work.rows_unchanged);
         if work.gone > 0 {
-            self.metrics
-                .batches
-                .events_skipped
-                .with_label_values(&[&*self.name, "document_gone"])
-                .inc_by(work.gone);
+            let skipped = &metrics.batches.events_skipped;
+            skipped.with_label_values(&[label, "document_gone"]).inc_by(work.gone);
         }
         for (code, number) in &work.dead_letters {
             let code = code.name();
-            self.metrics
-                .batches
-                .dead_letters
-                .with_label_values(&[&*self.name, code])
-                .inc_by(*number);
-            tracing::warn!(stream = %self.name, code, number, "events set aside in dead_letter");
+            metrics.batches.dead_letters.with_label_values(&[label.as_str(), code]).inc_by(*number);
+            tracing::warn!(stream = self.name(), code, number, "events set aside in dead_letter");
         }
-        if let Some(at) = work.last_event {
-            self.metrics
-                .times
-                .last_event
-                .with_label_values(&[&*self.name])
-                .set(f64::from(at.seconds()));
+        if let Some(sizes) = sizes.as_ref().filter(|_| received > 0) {
+            sizes.observe(received, work.took);
         }
-        if received > 0 {
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "a batch holds far fewer than 2^52 events"
-            )]
-            self.series.batch_events.observe(received as f64);
-            self.series.batch_commit_seconds.observe(work.took.as_secs_f64());
-        }
+        let now = Utc::now();
         for written in work.written_at_millis {
             let millis = i32::try_from(now.timestamp_millis() - written).unwrap_or(i32::MAX).max(0);
-            self.series.latency.observe(f64::from(millis) / 1000.0);
+            series.latency.observe(f64::from(millis) / 1000.0);
         }
     }
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::likely_name::likely_name;
 use crate::model::drift_kind::DriftKind;
 use crate::model::field::NAMES_MAX;
-use crate::status::report::{DriftReport, FieldsReport};
+use crate::status::stream_report::{DriftReport, FieldsReport};
 
 /// A field that was there before has vanished when it is absent from so many documents in a row.
 const VANISHED_AFTER: u64 = 1000;

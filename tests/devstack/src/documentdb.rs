@@ -249,10 +249,8 @@ impl Shared {
             return Ok(request);
         }
         if !self.enabled.load(Ordering::SeqCst) {
-            return refuse(
-                136,
-                "modifyChangeStreams has not been run for this collection/database",
-            );
+            let text = "modifyChangeStreams has not been run for this collection/database";
+            return refuse(136, text);
         }
         open(request)
     }
@@ -297,6 +295,10 @@ fn open(mut request: Message) -> std::result::Result<Message, Refusal> {
     for stage in stages.iter().filter_map(Bson::as_document) {
         if let Some(unknown) = stage.keys().find(|key| !STAGES.contains(&key.as_str())) {
             return Err((id, 40324, format!("Unrecognized pipeline stage name: '{unknown}'")));
+        }
+        // It is not known to take expressions in a filter.
+        if stage.get_document("$match").is_ok_and(|filter| filter.to_string().contains("$expr")) {
+            return Err((id, 303, "Feature not supported: $expr".to_owned()));
         }
     }
     let stage = stages.first_mut().and_then(Bson::as_document_mut);

@@ -1,12 +1,13 @@
-//! The steps of a stream that fail now and are tried again: each with its attempts, and since when.
+//! The steps of a stream, or of its group, that fail now and are tried again: each with its
+//! attempts, and since when.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Utc;
 
+use super::stream_report::FailingReport;
 use crate::error::{Code, Fault};
 use crate::model::step::Step;
-use crate::status::report::FailingReport;
 
 /// What a failure is known by, from its first time to its last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +18,7 @@ enum Failure {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Failing {
+pub(in crate::status) struct Failing {
     failures: BTreeMap<Failure, FailingReport>,
     /// Those of them that failed before the stream was last taken up, and not since.
     before: BTreeSet<Failure>,
@@ -39,15 +40,13 @@ impl Failing {
     }
 
     /// So many rows are written at once, because more have run out of time; `None`: as many as
-    /// there are.
-    pub fn paced(&mut self, rows_at_once: Option<usize>) {
+    /// there are. `writing` is how writing fails for the whole group. Says whether that is news.
+    pub fn paced(&mut self, rows_at_once: Option<usize>, writing: Option<&FailingReport>) -> bool {
         let Some(rows) = rows_at_once else {
-            self.failures.remove(&Failure::Paced);
-            return;
+            return self.failures.remove(&Failure::Paced).is_some();
         };
         let slow = |known: &&FailingReport| known.code == Code::TargetSlow.name();
-        let of = |failure| self.failures.get(&failure).filter(slow);
-        let known = of(Failure::Paced).or_else(|| of(Failure::Of(Step::Apply)));
+        let known = self.failures.get(&Failure::Paced).or_else(|| writing.filter(slow));
         let failing = FailingReport {
             step: Step::Apply,
             code: Code::TargetSlow.name().to_owned(),
@@ -55,14 +54,16 @@ impl Failing {
             attempts: known.map_or(1, |known| known.attempts),
             reason: format!("statements run longer than they may; {rows} rows are written at once"),
         };
-        self.failures.insert(Failure::Paced, failing);
+        self.failures.insert(Failure::Paced, failing.clone()) != Some(failing)
     }
 
-    /// These steps work again.
-    pub fn works(&mut self, steps: &[Step]) {
+    /// These steps work again. Says whether that is news.
+    pub fn works(&mut self, steps: &[Step]) -> bool {
         let works =
             |failure: &Failure| matches!(failure, Failure::Of(step) if steps.contains(step));
+        let before = self.failures.len();
         self.failures.retain(|failure, _| !works(failure));
+        self.failures.len() < before
     }
 
     /// No step fails any more.
@@ -70,14 +71,16 @@ impl Failing {
         self.failures.clear();
     }
 
-    /// The stream is taken up anew: what fails now failed before.
+    /// It is taken up anew: what fails now failed before.
     pub fn taken_up(&mut self) {
         self.before = self.failures.keys().copied().collect();
     }
 
-    /// The stream reads again: the steps that have not failed since it was taken up do not fail.
-    pub fn forget_before(&mut self) {
+    /// It reads again: the steps that have not failed since it was taken up do not fail. Says
+    /// whether that is news.
+    pub fn forget_before(&mut self) -> bool {
         let before = std::mem::take(&mut self.before);
         self.failures.retain(|failure, _| !before.contains(failure));
+        !before.is_empty()
     }
 }

@@ -1,4 +1,4 @@
-//! One stream's task: get the lease, keep it, run the pipeline under it, and again.
+//! One group's task: get the lease, keep it, run the pipeline under it, and again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,43 +10,48 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::bugs::Bugs;
-use super::lease_keeper::keep;
+use super::lease_keeper::LeaseKeeper;
 use crate::error::{Code, Fault};
 use crate::model::phase::Phase;
 use crate::model::step::Step;
 use crate::ops::migrate;
-use crate::pipeline::{self, Context, Ended, Signals, retry};
+use crate::pipeline::{self, Ended, GroupContext, Signals, retry, wait};
 use crate::retry::{self, Backoff, Decision};
 use crate::settings::Retry;
-use crate::state::{Lease, LeaseRow};
-use crate::status::{Board, StreamReport};
+use crate::state::{Candidacy, Lease, LedStream};
+use crate::status::{Board, GroupReport, StreamReport};
 
 #[derive(Clone)]
 pub(super) struct Task {
-    pub context: Context,
+    pub group: GroupContext,
     pub board: Arc<Board>,
     pub holder: Arc<str>,
     pub stop: CancellationToken,
     /// Set once tidemark's own tables are there; the task that comes first makes them.
     pub migrated: Arc<OnceCell<()>>,
     pub bugs: Arc<Bugs>,
+    pub keeper: Arc<LeaseKeeper>,
 }
 
+/// How often a standby reads what the leader says of the streams: the lease alone is asked for more
+/// often.
+const REPORTS_INTERVAL: Duration = Duration::from_secs(5);
+
 impl Task {
-    /// Follows the stream until told to stop. Should the task panic, it is begun again after a
-    /// pause, and the other streams go on.
+    /// Follows the group until told to stop. Should the task panic, it is begun again after a
+    /// pause, and the other groups go on.
     pub async fn run(self) {
         while !self.stop.is_cancelled() {
             let mut task = JoinSet::new();
             task.spawn(self.clone().follow());
             if let Some(Err(_)) = task.join_next().await {
-                let fault = Fault::bug("the stream's task panicked; the log names the place");
-                self.context.status.lease_ended();
-                self.context.status.halted(&fault);
+                let fault = Fault::bug("the group's task panicked; the log names the place");
+                self.group.status.lease_ended();
+                self.group.status.halted(&fault);
                 self.pause(self.probe_interval()).await;
             }
         }
-        self.context.status.entered(Phase::Standby);
+        self.group.status.entered(Phase::Standby);
     }
 
     async fn follow(self) {
@@ -60,26 +65,26 @@ impl Task {
             let lease = match lease {
                 Ok(lease) => lease,
                 Err(fault) => {
-                    self.context.status.halted(&fault);
-                    self.bugs.met(&self.context.config.name, &fault);
+                    self.group.status.halted(&fault);
+                    self.bugs.met(&self.group.name, &fault);
                     self.pause(self.probe_interval()).await;
                     continue;
                 }
             };
-            self.board.led_elsewhere(lease.stream(), false);
             if lease.epoch() <= epoch {
-                self.context.status.rewound("it grants an epoch that it had granted before");
+                self.group.status.rewound("it grants an epoch that it had granted before");
             }
             epoch = lease.epoch();
-            self.context.status.granted(lease.epoch(), &self.holder);
+            self.group.status.granted(lease.epoch(), &self.holder);
+            self.group.doubt();
             Box::pin(self.lead(&lease)).await;
-            self.context.status.lease_ended();
+            self.group.status.lease_ended();
         }
     }
 
-    /// How long a halted stream waits until it looks whether a person has mended the cause.
+    /// How long a halted group waits until it looks whether a person has mended the cause.
     fn probe_interval(&self) -> Duration {
-        self.context.settings.retry.delay_max
+        self.group.settings.retry.delay_max
     }
 
     async fn pause(&self, duration: Duration) {
@@ -93,69 +98,98 @@ impl Task {
     async fn wait(&self, delay: Duration, fault: &Fault) {
         tokio::select! {
             () = self.stop.cancelled() => {}
-            () = self.context.wait(delay, fault) => {}
+            () = wait(&self.group.target, delay, fault) => {}
         }
     }
 
     /// Waits for the lease, on standby. Broken off when the process is told to stop.
     async fn lease(&self) -> Result<Lease, Fault> {
-        if self.context.status.report().phase != Phase::Halted {
-            self.context.status.entered(Phase::Standby);
+        if self.group.status.report().phase != Phase::Halted {
+            self.group.status.entered(Phase::Standby);
         }
-        let standby = (self.context.settings.lease.duration / 10)
+        let standby = (self.group.settings.lease.duration / 10)
             .clamp(Duration::from_millis(200), Duration::from_secs(1));
-        // Streams led here already make this process less eager, so that replicas started together
+        // Groups led here already make this process less eager, so that replicas started together
         // share.
-        let led = self.board.streams().iter().filter(|stream| stream.leads()).count();
+        let led = self.board.groups().iter().filter(|group| group.leads()).count();
         self.pause(Duration::from_millis(100) * u32::try_from(led).unwrap_or(10)).await;
-        let mut ours = false;
+        let mut standing = Standing::default();
         loop {
-            let lease = retry!(self.context, Step::Lease, async {
-                let lease = self.try_lease(&mut ours).await;
+            let lease = retry!(self.group, Step::Lease, async {
+                let lease = self.try_lease(&mut standing).await;
                 let unreachable = |fault: &Fault| fault.code == Code::TargetUnreachable;
                 self.board.target_answers(!lease.as_ref().is_err_and(unreachable));
                 lease
             });
             if let Some(lease) = lease? {
-                self.context.status.recovered(&[Step::Lease]);
+                self.group.status.recovered(&[Step::Lease]);
                 return Ok(lease);
             }
-            self.context.status.entered(Phase::Standby);
+            self.group.status.entered(Phase::Standby);
             self.pause(standby).await;
         }
     }
 
-    /// The lease if it is free; shows who holds it otherwise. Nobody stands by for a stream that is
+    /// The lease if it is free; shows who holds it otherwise. Nobody stands by for streams that are
     /// another service's or environment's: that is looked at once, and again with each grant.
-    async fn try_lease(&self, ours: &mut bool) -> Result<Option<Lease>, Fault> {
+    async fn try_lease(&self, standing: &mut Standing) -> Result<Option<Lease>, Fault> {
         self.migrated.get_or_try_init(|| self.own_tables()).await?;
-        let name = &self.context.config.name;
-        if !*ours {
-            self.context.state.refuse_anothers(&[name]).await?;
-            *ours = true;
+        let (group, state) = (&self.group, &self.group.state);
+        if !standing.is_ours {
+            state.refuse_anothers(&group.names()).await?;
+            standing.is_ours = true;
         }
-        let held = self.context.state.leases().await?.into_iter().find(|held| held.stream == *name);
-        match held {
-            Some(held) if held.live => {
-                self.show_holder(held);
-                return Ok(None);
+        let held = state.leases().await?.into_iter().find(|held| held.group == *group.name);
+        if let Some(held) = held.filter(|held| held.live) {
+            let reads = standing.read_at.is_none_or(|at| at.elapsed() >= REPORTS_INTERVAL);
+            if reads {
+                standing.read_at = Some(Instant::now());
             }
-            Some(LeaseRow { report: Some(left), .. }) => {
-                if let Ok(left) = serde_json::from_value(left) {
-                    self.context.status.remembers(&left);
+            let streams = if reads { self.told().await? } else { Vec::new() };
+            let of_group = streams.first().and_then(|(_, of_group)| of_group.clone());
+            for (told, _) in streams {
+                if let Some(context) = group.stream(&told.name) {
+                    context.status.led_elsewhere(&told);
                 }
             }
-            _ => {}
+            group.status.led_by(held.holder, held.epoch, of_group);
+            return Ok(None);
         }
-        let (source, options) = (self.context.namespace.to_string(), self.context.fingerprint());
-        let duration = self.context.settings.lease.duration;
-        self.context.state.acquire(name, &source, &options, &self.holder, duration).await
+        for (told, _) in self.told().await? {
+            if let Some(context) = group.stream(&told.name) {
+                context.status.remembers(&told);
+            }
+        }
+        state
+            .acquire(&Candidacy {
+                group: &group.name,
+                database: group.source.database_name(),
+                options: &group.fingerprint(),
+                members: &group.members(),
+                holder: &self.holder,
+                duration: group.settings.lease.duration,
+            })
+            .await
     }
 
-    /// tidemark's own tables are there, or are made if that is allowed. The followed one is seen to
-    /// under the lease.
+    /// What the leader last said of the group's streams, and of the group.
+    async fn told(&self) -> Result<Vec<(StreamReport, Option<GroupReport>)>, Fault> {
+        let of_group = |led: &LedStream| led.group.as_deref() == Some(&*self.group.name);
+        let led = self.group.state.led().await?.into_iter().filter(of_group);
+        Ok(led
+            .filter_map(|led| {
+                let report = serde_json::from_value(led.report?).ok()?;
+                let of_group =
+                    led.group_report.and_then(|report| serde_json::from_value(report).ok());
+                Some((report, of_group))
+            })
+            .collect())
+    }
+
+    /// tidemark's own tables are there, or are made if that is allowed. The followed ones are seen
+    /// to under the lease.
     async fn own_tables(&self) -> Result<(), Fault> {
-        let Context { settings, target, state, .. } = &self.context;
+        let GroupContext { settings, target, state, .. } = &self.group;
         if settings.migrate.automatic {
             migrate::own_tables(settings, target, state).await.map(drop)
         } else {
@@ -163,29 +197,15 @@ impl Task {
         }
     }
 
-    fn show_holder(&self, held: LeaseRow) {
-        self.board.led_elsewhere(&held.stream, true);
-        let told: Option<StreamReport> =
-            held.report.and_then(|report| serde_json::from_value(report).ok());
-        self.context.status.led_by(held.holder, held.epoch, told);
-    }
-
-    /// Leads the stream for as long as the lease is ours: pipeline after pipeline, carrying out
-    /// what is asked between two of them, pausing when one halts.
+    /// Leads the group for as long as the lease is ours: pipeline after pipeline, carrying out what
+    /// is asked between two of them, pausing when one halts.
     async fn lead(&self, lease: &Lease) {
         let lost = CancellationToken::new();
         let asked = Arc::new(Notify::new());
-        let mut keeper = JoinSet::new();
-        keeper.spawn(keep(
-            self.context.clone(),
-            Arc::clone(&self.board),
-            lease.clone(),
-            lost.clone(),
-            asked.clone(),
-        ));
+        let kept = self.keeper.keep(lease, &self.group, lost.clone(), asked.clone());
         let mut halted: Option<Fault> = None;
-        let mut ear = Ear::new(asked, self.context.settings.retry);
-        let mut backoff = Backoff::new(self.context.settings.retry);
+        let mut ear = Ear::new(asked, self.group.settings.retry);
+        let mut backoff = Backoff::new(self.group.settings.retry);
         loop {
             let signals = Signals {
                 drain: self.stop.clone(),
@@ -207,11 +227,11 @@ impl Task {
             match ended {
                 Ended::Drained => break,
                 Ended::Fenced => {
-                    self.context.status.fenced();
+                    self.group.status.fenced();
                     return;
                 }
                 Ended::Commanded => self.obey(lease, &mut ear).await,
-                Ended::Rewound(_) => {}
+                Ended::Rewound(_) | Ended::Again => {}
                 Ended::Halted(_) | Ended::Lost(_) if self.stop.is_cancelled() => break,
                 Ended::Halted(fault) | Ended::Lost(fault) => {
                     self.halt(lease, &fault).await;
@@ -230,13 +250,9 @@ impl Task {
                 }
             }
         }
-        keeper.abort_all();
-        let report = serde_json::to_value(self.context.status.report()).unwrap_or_default();
-        if let Err(fault) = self.context.state.release(lease, &report).await {
-            tracing::warn!(
-                stream = lease.stream(),
-                "lease not given back, it will run out: {fault}"
-            );
+        drop(kept);
+        if let Err(fault) = self.keeper.give_back(lease, &self.group).await {
+            tracing::warn!(group = lease.group(), "lease not given back, it will run out: {fault}");
         }
     }
 
@@ -255,7 +271,7 @@ impl Task {
         match backoff.decide(fault.clone(), std::time::Instant::now(), fastrand::f64()) {
             Decision::GiveUp(fault) => Some(Ended::Halted(fault)),
             Decision::Wait(delay, attempt) => {
-                self.context.status.retries(Step::Open, attempt, delay, &fault);
+                self.group.status.retries(Step::Open, attempt, delay, &fault);
                 tokio::select! {
                     () = lost.cancelled() => Some(Ended::Fenced),
                     () = self.wait(delay, &fault) => None,
@@ -264,42 +280,50 @@ impl Task {
         }
     }
 
-    /// Runs a pipeline as a task of its own: should it panic, the lease is kept, and the stream is
+    /// Runs a pipeline as a task of its own: should it panic, the lease is kept, and the group is
     /// halted.
     fn pipeline(&self, lease: &Lease, signals: &Signals, halted: Option<Fault>) -> JoinSet<Ended> {
-        let (context, lease, signals) = (self.context.clone(), lease.clone(), signals.clone());
+        let (group, lease, signals) = (self.group.clone(), lease.clone(), signals.clone());
         let mut task = JoinSet::new();
         task.spawn(async move {
-            Box::pin(pipeline::run(&context, &lease, &signals, halted.as_ref())).await
+            Box::pin(pipeline::run(&group, &lease, &signals, halted.as_ref())).await
         });
         task
     }
 
     async fn halt(&self, lease: &Lease, fault: &Fault) {
-        self.context.status.halted(fault);
-        self.bugs.met(lease.stream(), fault);
-        let code = Some((fault.code.name(), fault.message.as_str()));
-        if let Err(fault) = self.context.state.note_phase(lease, Phase::Halted, code).await {
-            tracing::warn!(stream = lease.stream(), "halt not written down: {fault}");
+        self.group.status.halted(fault);
+        self.group.doubt();
+        self.bugs.met(lease.group(), fault);
+        if let Err(fault) = self.group.state.note_halt(lease, Some(fault)).await {
+            tracing::warn!(group = lease.group(), "halt not written down: {fault}");
         }
     }
 
-    /// Carries out the requests for the stream. While Postgres refuses to let one be taken, this is
-    /// tried again later and later.
+    /// Carries out the requests for the group's streams. While Postgres refuses to let one be
+    /// taken, this is tried again later and later.
     async fn obey(&self, lease: &Lease, ear: &mut Ear) {
-        match pipeline::obey(&self.context, lease).await {
+        match pipeline::obey(&self.group, lease).await {
             Ok(()) => ear.heard(),
             Err(fault) => {
-                tracing::warn!(stream = lease.stream(), "requests cannot be taken yet: {fault}");
-                self.bugs.met(lease.stream(), &fault);
+                tracing::warn!(group = lease.group(), "requests cannot be taken yet: {fault}");
+                self.bugs.met(lease.group(), &fault);
                 ear.turns_away();
             }
         }
     }
 }
 
-/// Hears that the stream has a request. After one that could not be taken it hears nothing for a
-/// while.
+/// What a process that stands by has looked at.
+#[derive(Default)]
+struct Standing {
+    is_ours: bool,
+    /// When it last read what the leader says.
+    read_at: Option<Instant>,
+}
+
+/// Hears that a stream of the group has a request. After one that could not be taken it hears
+/// nothing for a while.
 struct Ear {
     asked: Arc<Notify>,
     settings: Retry,

@@ -1,10 +1,9 @@
-//! Binds a stream anew to what its position speaks for, and voids the times in the table that then
-//! mean nothing any more: of rows stamped by another cluster, or by this one before it was taken
-//! back.
+//! Voids the times in a table that mean nothing any more: of rows stamped by another cluster, or by
+//! this one before it was taken back.
 
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{BoundTo, Fence, Lease, StateTables};
+use super::{Fence, Lease, StateTables};
 use crate::error::Fault;
 use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
@@ -14,27 +13,13 @@ use crate::postgres::{close, with_deadline};
 const ROWS_AT_ONCE: i64 = 20_000;
 
 impl StateTables {
-    /// Binds a stream anew, its position as it is.
-    ///
-    /// # Errors
-    /// Fenced, where another holds the stream.
-    pub async fn bind(&self, lease: &Lease, bound: &BoundTo<'_>) -> Result<(), Fault> {
-        let mut connection = self.target.connect().await?;
-        let mut transaction = with_deadline(self.deadline, connection.begin()).await?;
-        Fence::raise(&mut transaction, self, lease).await?;
-        self.bind_in(&mut transaction, lease.stream(), bound, None).await?;
-        with_deadline(self.deadline, transaction.commit()).await?;
-        close(connection).await;
-        Ok(())
-    }
-
     /// Voids the time of each row that is stamped at `from` or later, because the source's own
     /// times are still below it: no change and no sweep of that source would count against such a
     /// stamp. It goes through the table piece by piece, each a transaction; after an error it is
     /// begun anew.
     ///
     /// # Errors
-    /// Fenced, where another holds the stream.
+    /// Fenced, where another holds the group.
     pub async fn void_times(
         &self,
         lease: &Lease,

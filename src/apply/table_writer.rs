@@ -1,0 +1,190 @@
+//! What a writer keeps of one table of its group: the statements for it, and what it has learnt of
+//! it.
+
+use std::time::{Duration, Instant};
+
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
+
+use super::dead_letter::RateWindow;
+use super::insert_path::{COPY_MIN, InsertPath};
+use super::pace::Pace;
+use super::row_writer::RowWriter;
+use super::statements::Statements;
+use super::walk::Walk;
+use super::work::{Applied, Work};
+use crate::error::Fault;
+use crate::postgres::{Target, Trouble, with_deadline};
+use crate::settings::{Column, Record};
+use crate::state::{StateTables, Touched};
+
+/// One stream's table, as its writer knows it.
+#[derive(Debug)]
+pub struct TableWriter {
+    stream: String,
+    columns: Vec<Column>,
+    statements: Statements,
+    rate: RateWindow,
+    pub(super) pace: Pace,
+    /// How many batches are still written without COPY, after rows that were taken for new were in
+    /// the table already.
+    no_copy_for: u32,
+    /// When the table's witness was last looked for.
+    looked: Option<Instant>,
+    /// Whether the table is partitioned; asked once, before the first rows that are told apart.
+    partitioned: Option<bool>,
+}
+
+const NO_COPY_BATCHES: u32 = 4;
+
+/// The witness is looked for no more often than this, because it costs half a millisecond, and no
+/// backup is so fresh that a second matters.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is shared by all tables of a group.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'a> {
+    pub target: &'a Target,
+    pub state: &'a StateTables,
+}
+
+impl TableWriter {
+    pub const fn new(
+        stream: String,
+        columns: Vec<Column>,
+        statements: Statements,
+        limits: Record,
+    ) -> Self {
+        Self {
+            stream,
+            columns,
+            statements,
+            rate: RateWindow::new(limits),
+            pace: Pace::new(),
+            no_copy_for: 0,
+            looked: None,
+            partitioned: None,
+        }
+    }
+
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// How many rows a statement may hold, if statements on this table have run out of time lately.
+    pub const fn rows_at_once(&self) -> Option<usize> {
+        self.pace.rows_max()
+    }
+
+    /// The path that is tried first.
+    pub(super) fn first_path(&mut self, work: &Work) -> InsertPath {
+        self.no_copy_for = self.no_copy_for.saturating_sub(1);
+        if !self.pace.allows(statement(work)) {
+            InsertPath::Parts
+        } else if work.fresh >= COPY_MIN && self.no_copy_for == 0 {
+            InsertPath::Copy
+        } else {
+            InsertPath::Whole
+        }
+    }
+
+    /// COPY met a row that is in the table already.
+    pub(super) const fn avoid_copy(&mut self) {
+        self.no_copy_for = NO_COPY_BATCHES;
+    }
+
+    pub(super) fn landed(&mut self, done: &Applied) {
+        self.pace.committed();
+        self.rate.add(done.events, &done.set_aside, done.letters_accepted);
+        if self.is_time_to_look() {
+            self.looked = Some(Instant::now());
+        }
+    }
+
+    fn is_time_to_look(&self) -> bool {
+        self.looked.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL)
+    }
+
+    /// Writes one work inside a fenced transaction, by one path.
+    pub(super) async fn write(
+        &mut self,
+        ends: Ends<'_>,
+        connection: &mut PgConnection,
+        work: &Work,
+        path: InsertPath,
+    ) -> Result<Applied, Trouble> {
+        if self.partitioned.is_none() && work.walk.as_ref().is_some_and(Walk::is_repair) {
+            self.partitioned =
+                Some(is_partitioned(connection, ends.target, &self.statements.table).await?);
+        }
+        let mut allowance = self.rate.allowance();
+        if path == InsertPath::Parts {
+            allowance += ends.state.letters_accepted(&mut *connection, &self.stream).await?;
+        }
+        let mut pace = std::mem::replace(&mut self.pace, Pace::new());
+        let written =
+            self.row_writer(ends).write(connection, work, (path, &mut pace), allowance).await;
+        self.pace = pace;
+        let mut done = written?;
+        self.keep_the_rate(ends.state, connection, &mut done).await?;
+        Ok(done)
+    }
+
+    /// Looks whether the table is what it was, though nothing is written to it.
+    pub(super) async fn look(
+        &self,
+        ends: Ends<'_>,
+        connection: &mut PgConnection,
+    ) -> Result<(), Fault> {
+        let touched = Touched { table: &self.statements.table, ..Touched::default() };
+        ends.state.look_at(connection, &self.stream, &touched).await
+    }
+
+    /// The statements of this table.
+    pub(super) fn row_writer<'a>(&'a self, ends: Ends<'a>) -> RowWriter<'a> {
+        RowWriter {
+            target: ends.target,
+            stream: &self.stream,
+            state: ends.state,
+            columns: &self.columns,
+            statements: &self.statements,
+            looks: self.is_time_to_look(),
+            partitioned: self.partitioned.unwrap_or_default(),
+        }
+    }
+
+    /// Refuses a batch with more dead letters than the rate allows, unless a person lets so many
+    /// more pass; these are then used up in the same transaction.
+    pub(super) async fn keep_the_rate(
+        &self,
+        state: &StateTables,
+        connection: &mut PgConnection,
+        done: &mut Applied,
+    ) -> Result<(), Fault> {
+        let beyond = done.set_aside.total().saturating_sub(self.rate.allowance());
+        if beyond > 0 {
+            if state.letters_accepted(&mut *connection, &self.stream).await? < beyond {
+                return Err(self.rate.exceeded(&done.set_aside));
+            }
+            let used = i64::try_from(beyond).unwrap_or(i64::MAX);
+            state.accept_letters(connection, &self.stream, -used).await?;
+            done.letters_accepted = beyond;
+        }
+        Ok(())
+    }
+}
+
+/// How many rows, or deletes, the largest statement of a work holds.
+pub(super) fn statement(work: &Work) -> usize {
+    work.rows.len().max(work.deletes.ids.len())
+}
+
+async fn is_partitioned(
+    connection: &mut PgConnection,
+    target: &Target,
+    table: &str,
+) -> Result<bool, Fault> {
+    let sql = AssertSqlSafe("select relkind = 'p' from pg_class where oid = $1::regclass");
+    let query = sqlx::query_scalar(sql).bind(table);
+    with_deadline(target.deadline(), query.fetch_one(connection)).await
+}

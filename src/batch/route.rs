@@ -1,0 +1,56 @@
+//! Which streams of a group follow which collection.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::model::position::ClusterTime;
+
+/// The streams of a group, by their collections.
+#[derive(Debug, Default)]
+pub struct Routes {
+    by_collection: HashMap<String, Vec<usize>>,
+    /// By stream: what stopped it up to this time does not any more, because its collection was
+    /// looked at later, and is walked as it was found.
+    stops_after: Vec<AtomicU64>,
+}
+
+impl Routes {
+    /// `collections`: of the streams, in their order. Two streams may follow one collection.
+    pub fn new<'a>(collections: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut routes = Self::default();
+        for collection in collections {
+            let streams = routes.by_collection.entry(collection.to_owned()).or_default();
+            streams.push(routes.stops_after.len());
+            routes.stops_after.push(AtomicU64::default());
+        }
+        routes
+    }
+
+    /// The streams that follow a collection.
+    pub fn of(&self, collection: Option<&str>) -> &[usize] {
+        let streams = collection.and_then(|name| self.by_collection.get(name));
+        streams.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// How many streams there are.
+    pub const fn len(&self) -> usize {
+        self.stops_after.len()
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.stops_after.is_empty()
+    }
+
+    /// What stopped a stream up to this time does not any more.
+    pub fn ignore_stops(&self, stream: usize, until: ClusterTime) {
+        if let Some(after) = self.stops_after.get(stream) {
+            after.fetch_max(until.packed(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether what changes no row, at this time, stops a stream.
+    pub fn stops(&self, stream: usize, at: ClusterTime) -> bool {
+        let after = self.stops_after.get(stream).map(|after| after.load(Ordering::Relaxed));
+        after.is_none_or(|after| at.packed() > after)
+    }
+}

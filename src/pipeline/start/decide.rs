@@ -1,0 +1,214 @@
+//! What is done about a stream when its group begins: pure, but for the day's allowance and whether
+//! its collection holds anything.
+
+use super::begins::Begins;
+use crate::error::{Class, Code, Fault};
+use crate::model::reason::Reason;
+use crate::pipeline::binding::{BindingVerdict, Here, halt_on, judge};
+use crate::pipeline::context::Context;
+use crate::state::{StreamRow, WalkRow};
+
+/// What is done about a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::pipeline) enum Decision {
+    GoOn,
+    /// What its rows are of is to be remembered.
+    Bind,
+    Walk {
+        reason: Reason,
+        why: String,
+        /// Something was missed, or may have been.
+        is_blind: bool,
+    },
+    Park(Fault),
+}
+
+impl Decision {
+    /// Whether it is a resync.
+    pub fn repairs(&self) -> bool {
+        matches!(self, Self::Walk { reason, .. } if *reason != Reason::FirstSnapshot)
+    }
+
+    /// Why a walk begins.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Walk { why, .. } => Some(why),
+            Self::GoOn | Self::Bind | Self::Park(_) => None,
+        }
+    }
+}
+
+/// What is known of a stream before it is looked at.
+pub(in crate::pipeline) struct Known<'a> {
+    pub row: Option<&'a StreamRow>,
+    pub walk: Option<&'a WalkRow>,
+    pub begins: &'a Begins,
+    /// What ended the pipeline before, if it is the position or the collection that is at fault.
+    pub trouble: Option<&'a Fault>,
+}
+
+impl Known<'_> {
+    /// Why the stream is not followed by this group: another one has not let it go.
+    pub fn in_another_group(&self, group: &str) -> Option<Fault> {
+        let row = self.row?;
+        let (message, hint) = match &row.group {
+            Some(other) if other == group => return None,
+            Some(other) => (
+                format!("it is in group {other}, which has not let it go"),
+                "it goes over once that group is led with a configuration without it",
+            ),
+            None => (
+                "it is led by another service or environment, which has not ended".to_owned(),
+                "it goes over once that one has ended",
+            ),
+        };
+        Some(Fault::new(Class::Halt, Code::StreamParked, message, hint))
+    }
+
+    /// Whether what the stream had of its own under an older release can be gone on from; `None` if
+    /// it had nothing.
+    fn own_position(&self, stream: &str) -> Option<bool> {
+        let own = self.begins.own.iter().find(|(own, _)| own.stream == stream);
+        own.map(|(_, is_usable)| *is_usable)
+    }
+
+    fn parked_code(&self) -> Option<Code> {
+        self.row.and_then(|row| row.parked_code.as_deref()).and_then(Code::parse)
+    }
+}
+
+/// Decides, given what is found at both ends.
+///
+/// # Errors
+/// It cannot be followed, and why.
+pub(super) async fn decide(
+    context: &Context,
+    here: &Here,
+    known: &Known<'_>,
+) -> Result<Decision, Fault> {
+    let binding = known.row.and_then(StreamRow::binding);
+    let walks = known.walk.is_some_and(|walk| !walk.is_snapshot());
+    let dropped = known.trouble.is_some_and(|fault| fault.code == Code::SourceDropped)
+        || known.parked_code() == Some(Code::SourceDropped);
+    let verdict = judge(binding.as_ref(), here, &context.table, dropped, walks);
+    halt_on(context, &verdict)?;
+    let own = known.own_position(&context.config.name);
+    let (reason, why) = if binding.is_none() && own.is_none() {
+        if !here.table.holds_rows {
+            return Ok(first_snapshot());
+        }
+        let why = "no position is stored for this stream, though its table holds rows";
+        (Reason::PositionMissing, why.to_owned())
+    } else if verdict == BindingVerdict::TableFresh {
+        return Ok(first_snapshot());
+    } else if let Some((reason, why)) = unusable(&verdict, known, here) {
+        (reason, why)
+    } else if own == Some(false) {
+        let why = "the stream's position is older than the source's history, or cannot be read";
+        (Reason::HistoryLost, why.to_owned())
+    } else if binding.is_none() {
+        // The first release did not bind its positions.
+        if here.table.holds_rows || context.source.estimate(&context.config.collection).await? == 0
+        {
+            return Ok(Decision::Bind);
+        }
+        (Reason::TableReplaced, "the table is empty, and the collection is not".to_owned())
+    } else if verdict == BindingVerdict::Known {
+        return Ok(Decision::Bind);
+    } else {
+        return Ok(Decision::GoOn);
+    };
+    allowed(context, reason, &why).await?;
+    tracing::error!(
+        stream = context.config.name,
+        reason = reason.name(),
+        "the table cannot be gone on with, it is healed by a resync: {why}"
+    );
+    Ok(Decision::Walk { reason, why, is_blind: true })
+}
+
+fn first_snapshot() -> Decision {
+    let (reason, why) = (Reason::FirstSnapshot, "first snapshot".to_owned());
+    Decision::Walk { reason, why, is_blind: false }
+}
+
+/// Why a table that was followed cannot be gone on with from the group's position.
+fn unusable(verdict: &BindingVerdict, known: &Known<'_>, here: &Here) -> Option<(Reason, String)> {
+    match verdict {
+        BindingVerdict::Recreated(why) => {
+            return Some((Reason::CollectionRecreated, (*why).to_owned()));
+        }
+        BindingVerdict::TableReplaced(why) => {
+            return Some((Reason::TableReplaced, (*why).to_owned()));
+        }
+        _ => {}
+    }
+    if let Some(fault) = known.trouble.filter(|fault| fault.code == Code::SourceDropped) {
+        return Some((Reason::CollectionRecreated, fault.message.clone()));
+    }
+    if let Some((reason, why)) = &known.begins.lost {
+        return Some((*reason, why.clone()));
+    }
+    let row = known.row?;
+    if row.left_at.is_some() {
+        return Some((Reason::Rejoined, "the stream was not followed for a while".to_owned()));
+    }
+    match known.parked_code() {
+        Some(Code::SourceDropped) => {
+            let why = "the collection was dropped or renamed, and is there again";
+            return Some((Reason::CollectionRecreated, why.to_owned()));
+        }
+        Some(Code::HistoryLost) => {
+            return Some((Reason::HistoryLost, row.parked_reason.clone().unwrap_or_default()));
+        }
+        Some(_) => {
+            return Some((Reason::Parked, "the group went on without the stream".to_owned()));
+        }
+        None => {}
+    }
+    if known.begins.stored.is_none() && known.begins.own.is_empty() {
+        let why = "no position is stored for this group, though its tables were followed";
+        return Some((Reason::PositionMissing, why.to_owned()));
+    }
+    let walked = known.walk.and_then(|walk| walk.collection_uuid).zip(here.found.uuid());
+    let why = "the collection that was walked is another one now";
+    walked
+        .is_some_and(|(walked, found)| walked != found)
+        .then_some((Reason::CollectionRecreated, why.to_owned()))
+}
+
+/// Whether a resync that nobody asked for may begin.
+///
+/// # Errors
+/// It may not, and a person has to ask for it.
+pub(in crate::pipeline) async fn allowed(
+    context: &Context,
+    reason: Reason,
+    why: &str,
+) -> Result<(), Fault> {
+    let settings = &context.settings.resync;
+    let halt = |message: String| {
+        let hint = "look into why; then `tidemark resync STREAM --reason TEXT --execute` repairs \
+                    this stream";
+        let code = if reason == Reason::CollectionRecreated {
+            Code::SourceDropped
+        } else {
+            Code::HistoryLost
+        };
+        Err(Fault::new(Class::Halt, code, message, hint))
+    };
+    if !settings.automatic {
+        return halt(format!("{why}; resync.automatic is off"));
+    }
+    if !reason.is_counted() {
+        return Ok(());
+    }
+    let today = context.state.automatic_today(&context.config.name).await?;
+    if today >= settings.automatic_per_day_max {
+        return halt(format!(
+            "{why}; {today} automatic resyncs in 24 hours are all that \
+             resync.automatic_per_day_max allows"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! Makes what was decided when a group begins so: one transaction.
+
+use std::collections::HashMap;
+
+use super::begins::{Begins, blind_from};
+use super::decide::Decision;
+use crate::error::Fault;
+use crate::model::position::{ClusterTime, Position};
+use crate::model::reason::Reason;
+use crate::model::resync_state::ResyncState;
+use crate::pipeline::binding::{Here, SourceNow, remembered};
+use crate::pipeline::context::{Context, GroupContext};
+use crate::state::{Beginning, BoundTo, Changes, Lease, NewPosition, Stored, StreamRow, WalkRow};
+
+/// Makes what was decided so.
+pub(super) struct Making<'a> {
+    pub group: &'a GroupContext,
+    pub stored: &'a Stored,
+    pub begins: &'a Begins,
+    pub place: &'a SourceNow,
+    pub rows: &'a HashMap<String, StreamRow>,
+    pub position: &'a Position,
+    /// The position takes the place of the stored one.
+    pub is_new: bool,
+    /// The source's time before any of its collections was looked at.
+    pub now: ClusterTime,
+}
+
+impl Making<'_> {
+    /// The revision made; `None` if nothing changes.
+    pub async fn change(
+        &self,
+        lease: &Lease,
+        decisions: &[(Option<Here>, Decision)],
+        walks: &[WalkRow],
+        leaving: &[&str],
+    ) -> Result<Option<i64>, Fault> {
+        let group = self.group;
+        let (database, options) = (group.source.database_name(), group.fingerprint());
+        let of_walk = decisions.iter().find_map(|(_, decision)| decision.why());
+        let lost = self.begins.lost.as_ref().map(|(_, why)| why.as_str());
+        let why = lost.or(of_walk).unwrap_or("begins");
+        let position = self.is_new.then_some(NewPosition {
+            position: self.position,
+            database,
+            options: &options,
+            why,
+        });
+        let mut changes = Changes { position, left: leaving.to_vec(), ..Changes::default() };
+        for (context, (here, decision)) in group.streams.iter().zip(decisions) {
+            self.add(&mut changes, context, here.as_ref(), decision).await;
+        }
+        if self.is_new {
+            changes.taken_over = group.names();
+            // Their rows are as new as their own positions were.
+            let own = || self.begins.own.iter().map(|(own, _)| own);
+            let until = own().filter_map(|own| own.cluster_time).max();
+            let streams = own().map(|own| own.stream.as_str()).collect();
+            changes.ahead = until.map(|until| (streams, ClusterTime::from_sql(until)));
+        }
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        for walk in &changes.walks {
+            if let Some(before) = walks.iter().find(|before| before.stream == walk.stream)
+                && let Some(context) = group.stream(walk.stream)
+            {
+                context.status.walk_ended(before.reason(), ResyncState::Failed);
+            }
+            if let Some(context) = group.stream(walk.stream) {
+                group.routes.ignore_stops(context.place, self.now);
+            }
+        }
+        group.state.change(lease, &changes).await.map(Some)
+    }
+
+    async fn add<'c>(
+        &'c self,
+        changes: &mut Changes<'c>,
+        context: &'c Context,
+        here: Option<&'c Here>,
+        decision: &'c Decision,
+    ) {
+        let stream = context.config.name.as_str();
+        let row = self.rows.get(stream);
+        match (decision, here) {
+            (Decision::GoOn, _) | (Decision::Bind | Decision::Walk { .. }, None) => {}
+            (Decision::Bind, Some(here)) => {
+                changes.bound.push((stream, remembered(context, self.place, here, row)));
+            }
+            (Decision::Walk { reason, why, is_blind }, Some(here)) => {
+                let estimated = self.group.source.estimate(&context.config.collection).await.ok();
+                changes.walks.push(Beginning {
+                    stream,
+                    reason: *reason,
+                    why,
+                    start_time: if *reason == Reason::FirstSnapshot {
+                        self.position.cluster_time
+                    } else {
+                        // What was stamped before the collection was looked at may be of another
+                        // one of its name, whose documents no event deletes.
+                        self.position.cluster_time.max(self.now)
+                    },
+                    blind_from: if *is_blind { blind_from(self.stored) } else { None },
+                    documents_estimated: estimated,
+                    bound: BoundTo {
+                        cluster: self.place.cluster.as_deref(),
+                        collection_uuid: here.found.uuid(),
+                        table: &context.table,
+                    },
+                });
+            }
+            (Decision::Park(fault), _) => {
+                let known = row.and_then(|row| row.parked_code.as_deref());
+                let again = row.is_some_and(|row| {
+                    known == Some(fault.code.name())
+                        && row.parked_reason.as_deref() == Some(&fault.message)
+                });
+                if !again {
+                    changes.parked.push((stream, fault));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The set of streams changes from one start to the next, while the source is written to: nothing
+//! is lost, and nothing is walked that need not be.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mongodb::bson::doc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Config, Daemon, World, stream};
+
+/// Writes to all collections all the while.
+struct Load {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Load {
+    fn of(world: &World, collections: &[&'static str]) -> Self {
+        let (stop, source) = (CancellationToken::new(), world.source.clone());
+        let (told, names) = (stop.clone(), collections.to_vec());
+        let task = tokio::spawn(async move {
+            for n in 0.. {
+                for name in &names {
+                    let collection = source.collection(name);
+                    collection.insert_one(doc! { "_id": 1_000 + n, "n": n }).await.unwrap();
+                    let set = doc! { "$set": { "n": n } };
+                    collection.update_one(doc! { "_id": n % 50 }, set).await.unwrap();
+                    if n % 3 == 0 {
+                        collection.delete_one(doc! { "_id": 990 + n }).await.unwrap();
+                    }
+                }
+                if told.is_cancelled() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        Self { stop, task }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+/// A collection that is there, of fifty documents and more.
+async fn fill(world: &World, name: &str) {
+    let documents = (0..50).map(|n| doc! { "_id": n, "n": 0 });
+    world.collection(name).insert_many(documents).await.unwrap();
+}
+
+fn of(streams: &[(&str, &str)]) -> Config {
+    let each = streams.iter().map(|(name, more)| stream(name, name, more));
+    Config {
+        streams: each.collect(),
+        extra: "resync.automatic_per_day_max = 0".to_owned(),
+        ..Config::default()
+    }
+}
+
+/// Why each stream was walked, in turn.
+async fn walks(world: &World) -> BTreeMap<String, String> {
+    let sql = "select stream || '=' || string_agg(reason, ' ' order by id) from tidemark.resync \
+               group by stream";
+    let told = world.column(sql).await;
+    let pair = |text: &String| {
+        let (stream, reasons) = text.split_once('=').unwrap();
+        (stream.to_owned(), reasons.to_owned())
+    };
+    told.iter().map(pair).collect()
+}
+
+async fn until_streaming(daemon: &Daemon, names: &[&str]) {
+    for name in names {
+        daemon.until_phase(name, "streaming").await;
+    }
+}
+
+async fn until_equal(world: &World, names: &[&str]) {
+    for name in names {
+        world.until_equal(name, &format!("public.{name}")).await;
+    }
+}
+
+/// Ends in good order, or as by a power cut.
+fn end(mut daemon: Daemon, turn: usize) {
+    if turn.is_multiple_of(2) {
+        assert_eq!(daemon.stop().0, Some(0));
+    } else {
+        daemon.kill();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_added_is_walked_alone() {
+    let world = World::with(of(&[("one", "")])).await;
+    for name in ["one", "two", "three"] {
+        fill(&world, name).await;
+    }
+    let load = Load::of(&world, &["one", "two", "three"]);
+    let sets: [&[(&str, &str)]; 3] =
+        [&[("one", "")], &[("one", ""), ("two", "")], &[("three", ""), ("two", ""), ("one", "")]];
+    for (turn, set) in sets.into_iter().enumerate() {
+        let names: Vec<&str> = set.iter().map(|(name, _)| *name).collect();
+        let daemon = world.beside(&of(set)).start();
+        until_streaming(&daemon, &names).await;
+        end(daemon, turn);
+        // Events of those that were followed and of those that were not, as the next one's first.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    load.end().await;
+    let daemon = world.beside(&of(sets[2])).start();
+    until_streaming(&daemon, &["one", "two", "three"]).await;
+    until_equal(&world, &["one", "two", "three"]).await;
+    let once = |name: &str| (name.to_owned(), "first_snapshot".to_owned());
+    assert_eq!(walks(&world).await, ["one", "two", "three"].map(once).into());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_removed_keeps_its_table_and_is_repaired_when_it_is_back() {
+    let both: &[(&str, &str)] = &[("one", ""), ("two", "")];
+    let world = World::with(of(both)).await;
+    for name in ["one", "two"] {
+        fill(&world, name).await;
+    }
+    let load = Load::of(&world, &["one", "two"]);
+    let mut daemon = world.start();
+    until_streaming(&daemon, &["one", "two"]).await;
+    assert_eq!(daemon.stop().0, Some(0));
+
+    let without = world.beside(&of(&[("one", "")]));
+    let mut daemon = without.start();
+    daemon.until_phase("one", "streaming").await;
+    let left = "select left_at is not null from tidemark.stream where stream = 'two'";
+    world.until("it is remembered as left", left).await;
+    let kept: i64 = world.scalar("select count(*) from public.two").await;
+    assert!(kept >= 50, "{kept} rows");
+    assert_eq!(daemon.status().await["streams"].as_array().unwrap().len(), 1);
+    let exact = "select exact from tidemark.position where stream = 'two'";
+    assert!(!world.row_or_none::<(bool,)>(exact).await.is_some_and(|told| told.0));
+    // A document that goes while nobody looks.
+    world.collection("two").delete_one(doc! { "_id": 7 }).await.unwrap();
+    world.collection("one").delete_one(doc! { "_id": 7 }).await.unwrap();
+    let gone = "select not exists (select from public.one where id = '{\"$numberInt\":\"7\"}')";
+    world.until("its neighbour is followed", gone).await;
+    assert_eq!(world.scalar::<i64>("select count(*) from public.two").await, kept);
+    assert_eq!(daemon.stop().0, Some(0));
+
+    let daemon = world.start();
+    until_streaming(&daemon, &["one", "two"]).await;
+    load.end().await;
+    until_equal(&world, &["one", "two"]).await;
+    let walked = walks(&world).await;
+    assert_eq!(walked["one"], "first_snapshot");
+    assert_eq!(walked["two"], "first_snapshot rejoined");
+    daemon.until("two", "is exact", |s| s["exact"] == true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_moved_to_another_group_loses_nothing() {
+    let world = World::with(of(&[("one", ""), ("two", ""), ("three", "")])).await;
+    for name in ["one", "two", "three"] {
+        fill(&world, name).await;
+    }
+    let load = Load::of(&world, &["one", "two", "three"]);
+    let names = ["one", "two", "three"];
+    let other = "group = \"other\"";
+    // To a group that begins, to one that is there, back, and to one that ends.
+    let sets: [[&str; 3]; 5] =
+        [["", "", ""], ["", other, ""], ["", other, other], ["", "", other], ["", "", ""]];
+    for (turn, groups) in sets.into_iter().enumerate() {
+        let set: Vec<(&str, &str)> = names.into_iter().zip(groups).collect();
+        let daemon = world.beside(&of(&set)).start();
+        until_streaming(&daemon, &names).await;
+        for (name, group) in &set {
+            let wanted = if group.is_empty() { "main" } else { "other" };
+            assert_eq!(daemon.stream(name).await["group"], wanted, "{name}, turn {turn}");
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        end(daemon, turn);
+    }
+    load.end().await;
+    let daemon = world.start();
+    until_streaming(&daemon, &names).await;
+    until_equal(&world, &names).await;
+    let walked = walks(&world).await;
+    assert_eq!(walked["one"], "first_snapshot", "it stayed where it was");
+    for name in ["two", "three"] {
+        daemon.until(name, "is exact", |s| s["exact"] == true).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_way_to_read_documents_or_another_name_for_a_stream_loses_nothing() {
+    let world = World::with(of(&[("one", ""), ("two", "")])).await;
+    for name in ["one", "two"] {
+        let images = doc! { "enabled": true };
+        let create = doc! { "create": name, "changeStreamPreAndPostImages": images };
+        world.source.run_command(create).await.unwrap();
+        fill(&world, name).await;
+    }
+    let load = Load::of(&world, &["one", "two"]);
+    let modes = ["lookup", "when_available", "required", "lookup"];
+    for (turn, mode) in modes.into_iter().enumerate() {
+        let more = format!("post_image = {mode:?}");
+        let daemon = world.beside(&of(&[("one", &more), ("two", "")])).start();
+        until_streaming(&daemon, &["one", "two"]).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        end(daemon, turn);
+    }
+    let once = |name: &str| (name.to_owned(), "first_snapshot".to_owned());
+    assert_eq!(walks(&world).await, ["one", "two"].map(once).into(), "a token is of no image mode");
+
+    // The table of a stream that is not there any more is taken over as it is, and looked through.
+    let renamed = stream("uno", "one", "").replace("table = \"uno\"", "table = \"one\"");
+    let streams = renamed + &stream("two", "two", "");
+    let world = world.beside(&Config { streams, ..Config::default() });
+    let daemon = world.start();
+    until_streaming(&daemon, &["uno", "two"]).await;
+    load.end().await;
+    until_equal(&world, &["one", "two"]).await;
+    assert_eq!(walks(&world).await["two"], "first_snapshot");
+}
