@@ -18,14 +18,22 @@
 mod alerts;
 #[path = "bars/daemon.rs"]
 mod daemon;
+#[path = "bars/groups.rs"]
+mod groups;
 #[path = "bars/load.rs"]
 mod load;
+#[path = "bars/rest.rs"]
+mod rest;
 #[path = "bars/resync.rs"]
 mod resync;
 #[path = "bars/rivals.rs"]
 mod rivals;
+#[path = "bars/script.rs"]
+mod script;
 #[path = "bars/table.rs"]
 mod table;
+#[path = "bars/visible.rs"]
+mod visible;
 
 use std::time::{Duration, Instant};
 
@@ -44,24 +52,29 @@ struct Plan {
 
 impl Plan {
     fn parse() -> Self {
-        let arguments: Vec<String> = std::env::args().collect();
-        let value = |name: &str| {
-            let place = arguments.iter().position(|argument| argument == name)?;
-            arguments.get(place + 1).cloned()
-        };
         let number =
-            |name: &str, default| value(name).map_or(default, |text| text.parse().unwrap());
+            |name: &str, default| option(name).map_or(default, |text| text.parse().unwrap());
         Self {
             events: number("--events", 240_000),
             rounds: number("--rounds", 3),
-            json: value("--json"),
-            only: value("--only"),
+            json: option("--json"),
+            only: option("--only"),
         }
     }
 
     fn wants(&self, bar: &str) -> bool {
         self.only.as_ref().is_none_or(|only| only.split(',').any(|part| part == bar))
     }
+}
+
+/// What stands after an option.
+fn option(name: &str) -> Option<String> {
+    std::env::args().skip_while(|argument| argument != name).nth(1)
+}
+
+/// The binary that is measured: this build's, or another one to compare it with.
+fn binary() -> String {
+    option("--binary").unwrap_or_else(|| env!("CARGO_BIN_EXE_tidemark").to_owned())
 }
 
 #[tokio::main]
@@ -90,13 +103,23 @@ async fn main() {
         bars.extend(rewrite(&bench, &plan).await);
     }
     if plan.wants("latency") {
-        bars.extend(latency(&bench).await);
+        bars.extend(rest::bars(&bench, plan.rounds).await);
+        bars.push(groups::two(&bench).await);
     }
     if plan.wants("growth") {
         bars.push(growth(&bench, 300_000, plan.rounds).await);
     }
     if plan.wants("alerts") {
         bars.push(alerts::bar(&bench, plan.events, plan.rounds).await);
+    }
+    if plan.wants("thousand") {
+        bars.extend(groups::thousand(&bench).await);
+    }
+    if plan.wants("fifty") {
+        bars.extend(groups::fifty(&bench, plan.rounds).await);
+    }
+    if plan.wants("server") {
+        bars.extend(groups::server(&bench, plan.rounds).await);
     }
     table::print(&bars);
     if let Some(file) = plan.json {
@@ -202,18 +225,6 @@ async fn rewrite(bench: &Bench, plan: &Plan) -> Vec<Bar> {
             "",
         )
         .with(format!("{:.0} and {:.0} events/s", median(&rates[0]), median(&rates[1]))),
-    ]
-}
-
-/// Bar 7: from a change's arrival on a bare stream to its row being visible.
-async fn latency(bench: &Bench) -> Vec<Bar> {
-    let world = bench.world("latency").await;
-    let mut over = rivals::latencies(&world, 400).await;
-    over.sort_by(f64::total_cmp);
-    let at = |share: f64| over[((over.len() - 1) as f64 * share) as usize];
-    vec![
-        Bar::new("7 idle latency over a bare stream, p50", at(0.50), Limit::AtMost(15.0), "ms"),
-        Bar::new("7 idle latency over a bare stream, p99", at(0.99), Limit::AtMost(40.0), "ms"),
     ]
 }
 

@@ -63,7 +63,8 @@ async fn demo() -> Outcome<bool> {
     let daemon = Daemon::new(settings(&stack)?, listener).await?;
     let board = daemon.board();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(daemon.run(stop.clone()));
+    let told = stop.clone();
+    let running = tokio::spawn(async move { daemon.run(&told, None).await });
     println!("following; status at http://{address}/");
 
     let deadline = once.then(|| Instant::now() + Duration::from_secs(20));

@@ -5,27 +5,27 @@ mod compare;
 mod console;
 mod dead_letter;
 mod incident;
+mod init;
+mod manual;
 mod purge;
+mod reload;
 mod render;
 mod resync;
 mod run;
 mod signals;
 mod source;
+mod status;
 mod wait;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use console::{complain, ends, exit, failed, print, print_json, runtime, show, state};
+use console::{complain, ends, exit, failed, print, runtime, show};
 
-use crate::alert::Store;
 use crate::ops;
-use crate::postgres::Target;
 use crate::settings::{Origin, Settings};
 
 static VERSION: LazyLock<String> =
@@ -46,12 +46,14 @@ pub struct Cli {
 enum Command {
     /// Follow every configured stream until SIGTERM or SIGINT; a second signal exits at once
     Run,
+    /// Look at the source, and propose streams, tables and columns: a commented configuration
+    Init(init::InitArgs),
     /// Validate the configuration, then prove both ends; changes nothing
     Check(CheckArgs),
     /// Create or upgrade tidemark's own tables; create or widen the followed ones
     Migrate,
     /// What every stream is doing, read from Postgres: works when the daemon is down
-    Status(StatusArgs),
+    Status(status::StatusArgs),
     /// Repair a stream's table by a full walk of its collection: preview, request, list, cancel,
     /// approve
     Resync(resync::ResyncArgs),
@@ -63,6 +65,8 @@ enum Command {
     Source(source::SourceArgs),
     /// Wait until a stream's table shows what the source had at a time
     Wait(wait::WaitArgs),
+    /// Take a changed configuration without a restart, as SIGHUP does: all of it, or nothing
+    Reload(reload::ReloadArgs),
     /// Events set aside: list, show, retry, discard
     DeadLetter(dead_letter::LetterArgs),
     /// Forget what is over: letters resolved, incidents and requests ended, positions retired
@@ -71,6 +75,10 @@ enum Command {
     Incident(incident::IncidentArgs),
     /// Try the alert channels
     Alert(incident::AlertArgs),
+    /// Print what completes tidemark's commands in a shell
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages, one a command, into a folder
+    Man(manual::ManArgs),
     /// For container health checks: GET /livez on the configured listener, within 2 s
     Healthcheck,
 }
@@ -91,16 +99,6 @@ struct CheckArgs {
     json: bool,
 }
 
-#[derive(Debug, Args)]
-struct StatusArgs {
-    /// Show it anew every two seconds
-    #[arg(long)]
-    watch: bool,
-    /// Print the report as JSON
-    #[arg(long)]
-    json: bool,
-}
-
 /// Teaches glibc's malloc to keep what replies and batches free, up to twice this size, instead of
 /// giving it back to the system and having it mapped and zeroed again page by page: freeing a block
 /// of a size that had been mapped raises its thresholds (`M_MMAP_THRESHOLD` in mallopt(3)). The
@@ -113,14 +111,19 @@ fn keep_freed_memory() {
 /// The whole program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let origin = Origin::of_process(cli.config.as_deref());
+    let mut origin = Origin::of_process(cli.config.as_deref());
+    if let Command::Init(args) = &cli.command {
+        args.place(&mut origin);
+    }
     keep_freed_memory();
     let code = match cli.command {
         Command::Run => run::run(origin),
         Command::Healthcheck => healthcheck(&origin),
+        Command::Completions(args) => manual::completions(&args, Cli::command()),
+        Command::Man(args) => manual::man(&args, Cli::command()),
         command => match (Settings::load(&origin), runtime()) {
             (Ok(settings), Some(runtime)) => {
-                let code = runtime.block_on(obey(command, &settings));
+                let code = runtime.block_on(obey(command, &settings, &origin));
                 // Blocking DNS look-ups are not waited for.
                 runtime.shutdown_background();
                 code
@@ -136,23 +139,25 @@ pub fn main() -> ExitCode {
 }
 
 /// What needs the whole configuration, and ends by itself.
-async fn obey(command: Command, settings: &Settings) -> u8 {
+async fn obey(command: Command, settings: &Settings, origin: &Origin) -> u8 {
     if let Err(problems) = ops::connection_strings::judge(settings).await {
         complain(&problems.to_string());
         return exit::CONFIGURATION;
     }
     match command {
-        Command::Run | Command::Healthcheck => {
-            unreachable!("these read the configuration in their own ways")
+        Command::Run | Command::Healthcheck | Command::Completions(_) | Command::Man(_) => {
+            unreachable!("these read the configuration in their own ways, or none")
         }
+        Command::Init(args) => init::init(settings, origin, &args).await,
         Command::Check(args) => check(settings, &args).await,
         Command::Migrate => migrate(settings).await,
-        Command::Status(args) => status(settings, &args).await,
+        Command::Status(args) => status::status(settings, &args).await,
         Command::Resync(args) => resync::resync(settings, args).await,
         Command::Compare(args) => compare::compare(settings, &args).await,
         Command::Checkpoint(args) => checkpoint::checkpoint(settings, args).await,
         Command::Source(args) => source::source(settings, args).await,
         Command::Wait(args) => wait::wait(settings, &args).await,
+        Command::Reload(args) => reload::reload(settings, &args).await,
         Command::DeadLetter(args) => dead_letter::letter(settings, args).await,
         Command::Purge(args) => purge::purge(settings, &args).await,
         Command::Incident(args) => incident::incident(settings, args).await,
@@ -206,37 +211,6 @@ async fn migrate(settings: &Settings) -> u8 {
         print("nothing to do: every table is as it should be\n");
     }
     migrated.failed.into_iter().map(failed).max().unwrap_or_default()
-}
-
-async fn status(settings: &Settings, args: &StatusArgs) -> u8 {
-    // Nothing is written: what a standby has is told while no host takes writes.
-    let target = match Target::new(settings) {
-        Ok(target) => target.for_reading(),
-        Err(fault) => return failed(fault),
-    };
-    let state = state(settings, &target);
-    let store = Store::new(settings, &target);
-    loop {
-        let report = match ops::status::status(settings, &state, &store).await {
-            Ok(report) => report,
-            Err(fault) => return failed(fault),
-        };
-        if args.watch && !args.json {
-            let _ = std::io::stdout().write_all(b"\x1b[2J\x1b[H");
-        }
-        if args.json {
-            print_json(&report);
-        } else {
-            print(&render::status(&report));
-        }
-        if target.is_read_only() {
-            complain("no host of target.url takes writes: this is what a standby has");
-        }
-        if !args.watch {
-            return report.verdict.exit_code();
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ pub struct Settings {
     /// Those that have streams, in the order in which the streams name them.
     pub groups: Vec<GroupSettings>,
     printed: String,
+    fingerprint: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -150,6 +151,9 @@ pub struct Log {
     pub filter: String,
 }
 
+/// What a batch is not made smaller than, however many groups there are.
+const BATCH_BYTES_LEAST: usize = 64 << 10;
+
 /// Connections beside those of the groups' writers and the shared ones: two of the incidents, and
 /// one to look at tables with.
 const CONNECTIONS_ASIDE: usize = 3;
@@ -165,8 +169,19 @@ impl Settings {
         let settings = Self::read(&mut reader);
         settings.check_heartbeat(&mut reader);
         settings.check_connections(&mut reader);
+        let fingerprint = reader.fingerprint();
         let (printed, problems) = reader.finish();
-        if problems.is_empty() { Ok(Self { printed, ..settings }) } else { Err(Problems(problems)) }
+        if problems.is_empty() {
+            Ok(Self { printed, fingerprint, ..settings })
+        } else {
+            Err(Problems(problems))
+        }
+    }
+
+    /// Whether they say the same, secrets included. What a secret's file holds is read there by
+    /// whoever needs it.
+    pub fn say_the_same(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint && format!("{self:?}") == format!("{other:?}")
     }
 
     /// Whose daemon it configures.
@@ -257,6 +272,7 @@ impl Settings {
             streams: stream::read(r),
             groups: Vec::new(),
             printed: String::new(),
+            fingerprint: 0,
         };
         settings.groups = group::read(r, &settings.source, &settings.target, &settings.streams);
         settings
@@ -285,6 +301,12 @@ impl Settings {
         left.clamp(1, groups.saturating_add(2).min(8))
     }
 
+    /// How large a group's batch may be: what all groups may have together is shared evenly.
+    pub fn batch_bytes_max(&self) -> usize {
+        let share = self.batch.bytes_total_max / self.groups.len().max(1);
+        self.batch.bytes_max.min(share.max(BATCH_BYTES_LEAST))
+    }
+
     fn check_connections(&self, r: &mut Reader) {
         let groups = self.groups.len();
         let least = groups + CONNECTIONS_ASIDE + 1;
@@ -295,9 +317,9 @@ impl Settings {
     fn read_batch(r: &mut Reader) -> BatchSettings {
         let batch = BatchSettings {
             events_max: r.count("batch.events_max", 1, 100_000),
-            bytes_max: r.size("batch.bytes_max", 64 << 10, 256 << 20),
+            bytes_max: r.size("batch.bytes_max", BATCH_BYTES_LEAST, 256 << 20),
             linger: r.duration("batch.linger"),
-            bytes_total_max: r.size("batch.bytes_total_max", 64 << 10, 16 << 30),
+            bytes_total_max: r.size("batch.bytes_total_max", BATCH_BYTES_LEAST, 16 << 30),
         };
         r.check(
             "batch.bytes_total_max",

@@ -7,18 +7,18 @@ mod log_writer;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 pub use log_writer::{flush, lines_dropped};
 
@@ -34,15 +34,8 @@ const PANIC_FLUSH: Duration = Duration::from_millis(200);
 /// # Errors
 /// `log.filter` cannot be parsed, there is no standard error, or logging was started before.
 pub fn start(settings: &Settings) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.log.filter).map_err(|_| {
-        "log.filter is not a filter such as \"info\" or \"info,tidemark=debug\"".to_owned()
-    })?;
-    // What a trigger says by RAISE WARNING or the like holds whatever its author put in; what asks
-    // AWS for keys tells what it was answered. Why there is no key, our own fault says.
-    let filter = ["sqlx::postgres::notice=off", "aws_=off"]
-        .into_iter()
-        .filter_map(|directive| directive.parse().ok())
-        .fold(filter, EnvFilter::add_directive);
+    let (filter, handle) = reload::Layer::new(filter(settings)?);
+    let _ = FILTER.set(handle);
     let terminal = std::io::stderr().is_terminal();
     let pretty = match settings.log.format {
         LogFormat::Auto => terminal,
@@ -64,6 +57,32 @@ pub fn start(settings: &Settings) -> Result<(), String> {
         registry.with(lines.event_format(format)).try_init()
     };
     started.map_err(|error| error.to_string())
+}
+
+/// Where the filter in use can be exchanged.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// What the log lets through from now on.
+///
+/// # Errors
+/// `log.filter` cannot be parsed.
+pub fn refilter(settings: &Settings) -> Result<(), String> {
+    let filter = filter(settings)?;
+    FILTER.get().map_or(Ok(()), |handle| handle.reload(filter).map_err(|error| error.to_string()))
+}
+
+/// # Errors
+/// `log.filter` cannot be parsed.
+pub fn filter(settings: &Settings) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::try_new(&settings.log.filter).map_err(|_| {
+        "log.filter is not a filter such as \"info\" or \"info,tidemark=debug\"".to_owned()
+    })?;
+    // What a trigger says by RAISE WARNING or the like holds whatever its author put in; what asks
+    // AWS for keys tells what it was answered. Why there is no key, our own fault says.
+    Ok(["sqlx::postgres::notice=off", "aws_=off"]
+        .into_iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive))
 }
 
 /// What a panic says, and to whom beside the log. Only where it happened is told, and what stands

@@ -279,6 +279,7 @@ fn every_metric_and_command_stands_in_the_reference() {
     }
     let commands = [
         "run",
+        "init",
         "check",
         "migrate",
         "status",

@@ -21,6 +21,8 @@ pub struct Bench {
 pub struct World {
     pub source: Database,
     pub target_url: String,
+    /// By the server's socket.
+    pub target_socket: String,
     config: PathBuf,
 }
 
@@ -49,18 +51,28 @@ impl Bench {
     }
 
     pub async fn world_of(&self, name: &str, streams: &str) -> World {
-        let name = devstack::unique(name);
-        let database = self.postgres.database().await.unwrap();
-        let config = std::env::temp_dir().join(format!("tidemark-bench-{name}.toml"));
-        let (uri, url) = (self.mongo.uri(), self.postgres.url(&database));
+        self.world_at(&self.postgres, name, streams).await
+    }
+
+    pub async fn world_at(&self, postgres: &Postgres, name: &str, streams: &str) -> World {
+        self.world_named(postgres, &devstack::unique(name), streams).await
+    }
+
+    /// Of the source's database of this very name.
+    pub async fn world_named(&self, postgres: &Postgres, name: &str, streams: &str) -> World {
+        let database = postgres.database().await.unwrap();
+        let file = format!("tidemark-bench-{}.toml", devstack::unique(name));
+        let config = std::env::temp_dir().join(file);
+        let (uri, url) = (self.mongo.uri(), postgres.url(&database));
         let text = format!(
             "source.uri = {uri:?}\nsource.database = {name:?}\ntarget.url = {url:?}\nstatus.listen \
              = \"127.0.0.1:0\"\nlog.format = \"json\"\n{streams}"
         );
         std::fs::write(&config, text).unwrap();
         World {
-            source: self.mongo.client().await.unwrap().database(&name),
+            source: self.mongo.client().await.unwrap().database(name),
             target_url: url,
+            target_socket: postgres.socket_url(&database),
             config,
         }
     }
@@ -76,7 +88,12 @@ impl World {
             format!("{extra}{}", std::fs::read_to_string(&self.config).unwrap()),
         )
         .unwrap();
-        Self { source: self.source.clone(), target_url: self.target_url.clone(), config }
+        Self {
+            source: self.source.clone(),
+            target_url: self.target_url.clone(),
+            target_socket: self.target_socket.clone(),
+            config,
+        }
     }
 
     pub async fn pg(&self) -> PgConnection {
@@ -123,7 +140,7 @@ impl World {
 
     pub async fn start(&self) -> Running {
         let log = self.config.with_extension("log");
-        let child = Command::new(env!("CARGO_BIN_EXE_tidemark"))
+        let child = Command::new(crate::binary())
             .args(["run", "--config"])
             .arg(&self.config)
             .stdin(Stdio::null())
@@ -211,6 +228,18 @@ impl World {
         sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
     }
 
+    pub async fn wal_bytes(&self) -> f64 {
+        let sql = "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8";
+        sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
+    }
+
+    /// Sessions of others than who asks in the target's database.
+    pub async fn sessions(&self) -> f64 {
+        let sql = "select count(*)::float8 from pg_stat_activity where datname = \
+                   current_database() and pid <> pg_backend_pid()";
+        sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
+    }
+
     pub async fn assert_equal(&self) {
         let found =
             devstack::compare(&self.source, COLLECTION, &mut self.pg().await, TABLE).await.unwrap();
@@ -250,24 +279,39 @@ impl Running {
         until(phase, async || self.stream().await["phase"] == phase).await;
     }
 
+    /// Until all streams are in a phase, for two minutes at the most. Seldom looked at: the report
+    /// of a thousand streams is long.
+    pub async fn until_all(&self, phase: &str) {
+        let begun = Instant::now();
+        loop {
+            let status: serde_json::Value =
+                serde_json::from_str(&self.get("/status").await).unwrap();
+            let streams = status["streams"].as_array().unwrap();
+            let left = streams.iter().filter(|stream| stream["phase"] != phase).count();
+            if left == 0 {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(120), "{left} are not {phase} yet");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     async fn received(&self) -> u64 {
         self.stream().await["events_received"].as_u64().unwrap()
     }
 
-    fn proc(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
-    }
-
-    fn cpu_seconds(&self) -> f64 {
-        let stat = self.proc("stat");
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        ticks / 100.0
+    pub fn cpu_seconds(&self) -> f64 {
+        cpu_seconds(self.child.id())
     }
 
     fn peak_megabytes(&self) -> f64 {
-        let status = self.proc("status");
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        self.megabytes("VmHWM")
+    }
+
+    /// One of the sizes of `/proc/PID/status`.
+    pub fn megabytes(&self, size: &str) -> f64 {
+        let status = proc(self.child.id(), "status");
+        let line = status.lines().find(|line| line.starts_with(size)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
     }
 
@@ -282,4 +326,16 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn proc(pid: u32, file: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
+}
+
+/// User's and system's, of a process.
+pub fn cpu_seconds(pid: u32) -> f64 {
+    let stat = proc(pid, "stat");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    ticks / 100.0
 }

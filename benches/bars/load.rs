@@ -46,6 +46,17 @@ impl Shape {
     }
 }
 
+/// The name of one collection of many, and of its stream and table.
+pub fn numbered(number: usize) -> String {
+    format!("c{number:04}")
+}
+
+/// Makes a small collection of twenty documents.
+pub async fn twenty(source: &Database, collection: &str) {
+    let document = |n: i32| doc! { "_id": format!("first{n}"), "doctorLastName": "Smith", "n": n };
+    source.collection(collection).insert_many((0..20).map(document)).await.unwrap();
+}
+
 /// Writes `events` changes.
 pub async fn backlog(source: &Database, shape: Shape, events: usize) {
     let mut rng = Rng::with_seed(42);

@@ -125,9 +125,4 @@ impl World {
                    max(id) from tidemark.resync))";
         sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
     }
-
-    async fn wal_bytes(&self) -> f64 {
-        let sql = "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8";
-        sqlx::query_scalar(sql).fetch_one(&mut self.pg().await).await.unwrap()
-    }
 }

@@ -1,5 +1,5 @@
-//! What the daemon is measured against, in the same run: a bare read, a row at a time, a bare COPY,
-//! a bare stream.
+//! What the daemon is measured against, in the same run: a bare read, a row at a time, a bare
+//! COPY.
 
 use std::time::Instant;
 
@@ -7,7 +7,6 @@ use futures_util::{StreamExt, TryStreamExt};
 use mongodb::Database;
 use mongodb::bson::{Document, RawDocumentBuf, doc, rawdoc};
 use sqlx::Connection;
-use sqlx::postgres::PgListener;
 
 use crate::daemon::World;
 use crate::load::COLLECTION;
@@ -107,46 +106,4 @@ pub async fn bare_copy(world: &World) -> f64 {
     }
     sink.finish().await.unwrap();
     begun.elapsed().as_secs_f64()
-}
-
-/// For each of `number` single inserts: milliseconds from its arrival on a bare stream to its row
-/// being visible.
-pub async fn latencies(world: &World, number: usize) -> Vec<f64> {
-    let daemon = world.start().await;
-    daemon.until_phase("streaming").await;
-    let trigger = "create function told() returns trigger language plpgsql as $$ begin perform \
-                   pg_notify('told', new.id); return null; end $$;
-         create trigger told after insert on public.doctor for each row execute function told()";
-    sqlx::raw_sql(trigger).execute(&mut world.pg().await).await.unwrap();
-    let mut listener = PgListener::connect(&world.target_url).await.unwrap();
-    listener.listen("told").await.unwrap();
-    let collection = world.source.collection::<Document>(COLLECTION);
-    let mut bare = collection.watch().await.unwrap();
-    let mut over = Vec::new();
-    for n in 0..number {
-        collection
-            .insert_one(doc! { "_id": format!("late{n}"), "doctorLastName": "Smith" })
-            .await
-            .unwrap();
-        let (arrived, visible) = tokio::join!(
-            async {
-                bare.next().await.unwrap().unwrap();
-                Instant::now()
-            },
-            async {
-                listener.recv().await.unwrap();
-                Instant::now()
-            }
-        );
-        let millis = if visible > arrived {
-            (visible - arrived).as_secs_f64()
-        } else {
-            -(arrived - visible).as_secs_f64()
-        };
-        over.push(millis * 1000.0);
-        // Quiet in between: this is the latency of an idle stream.
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    daemon.stop();
-    over
 }

@@ -39,4 +39,4 @@ pub use statements::Statements;
 pub use table_writer::TableWriter;
 pub use walk::{ChunkSeen, Then, Walk, WalkStep};
 pub use work::{Applied, Beside, Commit, Origins, Work};
-pub use writer::Writer;
+pub use writer::{Calls, Together, Writer};

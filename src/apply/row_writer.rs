@@ -69,7 +69,6 @@ impl RowWriter<'_> {
             self.advance_walk(connection, walk, work.ahead, done).await?;
         } else if let Some(until) = work.ahead {
             self.state.note_ahead(connection, &[self.stream], until).await?;
-            self.state.note_read(connection, self.stream, until).await?;
         }
         // A witness that is deleted makes way for another one.
         if !self.looks && work.deletes.ids.is_empty() {

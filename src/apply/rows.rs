@@ -91,6 +91,11 @@ impl Rows {
         })
     }
 
+    /// Bytes of these rows as COPY takes them.
+    pub(super) fn bytes(&self, rows: Range<usize>) -> usize {
+        self.places.get(rows).unwrap_or_default().iter().map(|row| row.tuple.len()).sum()
+    }
+
     /// Keeps the first `keep` rows.
     pub fn truncate(&mut self, keep: usize) {
         self.places.truncate(keep);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
+use super::copy::HELD_BACK;
 use super::dead_letter::RateWindow;
 use super::insert_path::{COPY_MIN, InsertPath};
 use super::pace::Pace;
@@ -81,7 +82,7 @@ impl TableWriter {
         self.no_copy_for = self.no_copy_for.saturating_sub(1);
         if !self.pace.allows(statement(work)) {
             InsertPath::Parts
-        } else if work.fresh >= COPY_MIN && self.no_copy_for == 0 {
+        } else if is_worth_a_copy(work) && self.no_copy_for == 0 {
             InsertPath::Copy
         } else {
             InsertPath::Whole
@@ -140,6 +141,11 @@ impl TableWriter {
         ends.state.look_at(connection, &self.stream, &touched).await
     }
 
+    /// The stream, and its table's name for SQL, for whoever looks in its place.
+    pub(super) fn looked_at(&self) -> (String, String) {
+        (self.stream.clone(), self.statements.table.to_string())
+    }
+
     /// The statements of this table.
     pub(super) fn row_writer<'a>(&'a self, ends: Ends<'a>) -> RowWriter<'a> {
         RowWriter {
@@ -177,6 +183,10 @@ impl TableWriter {
 /// How many rows, or deletes, the largest statement of a work holds.
 pub(super) fn statement(work: &Work) -> usize {
     work.rows.len().max(work.deletes.ids.len())
+}
+
+fn is_worth_a_copy(work: &Work) -> bool {
+    work.fresh >= COPY_MIN && work.rows.bytes(0..work.fresh) >= HELD_BACK
 }
 
 async fn is_partitioned(

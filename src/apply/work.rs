@@ -39,6 +39,12 @@ impl Commit {
         Self { position: Some(position), ..Self::default() }
     }
 
+    /// The position, if it is that of a group in which nothing has happened.
+    pub(super) const fn idle_position(&self) -> Option<&Position> {
+        let writes = !self.works.is_empty() || !self.parked.is_empty() || self.amid.is_some();
+        if writes || self.looks.is_empty() { None } else { self.position.as_ref() }
+    }
+
     /// Events or documents it stands for.
     pub fn events(&self) -> u64 {
         self.works.iter().map(|work| work.events).sum()

@@ -1,6 +1,9 @@
 //! The writer of one group: opens and commits the one transaction, in which the fence is raised
-//! first and the position comes last. It owns its connection, retries nothing, and knows after a
-//! lost reply whether the commit landed.
+//! first. The position moves with it, or last where it is not known before the rows are. The writer
+//! owns its connection, retries nothing, and knows after a lost reply whether the commit landed.
+
+mod doubt;
+mod together;
 
 use std::time::Instant;
 
@@ -19,6 +22,8 @@ use crate::failpoint;
 use crate::postgres::{Ending, Target, Trouble, Whose, commit, with_deadline};
 use crate::state::{Fence, Lease, StateTables};
 
+pub use together::{Calls, Together};
+
 /// Writes for one group under one lease.
 #[derive(Debug)]
 pub struct Writer {
@@ -31,6 +36,8 @@ pub struct Writer {
     /// The checkpoint's revision that this writer made or met last. If the stored one is another,
     /// the database has gone back.
     made: Option<i64>,
+    /// How idle positions are committed with those of the process's other groups, if it has any.
+    together: Option<Together>,
     /// A commit whose answer was lost: the revision it was made on, and what it would have done.
     in_doubt: Option<(i64, Vec<Applied>)>,
 }
@@ -42,7 +49,8 @@ impl Writer {
         lease: Lease,
         tables: Vec<TableWriter>,
     ) -> Self {
-        Self { target, state, lease, tables, connection: None, made: None, in_doubt: None }
+        let (connection, made, together, in_doubt) = (None, None, None, None);
+        Self { target, state, lease, tables, connection, made, together, in_doubt }
     }
 
     /// Begins at the revision at which the database was when what is in memory was read: on top of
@@ -50,6 +58,12 @@ impl Writer {
     #[must_use]
     pub const fn at(mut self, revision: i64) -> Self {
         self.made = Some(revision);
+        self
+    }
+
+    #[must_use]
+    pub fn with(mut self, together: Option<Together>) -> Self {
+        self.together = together;
         self
     }
 
@@ -70,6 +84,7 @@ impl Writer {
     pub async fn apply(&mut self, commit: &Commit) -> Result<Vec<Applied>, Setback> {
         let done = match self.resolve().await? {
             Some(done) => done,
+            None if self.commit_together(commit).await? => Vec::new(),
             None => self.attempt(commit).await?,
         };
         self.landed(commit.works.iter().map(|work| work.stream), &done);
@@ -232,14 +247,16 @@ impl Writer {
             with_deadline(deadline, connection.begin_with(load.begin(self.tables.len()))).await?;
         failpoint::hit("apply.begun");
         let lease = self.lease.clone();
-        let fence = Fence::raise(&mut transaction, &self.state, &lease).await?;
+        let fence = match &load {
+            Load::Whole(commit, _) => {
+                let after = commit.position.as_ref();
+                Fence::raise_and_advance(&mut transaction, &self.state, &lease, after).await?
+            }
+            _ => Fence::raise(&mut transaction, &self.state, &lease).await?,
+        };
         self.knows(fence.revision())?;
         let done = match load {
-            Load::Whole(commit, paths) => {
-                let done = self.write_works(&mut transaction, commit, paths).await?;
-                fence.advance(&mut transaction, commit.position.as_ref()).await?;
-                done
-            }
+            Load::Whole(commit, paths) => self.write_works(&mut transaction, commit, paths).await?,
             Load::Pieces(pieces) => self.write_pieces(&mut transaction, &fence, pieces).await?,
             Load::Chunks(stream, chunks, buffers) => {
                 self.write_chunks(&mut transaction, &fence, stream, chunks, buffers).await?
@@ -255,11 +272,9 @@ impl Writer {
             }
             Ending::Refused(trouble) => Err(Met { work: None, stream: None, trouble }),
             Ending::Unknown(fault) => {
-                self.in_doubt = Some((revision, done));
                 let group = self.lease.group();
                 tracing::warn!(group, revision, %fault, "commit without an answer");
-                let message = format!("the answer to commit {revision} was lost");
-                Err(Fault::new(Class::Transient, Code::TargetUnreachable, message, "").into())
+                Err(self.doubts(revision, done).into())
             }
         }
     }
@@ -358,40 +373,11 @@ impl Writer {
         Ok(vec![done])
     }
 
-    /// Postgres may go back: to a standby that had not heard of the last commits, or to what was
-    /// flushed before a crash. What is in memory is then ahead of the database, and must not be
-    /// written on top of it. The database is ahead of memory only by a commit whose answer was
-    /// given up on. In both cases the group is taken up anew from what the database says.
-    fn knows(&self, stored: i64) -> Result<(), Fault> {
-        match self.made {
-            Some(made) if made != stored => Err(Fault::rewound(stored, made)),
-            _ => Ok(()),
-        }
-    }
-
     /// Connects, and ends what this writer's last connection may have left behind when its wire was
     /// cut in silence: a session that still holds the group's lock.
     async fn connect(&self) -> Result<PgConnection, Fault> {
         let mut connection = self.target.connect().await?;
         self.target.end_abandoned(&mut connection).await;
         Ok(connection)
-    }
-
-    /// Finds out whether a commit whose answer was lost has landed: the row lock that it may still
-    /// hold is waited for, and then the stored revision tells.
-    async fn resolve(&mut self) -> Result<Option<Vec<Applied>>, Fault> {
-        let Some((revision, done)) = self.in_doubt.clone() else { return Ok(None) };
-        let mut connection = self.connect().await?;
-        let mut transaction = with_deadline(self.target.deadline(), connection.begin()).await?;
-        let fence = Fence::raise(&mut transaction, &self.state, &self.lease).await?;
-        let stored = fence.revision();
-        with_deadline(self.target.deadline(), transaction.rollback()).await?;
-        let landed = stored == revision + 1;
-        self.made = Some(revision + i64::from(landed));
-        self.knows(stored)?;
-        self.connection = Some(connection);
-        self.in_doubt = None;
-        tracing::info!(group = self.lease.group(), revision, landed, "commit in doubt resolved");
-        Ok(landed.then_some(done))
     }
 }

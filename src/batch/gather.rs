@@ -76,7 +76,8 @@ impl Gather {
             Some(token) => Some(token.clone()),
             None => last_token(&reply)?,
         };
-        if let Some(token) = token {
+        // The same token is of the same time, which a first one does not tell.
+        if let Some(token) = token.filter(|token| *token != self.tail.token) {
             let fallback = reply.operation_time.unwrap_or(self.tail.cluster_time);
             self.tail = Position::of(token, fallback);
         }

@@ -4,81 +4,20 @@
 use std::fmt::Write;
 
 use crate::alert::Ack;
-use crate::model::format::FOREVER;
+use crate::model::format::{FOREVER, thousands};
 use crate::model::shown::{shown, shown_whole};
 use crate::ops::alert::Tried;
 use crate::ops::check::Finding;
 use crate::ops::checkpoint::Shown;
 use crate::ops::command::Asked;
 use crate::ops::compare::Compared;
+use crate::ops::init::{Surveyed, size};
 use crate::ops::purge::Forgotten;
 use crate::ops::resync::{Listed, Preview};
 use crate::ops::rewind::Rewind;
 use crate::ops::source::{Adoption, Ends};
 use crate::state::{Letter, Retired};
-use crate::status::{IncidentReport, Report};
-
-/// The report for people.
-pub fn status(report: &Report) -> String {
-    let mut out = format!(
-        "{} {}: {}\n",
-        shown(&report.service),
-        shown(&report.environment),
-        report.verdict.name()
-    );
-    if let Some(action) = &report.action {
-        let _ = writeln!(out, "to do: {}", shown(action));
-    }
-    let _ = writeln!(
-        out,
-        "\n{:<20} {:<13} {:>8} {:>10} {:>12} {:>12}  POSITION",
-        "STREAM", "PHASE", "LAG", "HEADROOM", "EVENTS", "ROWS"
-    );
-    for stream in &report.streams {
-        let headroom = stream
-            .headroom_seconds
-            .map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h", s / 3600.0));
-        let position = stream
-            .position
-            .as_ref()
-            .map_or_else(|| "none".to_owned(), |position| shown(&position.cluster_time));
-        let _ = writeln!(
-            out,
-            "{:<20} {:<13} {:>8} {headroom:>10} {:>12} {:>12}  {position}",
-            shown(&stream.name),
-            stream.phase,
-            format!("{:.0} s", stream.lag_seconds),
-            stream.events_applied,
-            stream.rows_changed,
-        );
-        let walk = stream.resync.as_ref();
-        if let Some(walk) = walk {
-            let all = walk.documents_estimated.map_or_else(|| "?".to_owned(), |n| n.to_string());
-            let _ = writeln!(
-                out,
-                "{:<20} {} {} {}: {} of {all} documents read, {} rows written, {} deleted",
-                "",
-                walk.reason,
-                walk.id,
-                walk.state,
-                walk.documents_read,
-                walk.rows_upserted,
-                walk.rows_deleted
-            );
-        }
-        if let Some(reason) = &stream.reason {
-            let _ = writeln!(out, "{:<20} {}", "", shown(reason));
-        }
-        for drift in &stream.drift {
-            let since = drift.first_seen_at.format("%Y-%m-%d %H:%M UTC");
-            let _ = writeln!(out, "{:<20} drift: {}, since {since}", "", shown(&drift.to_string()));
-        }
-    }
-    if !report.incidents.is_empty() {
-        let _ = write!(out, "\n{}", incidents(&report.incidents));
-    }
-    out
-}
+use crate::status::IncidentReport;
 
 pub fn preview(preview: &Preview) -> String {
     let Preview { documents, rows, deletes_without_asking, .. } = preview;
@@ -115,7 +54,7 @@ pub fn walks(listed: &[Listed]) -> String {
     );
     for Listed { walk, asked, approved, .. } in listed {
         let at = |at: Option<chrono::DateTime<chrono::Utc>>| {
-            at.map_or_else(|| "?".to_owned(), |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+            at.map_or_else(|| "-".to_owned(), |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string())
         };
         let blind = if walk.is_snapshot() {
             String::new()
@@ -276,7 +215,7 @@ pub fn letters(list: &[Letter]) -> String {
     );
     for Letter { id, stream, document_id, operation, error, at, resolution, .. } in list {
         let (stream, operation, error) = (shown(stream), shown(operation), shown(error));
-        let document = shown(document_id.as_deref().unwrap_or("?"));
+        let document = shown(document_id.as_deref().unwrap_or("-"));
         let at = at.format("%Y-%m-%dT%H:%M:%SZ");
         let resolution = shown(resolution.as_deref().unwrap_or("-"));
         let _ = writeln!(
@@ -301,6 +240,26 @@ pub fn findings(findings: &[Finding]) -> String {
         if !finding.remedy.is_empty() {
             let _ = writeln!(out, "       {:<width$}  → {}", "", shown(&finding.remedy));
         }
+    }
+    out
+}
+
+/// What a database holds; what can be followed is numbered.
+pub fn collections(list: &[Surveyed]) -> String {
+    let mut out = format!("{:>4} {:<40} {:>14} {:>10}\n", "", "COLLECTION", "DOCUMENTS", "SIZE");
+    let mut number = 0;
+    for one in list {
+        let told = |told: Option<String>| told.unwrap_or_else(|| "-".to_owned());
+        let (name, documents) = (shown(&one.name), told(one.documents.map(thousands)));
+        let (bytes, why) = (told(one.bytes.map(size)), one.obstacle.as_deref().map(shown));
+        let place = if why.is_none() {
+            number += 1;
+            number.to_string()
+        } else {
+            String::new()
+        };
+        let why = why.map_or_else(String::new, |why| format!("  {why}"));
+        let _ = writeln!(out, "{place:>4} {name:<40} {documents:>14} {bytes:>10}{why}");
     }
     out
 }

@@ -3,22 +3,20 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::console::{complain, exit, runtime};
-use super::signals;
+use super::signals::{self, Told};
 use crate::error::Fault;
 use crate::ops::{address, connection_strings};
 use crate::settings::{Origin, Settings};
-use crate::supervisor::Daemon;
+use crate::supervisor::{Daemon, Reloads};
 use crate::telemetry;
 
 /// How long the last lines of the log may take.
 const FLUSH: Duration = Duration::from_millis(250);
 
 pub(super) fn run(origin: Origin) -> u8 {
-    let stop = match signals::listen() {
-        Ok(stop) => stop,
+    let told = match signals::listen() {
+        Ok(told) => told,
         Err(error) => {
             complain(&format!("signals cannot be listened to: {error}"));
             return exit::FAILED;
@@ -27,9 +25,10 @@ pub(super) fn run(origin: Origin) -> u8 {
     let Some(runtime) = runtime() else { return exit::FAILED };
     let code = runtime.block_on(async {
         // Not waited for once told to stop: a secret's file may be a pipe that nobody writes to.
-        let load = tokio::task::spawn_blocking(move || Settings::load(&origin));
+        let from = origin.clone();
+        let load = tokio::task::spawn_blocking(move || Settings::load(&from));
         let loaded = tokio::select! {
-            () = stop.cancelled() => return 0,
+            () = told.stop.cancelled() => return 0,
             loaded = load => loaded,
         };
         let judged = match loaded {
@@ -37,7 +36,7 @@ pub(super) fn run(origin: Origin) -> u8 {
             other => other,
         };
         match judged {
-            Ok(Ok(settings)) => follow(settings, stop).await,
+            Ok(Ok(settings)) => follow(settings, origin, told).await,
             Ok(Err(problems)) => {
                 complain(&problems.to_string());
                 exit::CONFIGURATION
@@ -51,7 +50,7 @@ pub(super) fn run(origin: Origin) -> u8 {
     code
 }
 
-async fn follow(settings: Settings, stop: CancellationToken) -> u8 {
+async fn follow(settings: Settings, origin: Origin, told: Told) -> u8 {
     if let Err(why) = telemetry::start(&settings) {
         complain(&why);
         return exit::CONFIGURATION;
@@ -77,18 +76,34 @@ async fn follow(settings: Settings, stop: CancellationToken) -> u8 {
     if address::is_open(&settings) {
         tracing::warn!("status.listen is {}; {}", address::describe(&settings), address::REMEDY);
     }
-    let daemon = match Daemon::new(settings, listener).await {
-        Ok(daemon) => daemon,
-        Err(fault) => return refused(&fault),
-    };
-    match daemon.run(stop).await {
-        Ok(()) => {
-            tracing::info!("stopped");
-            0
-        }
+    match until_told(settings, &listener, &told, &Reloads::new(origin, told.reload.clone())).await {
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("ended: {error:#}");
             exit::FAILED
+        }
+    }
+}
+
+/// Follows under one configuration after the other.
+async fn until_told(
+    mut settings: Settings,
+    listener: &TcpListener,
+    told: &Told,
+    reloads: &Reloads,
+) -> anyhow::Result<u8> {
+    loop {
+        let daemon = match Daemon::new(settings, listener.try_clone()?).await {
+            Ok(daemon) => daemon,
+            Err(fault) => return Ok(refused(&fault)),
+        };
+        let Some(next) = daemon.run(&told.stop, Some(reloads)).await? else {
+            tracing::info!("stopped");
+            return Ok(0);
+        };
+        settings = *next;
+        if let Err(why) = telemetry::refilter(&settings) {
+            tracing::warn!("the log goes on as it was: {why}");
         }
     }
 }

@@ -2,7 +2,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::render;
+use super::{render, status};
 use crate::alert::Ack;
 use crate::model::shown::is_obeyed;
 use crate::ops::alert::Tried;
@@ -10,6 +10,7 @@ use crate::ops::check::Finding;
 use crate::ops::checkpoint::Shown;
 use crate::ops::command::Asked;
 use crate::ops::compare::Compared;
+use crate::ops::init::Surveyed;
 use crate::ops::resync::{Listed, Preview};
 use crate::ops::rewind::Rewind;
 use crate::ops::source::{Adoption, Ends};
@@ -100,7 +101,8 @@ fn of_streams(text: &str) -> Vec<String> {
     let t = || text.to_owned();
     let ends = || Ends { owner: t(), cluster: Some(t()), collection: Some(t()) };
     vec![
-        render::status(&report(text)),
+        status::overview(&report(text), false, at()),
+        status::detail(&report(text).streams[0], at()),
         render::preview(&Preview {
             stream: t(),
             source: t(),
@@ -236,6 +238,13 @@ fn of_people(text: &str) -> Vec<String> {
             down: false,
             too_old: false,
         }]),
+        render::collections(&[Surveyed {
+            name: t(),
+            kind: "view",
+            documents: Some(1),
+            bytes: None,
+            obstacle: Some(t()),
+        }]),
         render::tried(&[Tried { channel: "slack", ok: false, detail: t() }]),
         render::asked(&asked(Some(Outcome::Failed), Some(t()))),
         render::asked(&asked(None, Some(t()))),
@@ -243,6 +252,32 @@ fn of_people(text: &str) -> Vec<String> {
         render::acked(1, &Ack { by: t(), until: at() }),
         render::fields(&nested),
     ]
+}
+
+/// Of a thousand a screen is shown, the worst first; the others are counted.
+#[test]
+fn the_status_of_a_thousand_streams_is_a_screen_and_says_what_is_wrong_first() {
+    let mut whole = report("x");
+    let calm = crate::status::StreamReport {
+        phase: crate::model::phase::Phase::Streaming,
+        ..crate::status::StreamReport::new("", "db.c", "public.t")
+    };
+    whole.incidents.clear();
+    whole.streams = (0..1_000)
+        .map(|place| crate::status::StreamReport {
+            name: format!("stream_{place:04}"),
+            ..calm.clone()
+        })
+        .collect();
+    whole.streams[900].phase = crate::model::phase::Phase::Parked;
+    whole.streams[900].reason = Some("its table was dropped".to_owned());
+    let text = status::overview(&whole, false, at());
+    assert_eq!(text.lines().count(), 18, "{text}");
+    let first = text.lines().skip_while(|line| !line.starts_with("STREAM")).nth(1).unwrap();
+    assert!(first.starts_with("stream_0900 ") && first.contains(" parked "), "{text}");
+    assert!(text.ends_with("… and 988 streaming: --all shows them, --stream NAME all of one\n"));
+    let all = status::overview(&whole, true, at());
+    assert!(all.lines().count() > 1_000 && !all.contains("--all"));
 }
 
 fn texts() -> impl Strategy<Value = String> {

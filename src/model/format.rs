@@ -1,5 +1,7 @@
 //! Numbers and lengths of time as people read them.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// The end of what has none.
@@ -14,9 +16,17 @@ pub fn length(length: TimeDelta) -> String {
     match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60) {
         (0, 0, 0) => format!("{seconds} s"),
         (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, 0) => format!("{hours} h"),
         (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, 0, _) => format!("{days} d"),
         (days, hours, _) => format!("{days} d {hours} h"),
     }
+}
+
+/// The same of a number of seconds.
+pub fn length_of(seconds: f64) -> String {
+    let of = Duration::try_from_secs_f64(seconds.max(0.0)).ok();
+    length(of.and_then(|of| TimeDelta::from_std(of).ok()).unwrap_or(TimeDelta::MAX))
 }
 
 /// `12,345,678`.
@@ -40,7 +50,8 @@ mod tests {
     fn lengths_and_numbers_read_well() {
         let said = [0, 59, 60, 3599, 3600, 86_399, 90_000]
             .map(|seconds| length(TimeDelta::seconds(seconds)));
-        assert_eq!(said, ["0 s", "59 s", "1 min", "59 min", "1 h 0 min", "23 h 59 min", "1 d 1 h"]);
+        assert_eq!(said, ["0 s", "59 s", "1 min", "59 min", "1 h", "23 h 59 min", "1 d 1 h"]);
+        assert_eq!([-1.0, 0.4, 250.0].map(length_of), ["0 s", "0 s", "4 min"], "a young oplog");
         assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -58,6 +58,12 @@ impl ClusterTime {
         Self(self.0.saturating_add(1))
     }
 
+    /// The time before this one.
+    #[must_use]
+    pub const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
     /// What is stamped later than this is stamped with no time of a source whose clock is at this.
     #[must_use]
     pub const fn ahead_max(self) -> Self {
@@ -184,6 +190,14 @@ impl Position {
     pub fn of(token: ResumeToken, fallback: ClusterTime) -> Self {
         let cluster_time = token.cluster_time().unwrap_or(fallback);
         Self { token, cluster_time }
+    }
+
+    /// The position of a change stream that was opened from now on. Seen on MongoDB 6.0.5: the
+    /// token's time is the one *after* the server's last entry, and what is written next may have
+    /// it; so not that time is reached, but the one before it.
+    pub fn of_opening(token: ResumeToken, fallback: ClusterTime) -> Self {
+        let Self { token, cluster_time } = Self::of(token, fallback);
+        Self { token, cluster_time: cluster_time.before() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Proves both ends without changing anything: what `run` needs is asked for here, in the same
 //! words.
 
+mod connections;
 mod finding;
 mod rights;
 mod source;

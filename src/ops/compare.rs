@@ -94,7 +94,7 @@ pub async fn compare(
     let begun = Instant::now();
     let table = settings.table_of(config);
     let mut comparison = Comparison {
-        source: Source::new(settings).await?,
+        source: Source::new(settings).await?.of_database(settings.database_of(config)),
         state,
         target,
         connection: target.connect().await?,

@@ -10,6 +10,7 @@ pub mod connection_strings;
 pub mod dead_letter;
 pub mod healthcheck;
 pub mod incident;
+pub mod init;
 pub mod migrate;
 pub mod purge;
 pub mod resync;

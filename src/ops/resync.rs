@@ -41,15 +41,23 @@ pub struct Listed {
     pub approved: Option<Command>,
 }
 
+/// So many names of streams are listed to whoever slips.
+const LISTED_MAX: usize = 20;
+
 /// The stream of this name.
 ///
 /// # Errors
-/// There is none; the message lists those there are.
+/// There is none; the message lists those there are, or of many the one that is likely meant.
 pub fn stream<'s>(settings: &'s Settings, name: &str) -> Result<&'s StreamSettings, Slip> {
     settings.streams.iter().find(|stream| stream.name == name).ok_or_else(|| {
         let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
-        let message = format!("there is no stream {name}; configured are {}", names.join(", "));
-        Slip::new(message, "")
+        let likeness = |other: &&str| strsim::jaro_winkler(other, name);
+        let likely = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let others = match likely {
+            Some(likely) if names.len() > LISTED_MAX => format!("did you mean {likely}?"),
+            _ => format!("configured are {}", names.join(", ")),
+        };
+        Slip::new(format!("there is no stream {name}; {others}"), "")
     })
 }
 

@@ -7,7 +7,7 @@ use crate::error::Fault;
 use crate::model::phase::Phase;
 use crate::settings::{Settings, StreamSettings};
 use crate::state::{self, LedStream, StateTables, StreamRow};
-use crate::status::{PositionReport, Report, StreamReport, Verdict, judge};
+use crate::status::{GroupReport, PositionReport, Report, StreamReport, Verdict, foresee, judge};
 
 /// The report of `GET /status`, as the database knows it.
 ///
@@ -33,9 +33,12 @@ pub async fn status(
         rows: state.streams().await?,
         led: state.led().await?,
     };
-    let streams: Vec<StreamReport> =
+    let mut streams: Vec<StreamReport> =
         settings.streams.iter().map(|config| known.stream(settings, config)).collect();
-    let (mut verdict, mut action) = judge(&streams, &incidents, &[]);
+    foresee(&mut streams, now);
+    let groups: Vec<GroupReport> =
+        settings.groups.iter().map(|group| known.group(&group.name, &streams)).collect();
+    let (mut verdict, mut action) = judge(&groups, &streams, &incidents, &[]);
     let nobody = streams.iter().find(|stream| !stream.leader);
     if let (Some(stream), true) = (nobody, verdict < Verdict::Critical) {
         verdict = Verdict::Critical;
@@ -47,7 +50,7 @@ pub async fn status(
         environment: settings.environment.clone(),
         verdict,
         action,
-        groups: Vec::new(),
+        groups,
         streams,
         incidents,
         channels: Vec::new(),
@@ -62,6 +65,32 @@ struct Stored {
 }
 
 impl Stored {
+    /// The same of a group, with what its streams have come to.
+    fn group(&self, name: &str, streams: &[StreamReport]) -> GroupReport {
+        let led = self.led.iter().find(|led| led.group.as_deref() == Some(name));
+        let told = led.and_then(|led| serde_json::from_value(led.group_report.clone()?).ok());
+        let mut report = told.unwrap_or_else(|| GroupReport::new(name));
+        report.leader = led.is_some_and(|led| led.live);
+        report.holder = led.and_then(|led| led.holder.clone());
+        let of_group = |stream: &&StreamReport| stream.group == name;
+        report.exact = streams.iter().filter(of_group).all(|stream| stream.exact);
+        if !report.leader {
+            report.phase = Phase::Standby;
+        }
+        let Some(group) = self.groups.iter().find(|group| group.group == name) else {
+            return report;
+        };
+        report.epoch = group.epoch;
+        if let (true, Some(code)) = (report.leader, &group.halt_code) {
+            report.phase = Phase::Halted;
+            report.halt_code = Some(code.clone());
+            report.reason.clone_from(&group.halt_reason);
+        }
+        report.position = position(group);
+        report.last_commit_at = Some(latest(report.last_commit_at, group.updated_at));
+        report
+    }
+
     /// What the holder last reported of a stream, put right by what the tables say now.
     fn stream(&self, settings: &Settings, config: &StreamSettings) -> StreamReport {
         let source = settings.namespace_of(config).to_string();
@@ -92,11 +121,15 @@ impl Stored {
         if reason.is_some() {
             report.reason = reason;
         }
-        let known = group.token.clone().zip(group.time());
-        report.position = known.map(|(token, at)| PositionReport::new(&token, at));
+        report.position = position(group);
         report.last_commit_at = Some(latest(report.last_commit_at, group.updated_at));
         report
     }
+}
+
+fn position(group: &state::Stored) -> Option<PositionReport> {
+    let known = group.token.as_deref().zip(group.time());
+    known.map(|(token, at)| PositionReport::new(token, at))
 }
 
 fn latest(told: Option<DateTime<Utc>>, stored: DateTime<Utc>) -> DateTime<Utc> {

@@ -14,6 +14,9 @@ use crate::state::StateTables;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often the leader is asked to commit its position, until it has passed the time.
+pub(super) const HURRY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What was waited for, and what the table shows.
 #[derive(Debug, Clone, Serialize)]
 pub struct Waited {
@@ -66,6 +69,7 @@ pub async fn wait(
     let begun = Instant::now();
     let mut until = until;
     let mut asked = false;
+    let mut hurried = None;
     loop {
         // Once the time has passed, what the source has by now is all it had at that time: of a
         // source that nobody writes to, no later position comes for a while.
@@ -100,6 +104,11 @@ pub async fn wait(
                 position: position.map(|position| position.to_string()),
                 because,
             });
+        }
+        if hurried.is_none_or(|at: Instant| at.elapsed() > HURRY_INTERVAL) {
+            hurried = Some(Instant::now());
+            // Who may not ask waits for the next position that is due.
+            let _ = state.hurry(&config.group).await;
         }
         tokio::time::sleep(INTERVAL).await;
     }

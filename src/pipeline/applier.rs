@@ -2,13 +2,13 @@
 
 mod bulk_load;
 mod commits;
+mod idle;
 mod parking;
 mod pieces;
 mod step_over;
 mod tell;
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,7 +22,7 @@ use super::reader::read;
 use super::resync::Done;
 use super::start::Started;
 use super::walks::{OpenWalks, Part};
-use crate::apply::{Commit, TableWriter, Writer};
+use crate::apply::{Calls, Commit, TableWriter, Writer};
 use crate::batch::Piece;
 use crate::error::{Code, Fault};
 use crate::model::phase::Phase;
@@ -54,7 +54,8 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     let Started { position, change_stream, .. } = started;
     tasks.spawn(read(group.clone(), position.clone(), change_stream, reply_sender));
-    tasks.spawn(prepare(group.clone(), position, replies, batch_sender));
+    let waits = applier.waits.clone();
+    tasks.spawn(prepare(group.clone(), position, replies, batch_sender, waits));
     match applier.follow(batches).await {
         Ok(()) if signals.lost.is_cancelled() => Ended::Fenced,
         Ok(()) if signals.drain.is_cancelled() => Ended::Drained,
@@ -116,10 +117,14 @@ struct Applier<'a> {
     taken: ResumeToken,
     /// The time of that position, once everything up to it is applied.
     reached: watch::Sender<ClusterTime>,
+    /// Calls to commit an idle position with other groups.
+    calls: Calls,
     /// When a position was made durable last: chunks of a walk are none.
     positioned_at: Instant,
     /// Who writes next, if both the live stream and a walk have something to write.
     turn: Turn,
+    /// There is nothing to write: what comes need not linger.
+    waits: watch::Sender<bool>,
     /// Streams whose table was too slow for a commit lately.
     slow: Vec<(usize, Instant)>,
     /// The table that is looked at next with an idle commit.
@@ -127,9 +132,6 @@ struct Applier<'a> {
     /// The database says that the group is halted, which the first commit shows to be over.
     was_halted: bool,
 }
-
-/// So many tables are looked at with one idle commit.
-const LOOKS_MAX: usize = 50;
 
 /// Batches of the live stream and parts of walks are written in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +151,6 @@ impl<'a> Applier<'a> {
         mut cares: Cares,
     ) -> Self {
         group.status.placed(&started.position);
-        group.status.entered(Phase::Streaming);
         let tables = group.streams.iter().map(|stream| {
             TableWriter::new(
                 stream.config.name.clone(),
@@ -160,7 +161,8 @@ impl<'a> Applier<'a> {
         });
         let writer =
             Writer::new(group.target.clone(), group.state.clone(), lease.clone(), tables.collect())
-                .at(started.revision);
+                .at(started.revision)
+                .with(group.together.clone());
         let reached = watch::Sender::new(started.position.cluster_time);
         let parked = parked_at_start(group, &started.parked);
         let mut reads = vec![ClusterTime::default(); group.streams.len()];
@@ -175,6 +177,8 @@ impl<'a> Applier<'a> {
             (stream, row, care)
         });
         let walks = OpenWalks::new(group, walks.collect(), reached.subscribe());
+        // Its streams say by now which of them are parked, or wait for a walk.
+        group.status.entered(Phase::Streaming);
         let mut applier = Self {
             group,
             signals,
@@ -192,8 +196,10 @@ impl<'a> Applier<'a> {
             idle: None,
             taken: started.position.token.clone(),
             reached,
+            calls: Calls::of(group.together.as_ref()),
             positioned_at: Instant::now(),
             turn: Turn::Walk,
+            waits: watch::Sender::new(false),
             slow: Vec::new(),
             looked: 0,
             was_halted: started.was_halted,
@@ -231,6 +237,7 @@ impl<'a> Applier<'a> {
                 self.commit_idle().await?;
                 continue;
             }
+            self.waits.send_replace(batches.is_empty());
             tokio::select! {
                 biased;
                 // Another process may lead the group: nothing more is written.
@@ -256,6 +263,15 @@ impl<'a> Applier<'a> {
                     Some(batch) => self.take(batch?, &mut batches).await?,
                     None => return Err(Fault::bug("the preparer ended without a word").into()),
                 },
+                () = self.signals.hurry.notified(), if self.idle.is_some() => {
+                    self.commit_idle().await?;
+                }
+                // Another group commits an idle position: this one goes with it.
+                () = self.calls.next(), if self.idle.is_some() => {
+                    if self.positioned_at.elapsed() > idle_interval / 2 {
+                        self.commit_idle().await?;
+                    }
+                }
                 // Only wakes the loop, which commits the idle position above.
                 () = tokio::time::sleep_until(idle_due), if self.idle.is_some() => {}
             }
@@ -345,47 +361,5 @@ impl<'a> Applier<'a> {
             self.completed(part.stream).await;
         }
         Ok(())
-    }
-
-    async fn commit_idle(&mut self) -> Result<(), Stopped> {
-        let Some(position) = self.idle.take() else { return Ok(()) };
-        let is_of_no_event = position.token.is_of_no_event();
-        let looks = self.next_to_look_at();
-        let mut commit = Commit { looks, ..Commit::to(position) };
-        self.apply(&mut commit).await?;
-        if let Some(position) = &commit.position {
-            self.group.status.positioned(position, 0, Duration::ZERO);
-        }
-        // Nothing is bound any more to collections that no stream follows.
-        if is_of_no_event && self.group.lets_others_through() {
-            return Err(Stopped::Again);
-        }
-        Ok(())
-    }
-
-    /// Tables that are looked at with an idle commit: some at a time, each in its turn, and none
-    /// that is walked, since its walk finds out anyhow.
-    fn next_to_look_at(&mut self) -> Vec<usize> {
-        let number = self.group.streams.len();
-        let some = (0..number.min(LOOKS_MAX)).map(|place| (self.looked + place) % number);
-        let looks =
-            some.filter(|stream| !self.is_parked(*stream) && self.walks.beside(*stream).is_none());
-        let looks = looks.collect();
-        self.looked = (self.looked + LOOKS_MAX) % number.max(1);
-        looks
-    }
-
-    /// What was begun is finished already; the last idle position is made durable. Where the target
-    /// is away just then nothing is lost: what comes after the stored position is read again.
-    async fn drain(&mut self) -> Result<(), Fault> {
-        let Some(position) = self.idle.take() else { return Ok(()) };
-        match self.writer.apply(&Commit::to(position)).await {
-            Err(setback) if setback.fault.class.may_retry() => {
-                let fault = setback.fault;
-                tracing::info!(group = self.lease.group(), "idle position not committed: {fault}");
-                Ok(())
-            }
-            applied => applied.map(drop).map_err(|setback| setback.fault),
-        }
     }
 }

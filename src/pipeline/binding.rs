@@ -113,7 +113,7 @@ fn provable(group: &GroupContext, stored: &Stored) -> Option<ClusterTime> {
 /// over elections and kills, on collections and on a database with a filter): every token but the
 /// first is of an entry that a majority has. The first is one tick past the newest entry, and a
 /// time that a person named is any time.
-fn entry_of(token: &ResumeToken, begun_time: Option<i64>) -> Option<ClusterTime> {
+pub(super) fn entry_of(token: &ResumeToken, begun_time: Option<i64>) -> Option<ClusterTime> {
     let time = token.cluster_time()?;
     let proves = time.increment() > 0 && begun_time != Some(time.to_sql());
     proves.then_some(time)
@@ -187,6 +187,12 @@ fn taken_back(entry: Option<Entry>) -> Option<String> {
          and has no entry at it"
             .to_owned()
     })
+}
+
+/// # Errors
+/// The oplog has no entry at a position that was one.
+pub(super) fn proved_by(entry: Option<Entry>) -> Result<(), Fault> {
+    taken_back(entry).map_or(Ok(()), |why| Err(foreign_fault(&why)))
 }
 
 fn differs<T: PartialEq>(was: Option<&T>, is: Option<&T>) -> bool {

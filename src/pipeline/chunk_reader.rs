@@ -44,6 +44,8 @@ pub(super) struct Read {
 /// A chunk that was read, and what it was read with.
 pub(super) struct Answer {
     pub chunk: Chunk,
+    /// Nothing in it is of a later time.
+    pub read_until: ClusterTime,
     pub checksums: Option<Checksums>,
     pub care: Option<Care>,
     pub in_hand: Option<InHand>,
@@ -103,7 +105,9 @@ impl Read {
                 }
             }
         }
-        Ok(Answer { chunk, checksums: self.checksums, care: self.care, in_hand })
+        let (source, told) = (&self.context.source, chunk.operation_time);
+        let read_until = retry!(self.context, Step::Walk, source.read_until(told))?;
+        Ok(Answer { chunk, read_until, checksums: self.checksums, care: self.care, in_hand })
     }
 
     /// Writes down what was found before anything is made of it, if the walk goes with care.

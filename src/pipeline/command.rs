@@ -133,7 +133,7 @@ impl Asked<'_> {
             Some(Verb::SourceAdopt) => self.adopt(context, &why).await,
             Some(Verb::DeadLetterDiscard) => self.act(Act::Discard { ids: &ids(command) }).await,
             // The others are no stream's.
-            Some(Verb::Purge | Verb::IncidentAck) | None => {
+            Some(Verb::Purge | Verb::Reload | Verb::IncidentAck) | None => {
                 self.refuse(format!("{} is not known to this release", command.verb)).await
             }
         }

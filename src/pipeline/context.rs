@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::{Mapping, RowBuffers, Statements};
+use crate::apply::{Mapping, RowBuffers, Statements, Together};
 use crate::batch::Routes;
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::{Namespace, Table};
@@ -38,6 +39,8 @@ pub struct GroupContext {
     /// Collections that are still let through, though no stream follows them any more: the stored
     /// position is that of an event which may be theirs.
     pub leaving: Arc<Mutex<BTreeSet<String>>>,
+    /// How idle positions are committed with those of the process's other groups, if it has any.
+    pub together: Option<Together>,
     /// The stored position is that of an event of a collection that is followed.
     pub is_freed: Arc<AtomicBool>,
 }
@@ -109,6 +112,8 @@ pub struct Signals {
     pub commanded: CancellationToken,
     /// The lease is gone: end without another write.
     pub lost: CancellationToken,
+    /// Somebody waits for the position: commit it at once, though the group is silent.
+    pub hurry: Arc<Notify>,
 }
 
 impl Signals {
@@ -149,6 +154,11 @@ impl GroupContext {
     /// What it is called in messages.
     pub fn names(&self) -> Vec<&str> {
         self.streams.iter().map(|stream| stream.config.name.as_str()).collect()
+    }
+
+    /// Of the streams of all groups.
+    pub fn all_names(&self) -> Vec<&str> {
+        self.settings.streams.iter().map(|stream| stream.name.as_str()).collect()
     }
 
     pub fn members(&self) -> Vec<Member<'_>> {
@@ -209,7 +219,11 @@ impl GroupContext {
 
 impl Context {
     fn member(&self) -> Member<'_> {
-        Member { stream: &self.config.name, collection: &self.config.collection }
+        Member {
+            stream: &self.config.name,
+            collection: &self.config.collection,
+            table: &self.table,
+        }
     }
 
     /// [`GroupContext::wait_or_give_up`], of a step that is one stream's.

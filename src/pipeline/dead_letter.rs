@@ -73,13 +73,12 @@ async fn work(context: &Context, letter: &Letter) -> Result<Result<Work, String>
     }
     // A time that the read is known to be after: what it does not find was gone by then.
     let before = context.source.now().await?;
-    let mut work = Work { resolves: Some(letter.id), ahead: Some(before), ..Work::default() };
+    let mut work = Work { resolves: Some(letter.id), ..Work::default() };
     let (mut rows, mut drift) = (Rows::default(), Drift::default());
     let mut documents =
         context.source.lookup(&context.config.collection, &[raw_id], before).await?;
     while let Some(reply) = documents.next().await? {
         let at = documents.read_at.unwrap_or(before).max(before);
-        work.ahead = work.ahead.max(documents.read_at.or(reply.operation_time));
         for bytes in reply.items().filter(|bytes| is_of(&id, bytes)) {
             let encoded = Doc::new(bytes).map_err(Unwritable::from).and_then(|document| {
                 context.mapping.encode(&id, document, at, 0, &mut rows, &mut drift)
@@ -89,6 +88,7 @@ async fn work(context: &Context, letter: &Letter) -> Result<Result<Work, String>
             }
         }
     }
+    work.ahead = Some(context.source.read_until(documents.read_until).await?.max(before));
     if rows.is_empty() {
         work.deletes.push(id, before);
     }

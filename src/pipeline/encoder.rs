@@ -210,8 +210,6 @@ impl<'a> Encoder<'a> {
             // A row carries the time its document was read at, not its event's: events in between
             // are older than it.
             let at = documents.read_at.unwrap_or(self.at).max(self.at);
-            let until = documents.read_at.or(reply.operation_time).unwrap_or(self.at);
-            found.ahead = found.ahead.max(Some(until).filter(|until| *until > self.at));
             block_in_place_if_many(reply.len(), || {
                 self.encode_found(context, &reply, at, &by_id, found);
             });
@@ -219,6 +217,9 @@ impl<'a> Encoder<'a> {
                 return Ok(false);
             }
         }
+        // Also of what was not found: its row is as it was, and its deletion is still to come.
+        let until = context.source.read_until(documents.read_until).await?;
+        found.ahead = Some(until).filter(|until| *until > self.at);
         Ok(true)
     }
 

@@ -1,9 +1,9 @@
 //! The preparer: gathers replies into batches, looks up what must be looked up, encodes rows.
 //!
-//! A batch grows while the writer is busy. What comes after silence goes at once; what follows upon
-//! a batch goes `batch.linger` after that one was handed on.
+//! A batch grows while the writer is busy, and goes at once when the writer has nothing to do; and
+//! `batch.linger` after the one before, so that it is ready when that one is written.
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::block_in_place::block_in_place_if_many;
@@ -60,10 +60,12 @@ pub async fn prepare(
     position: Position,
     replies: Replies,
     batches: mpsc::Sender<Result<Batch, Fault>>,
+    writer_waits: watch::Sender<bool>,
 ) {
-    let mut preparer = Preparer::new(group, position, replies);
+    let mut preparer = Preparer::new(group, position, replies, writer_waits.subscribe());
     while let Some(batch) = preparer.next(&batches).await {
         let ended = batch.is_err();
+        writer_waits.send_replace(false);
         if batches.send(batch).await.is_err() || ended {
             return;
         }
@@ -78,7 +80,8 @@ pub async fn prepare_one(
     reply: Reply,
 ) -> Result<Batch, Fault> {
     let (_, replies) = mpsc::channel(1);
-    let mut preparer = Preparer::new(group.clone(), after, replies);
+    let (_, writer_waits) = watch::channel(true);
+    let mut preparer = Preparer::new(group.clone(), after, replies, writer_waits);
     preparer.push(Came { reply, is_open: false });
     if let Some(fault) = preparer.ended.take() {
         return Err(fault);
@@ -112,12 +115,20 @@ struct Preparer {
     last: ResumeToken,
     /// When a batch with events was handed on last.
     handed_on: Option<Instant>,
+    /// The writer has nothing to do.
+    writer_waits: watch::Receiver<bool>,
 }
 
 impl Preparer {
-    fn new(group: GroupContext, position: Position, replies: Replies) -> Self {
+    fn new(
+        group: GroupContext,
+        position: Position,
+        replies: Replies,
+        writer_waits: watch::Receiver<bool>,
+    ) -> Self {
         let batch = group.settings.batch;
-        let limits = BatchLimits { events: batch.events_max, bytes: batch.bytes_max };
+        let bytes = group.settings.batch_bytes_max();
+        let limits = BatchLimits { events: batch.events_max, bytes };
         let last = position.token.clone();
         let gather = Gather::after(position);
         Self {
@@ -129,6 +140,7 @@ impl Preparer {
             ended: None,
             last,
             handed_on: None,
+            writer_waits,
         }
     }
 
@@ -171,14 +183,19 @@ impl Preparer {
         batch
     }
 
-    /// Takes more replies in while the writer is busy, and until `linger` after the batch before.
+    /// Takes more replies in while the writer is busy, but no longer than `linger` after the batch
+    /// before if that one has been taken.
     async fn grow(&mut self, batches: &mpsc::Sender<Result<Batch, Fault>>) -> Option<()> {
         let linger = self.group.settings.batch.linger;
         let linger = self.handed_on.map_or_else(Instant::now, |before| before + linger);
+        let mut waits = self.writer_waits.clone();
         while !self.gather.is_empty() && !self.gather.is_full(self.limits) && self.ended.is_none() {
             let writer_is_ready = async {
                 let permit = batches.reserve().await;
-                tokio::time::sleep_until(linger).await;
+                tokio::select! {
+                    () = tokio::time::sleep_until(linger) => {}
+                    _ = waits.wait_for(|waits| *waits) => {}
+                }
                 permit.map(drop)
             };
             tokio::select! {

@@ -201,12 +201,12 @@ impl Search {
         let ids: Vec<Option<Vec<u8>>> = part.iter().map(|row| decode_id(&row.id)).collect();
         let asked: Vec<Value<'_>> = ids.iter().flatten().filter_map(|id| value(id)).collect();
         let after = source.now().await?;
-        let (mut living, mut at) = (HashSet::new(), after);
+        let mut living = HashSet::new();
         let mut documents = source.living(&config.collection, &asked, after).await?;
         while let Some(reply) = documents.next().await? {
             living.extend(reply.items().filter_map(id_of));
-            at = at.max(documents.read_at.or(reply.operation_time).unwrap_or(after));
         }
+        let at = source.read_until(documents.read_until).await?.max(after);
         let is_walked = match source.find_collection(&config.collection).await? {
             source::Found::Collection(there) => {
                 self.collection.zip(there).is_none_or(|(walked, there)| walked == there)

@@ -19,10 +19,9 @@ use super::context::{Context, GroupContext, retry};
 use crate::error::{Class, Code, Fault};
 use crate::model::phase::Phase;
 use crate::model::position::{ClusterTime, Position};
-use crate::model::reason::Reason;
 use crate::model::step::Step;
 use crate::source::ChangeStream;
-use crate::state::{Lease, OwnPosition, Start, Stored, StreamRow, WalkRow};
+use crate::state::{Configured, Lease, StreamRow, WalkRow};
 
 pub use self::begins::blind_from;
 pub(super) use self::decide::allowed;
@@ -68,17 +67,19 @@ async fn attempt(
     group.state.standing(&mut connection).await?;
     let stored = group.state.load(&group.name).await?;
     let stored = stored.ok_or_else(|| Fault::bug("a lease without a checkpoint row"))?;
-    let begins = begins(group, &stored, trouble).await?;
     let rows: HashMap<String, StreamRow> =
         group.state.streams().await?.into_iter().map(|row| (row.stream.clone(), row)).collect();
     let rows = if needs_enrolment(group, &rows) {
-        group.state.take_into(lease, group.source.database_name(), &group.members()).await?;
+        let (members, names) = (group.members(), group.all_names());
+        let configured = Configured { members: &members, names: &names };
+        group.state.take_into(lease, group.source.database_name(), &configured).await?;
         let rows = group.state.streams().await?;
         rows.into_iter().map(|row| (row.stream.clone(), row)).collect()
     } else {
         rows
     };
     let walks = group.state.open_walks(&group.names()).await?;
+    let begins = Begins::of(group, &stored, trouble, !walks.is_empty()).await?;
     let place = look_at_group(group, &stored, &rows).await?;
     let now = group.source.now().await?;
     let mut decisions = Vec::with_capacity(group.streams.len());
@@ -90,15 +91,16 @@ async fn attempt(
         decisions.push((here, decision));
     }
     crate::postgres::close(connection).await;
-    let leaving = leaving(group, &rows, &begins);
+    let_through(group, &rows, &begins);
+    let leaving = leaving(group, &rows);
     // The one stream of a group has no neighbour whose position is to be kept.
     let begins_anew = !group.parks() && decisions.iter().any(|(_, decision)| decision.repairs());
-    let new = if begins.stored.is_none() || begins_anew {
+    let new = if begins.position.is_none() || begins_anew {
         Some(position_now(group).await?)
     } else {
         None
     };
-    let goes_on_from = match (&new, &begins.stored) {
+    let goes_on_from = match (&new, &begins.position) {
         (Some((position, _)), _) | (None, Some(position)) => position.clone(),
         (None, None) => return Err(Fault::bug("a group without a position")),
     };
@@ -109,7 +111,7 @@ async fn attempt(
         place: &place,
         rows: &rows,
         position: &goes_on_from,
-        is_new: new.is_some() || !begins.own.is_empty(),
+        is_new: new.is_some() || begins.is_own,
         now,
     };
     let revision = making.change(lease, &decisions, &walks, &leaving).await?;
@@ -120,51 +122,6 @@ async fn attempt(
     let revision = revision.unwrap_or(stored.revision);
     let started = taken_up(group, goes_on_from, revision, new, parked).await?;
     Ok(Started { was_halted: stored.halt_code.is_some(), ..started })
-}
-
-/// What the stored position is worth.
-async fn begins(
-    group: &GroupContext,
-    stored: &Stored,
-    trouble: Option<&Fault>,
-) -> Result<Begins, Fault> {
-    let lost = |reason, why: &str| Begins {
-        stored: None,
-        lost: Some((reason, why.to_owned())),
-        own: Vec::new(),
-    };
-    match stored.start(group.source.database_name(), &group.fingerprint()) {
-        Start::Refused(version) => {
-            let message =
-                format!("the checkpoint was written by a newer release (format {version})");
-            let hint = "run that release, or a later one";
-            Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, hint))
-        }
-        Start::Lost(reason, why) => Ok(lost(reason, &why)),
-        Start::Resume(position) => Ok(match trouble {
-            Some(fault) if fault.class == Class::HistoryLost => {
-                lost(Reason::HistoryLost, &fault.message)
-            }
-            _ => Begins { stored: Some(position), lost: None, own: Vec::new() },
-        }),
-        Start::New => own_positions(group).await,
-    }
-}
-
-/// Positions of its streams' own, which an older release left: the group begins at the oldest that
-/// the source still has. The streams whose own it has not are walked.
-async fn own_positions(group: &GroupContext) -> Result<Begins, Fault> {
-    let mut own = group.state.own_positions(&group.names()).await?;
-    let oldest_entry = if own.is_empty() { None } else { group.source.oldest_entry().await };
-    let position = |own: &OwnPosition| {
-        let source = group.stream(&own.stream)?.namespace.to_string();
-        let position = own.usable(&source)?;
-        oldest_entry.is_none_or(|oldest| position.cluster_time >= oldest).then_some(position)
-    };
-    own.retain(|own| own.resume_token.is_some() || own.revision > 0);
-    let stored = own.iter().filter_map(position).min_by_key(|position| position.cluster_time);
-    let usable: Vec<bool> = own.iter().map(|own| position(own).is_some()).collect();
-    Ok(Begins { stored, lost: None, own: own.into_iter().zip(usable).collect() })
 }
 
 /// Whether a stream of it has no row, or is in no group: another one has let it go.
@@ -215,21 +172,21 @@ fn is_its_own(fault: &Fault) -> bool {
             && !matches!(fault.code, Code::TargetFull | Code::SourceUnauthorised))
 }
 
-/// Streams of the group's rows that are not configured in it any more: these are let go. While the
-/// stored position is that of an event, it may be of any collection that was ever followed here,
-/// also of one that another group has taken since: all of them are let through meanwhile.
-fn leaving<'r>(
-    group: &GroupContext,
-    rows: &'r HashMap<String, StreamRow>,
-    begins: &Begins,
-) -> Vec<&'r str> {
+/// Streams of the group's rows that are not configured in it any more: these are let go, at the
+/// position that the group begins at, since it applies nothing of theirs from there on.
+fn leaving<'r>(group: &GroupContext, rows: &'r HashMap<String, StreamRow>) -> Vec<&'r str> {
     let gone = rows.values().filter(|row| {
         row.group.as_deref() == Some(&*group.name) && group.stream(&row.stream).is_none()
     });
-    let gone: Vec<&StreamRow> = gone.collect();
-    let is_freed = group.is_freed.swap(false, Ordering::Relaxed);
+    gone.map(|row| row.stream.as_str()).collect()
+}
+
+/// While the position is that of an event, it may be of any collection that was ever followed here
+/// or by the group that it comes from: all of them are let through meanwhile.
+fn let_through(group: &GroupContext, rows: &HashMap<String, StreamRow>, begins: &Begins) {
+    let is_freed = group.is_freed.swap(false, Ordering::Relaxed) && !begins.is_own;
     let is_bound = begins
-        .stored
+        .position
         .as_ref()
         .is_some_and(|position| !is_freed && !position.token.is_of_no_event());
     let mut collections = group.leaving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,9 +200,7 @@ fn leaving<'r>(
                     .is_some_and(|name| group.routes.of(Some(name)).is_empty())
         });
         collections.extend(elsewhere.filter_map(|row| row.collection.clone()));
-        return Vec::new();
     }
-    gone.into_iter().map(|row| row.stream.as_str()).collect()
 }
 
 /// Goes on from a position, with the walks that have not ended.
@@ -284,10 +239,8 @@ pub async fn position_now(group: &GroupContext) -> Result<(Position, ChangeStrea
     for _ in 0..if options.heartbeat.is_some() { REPLIES_MAX } else { 1 } {
         let reply = change_stream.next().await?;
         if let Some(token) = reply.token.clone() {
-            return Ok((
-                Position::of(token, reply.operation_time.unwrap_or(ClusterTime::default())),
-                change_stream,
-            ));
+            let fallback = reply.operation_time.unwrap_or_default();
+            return Ok((Position::of_opening(token, fallback), change_stream));
         }
     }
     let hint = "the server sends no post-batch resume token: set source.heartbeat_collection, so \

@@ -145,7 +145,7 @@ impl Walker {
             reading: Reading {
                 collection: self.context.config.collection.clone(),
                 documents_max: care.as_ref().map_or(settings.resync.chunk_documents, Care::step),
-                bytes_max: settings.batch.bytes_max,
+                bytes_max: settings.batch_bytes_max(),
                 after: self.time.unwrap_or_default(),
             },
             start: self.start,
@@ -195,7 +195,7 @@ impl Walker {
             let awaiting = Awaiting::new(&self.awaited);
             let joined = self.reading.join_next().await;
             drop(awaiting);
-            let Answer { chunk, checksums, care, in_hand } =
+            let Answer { chunk, read_until, checksums, care, in_hand } =
                 joined.and_then(Result::ok).unwrap_or_else(|| {
                     Err(Fault::bug("the task that reads chunks ended without a chunk"))
                 })?;
@@ -204,11 +204,11 @@ impl Walker {
                 self.ask();
                 continue;
             }
-            return Ok(self.ready(chunk));
+            return Ok(self.ready(chunk, read_until));
         }
     }
 
-    fn ready(&mut self, mut chunk: Chunk) -> ResyncPart {
+    fn ready(&mut self, mut chunk: Chunk, read_until: ClusterTime) -> ResyncPart {
         if !self.touched.is_empty() {
             chunk.rows.without(|id| self.touched.contains(id));
         }
@@ -238,7 +238,7 @@ impl Walker {
             dead: chunk.dead,
             walk: Some(Walk { id: self.id, step }),
             events: chunk.documents,
-            ahead: chunk.operation_time.or(self.time),
+            ahead: Some(read_until),
             origins: Origins::Documents(chunk.replies),
             ..Work::default()
         };

@@ -56,10 +56,9 @@ impl OpenWalks {
         let mut queue: Vec<Queued> =
             rows.into_iter().map(|(stream, row, care)| Queued { stream, row, care }).collect();
         queue.sort_by_key(|queued| (queued.row.walked_since.is_none(), queued.row.id));
-        for (place, queued) in queue.iter().enumerate() {
+        for queued in &queue {
             if let Some(stream) = group.streams.get(queued.stream) {
                 stream.status.walking(Some(report(&queued.row)));
-                stream.status.queued(place);
                 stream.status.entered(Phase::Queued);
             }
         }
@@ -70,6 +69,7 @@ impl OpenWalks {
     pub async fn fill(&mut self, lease: &Lease) -> Result<(), Fault> {
         let concurrent = self.group.settings.resync.concurrent;
         let resync = &self.group.settings.resync;
+        let before = self.queue.len();
         while self.open.iter().filter(|walk| walk.resync.is_under_way()).count() < concurrent
             && let Some(Queued { stream, mut row, care }) = self.queue.pop_front()
         {
@@ -88,7 +88,19 @@ impl OpenWalks {
             let resync = OpenResync::take_up(context, &row, self.reached.clone(), care);
             self.open.push(OpenWalk { stream, resync, bulk_loads });
         }
+        if self.queue.len() < before {
+            self.show_places();
+        }
         Ok(())
+    }
+
+    /// Who waits is told after how many others that are waiting.
+    fn show_places(&self) {
+        for (place, queued) in self.queue.iter().enumerate() {
+            if let Some(context) = self.group.streams.get(queued.stream) {
+                context.status.queued(place);
+            }
+        }
     }
 
     pub const fn is_empty(&self) -> bool {
@@ -190,11 +202,10 @@ impl OpenWalks {
     /// The stream is not walked any more.
     pub fn remove(&mut self, stream: usize) {
         self.open.retain(|walk| walk.stream != stream);
+        let before = self.queue.len();
         self.queue.retain(|queued| queued.stream != stream);
-        for (place, queued) in self.queue.iter().enumerate() {
-            if let Some(context) = self.group.streams.get(queued.stream) {
-                context.status.queued(place);
-            }
+        if self.queue.len() < before {
+            self.show_places();
         }
     }
 }

@@ -174,12 +174,9 @@ impl Chunk {
     }
 
     fn advance(&mut self, fetched: &Fetched) {
-        self.operation_time = fetched
-            .replies
-            .iter()
-            .filter_map(|reply| reply.operation_time)
-            .next_back()
-            .or(self.operation_time);
+        // Finds are under way at once: the one after may have been answered before.
+        let times = fetched.replies.iter().filter_map(|reply| reply.operation_time);
+        self.operation_time = times.max().max(self.operation_time);
         self.documents += fetched.count();
         self.place = fetched.place.clone();
     }
@@ -295,4 +292,26 @@ fn id_of(document: &[u8]) -> DocumentId {
     encode_id(found.ok_or("document without _id")?, &mut text)
         .map_err(|error| error.to_string())?;
     String::from_utf8(text).map_err(|_| "an id that is not UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(at: u64) -> Fetched {
+        let cursor = Builder::default().array("firstBatch", Builder::default());
+        let reply = Builder::default().document("cursor", cursor).timestamp("operationTime", at);
+        let replies = vec![Reply::of_bytes(reply.finish()).unwrap()];
+        let (read_at, place) = (ClusterTime::default(), Place::restore(0, None));
+        Fetched { replies, number: 0, bytes: 0, read_at, place }
+    }
+
+    #[test]
+    fn a_chunk_is_as_new_as_the_newest_of_its_finds_whichever_was_answered_last() {
+        let mut chunk = Chunk::at(Place::restore(0, None), false);
+        for at in [3, 7, 5] {
+            chunk.advance(&answered(at));
+        }
+        assert_eq!(chunk.operation_time, Some(ClusterTime::new(7)));
+    }
 }

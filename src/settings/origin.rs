@@ -30,7 +30,7 @@ impl std::fmt::Display for Problems {
 
 /// Where configuration comes from; injected, so that tests need neither the process's environment
 /// nor its directory.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Origin {
     /// The directory that holds `config/<environment>.toml`.
     pub directory: PathBuf,

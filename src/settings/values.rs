@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use config::{Value, ValueKind};
+use twox_hash::XxHash3_64;
 
 use super::layers::{DEFAULT_LAYER, Layers, Leaf};
 use super::origin::Problem;
@@ -23,6 +24,16 @@ pub(super) struct Reader {
 impl Reader {
     pub fn new(layers: Layers) -> Self {
         Self { leaves: layers.leaves, problems: layers.problems, known: Vec::new() }
+    }
+
+    /// Tells single values from others, secrets included: these show themselves nowhere else.
+    pub fn fingerprint(&self) -> u64 {
+        let single = self.leaves.iter().filter(|(_, leaf)| {
+            !matches!(leaf.value.kind, ValueKind::Array(_) | ValueKind::Table(_))
+        });
+        let told: Vec<String> =
+            single.map(|(key, leaf)| format!("{key}={:?}", leaf.value.to_string())).collect();
+        XxHash3_64::oneshot(told.join("\n").as_bytes())
     }
 
     /// What to print, and everything that is wrong, unknown keys included.

@@ -21,6 +21,8 @@ pub struct Documents {
     cursor: Pin<Box<RawBatchCursor>>,
     /// All documents are as they were at this time; `None` where the server does not tell.
     pub read_at: Option<ClusterTime>,
+    /// None of what was answered is of a later time; `None` where the server does not tell.
+    pub read_until: Option<ClusterTime>,
 }
 
 impl std::fmt::Debug for Documents {
@@ -110,6 +112,20 @@ impl Source {
         self.documents(command, after).await
     }
 
+    /// At most `limit` documents in an order such as `{$natural: -1}`.
+    pub(super) async fn in_natural_order(
+        &self,
+        collection: &str,
+        limit: u64,
+        order: Builder,
+    ) -> Result<Documents, Fault> {
+        let command = Builder::default()
+            .text("find", collection)
+            .document("sort", order)
+            .i32("limit", i32::try_from(limit).unwrap_or(i32::MAX));
+        self.documents(command, ClusterTime::default()).await
+    }
+
     /// Reads of one moment, else the majority's: never what could be rolled back, never what is
     /// older than `after`.
     async fn documents(&self, command: Builder, after: ClusterTime) -> Result<Documents, Fault> {
@@ -131,7 +147,8 @@ impl Source {
         let database = self.database().await?;
         let call = database.run_raw_cursor_command(raw(command)?);
         let cursor = self.with_deadline(DEADLINE, call.batch()).await?;
-        Ok(Documents { reach: Arc::clone(&self.reach), cursor: Box::pin(cursor), read_at: None })
+        let (reach, cursor) = (Arc::clone(&self.reach), Box::pin(cursor));
+        Ok(Documents { reach, cursor, read_at: None, read_until: None })
     }
 }
 
@@ -162,6 +179,8 @@ impl Documents {
         let reply = batch.map(Reply::of_driver).transpose()?;
         // Only the first reply names the moment.
         self.read_at = self.read_at.or(reply.as_ref().and_then(|reply| reply.read_at));
+        let answered_at = reply.as_ref().and_then(|reply| reply.operation_time);
+        self.read_until = self.read_at.or(answered_at.max(self.read_until));
         Ok(reply)
     }
 }

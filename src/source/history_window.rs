@@ -57,6 +57,25 @@ impl Source {
         if let Some(operation_time) = operation_time {
             return Ok(operation_time);
         }
+        let seconds = self.clock_seconds().await? - CLOCK_MARGIN_SECONDS;
+        Ok(ClusterTime::new(u64::try_from(seconds).unwrap_or_default() << 32))
+    }
+
+    /// A time that nothing read by now can be later than: `told`, of a server that names the time
+    /// of its reads; else by the server's own clock.
+    ///
+    /// # Errors
+    /// The source cannot be asked.
+    pub async fn read_until(&self, told: Option<ClusterTime>) -> Result<ClusterTime, Fault> {
+        if let Some(told) = told {
+            return Ok(told);
+        }
+        let seconds = self.clock_seconds().await? + CLOCK_MARGIN_SECONDS;
+        Ok(ClusterTime::new(u64::try_from(seconds).unwrap_or_default() << 32))
+    }
+
+    async fn clock_seconds(&self) -> Result<i64, Fault> {
+        let database = self.database().await?;
         let hello = self
             .with_deadline(DEADLINE, async { database.run_command(doc! { "hello": 1 }).await })
             .await?;
@@ -70,8 +89,7 @@ impl Source {
             )
         };
         let clock = hello.get_datetime("localTime").map_err(|_| silent())?;
-        let seconds = clock.timestamp_millis() / 1000 - CLOCK_MARGIN_SECONDS;
-        Ok(ClusterTime::new(u64::try_from(seconds).unwrap_or_default() << 32))
+        Ok(clock.timestamp_millis() / 1000)
     }
 
     /// Whether the oplog still has the entry at exactly this time, at which it must once have had

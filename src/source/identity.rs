@@ -56,7 +56,7 @@ impl Source {
     }
 }
 
-fn found(entry: &Document) -> Found {
+pub(super) fn found(entry: &Document) -> Found {
     match entry.get_str("type") {
         Ok("view") => Found::View,
         Ok("timeseries") => Found::TimeSeries,

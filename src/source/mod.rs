@@ -4,6 +4,7 @@
 //! Every call has a client-side deadline. The driver's own resume logic is not used: it would hide
 //! errors from the classifier.
 
+mod catalogue;
 mod change_stream;
 mod classify;
 mod command;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use mongodb::{Client, Database};
 
+pub use catalogue::{CatalogueEntry, CollectionSize, Pick, is_picked_at_random};
 pub use change_stream::{ChangeStream, ChangeStreamOptions};
 pub use classify::{ServerAnswer, classify_answer};
 pub use documents::Documents;

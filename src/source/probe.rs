@@ -55,6 +55,29 @@ impl Source {
         })
     }
 
+    /// How many connections the server has, of everybody, and how many more it takes; `None` where
+    /// the user may not ask (role `clusterMonitor`).
+    pub async fn connections(&self) -> Result<Option<(u64, u64)>, Fault> {
+        let admin = self.client().await?.database("admin");
+        let call = async { admin.run_command(doc! { "serverStatus": 1 }).await };
+        let reply = match self.with_deadline(DEADLINE, call).await {
+            Ok(reply) => reply,
+            Err(fault) if fault.class.may_retry() => return Err(fault),
+            Err(_) => return Ok(None),
+        };
+        let number = |name| match reply.get_document("connections").ok()?.get(name)? {
+            Bson::Int32(n) => u64::try_from(*n).ok(),
+            Bson::Int64(n) => u64::try_from(*n).ok(),
+            _ => None,
+        };
+        Ok(number("current").zip(number("available")))
+    }
+
+    /// How many connections tidemark opens to a server at most; `None` if there is no limit.
+    pub async fn connections_max(&self) -> Option<u32> {
+        self.reach.pool_size().await
+    }
+
     /// A collection's document count by its metadata: quick, and only an estimate.
     pub async fn estimate(&self, collection: &str) -> Result<u64, Fault> {
         let command = doc! { "count": collection };

@@ -39,6 +39,8 @@ pub(super) struct Reach {
 #[derive(Debug)]
 struct Made {
     client: Client,
+    /// Connections to a server, at most; 0 is no limit.
+    pool: u32,
     at: Instant,
     looked: Instant,
     uri: Secret,
@@ -114,6 +116,12 @@ impl Reach {
         }
     }
 
+    /// How many connections to a server may be opened at most; `None` if there is no limit.
+    pub async fn pool_size(&self) -> Option<u32> {
+        let made = self.made.lock().await;
+        made.as_ref().map(|made| made.pool).filter(|pool| *pool > 0)
+    }
+
     async fn make(&self) -> Result<Made, Fault> {
         let uri = self.source.uri.now();
         let options =
@@ -136,11 +144,12 @@ impl Reach {
             }
             _ => Vec::new(),
         };
-        let client =
-            Client::with_options(self.resolved(text, &hosts).await?).map_err(|_| unusable())?;
+        let options = self.resolved(text, &hosts).await?;
+        let pool = options.max_pool_size.unwrap_or_default();
+        let client = Client::with_options(options).map_err(|_| unusable())?;
         let files = files.into_iter().map(|path: PathBuf| (path.clone(), mark(&path))).collect();
         let now = Instant::now();
-        Ok(Made { client, at: now, looked: now, uri, files })
+        Ok(Made { client, pool, at: now, looked: now, uri, files })
     }
 
     async fn resolved(

@@ -220,6 +220,11 @@ pub(super) fn fencing_off(schema: &str, which: &str) -> String {
     )
 }
 
+/// The rows of the table, as something to select from.
+pub(super) fn rows(schema: &str) -> String {
+    format!("{schema}.checkpoint")
+}
+
 /// The epoch of the row of the group in `l`, null without a row.
 pub(super) fn epoch_of(schema: &str) -> String {
     format!(

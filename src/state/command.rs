@@ -67,6 +67,8 @@ vocabulary! {
         SourceAdopt = "source_adopt",
         /// Of no stream: the process that watches for incidents carries it out.
         Purge = "purge",
+        /// Of no stream: every process of the service takes its configuration anew.
+        Reload = "reload",
         /// Done as it is asked, and recorded.
         IncidentAck = "incident ack",
     }
@@ -148,6 +150,39 @@ impl StateTables {
             .bind(&owner.service)
             .bind(&owner.environment);
         with_deadline(self.deadline, query.fetch_optional(&self.pool)).await
+    }
+
+    /// The newest request to reload after the one that was `seen`; at the first look, one that is
+    /// not answered, or was asked a moment ago.
+    pub async fn reload_asked(&self, seen: Option<i64>) -> Result<Option<Command>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {}.command where verb = $1 and stream = '' and service = $2 and \
+             environment = $3 and case when $4::bigint is null then done_at is null or at > now() \
+             - interval '1 minute' else id > $4 end order by id desc limit 1",
+            self.schema
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(Verb::Reload.name());
+        let query = query.bind(&owner.service).bind(&owner.environment).bind(seen);
+        with_deadline(self.deadline, query.fetch_optional(&self.pool)).await
+    }
+
+    /// Adds what one process made of a request to reload, and of those before it that nobody has
+    /// answered. One refusal makes it refused.
+    pub async fn answer_reload(&self, id: i64, outcome: Outcome, said: &str) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.command set done_at = coalesce(done_at, now()), outcome = case when outcome \
+             = '{}' then outcome else $4 end, result = concat_ws('; ', result, $5) where verb = $1 \
+             and stream = '' and service = $2 and environment = $3 and (id = $6 or id < $6 and \
+             done_at is null)",
+            self.schema,
+            Outcome::Refused
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query(sql).bind(Verb::Reload.name());
+        let query = query.bind(&owner.service).bind(&owner.environment);
+        let query = query.bind(outcome.name()).bind(said).bind(id);
+        with_deadline(self.deadline, query.execute(&self.pool)).await.map(drop)
     }
 
     /// Marks a request to purge as ended.
@@ -258,6 +293,11 @@ pub fn recording_ack(schema: &str) -> String {
          jsonb_build_object('incident', $1::bigint, 'by', $2::text, 'until', $3::timestamptz), $4, \
          code, now(), '{done}', 'acknowledged', $5, $6 from acked returning id"
     )
+}
+
+/// Gives the rows of the stream in `$1` to the one in `$2`: it is called so now.
+pub(super) fn renaming(schema: &str) -> String {
+    format!("update {schema}.command set stream = $2 where stream = $1")
 }
 
 /// Of the rows `t`: those done before `$1`, of the owner in `$2` and `$3`.

@@ -160,6 +160,11 @@ impl StateTables {
     }
 }
 
+/// Gives the rows of the stream in `$1` to the one in `$2`: it is called so now.
+pub(super) fn renaming(schema: &str) -> String {
+    format!("update {schema}.dead_letter set stream = $2 where stream = $1")
+}
+
 /// Of the rows `t`: those resolved before `$1`, of the owner in `$2` and `$3`.
 pub(super) fn over(schema: &str) -> String {
     format!("t.resolved_at < $1 and {}", stream::is_ours(schema, "t.stream", 2))

@@ -44,6 +44,23 @@ impl<'l> Fence<'l> {
         Ok(Self { lease, schema, deadline, revision })
     }
 
+    /// [`Fence::raise`] and [`Fence::advance`] in one statement, where the position after the
+    /// transaction is known before its rows are written: one reply fewer is waited for.
+    ///
+    /// # Errors
+    /// Fenced if the row carries another epoch or nonce.
+    pub async fn raise_and_advance(
+        transaction: &mut Transaction<'_, Postgres>,
+        state: &StateTables,
+        lease: &'l Lease,
+        position: Option<&Position>,
+    ) -> Result<Self, Fault> {
+        let (schema, deadline) = (Arc::clone(&state.schema), state.deadline);
+        let fence = Self { lease, schema, deadline, revision: 0 };
+        let made = fence.move_to(transaction, position).await?;
+        Ok(Self { revision: made - 1, ..fence })
+    }
+
     /// The number of advances before this transaction.
     pub const fn revision(&self) -> i64 {
         self.revision
@@ -59,6 +76,15 @@ impl<'l> Fence<'l> {
         connection: &mut PgConnection,
         position: Option<&Position>,
     ) -> Result<(), Fault> {
+        self.move_to(connection, position).await.map(drop)
+    }
+
+    /// Answers the revision that this makes.
+    async fn move_to(
+        &self,
+        connection: &mut PgConnection,
+        position: Option<&Position>,
+    ) -> Result<i64, Fault> {
         let sql = checkpoint::advancing(&self.schema);
         let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql))
             .bind(self.lease.group())
@@ -68,6 +94,6 @@ impl<'l> Fence<'l> {
             .bind(position.map(|p| p.token.text()))
             .bind(position.map(|p| p.cluster_time.to_sql()));
         let moved = with_deadline(self.deadline, query.fetch_optional(connection)).await?;
-        moved.map(drop).ok_or_else(|| Fault::fenced(self.lease.group()))
+        moved.ok_or_else(|| Fault::fenced(self.lease.group()))
     }
 }

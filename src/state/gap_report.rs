@@ -48,6 +48,11 @@ pub(super) fn is_there(schema: &str, resync: &str) -> String {
     format!("exists (select from {schema}.gap_report as g where g.resync_id = {resync})")
 }
 
+/// Gives the rows of the stream in `$1` to the one in `$2`: it is called so now.
+pub(super) fn renaming(schema: &str) -> String {
+    format!("update {schema}.gap_report set stream = $2 where stream = $1")
+}
+
 /// Of the rows `t`: those made before `$1`, of the owner in `$2` and `$3`.
 pub(super) fn over(schema: &str) -> String {
     format!("t.at < $1 and {}", stream::is_ours(schema, "t.stream", 2))

@@ -7,8 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection, FromRow};
 use uuid::Uuid;
 
-use super::stream::Member;
-use super::{Lease, StateTables, checkpoint, command, stream};
+use super::{Configured, Lease, StateTables, checkpoint, command, stream};
 use crate::error::Fault;
 use crate::postgres::with_deadline;
 
@@ -44,7 +43,7 @@ pub struct Candidacy<'a> {
     pub database: &'a str,
     /// Of its change stream.
     pub options: &'a str,
-    pub members: &'a [Member<'a>],
+    pub configured: Configured<'a>,
     /// Host and process, for people.
     pub holder: &'a str,
     pub duration: Duration,
@@ -60,12 +59,20 @@ pub struct Renewal {
 /// What became of a lease that was to be renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
-    Kept,
-    /// The lease is kept, and a request for one of its streams waits whose turn it is.
-    Commanded,
+    Kept {
+        /// A request for one of its streams waits whose turn it is.
+        commanded: bool,
+        /// A process that leads fewer groups asks for it.
+        wanted: bool,
+        /// Somebody waits for its position.
+        hurried: bool,
+    },
     /// No longer ours.
     Lost,
 }
+
+/// For so long it counts that something was asked of a lease: longer than between two renewals.
+const ASKED_SECONDS: u32 = 3;
 
 impl StateTables {
     /// Takes a group whose lease has run out or was given back; `None` while another holds it.
@@ -77,9 +84,9 @@ impl StateTables {
     /// length is transient.
     pub async fn acquire(&self, candidacy: &Candidacy<'_>) -> Result<Option<Lease>, Fault> {
         let (schema, deadline, owner) = (&self.schema, self.deadline, self.target.owner());
-        let Candidacy { group, database, options, members, holder, duration } = *candidacy;
+        let Candidacy { group, database, options, configured, holder, duration } = *candidacy;
         let nonce = Uuid::new_v4();
-        let names: Vec<&str> = members.iter().map(|member| member.stream).collect();
+        let names: Vec<&str> = configured.members.iter().map(|member| member.stream).collect();
         let mut connection = with_deadline(deadline, self.pool.acquire()).await?;
         self.target.end_abandoned(&mut connection).await;
         let mut transaction = with_deadline(deadline, connection.begin()).await?;
@@ -114,7 +121,7 @@ impl StateTables {
         let raise = raise.bind(group).bind(&owner.service).bind(&owner.environment);
         let raise = raise.bind(database).bind(options).bind(epoch).bind(nonce);
         with_deadline(deadline, raise.execute(&mut *transaction)).await?;
-        self.enrol(&mut transaction, group, database, members).await?;
+        self.enrol(&mut transaction, group, database, &configured).await?;
         with_deadline(deadline, transaction.commit()).await?;
         connection.give_back();
         Ok(Some(Lease::granted(group, epoch, nonce)))
@@ -128,14 +135,22 @@ impl StateTables {
     ) -> Result<Vec<Renewed>, Fault> {
         let schema = &self.schema;
         let is_due = command::is_due(schema, &stream::of_group(schema, "l"));
+        let asked = |column| {
+            format!(
+                "coalesce(l.{column} > clock_timestamp() - make_interval(secs => \
+                 {ASKED_SECONDS}), false)"
+            )
+        };
+        let (wanted, hurried) = (asked("wanted_at"), asked("hurried_at"));
         let sql = AssertSqlSafe(format!(
             "update {schema}.lease as l set expires_at = clock_timestamp() + make_interval(secs => \
              $4), report = coalesce(h.report, l.report) from unnest($1::text[], $2::bigint[], \
              $3::uuid[], $5::jsonb[]) as h (\"group\", epoch, nonce, report) where (l.\"group\", \
-             l.epoch, l.nonce) = (h.\"group\", h.epoch, h.nonce) returning l.nonce, {is_due}"
+             l.epoch, l.nonce) = (h.\"group\", h.epoch, h.nonce) returning l.nonce, {is_due}, \
+             {wanted}, {hurried}"
         ));
         let leases = || renewals.iter().map(|renewal| &renewal.lease);
-        let query = sqlx::query_as::<_, (Uuid, bool)>(sql)
+        let query = sqlx::query_as::<_, (Uuid, bool, bool, bool)>(sql)
             .bind(leases().map(Lease::group).collect::<Vec<_>>())
             .bind(leases().map(Lease::epoch).collect::<Vec<_>>())
             .bind(leases().map(Lease::nonce).collect::<Vec<_>>())
@@ -145,10 +160,11 @@ impl StateTables {
         // before the lease has run out.
         let kept = with_deadline(duration / 2, query.fetch_all(&self.pool)).await?;
         Ok(leases()
-            .map(|lease| match kept.iter().find(|(nonce, _)| *nonce == lease.nonce()) {
+            .map(|lease| match kept.iter().find(|(nonce, ..)| *nonce == lease.nonce()) {
                 None => Renewed::Lost,
-                Some((_, false)) => Renewed::Kept,
-                Some((_, true)) => Renewed::Commanded,
+                Some(&(_, commanded, wanted, hurried)) => {
+                    Renewed::Kept { commanded, wanted, hurried }
+                }
             })
             .collect())
     }
@@ -156,8 +172,8 @@ impl StateTables {
     /// Gives a lease back, so that another may take the group at once, and leaves it a last report.
     pub async fn release(&self, lease: &Lease, report: &serde_json::Value) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.lease set expires_at = '-infinity', holder = null, report = $4 \
-             where {HELD}",
+            "update {}.lease set expires_at = '-infinity', holder = null, wanted_at = null, \
+             report = $4 where {HELD}",
             self.schema
         ));
         let query = sqlx::query(sql)
@@ -166,6 +182,30 @@ impl StateTables {
             .bind(lease.nonce())
             .bind(report);
         with_deadline(Duration::from_secs(3), query.execute(&self.pool)).await.map(drop)
+    }
+
+    /// Asks the holder of a group to hand it over.
+    pub async fn want(&self, group: &str) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.lease set wanted_at = clock_timestamp() where \"group\" = $1 and service = \
+             $2 and environment = $3 and expires_at > clock_timestamp()",
+            self.schema
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query(sql).bind(group).bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.deadline, query.execute(&self.pool)).await.map(drop)
+    }
+
+    /// Asks the holder of a group to commit its position at once, where it is silent.
+    pub async fn hurry(&self, group: &str) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.lease set hurried_at = clock_timestamp() where \"group\" = $1 and service = \
+             $2 and environment = $3",
+            self.schema
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query(sql).bind(group).bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.deadline, query.execute(&self.pool)).await.map(drop)
     }
 
     /// Who holds the owner's groups, by one statement however many there are.

@@ -17,6 +17,12 @@ fn is_open() -> String {
     is_one_of(ResyncState::ALL.into_iter().filter(|state| state.is_open()))
 }
 
+/// For SQL: whether no walk of a stream is open.
+pub(super) fn is_whole(schema: &str, stream: &str) -> String {
+    let open = is_open();
+    format!("not exists (select from {schema}.resync as r where r.stream = {stream} and {open})")
+}
+
 /// For SQL: a walk that may go over to this state.
 fn may_become(state: ResyncState) -> String {
     is_one_of(state.before())
@@ -189,19 +195,20 @@ impl StateTables {
         Ok(held.rows_affected() == 1)
     }
 
-    /// What the live stream wrote of an open walk's stream may be of any time up to this one.
-    pub async fn note_read(
+    /// What streams with an open walk hold may be of any time up to this one.
+    pub(super) async fn note_read(
         &self,
         connection: &mut PgConnection,
-        stream: &str,
+        streams: &[&str],
         until: ClusterTime,
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "update {}.resync set read_until = greatest(read_until, $2) where stream = $1 and {}",
+            "update {}.resync set read_until = greatest(read_until, $2) where stream = any($1) and \
+             {}",
             self.schema,
             is_open()
         ));
-        let query = sqlx::query(sql).bind(stream).bind(until.to_sql());
+        let query = sqlx::query(sql).bind(streams).bind(until.to_sql());
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
@@ -319,6 +326,11 @@ fn forgetting(schema: &str, which: &str) -> String {
     let (seen, kept) =
         (resync_seen::forgetting(schema, which), resync_kept::forgetting(schema, which));
     format!("forgotten as ({seen}), forgotten_too as ({kept})")
+}
+
+/// Gives the rows of the stream in `$1` to the one in `$2`: it is called so now.
+pub(super) fn renaming(schema: &str) -> String {
+    format!("update {schema}.resync set stream = $2 where stream = $1")
 }
 
 /// Of the rows `t`: those ended before `$1`, of the owner in `$2` and `$3`. A stream's last

@@ -104,15 +104,16 @@ pub struct BoundTo<'a> {
 pub struct Member<'a> {
     pub stream: &'a str,
     pub collection: &'a str,
+    pub table: &'a Table,
 }
 
-/// The followed table as it is.
-#[derive(Debug, Clone, Copy, FromRow, PartialEq, Eq)]
-pub struct TableNow {
-    pub oid: i64,
-    /// The `_cluster_time` of the witness; `None` if it is not there.
-    pub witness_time: Option<i64>,
-    pub holds_rows: bool,
+/// The streams of a configuration, as far as one group is concerned.
+#[derive(Debug, Clone, Copy)]
+pub struct Configured<'a> {
+    /// The group's.
+    pub members: &'a [Member<'a>],
+    /// Of the streams of all groups.
+    pub names: &'a [&'a str],
 }
 
 impl StateTables {
@@ -141,37 +142,6 @@ impl StateTables {
     /// What a stream is bound to; `None` if it never was, as under the first release.
     pub async fn binding(&self, stream: &str) -> Result<Option<Binding>, Fault> {
         Ok(self.stream_row(stream).await?.and_then(|row| row.binding()))
-    }
-
-    /// The followed table as it is now.
-    ///
-    /// # Errors
-    /// There is none; or whatever Postgres answers.
-    pub async fn table_now(&self, table: &Table, witness: Option<&str>) -> Result<TableNow, Fault> {
-        let name = table.sql();
-        let sql = AssertSqlSafe(format!(
-            "select $1::regclass::oid::bigint as oid, (select coalesce(t._cluster_time, 0) from \
-             {name} as t where t.id = $2) as witness_time, exists (select from {name}) as \
-             holds_rows"
-        ));
-        let query = sqlx::query_as(sql).bind(&name).bind(witness);
-        with_deadline(self.deadline, query.fetch_one(&self.pool)).await
-    }
-
-    /// Lets streams of the group go: they are not followed any more, and their tables stay. In the
-    /// caller's fenced transaction.
-    pub(super) async fn let_streams_go(
-        &self,
-        connection: &mut PgConnection,
-        streams: &[&str],
-    ) -> Result<(), Fault> {
-        let sql = AssertSqlSafe(format!(
-            "update {}.stream set left_at = now(), \"group\" = null, report = null where stream = \
-             any($1)",
-            self.schema
-        ));
-        let query = sqlx::query(sql).bind(streams);
-        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
     /// Binds a stream, in the caller's fenced transaction.
@@ -264,6 +234,52 @@ pub(super) fn accepting(schema: &str) -> String {
 /// The table's name, as `to_regclass` takes it.
 pub(super) fn name(schema: &str) -> String {
     format!("{schema}.stream")
+}
+
+/// The streams of the group in `$1`, of the owner in `$2` and `$3` and the database in `$4`, that
+/// are called otherwise now: those whose names are not among `$5`, each with the name in `$6` of
+/// the new stream with its collection in `$7` and its table in `$8` and `$9`.
+pub(super) fn renamed(schema: &str) -> String {
+    format!(
+        "select s.stream, m.stream from {schema}.stream as s join unnest($6::text[], $7::text[], \
+         $8::text[], $9::text[]) as m (stream, collection, table_schema, table_name) on \
+         (m.collection, m.table_schema, m.table_name) = (s.collection, s.table_schema, \
+         s.table_name) where s.\"group\" = $1 and s.service = $2 and s.environment = $3 and \
+         s.database = $4 and s.stream <> all($5) and s.left_at is null and not exists (select \
+         from {schema}.stream as t where t.stream = m.stream) order by s.stream for update of s"
+    )
+}
+
+/// Calls the stream in `$1` by the name in `$2`.
+pub(super) fn renaming(schema: &str) -> String {
+    format!("update {schema}.stream set stream = $2, report = null where stream = $1")
+}
+
+/// Lets the streams in `$1` go: they are not followed any more, and their tables stay.
+pub(super) fn letting_go(schema: &str) -> String {
+    format!(
+        "update {schema}.stream set left_at = now(), \"group\" = null, report = null where stream \
+         = any($1)"
+    )
+}
+
+/// The streams `s` among those in `$1` that are followed as they should be, with the rows `c` of
+/// their groups, which `groups` gives: something to select from, and a condition.
+pub(super) fn followed(schema: &str, groups: &str, whole: &str) -> String {
+    format!(
+        "{schema}.stream as s join {groups} as c on (c.\"group\", c.service, c.environment) = \
+         (s.\"group\", s.service, s.environment) where s.stream = any($1) and s.left_at is null \
+         and s.parked_code is null and {whole}"
+    )
+}
+
+/// The same of those that are in another group than that in `$2` of the owner in `$3` and `$4`,
+/// which is not `led`.
+pub(super) fn moving_to(schema: &str, groups: &str, led: &str, whole: &str) -> String {
+    format!(
+        "{} and s.\"group\" <> $2 and (s.service, s.environment) = ($3, $4) and not {led}",
+        followed(schema, groups, whole)
+    )
 }
 
 /// Makes the rows of the streams in `$5` and takes those into the group that are in none, or in one

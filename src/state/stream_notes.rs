@@ -46,8 +46,29 @@ impl StateTables {
             .map(drop)
     }
 
-    /// A stream's rows may be of any time up to this one, in the caller's fenced transaction.
+    /// Streams' rows may be of any time up to this one, also once walks that are open have ended.
+    /// In the caller's fenced transaction.
     pub async fn note_ahead(
+        &self,
+        connection: &mut PgConnection,
+        streams: &[&str],
+        until: ClusterTime,
+    ) -> Result<(), Fault> {
+        self.raise_ahead(connection, streams, until).await?;
+        self.note_read(connection, streams, until).await
+    }
+
+    /// A stream's rows are of no time that can be told until its walk has ended. In the caller's
+    /// fenced transaction.
+    pub(super) async fn walk_ahead(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+    ) -> Result<(), Fault> {
+        self.raise_ahead(connection, &[stream], ClusterTime::END).await
+    }
+
+    async fn raise_ahead(
         &self,
         connection: &mut PgConnection,
         streams: &[&str],

@@ -9,7 +9,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::checkpoint::BeginsAt;
-use super::{BoundTo, Fence, Lease, Member, StateTables, resync};
+use super::{
+    BoundTo, Configured, Fence, Lease, StateTables, checkpoint, resync, stream, stream_position,
+};
 use crate::error::Fault;
 use crate::model::position::{ClusterTime, Position};
 use crate::model::reason::Reason;
@@ -51,7 +53,7 @@ pub struct Changes<'a> {
     pub parked: Vec<(&'a str, &'a Fault)>,
     /// Streams that are not in the group any more.
     pub left: Vec<&'a str>,
-    /// Streams whose own positions of an older release are used up.
+    /// Streams that had positions of their own, which are used up.
     pub taken_over: Vec<&'a str>,
     /// Rows of these streams may be of any time up to this one.
     pub ahead: Option<(Vec<&'a str>, ClusterTime)>,
@@ -92,13 +94,13 @@ impl StateTables {
         &self,
         lease: &Lease,
         database: &str,
-        members: &[Member<'_>],
+        configured: &Configured<'_>,
     ) -> Result<(), Fault> {
         let deadline = self.deadline;
         let mut connection = self.target.connect().await?;
         let mut transaction = with_deadline(deadline, connection.begin()).await?;
         Fence::raise(&mut transaction, self, lease).await?;
-        self.enrol(&mut transaction, lease.group(), database, members).await?;
+        self.enrol(&mut transaction, lease.group(), database, configured).await?;
         with_deadline(deadline, transaction.commit()).await?;
         close(connection).await;
         Ok(())
@@ -140,6 +142,22 @@ impl StateTables {
         fence.advance(connection, changes.position.as_ref().map(|new| new.position)).await
     }
 
+    /// Lets streams of the group go, and remembers where they are.
+    async fn let_streams_go(
+        &self,
+        connection: &mut PgConnection,
+        streams: &[&str],
+    ) -> Result<(), Fault> {
+        let (schema, deadline) = (&self.schema, self.deadline);
+        let whole = resync::is_whole(schema, "s.stream");
+        let followed = stream::followed(schema, &checkpoint::rows(schema), &whole);
+        let remember = AssertSqlSafe(stream_position::remembering(schema, &followed));
+        let remember = sqlx::query(remember).bind(streams);
+        with_deadline(deadline, remember.execute(&mut *connection)).await?;
+        let leave = sqlx::query(AssertSqlSafe(stream::letting_go(schema))).bind(streams);
+        with_deadline(deadline, leave.execute(connection)).await.map(drop)
+    }
+
     /// The walk's row; what its stream's rows are bound to; that they are not what the position
     /// says until it is completed.
     async fn begin_walk(
@@ -161,7 +179,7 @@ impl StateTables {
         with_deadline(self.deadline, query.execute(&mut *connection)).await?;
         self.bind_in(connection, walk.stream, &walk.bound).await?;
         self.unpark(connection, walk.stream).await?;
-        self.note_ahead(connection, &[walk.stream], ClusterTime::END).await
+        self.walk_ahead(connection, walk.stream).await
     }
 
     /// A walk has its turn: from now on its time counts.

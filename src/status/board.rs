@@ -9,6 +9,7 @@ use chrono::Utc;
 use super::group::Group;
 use super::group_report::GroupReport;
 use super::metrics::Metrics;
+use super::queue::foresee;
 use super::report::{ChannelReport, IncidentReport, Report};
 use super::stream::{Stream, StreamNames};
 use super::stream_report::StreamReport;
@@ -198,6 +199,7 @@ impl Board {
             of_group.exact = streams.iter().skip(from).all(|stream| stream.exact);
             groups.push(of_group);
         }
+        foresee(&mut streams, Utc::now());
         (groups, streams)
     }
 
@@ -215,11 +217,38 @@ impl Board {
     }
 
     pub fn report(&self) -> Report {
-        let (groups, streams) = self.reports(Stream::report_of);
+        self.report_with(self.reports(Stream::report_of))
+    }
+
+    /// The same without what is known of documents' fields.
+    pub fn overview(&self) -> Report {
+        self.report_with(self.summaries())
+    }
+
+    /// The whole report of one stream, and the open incidents that are its own or its group's.
+    pub fn detail(&self, name: &str) -> Option<(StreamReport, Vec<IncidentReport>)> {
+        let stream = self.streams.iter().find(|stream| stream.name() == name)?;
+        let mut report = stream.report();
+        if let Some(walk) = report.resync.as_mut().filter(|walk| walk.queue_place.is_some()) {
+            // When its turn comes depends on the others.
+            let others = self.summaries().1;
+            let same = others.into_iter().find(|other| other.name == name);
+            walk.eta_at = same.and_then(|same| same.resync).and_then(|walk| walk.eta_at);
+        }
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let about = [name, &report.group];
+        let concerns = |open: &&IncidentReport| {
+            open.stream.as_deref().is_some_and(|subject| about.contains(&subject))
+        };
+        let incidents = told.incidents.iter().filter(concerns).cloned().collect();
+        Some((report, incidents))
+    }
+
+    fn report_with(&self, (groups, streams): (Vec<GroupReport>, Vec<StreamReport>)) -> Report {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let (incidents, channels) = (told.incidents.clone(), told.channels.clone());
         drop(told);
-        let (verdict, action) = judge(&streams, &incidents, &self.unready());
+        let (verdict, action) = judge(&groups, &streams, &incidents, &self.unready());
         Report {
             service: self.service.clone(),
             version: crate::VERSION.to_owned(),

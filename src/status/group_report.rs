@@ -76,6 +76,12 @@ impl GroupReport {
         }
     }
 
+    /// A stream with nothing of its own: what befalls the group, as of a stream.
+    pub fn as_stream(&self) -> StreamReport {
+        let phase = Phase::Streaming;
+        StreamReport { phase, exact: true, ..StreamReport::new(&self.name, "", "") }.of_group(self)
+    }
+
     /// What of the source's history is left to the position, where both are known.
     pub fn headroom(&self) -> Option<Headroom> {
         let (left, window) = self.headroom_seconds.zip(self.history_window_seconds)?;

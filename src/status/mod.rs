@@ -5,21 +5,25 @@
 //! nothing else.
 
 mod board;
+mod concern;
 mod failing;
 mod foreign;
 mod group;
 mod group_report;
 mod http;
 mod metrics;
+mod queue;
 mod report;
 mod stream;
 mod stream_report;
 mod verdict;
 
 pub use board::{Board, GroupNames};
+pub use concern::{SharedGroups, worst_first};
 pub use group::{Answer, Group};
 pub use group_report::GroupReport;
 pub use http::{Access, serve};
+pub use queue::foresee;
 pub use report::{ChannelReport, IncidentReport, Report, Verdict};
 pub use stream::{Committed, FieldsSeen, REMEMBERED, Stream, StreamNames};
 pub use stream_report::{

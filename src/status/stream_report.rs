@@ -196,7 +196,7 @@ pub struct ResyncReport {
     pub documents_read: u64,
     pub rows_upserted: u64,
     pub rows_deleted: u64,
-    /// How many walks of the group have their turn before it, while it waits.
+    /// How many other walks that wait have their turn before it, while it waits.
     #[serde(default)]
     pub queue_place: Option<u64>,
     /// What a held sweep would delete.

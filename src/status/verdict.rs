@@ -1,22 +1,23 @@
 //! The verdict on the streams and the open incidents, and what a person must do. Pure.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::cmp::Reverse;
 
+use super::concern::{Concern, Rank, SharedGroups, rank, stopped};
+use super::group_report::GroupReport;
 use super::report::{IncidentReport, Verdict};
 use super::stream_report::{ComparedReport, StreamReport};
-use crate::error::{Code, Severity, rules};
-use crate::model::history_window::Headroom;
-use crate::model::phase::Phase;
-use crate::model::resync_state::ResyncState;
+use crate::error::{Code, rules};
 
 /// The verdict on the streams and the open incidents, and what a person must do. A process that is
 /// not ready, for the reasons that it gives to whoever asks that, is not healthy either. Pure.
 pub fn judge(
+    groups: &[GroupReport],
     streams: &[StreamReport],
     incidents: &[IncidentReport],
     unready: &[String],
 ) -> (Verdict, Option<String>) {
-    let (of_streams, action) = judge_streams(streams);
+    let (of_streams, action) = judge_streams(groups, streams);
     let (of_incidents, wanted) = judge_incidents(incidents);
     let verdict = of_streams.max(of_incidents);
     // The streams say it now, the incidents have it from a moment ago.
@@ -29,76 +30,89 @@ pub fn judge(
     }
 }
 
-fn judge_streams(streams: &[StreamReport]) -> (Verdict, Option<String>) {
-    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
-    for stream in streams {
-        *sizes.entry(&stream.group).or_default() += 1;
-    }
-    let mut verdict = Verdict::Healthy;
-    let mut action = None;
-    for stream in streams {
-        let is_many = sizes.get(stream.group.as_str()).is_some_and(|number| *number > 1);
-        let (of_stream, wanted) = judge_one(stream, is_many && !stream.group.is_empty());
-        if of_stream > verdict {
-            verdict = of_stream;
-            action = wanted;
-        }
-    }
-    (verdict, action)
+/// What of a stream, or a group, is to be said before all else.
+struct Worst<'a> {
+    rank: Rank,
+    stream: Cow<'a, StreamReport>,
+    /// Whether the stream stands for its group.
+    is_group: bool,
 }
 
-/// `is_many`: its group has other streams, and is named for what is the group's.
-fn judge_one(stream: &StreamReport, is_many: bool) -> (Verdict, Option<String>) {
-    let reason = || stream.reason.clone().unwrap_or_default();
-    let name = &stream.name;
-    let of_group =
-        if is_many { format!("group {}", stream.group) } else { format!("stream {name}") };
-    let stopped = stream.halt_code.as_deref().and_then(Code::parse);
-    if stream.phase == Phase::Halted {
-        let what = format!("{of_group} is halted: {}", reason());
-        let to_do = |code| to_do(&what, code, (!is_many).then_some(name.as_str()), None);
-        return (Verdict::Critical, Some(stopped.map_or_else(|| what.clone(), to_do)));
-    }
-    if stream.phase == Phase::Parked {
-        let what = format!("stream {name} is parked: {}", reason());
-        let code = stopped.unwrap_or(Code::StreamParked);
-        let verdict = Verdict::of(rules::of(code).severity);
-        return (verdict, Some(to_do(&what, code, Some(name), None)));
-    }
-    let expiring = stream.headroom().and_then(Headroom::severity);
-    if expiring == Some(Severity::Critical) {
-        let what = format!("{of_group} is about to lose its history");
-        return (Verdict::Critical, Some(to_do(&what, Code::HistoryExpiring, None, None)));
-    }
-    if let Some(held) = stream.resync.as_ref().filter(|walk| walk.state == ResyncState::Held) {
-        let (id, why) = (held.id, held.note.as_deref().unwrap_or_default());
-        let what = format!("resync {id} of stream {name} waits for a person: {why}");
-        let code = held.held_code.as_deref().and_then(Code::parse).unwrap_or(Code::ResyncHeld);
-        return (Verdict::Critical, Some(to_do(&what, code, Some(name), Some(id))));
-    }
-    if let Some(since) = stream.unconfirmed_since {
-        let since = since.format("%Y-%m-%d %H:%M:%S UTC");
-        let what = format!("the source of {of_group} confirms nothing since {since}");
-        return (Verdict::Degraded, Some(to_do(&what, Code::SourceLagging, None, None)));
-    }
-    if stream.retrying > 0 {
-        return (Verdict::Degraded, Some(format!("stream {name} keeps trying: {}", reason())));
-    }
-    if expiring.is_some() {
-        let what = format!("{of_group} has used half of its history");
-        return (Verdict::Degraded, Some(to_do(&what, Code::HistoryExpiring, None, None)));
-    }
-    let differences = stream.compared.as_ref().map_or(0, ComparedReport::differences);
-    if differences > 0 {
-        let what =
-            format!("{differences} documents of stream {name} differ between source and table");
-        return (Verdict::Degraded, Some(to_do(&what, Code::DivergenceFound, Some(name), None)));
-    }
-    if stream.dead_letters > 0 {
-        let what = format!("stream {name} has set events aside");
-        return (Verdict::Degraded, Some(to_do(&what, Code::DeadLetters, Some(name), None)));
-    }
-    (Verdict::Healthy, None)
+fn judge_streams(groups: &[GroupReport], streams: &[StreamReport]) -> (Verdict, Option<String>) {
+    let shared = SharedGroups::new(groups, streams);
+    let of_groups = shared.groups().filter_map(|group| {
+        let stream = group.as_stream();
+        let rank = rank(&stream, None)?;
+        Some(Worst { rank, stream: Cow::Owned(stream), is_group: true })
+    });
+    let of_streams = streams.iter().filter_map(|stream| {
+        let rank = rank(stream, shared.of(stream))?;
+        Some(Worst { rank, stream: Cow::Borrowed(stream), is_group: false })
+    });
+    let worst = of_groups.chain(of_streams).min_by_key(|worst| worst.rank);
+    worst.map_or((Verdict::Healthy, None), |worst| {
+        let (Reverse(verdict), concern) = worst.rank;
+        (verdict, sentence(concern, &worst.stream, worst.is_group))
+    })
+}
+
+/// What one stream is told to be by itself, and what a person must do about it.
+pub fn judge_one(stream: &StreamReport) -> (Verdict, Option<String>) {
+    Concern::of(stream, None).map_or((Verdict::Healthy, None), |concern| {
+        (concern.verdict(stream), sentence(concern, stream, false))
+    })
+}
+
+/// What is wrong, and what a person must do; `None` if it ends by itself.
+fn sentence(concern: Concern, one: &StreamReport, is_group: bool) -> Option<String> {
+    let name = &one.name;
+    let subject = if is_group { format!("group {name}") } else { format!("stream {name}") };
+    let stream = (!is_group).then_some(name.as_str());
+    let reason = one.reason.as_deref().unwrap_or_default();
+    let said = match concern {
+        Concern::Halted => {
+            let what = format!("{subject} is halted: {reason}");
+            match one.halt_code.as_deref().and_then(Code::parse) {
+                Some(code) => to_do(&what, code, stream, None),
+                None => what,
+            }
+        }
+        Concern::Parked => {
+            to_do(&format!("{subject} is parked: {reason}"), stopped(one), stream, None)
+        }
+        Concern::Expiring => {
+            let what = format!("{subject} is about to lose its history");
+            to_do(&what, Code::HistoryExpiring, None, None)
+        }
+        Concern::Held => {
+            let held = one.resync.as_ref()?;
+            let (id, why) = (held.id, held.note.as_deref().unwrap_or_default());
+            let what = format!("resync {id} of {subject} waits for a person: {why}");
+            let code = held.held_code.as_deref().and_then(Code::parse).unwrap_or(Code::ResyncHeld);
+            to_do(&what, code, stream, Some(id))
+        }
+        Concern::Unconfirmed => {
+            let since = one.unconfirmed_since?.format("%Y-%m-%d %H:%M:%S UTC");
+            let what = format!("the source of {subject} confirms nothing since {since}");
+            to_do(&what, Code::SourceLagging, None, None)
+        }
+        Concern::Retrying => format!("{subject} keeps trying: {reason}"),
+        Concern::HalfExpired => {
+            let what = format!("{subject} has used half of its history");
+            to_do(&what, Code::HistoryExpiring, None, None)
+        }
+        Concern::Differs => {
+            let differences = one.compared.as_ref().map_or(0, ComparedReport::differences);
+            let what =
+                format!("{differences} documents of {subject} differ between source and table");
+            to_do(&what, Code::DivergenceFound, stream, None)
+        }
+        Concern::DeadLetters => {
+            to_do(&format!("{subject} has set events aside"), Code::DeadLetters, stream, None)
+        }
+        Concern::Paused | Concern::Walking | Concern::Queued | Concern::Drift => return None,
+    };
+    Some(said)
 }
 
 /// What is wrong, and what its rule says a person must do.
@@ -126,6 +140,11 @@ pub(super) mod tests {
     use chrono::Utc;
 
     use super::*;
+    use crate::model::phase::Phase;
+    use crate::model::reason::Reason;
+    use crate::model::resync_state::ResyncState;
+    use crate::model::step::Step;
+    use crate::status::stream_report::{FailingReport, ResyncReport};
 
     pub fn stream() -> StreamReport {
         StreamReport {
@@ -136,28 +155,64 @@ pub(super) mod tests {
         }
     }
 
+    pub fn walk() -> ResyncReport {
+        ResyncReport {
+            id: 7,
+            reason: Reason::HistoryLost,
+            state: ResyncState::Running,
+            documents_read: 0,
+            rows_upserted: 0,
+            rows_deleted: 0,
+            queue_place: None,
+            rows_to_delete: None,
+            documents_estimated: None,
+            held_code: None,
+            note: None,
+            started_at: Utc::now(),
+            eta_at: None,
+            deadline_at: None,
+        }
+    }
+
     #[test]
     fn what_is_a_groups_is_said_of_the_group_and_a_parked_stream_is_as_bad_as_its_cause() {
-        let judged = |change: fn(&mut StreamReport)| {
-            let mut streams =
-                [stream(), StreamReport { name: "recommendation".into(), ..stream() }];
-            for stream in &mut streams {
-                stream.group = "main".to_owned();
-            }
-            change(&mut streams[1]);
-            judge(&streams, &[], &[])
+        let judged = |change: fn(&mut GroupReport)| {
+            let mut main = GroupReport { phase: Phase::Streaming, ..GroupReport::new("main") };
+            change(&mut main);
+            let streams = ["doctor", "recommendation"]
+                .map(|name| StreamReport { name: name.into(), ..stream() }.of_group(&main));
+            judge(&[main], &streams, &[], &[])
         };
-        let (verdict, action) = judged(|s| {
-            (s.phase, s.reason) = (Phase::Halted, Some("no rights".into()));
-            s.halt_code = Some(Code::SourceUnauthorised.name().to_owned());
+        assert_eq!(judged(|_| {}), (Verdict::Healthy, None));
+        let (verdict, action) = judged(|main| {
+            (main.phase, main.reason) = (Phase::Halted, Some("no rights".into()));
+            main.halt_code = Some(Code::SourceUnauthorised.name().to_owned());
         });
         assert_eq!(verdict, Verdict::Critical);
         assert!(action.unwrap().starts_with("group main is halted: no rights. "));
+        let (verdict, action) = judged(|main| {
+            (main.history_window_seconds, main.headroom_seconds) = (Some(10.0), Some(4.0));
+        });
+        assert_eq!(verdict, Verdict::Degraded);
+        assert!(action.unwrap().starts_with("group main has used half of its history. "));
+        let (verdict, action) = judged(|main| {
+            main.failing = vec![FailingReport {
+                step: Step::Read,
+                code: Code::SourceUnreachable.name().to_owned(),
+                since: Utc::now(),
+                attempts: 2,
+                reason: "no answer".to_owned(),
+            }];
+        });
+        assert_eq!(
+            (verdict, action.unwrap().as_str()),
+            (Verdict::Degraded, "group main keeps trying: read: no answer")
+        );
         let parked = |code: Code| {
             let mut one = stream();
             (one.phase, one.reason) = (Phase::Parked, Some("why".into()));
             one.halt_code = Some(code.name().to_owned());
-            judge(&[one], &[], &[])
+            judge(&[], &[one], &[], &[])
         };
         let (verdict, action) = parked(Code::SourceDropped);
         assert_eq!(verdict, Verdict::Critical);
@@ -170,7 +225,7 @@ pub(super) mod tests {
         let judged = |change: fn(&mut StreamReport)| {
             let mut changed = stream();
             change(&mut changed);
-            judge(&[stream(), changed], &[], &[])
+            judge(&[], &[stream(), changed], &[], &[])
         };
         assert_eq!(judged(|_| {}), (Verdict::Healthy, None));
         assert_eq!(judged(|s| s.retrying = 3).0, Verdict::Degraded);
@@ -179,7 +234,7 @@ pub(super) mod tests {
         assert_eq!(judged(|s| s.headroom_seconds = Some(20_000.0)).0, Verdict::Critical);
         assert_eq!(judged(|s| s.headroom_seconds = None), (Verdict::Healthy, None));
         let unready = ["the target does not answer".to_owned()];
-        let (verdict, action) = judge(&[stream()], &[], &unready);
+        let (verdict, action) = judge(&[], &[stream()], &[], &unready);
         assert_eq!(
             (verdict, action.unwrap().as_str()),
             (Verdict::Degraded, "not ready: the target does not answer")

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::bugs::Bugs;
-use super::lease_keeper::LeaseKeeper;
+use super::lease_keeper::{LeaseKeeper, Signs};
+use super::share::is_to_ask;
 use crate::error::{Code, Fault};
 use crate::model::phase::Phase;
 use crate::model::step::Step;
@@ -18,7 +19,7 @@ use crate::ops::migrate;
 use crate::pipeline::{self, Ended, GroupContext, Signals, retry, wait};
 use crate::retry::{self, Backoff, Decision};
 use crate::settings::Retry;
-use crate::state::{Candidacy, Lease, LedStream};
+use crate::state::{Candidacy, Configured, Lease, LedStream};
 use crate::status::{Board, GroupReport, StreamReport};
 
 #[derive(Clone)]
@@ -36,6 +37,9 @@ pub(super) struct Task {
 /// How often a standby reads what the leader says of the streams: the lease alone is asked for more
 /// often.
 const REPORTS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a process leaves a group that it handed over to the one that asked for it.
+const HANDED_OVER_PAUSE: Duration = Duration::from_secs(5);
 
 impl Task {
     /// Follows the group until told to stop. Should the task panic, it is begun again after a
@@ -77,8 +81,16 @@ impl Task {
             epoch = lease.epoch();
             self.group.status.granted(lease.epoch(), &self.holder);
             self.group.doubt();
-            Box::pin(self.lead(&lease)).await;
+            let is_handed_over = Box::pin(self.lead(&lease)).await;
             self.group.status.lease_ended();
+            if is_handed_over {
+                tracing::info!(
+                    group = &*self.group.name,
+                    "handed over: another process leads fewer"
+                );
+                self.group.status.entered(Phase::Standby);
+                self.pause(HANDED_OVER_PAUSE).await;
+            }
         }
     }
 
@@ -139,7 +151,11 @@ impl Task {
             state.refuse_anothers(&group.names()).await?;
             standing.is_ours = true;
         }
-        let held = state.leases().await?.into_iter().find(|held| held.group == *group.name);
+        let leases = state.leases().await?;
+        if self.board.unready().is_empty() && is_to_ask(&leases, &group.name, &self.holder) {
+            state.want(&group.name).await?;
+        }
+        let held = leases.into_iter().find(|held| held.group == *group.name);
         if let Some(held) = held.filter(|held| held.live) {
             let reads = standing.read_at.is_none_or(|at| at.elapsed() >= REPORTS_INTERVAL);
             if reads {
@@ -165,7 +181,7 @@ impl Task {
                 group: &group.name,
                 database: group.source.database_name(),
                 options: &group.fingerprint(),
-                members: &group.members(),
+                configured: Configured { members: &group.members(), names: &group.all_names() },
                 holder: &self.holder,
                 duration: group.settings.lease.duration,
             })
@@ -198,19 +214,28 @@ impl Task {
     }
 
     /// Leads the group for as long as the lease is ours: pipeline after pipeline, carrying out what
-    /// is asked between two of them, pausing when one halts.
-    async fn lead(&self, lease: &Lease) {
+    /// is asked between two of them, pausing when one halts. Answers whether it was handed over.
+    async fn lead(&self, lease: &Lease) -> bool {
         let lost = CancellationToken::new();
         let asked = Arc::new(Notify::new());
-        let kept = self.keeper.keep(lease, &self.group, lost.clone(), asked.clone());
+        let drain = self.stop.child_token();
+        let hurry = Arc::new(Notify::new());
+        let signs = Signs {
+            lost: lost.clone(),
+            asked: asked.clone(),
+            hurry: hurry.clone(),
+            hand_over: drain.clone(),
+        };
+        let kept = self.keeper.keep(lease, &self.group, signs);
         let mut halted: Option<Fault> = None;
         let mut ear = Ear::new(asked, self.group.settings.retry);
         let mut backoff = Backoff::new(self.group.settings.retry);
         loop {
             let signals = Signals {
-                drain: self.stop.clone(),
+                drain: drain.clone(),
                 lost: lost.clone(),
                 commanded: CancellationToken::new(),
+                hurry: hurry.clone(),
             };
             let mut pipeline = self.pipeline(lease, &signals, halted.take());
             let joined = tokio::select! {
@@ -228,23 +253,23 @@ impl Task {
                 Ended::Drained => break,
                 Ended::Fenced => {
                     self.group.status.fenced();
-                    return;
+                    return false;
                 }
                 Ended::Commanded => self.obey(lease, &mut ear).await,
                 Ended::Rewound(_) | Ended::Again => {}
-                Ended::Halted(_) | Ended::Lost(_) if self.stop.is_cancelled() => break,
+                Ended::Halted(_) | Ended::Lost(_) if drain.is_cancelled() => break,
                 Ended::Halted(fault) | Ended::Lost(fault) => {
                     self.halt(lease, &fault).await;
                     halted = Some(fault);
                     tokio::select! {
-                        () = lost.cancelled() => return,
+                        () = lost.cancelled() => return false,
                         () = ear.hears() => {
                             self.obey(lease, &mut ear).await;
                             halted = None;
                         }
                         () = self.pause(self.probe_interval()) => {}
                     }
-                    if self.stop.is_cancelled() {
+                    if drain.is_cancelled() {
                         break;
                     }
                 }
@@ -254,6 +279,7 @@ impl Task {
         if let Err(fault) = self.keeper.give_back(lease, &self.group).await {
             tracing::warn!(group = lease.group(), "lease not given back, it will run out: {fault}");
         }
+        !self.stop.is_cancelled()
     }
 
     /// Waits out a halt whose cause may pass by itself, wherever the pipeline met it: `None` says

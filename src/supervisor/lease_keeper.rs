@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Code, Fault};
+use crate::model::phase::Phase;
 use crate::model::step::Step;
 use crate::pipeline::{GroupContext, wait};
 use crate::postgres::Target;
@@ -22,6 +23,9 @@ use crate::status::Board;
 /// changed: every write of it is WAL.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Groups are handed over no faster than this.
+const HAND_OVER_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The leases that this process holds.
 pub(super) struct LeaseKeeper {
     settings: Arc<Settings>,
@@ -32,13 +36,27 @@ pub(super) struct LeaseKeeper {
     /// A lease was granted.
     granted: Notify,
     reports: Mutex<Reports>,
+    /// When a group last went to another process.
+    handed_over: Mutex<Option<Instant>>,
 }
 
 struct Held {
     lease: Lease,
     group: GroupContext,
-    lost: CancellationToken,
-    asked: Arc<Notify>,
+    signs: Signs,
+}
+
+/// What the keeper tells of a lease.
+#[derive(Clone)]
+pub(super) struct Signs {
+    /// It is no longer ours.
+    pub lost: CancellationToken,
+    /// One of its streams has a request.
+    pub asked: Arc<Notify>,
+    /// Somebody waits for its position.
+    pub hurry: Arc<Notify>,
+    /// Another process is to have it.
+    pub hand_over: CancellationToken,
 }
 
 /// What was last written down.
@@ -77,6 +95,7 @@ impl LeaseKeeper {
             held: Mutex::default(),
             granted: Notify::new(),
             reports: Mutex::default(),
+            handed_over: Mutex::default(),
         })
     }
 
@@ -88,16 +107,9 @@ impl LeaseKeeper {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a lease: `lost` is told if it is no longer ours, `asked` if one of its streams has a
-    /// request.
-    pub fn keep(
-        &self,
-        lease: &Lease,
-        group: &GroupContext,
-        lost: CancellationToken,
-        asked: Arc<Notify>,
-    ) -> Kept<'_> {
-        let held = Held { lease: lease.clone(), group: group.clone(), lost, asked };
+    /// Keeps a lease, and gives signs of what becomes of it.
+    pub fn keep(&self, lease: &Lease, group: &GroupContext, signs: Signs) -> Kept<'_> {
+        let held = Held { lease: lease.clone(), group: group.clone(), signs };
         self.held().push(held);
         let mut reports = self.reports();
         // All of its streams are written down anew.
@@ -146,11 +158,18 @@ impl LeaseKeeper {
             let held = self.held();
             let Some(held) = held.iter().find(|held| held.lease == renewal.lease) else { continue };
             match renewed {
-                Renewed::Lost => held.lost.cancel(),
-                Renewed::Kept => held.group.status.renewed(),
-                Renewed::Commanded => {
+                Renewed::Lost => held.signs.lost.cancel(),
+                Renewed::Kept { commanded, wanted, hurried } => {
                     held.group.status.renewed();
-                    held.asked.notify_one();
+                    if commanded {
+                        held.signs.asked.notify_one();
+                    }
+                    if hurried {
+                        held.signs.hurry.notify_one();
+                    }
+                    if wanted && self.may_hand_over(&held.group) {
+                        held.signs.hand_over.cancel();
+                    }
                 }
             }
         }
@@ -158,6 +177,21 @@ impl LeaseKeeper {
             self.write_reports(&renewals).await?;
         }
         Ok(())
+    }
+
+    /// Whether a group goes to a process that leads fewer: not while it is busy with more than
+    /// events, and one after the other, so that what was asked for is asked for anew.
+    fn may_hand_over(&self, group: &GroupContext) -> bool {
+        let is_calm = group.streams.iter().all(|stream| {
+            let report = stream.status.report();
+            report.resync.is_none() && matches!(report.phase, Phase::Streaming | Phase::Parked)
+        });
+        let mut last = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = is_calm && last.is_none_or(|at| at.elapsed() >= HAND_OVER_INTERVAL);
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
     }
 
     /// What is renewed, and whether it is time to write reports.

@@ -10,7 +10,9 @@ mod group;
 mod history_window;
 mod lease_keeper;
 mod progress;
+mod reload;
 mod retention;
+mod share;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::Alerts;
-use crate::apply::{Mapping, RowBuffers, Statements};
+use crate::apply::{Mapping, RowBuffers, Statements, Together};
 use crate::batch::Routes;
 use crate::error::Fault;
 use crate::pipeline::{Context, GroupContext};
@@ -34,6 +36,7 @@ use crate::telemetry;
 
 use bugs::Bugs;
 use lease_keeper::LeaseKeeper;
+pub use reload::Reloads;
 
 /// How long all of it may take from being told to stop: Docker and Kubernetes kill after ten
 /// seconds, and a process that is killed counts as crashed.
@@ -76,7 +79,15 @@ impl Daemon {
             &named,
             about(&settings, &source, &target),
         );
-        let parts = Parts { settings: &settings, source: &source, target: &target, state: &state };
+        let has_many = settings.groups.len() > 1;
+        let together = has_many.then(|| Together::start(state.clone()));
+        let parts = Parts {
+            settings: &settings,
+            source: &source,
+            target: &target,
+            state: &state,
+            together,
+        };
         let groups = settings.groups.iter().filter_map(|group| parts.group(group, &board));
         let groups = groups.collect();
         Ok(Self { board, groups, state, target, source, settings, listener })
@@ -87,30 +98,24 @@ impl Daemon {
         Arc::clone(&self.board)
     }
 
-    /// Follows every stream until `stop`. Returns within [`STOP_WITHIN`] of it.
+    /// Follows every stream until `told` to stop, within [`STOP_WITHIN`] of it, or until another
+    /// configuration is to take the place of this one: then it is returned.
     ///
     /// # Errors
     /// The status address cannot be served.
-    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(
+        self,
+        told: &CancellationToken,
+        reloads: Option<&Reloads>,
+    ) -> anyhow::Result<Option<Box<Settings>>> {
+        let stop = told.child_token();
         let served = CancellationToken::new();
         let token = self.settings.status.token.clone();
         let access =
             Access::new(move || token.now().expose().to_owned(), &self.settings.status.hosts);
         let thread =
             serve(self.listener.try_clone()?, Arc::clone(&self.board), access, served.clone())?;
-        let mut helpers = JoinSet::new();
-        helpers.spawn(turn(Arc::clone(&self.board)));
-        helpers.spawn(history_window::probe(
-            Arc::clone(&self.board),
-            self.source.clone(),
-            self.settings.source.history_retention,
-        ));
-        helpers.spawn(history_window::beat(self.source.clone(), Arc::clone(&self.settings)));
-        helpers.spawn(compare::compare_on_schedule(
-            self.groups.clone().into(),
-            self.state.clone(),
-            Arc::clone(&self.settings),
-        ));
+        let mut helpers = self.helpers();
         progress::show(Arc::clone(&self.board), stop.clone());
         let mut groups = JoinSet::new();
         let holder: Arc<str> = holder().into();
@@ -141,7 +146,14 @@ impl Daemon {
             };
             groups.spawn(task.run());
         }
-        until_ended(&mut groups, &stop).await;
+        let next = tokio::select! {
+            () = until_ended(&mut groups, &stop) => None,
+            next = self.reloaded(reloads, &holder) => {
+                stop.cancel();
+                until_ended(&mut groups, &stop).await;
+                Some(next).filter(|_| !told.is_cancelled())
+            }
+        };
         helpers.abort_all();
         let leave = async { tokio::join!(alerts.stop(true), self.state.pool().close()) };
         if tokio::time::timeout(LEAVE_DEADLINE, leave).await.is_err() {
@@ -152,7 +164,33 @@ impl Daemon {
         served.cancel();
         let joined = tokio::task::spawn_blocking(move || thread.join());
         let _ = tokio::time::timeout(SERVED_DEADLINE, joined).await;
-        Ok(())
+        Ok(next)
+    }
+
+    /// What goes on beside the groups.
+    fn helpers(&self) -> JoinSet<()> {
+        let mut helpers = JoinSet::new();
+        helpers.spawn(turn(Arc::clone(&self.board)));
+        helpers.spawn(history_window::probe(
+            Arc::clone(&self.board),
+            self.source.clone(),
+            self.settings.source.history_retention,
+        ));
+        helpers.spawn(history_window::beat(self.source.clone(), Arc::clone(&self.settings)));
+        helpers.spawn(compare::compare_on_schedule(
+            self.groups.clone().into(),
+            self.state.clone(),
+            Arc::clone(&self.settings),
+        ));
+        helpers
+    }
+
+    /// Waits for another configuration; for ever where none is taken.
+    async fn reloaded(&self, reloads: Option<&Reloads>, holder: &str) -> Box<Settings> {
+        match reloads {
+            Some(reloads) => reloads.next(&self.settings, &self.state, holder).await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -194,6 +232,7 @@ struct Parts<'a> {
     source: &'a Source,
     target: &'a Target,
     state: &'a StateTables,
+    together: Option<Together>,
 }
 
 impl Parts<'_> {
@@ -241,6 +280,7 @@ impl Parts<'_> {
             buffers,
             status: board.group(&group.name)?,
             leaving: Arc::default(),
+            together: self.together.clone(),
             is_freed: Arc::default(),
         })
     }

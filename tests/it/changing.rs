@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{Config, Daemon, World, stream};
 
 /// Writes to all collections all the while.
-struct Load {
+pub struct Load {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Load {
-    fn of(world: &World, collections: &[&'static str]) -> Self {
+    pub fn of(world: &World, collections: &[&'static str]) -> Self {
         let (stop, source) = (CancellationToken::new(), world.source.clone());
         let (told, names) = (stop.clone(), collections.to_vec());
         let task = tokio::spawn(async move {
@@ -40,29 +40,29 @@ impl Load {
         Self { stop, task }
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.stop.cancel();
         self.task.await.unwrap();
     }
 }
 
 /// A collection that is there, of fifty documents and more.
-async fn fill(world: &World, name: &str) {
+pub async fn fill(world: &World, name: &str) {
     let documents = (0..50).map(|n| doc! { "_id": n, "n": 0 });
     world.collection(name).insert_many(documents).await.unwrap();
 }
 
-fn of(streams: &[(&str, &str)]) -> Config {
+pub fn of(streams: &[(&str, &str)]) -> Config {
     let each = streams.iter().map(|(name, more)| stream(name, name, more));
     Config {
         streams: each.collect(),
-        extra: "resync.automatic_per_day_max = 0".to_owned(),
+        extra: "resync.automatic_per_day_max = 1".to_owned(),
         ..Config::default()
     }
 }
 
 /// Why each stream was walked, in turn.
-async fn walks(world: &World) -> BTreeMap<String, String> {
+pub async fn walks(world: &World) -> BTreeMap<String, String> {
     let sql = "select stream || '=' || string_agg(reason, ' ' order by id) from tidemark.resync \
                group by stream";
     let told = world.column(sql).await;
@@ -73,13 +73,13 @@ async fn walks(world: &World) -> BTreeMap<String, String> {
     told.iter().map(pair).collect()
 }
 
-async fn until_streaming(daemon: &Daemon, names: &[&str]) {
+pub async fn until_streaming(daemon: &Daemon, names: &[&str]) {
     for name in names {
         daemon.until_phase(name, "streaming").await;
     }
 }
 
-async fn until_equal(world: &World, names: &[&str]) {
+pub async fn until_equal(world: &World, names: &[&str]) {
     for name in names {
         world.until_equal(name, &format!("public.{name}")).await;
     }
@@ -187,9 +187,86 @@ async fn a_stream_that_is_moved_to_another_group_loses_nothing() {
     until_streaming(&daemon, &names).await;
     until_equal(&world, &names).await;
     let walked = walks(&world).await;
-    assert_eq!(walked["one"], "first_snapshot", "it stayed where it was");
-    for name in ["two", "three"] {
+    for name in ["one", "two", "three"] {
+        assert_eq!(walked[name], "first_snapshot", "nothing was walked again: {walked:?}");
         daemon.until(name, "is exact", |s| s["exact"] == true).await;
+    }
+}
+
+/// The next replica's configuration names another group for a stream that is still followed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_waits_for_a_stream_leaves_its_row_alone_until_it_is_let_go() {
+    let world = World::with(of(&[("one", ""), ("two", ""), ("three", "group = \"other\"")])).await;
+    for name in ["one", "two", "three"] {
+        fill(&world, name).await;
+    }
+    let mut before = world.start();
+    until_streaming(&before, &["one", "two", "three"]).await;
+    let other = "group = \"other\"";
+    let next = world.beside(&of(&[("one", ""), ("two", other), ("three", other)]));
+    let load = Load::of(&world, &["one", "two", "three"]);
+    let after = next.start();
+    after.until_phase("one", "standby").await;
+    // Its neighbour is led by the next one, and it is not: the process before has the group main.
+    let end = "update tidemark.lease set expires_at = '-infinity', nonce = null where \"group\" = \
+               'other'; update tidemark.checkpoint set nonce = null where \"group\" = 'other'";
+    world.execute(end).await;
+    for _ in 0..40 {
+        if after.stream("three").await["leader"] == true {
+            break;
+        }
+        world.execute(end).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    after.until("two", "waits", |s| s["phase"] == "parked").await;
+    let unmarked = "select parked_code is null and \"group\" = 'main' from tidemark.stream where \
+                    stream = 'two'";
+    assert!(world.scalar::<bool>(unmarked).await);
+    before.until_phase("two", "streaming").await;
+    assert_eq!(before.stop().0, Some(0));
+    until_streaming(&after, &["one", "two", "three"]).await;
+    load.end().await;
+    until_equal(&world, &["one", "two", "three"]).await;
+    let once = |name: &str| (name.to_owned(), "first_snapshot".to_owned());
+    assert_eq!(walks(&world).await, ["one", "two", "three"].map(once).into());
+}
+
+/// A stream that an older release followed, and that was left out when this one came, still has its
+/// own position there; so has one that a group let go. Both are gone on from, or, if that is long
+/// ago, walked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_comes_into_a_group_that_is_ahead_of_it_misses_nothing() {
+    let (both, one): (&[_], &[_]) = (&[("one", ""), ("two", "")], &[("one", "")]);
+    for (ago, walked) in [(0_i64, "first_snapshot"), (3600, "first_snapshot history_lost")] {
+        let world = World::with(of(both)).await;
+        for name in ["one", "two"] {
+            fill(&world, name).await;
+        }
+        let mut daemon = world.start();
+        until_streaming(&daemon, &["one", "two"]).await;
+        assert_eq!(daemon.stop().0, Some(0));
+        let left = format!(
+            "insert into tidemark.stream_position (stream, source, options, resume_token, token, \
+             cluster_time, epoch, revision) select 'two', database || '.two', options, \
+             resume_token, token, cluster_time - ({ago}::bigint << 32), epoch, revision from \
+             tidemark.checkpoint; update tidemark.stream set \"group\" = null, database = null, \
+             collection = null where stream = 'two'"
+        );
+        world.execute(&left).await;
+        let mut daemon = world.beside(&of(one)).start();
+        daemon.until_phase("one", "streaming").await;
+        for name in ["one", "two"] {
+            world.collection(name).insert_one(doc! { "_id": 5_000 }).await.unwrap();
+            world.collection(name).delete_one(doc! { "_id": 7 }).await.unwrap();
+        }
+        until_equal(&world, &["one"]).await;
+        assert_eq!(daemon.stop().0, Some(0));
+
+        let daemon = world.start();
+        until_equal(&world, &["one", "two"]).await;
+        let walks = walks(&world).await;
+        assert_eq!((&*walks["one"], &*walks["two"]), ("first_snapshot", walked));
+        daemon.until("two", "is exact", |s| s["exact"] == true).await;
     }
 }
 
@@ -214,7 +291,8 @@ async fn another_way_to_read_documents_or_another_name_for_a_stream_loses_nothin
     let once = |name: &str| (name.to_owned(), "first_snapshot".to_owned());
     assert_eq!(walks(&world).await, ["one", "two"].map(once).into(), "a token is of no image mode");
 
-    // The table of a stream that is not there any more is taken over as it is, and looked through.
+    // What is called otherwise is what it was, with all that is its.
+    world.execute(LETTER).await;
     let renamed = stream("uno", "one", "").replace("table = \"uno\"", "table = \"one\"");
     let streams = renamed + &stream("two", "two", "");
     let world = world.beside(&Config { streams, ..Config::default() });
@@ -222,5 +300,14 @@ async fn another_way_to_read_documents_or_another_name_for_a_stream_loses_nothin
     until_streaming(&daemon, &["uno", "two"]).await;
     load.end().await;
     until_equal(&world, &["one", "two"]).await;
-    assert_eq!(walks(&world).await["two"], "first_snapshot");
+    assert_eq!(
+        walks(&world).await,
+        ["two", "uno"].map(once).into(),
+        "nothing is walked for a name"
+    );
+    let letters = world.column("select stream from tidemark.dead_letter").await;
+    assert_eq!(letters, ["uno"]);
 }
+
+const LETTER: &str = "insert into tidemark.dead_letter (stream, document_id, operation, event, \
+                      code, error) values ('one', 'x', 'update', '', 'x', 'x')";

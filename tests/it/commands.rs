@@ -168,12 +168,24 @@ async fn status_is_read_from_postgres_whether_the_daemon_is_up_or_down() {
     let (code, told) = run(&world, &["status"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("healthy") && told.contains("streaming"), "{told}");
+    let (code, told) = run(&world, &["status", "--stream", "doctor"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("stream doctor: healthy") && told.contains("public.doctor"), "{told}");
+    let (code, told) = run(&world, &["status", "--stream", "doctor", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, &report["name"]), (Some(0), &"doctor".into()));
+    let (code, told) = run(&world, &["status", "--stream", "nurse"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("there is no stream nurse; configured are doctor, "), "{told}");
     daemon.stop();
     let (code, told) = run(&world, &["status", "--json"]);
     assert_eq!(code, Some(2), "{told}");
     let report: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!(report["verdict"], "critical");
     assert_eq!(report["action"], "nobody follows stream doctor: start tidemark");
+    let group = &report["groups"][0];
+    assert_eq!((&group["name"], &group["phase"]), (&"main".into(), &"standby".into()));
+    assert_eq!(group["position"], report["streams"][0]["position"]);
     assert!(report["streams"][0]["position"]["resume_token"].as_str().unwrap().starts_with("82"));
 }
 
@@ -296,4 +308,32 @@ async fn missing_privileges_halt_with_their_code_and_heal() {
     .unwrap();
     daemon.until_phase("one", "streaming").await;
     assert_eq!(world.until_equal("one", "public.one").await, 1);
+}
+
+#[test]
+fn shells_complete_its_commands_and_each_has_a_manual_page() {
+    let tidemark = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidemark"));
+        let output = command.args(arguments).current_dir("/tmp").output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        let script = tidemark(&["completions", shell]);
+        for word in ["dead-letter", "reload", "healthcheck"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let folder = std::path::PathBuf::from(format!("/tmp/{}", devstack::unique("man")));
+    let completes = folder.with_extension("bash");
+    std::fs::write(&completes, tidemark(&["completions", "bash"])).unwrap();
+    let read = std::process::Command::new("bash").arg("-n").arg(&completes).status().unwrap();
+    assert!(read.success(), "bash reads it");
+    tidemark(&["man", "--out", folder.to_str().unwrap()]);
+    for page in ["tidemark", "tidemark-run", "tidemark-resync-approve"] {
+        let text = std::fs::read_to_string(folder.join(format!("{page}.1"))).unwrap();
+        assert!(text.contains(".TH") && text.contains("SYNOPSIS"), "{page}: {text}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_file(&completes).unwrap();
 }

@@ -7,7 +7,7 @@ use mongodb::bson::doc;
 use serde_json::{Value, json};
 
 use crate::alerting::{DOCTORS, TABLE, seed};
-use crate::support::{Config, World, stream};
+use crate::support::{Config, World, run, stream};
 
 fn number(n: usize) -> String {
     format!("{:07}", n + 1_000_000)
@@ -84,4 +84,22 @@ async fn busy_documents_are_no_differences_and_real_ones_are_found_among_them() 
         .await
         .unwrap();
     world.until_equal(DOCTORS, TABLE).await;
+}
+
+/// A stream whose positions are due once an hour is compared, and waited for, all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_compares_or_waits_has_a_position_at_once() {
+    let extra = "checkpoint.idle_interval = \"1h\"\n".to_owned();
+    let world = World::with(Config { extra, ..Config::default() }).await;
+    let doctors = world.collection(DOCTORS);
+    doctors.insert_many((0..50).map(|n| doc! { "_id": n })).await.unwrap();
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    // The source moves on, and nothing of it is the stream's.
+    world.collection("others").insert_one(doc! { "_id": 1 }).await.unwrap();
+    let (code, told) = run(&world, &["compare", "doctor"]);
+    assert!(code == Some(0) && !told.contains("not caught up"), "{told}");
+    let now = chrono::Utc::now().to_rfc3339();
+    let (code, told) = run(&world, &["wait", "doctor", "--for", &now, "--timeout", "20s"]);
+    assert_eq!(code, Some(0), "{told}");
 }

@@ -1,5 +1,6 @@
 //! Guarantee 6: one writer. A frozen leader wakes to find it may not write.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bson::doc;
@@ -10,7 +11,7 @@ use tidemark::model::namespace::Table;
 use tidemark::model::position::{ClusterTime, Position, ResumeToken};
 use tidemark::postgres::Target;
 use tidemark::settings::{Origin, Settings};
-use tidemark::state::{Candidacy, Lease, Member, Renewal, Renewed, StateTables};
+use tidemark::state::{Candidacy, Configured, Lease, Member, Renewal, Renewed, StateTables};
 
 use crate::killing::{assert_audit, audit};
 use crate::support::{Config, World, stream};
@@ -143,12 +144,16 @@ fn writer(settings: &Settings, target: &Target, state: &StateTables, lease: &Lea
     Writer::new(target.clone(), state.clone(), lease.clone(), vec![table])
 }
 
-const fn candidacy(holder: &str) -> Candidacy<'_> {
+fn candidacy(holder: &str) -> Candidacy<'_> {
+    static ODD: LazyLock<Table> =
+        LazyLock::new(|| Table { schema: "public".into(), name: "odd".into() });
+    static MEMBERS: LazyLock<[Member<'static>; 1]> =
+        LazyLock::new(|| [Member { stream: "odd", collection: "odd", table: &ODD }]);
     Candidacy {
         group: "main",
         database: "db",
         options: "v1",
-        members: &[Member { stream: "odd", collection: "odd" }],
+        configured: Configured { members: &*MEMBERS, names: &["odd"] },
         holder,
         duration: Duration::from_secs(60),
     }
@@ -183,7 +188,10 @@ async fn nothing_of_an_older_epoch_commits_after_a_newer_grant() {
     assert_eq!(stored, 10, "the position is the last one committed before the grant");
     let renewals = [&old, &new].map(|lease| Renewal { lease: lease.clone(), report: None });
     let renewed = state.renew(&renewals, Duration::from_secs(60)).await.unwrap();
-    assert_eq!(renewed, [Renewed::Lost, Renewed::Kept]);
+    assert_eq!(
+        renewed,
+        [Renewed::Lost, Renewed::Kept { commanded: false, wanted: false, hurried: false }]
+    );
 }
 
 /// A wire cut in silence leaves a session that never hears of it, and that Postgres never ends

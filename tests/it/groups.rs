@@ -193,6 +193,13 @@ async fn one_process_fills_two_schemas_from_two_databases_and_two_tables_from_on
     let status = daemon.stream("old_ward").await;
     assert_eq!(status["table"], "archive.ward");
     assert_eq!(status["source"], format!("{}.ward", archive.name()));
+    // Whoever looks, looks at the database of the stream's group.
+    let (code, told) = run(&world, &["compare", "old_ward"]);
+    assert_eq!(code, Some(0), "{told}");
+    let (code, told) = run(&world, &["check"]);
+    assert_eq!(code, Some(0), "{told}");
+    let opens = format!("change stream of {}.ward", archive.name());
+    assert!(told.contains(&opens) && told.contains("opens on 2 collections"), "{told}");
     archive.drop().await.unwrap();
 }
 

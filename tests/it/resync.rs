@@ -8,7 +8,7 @@ use fastrand::Rng;
 use mongodb::bson::{Document, doc};
 use tokio::time::Instant;
 
-use crate::support::{Config, Daemon, World, run, state, stream};
+use crate::support::{Config, Daemon, World, eventually, run, state, stream};
 
 pub const DOCTORS: &str = "doctorsForDB";
 pub const TABLE: &str = "public.doctor";
@@ -169,11 +169,12 @@ async fn a_resync_converges_under_a_writer_at_full_speed_and_a_kill_every_second
     let mut reads = Vec::new();
     for _ in 0..40 {
         let daemon = world.start();
+        eventually("it leads", async || daemon.log().contains("lease granted")).await;
         tokio::time::sleep(Duration::from_millis(1_000)).await;
         let open: Option<(i64, i64)> = world
             .row_or_none(
-                "select id, documents_read from tidemark.resync where state in \
-                 ('running', 'sweeping')",
+                "select id, documents_read from tidemark.resync where stream = 'doctor' and \
+                 state in ('running', 'sweeping')",
             )
             .await;
         daemon.kill();

@@ -107,6 +107,11 @@ impl World {
         format!("{text}{}\n{streams}", config.extra)
     }
 
+    /// Puts another configuration in the place of its own.
+    pub fn configure(&self, config: &Config) {
+        std::fs::write(&self.config, self.toml(config)).unwrap();
+    }
+
     /// Starts a daemon and waits until it says where its status is.
     pub fn start(&self) -> Daemon {
         self.start_with(&[])
@@ -121,9 +126,12 @@ impl World {
         Daemon::start(command, log)
     }
 
-    /// The binary with this test's configuration.
+    /// The binary with this test's configuration: the one under test, unless
+    /// `TIDEMARK_TEST_BINARY` names another build of it.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemark"));
+        let under_test = || env!("CARGO_BIN_EXE_tidemark").into();
+        let binary = std::env::var_os("TIDEMARK_TEST_BINARY").unwrap_or_else(under_test);
+        let mut command = Command::new(binary);
         command.args(arguments).arg("--config").arg(&self.config).current_dir(&self.folder);
         command
     }
@@ -274,6 +282,14 @@ pub fn peak_bytes(daemon: &Daemon) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// The processor's time that a daemon has used.
+pub fn cpu_seconds(daemon: &Daemon) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.child.id())).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks = |place: usize| fields[place].parse::<f64>().unwrap();
+    (ticks(11) + ticks(12)) / 100.0
 }
 
 /// Waits until something holds.

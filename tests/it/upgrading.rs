@@ -1,11 +1,14 @@
-//! Releases beside each other: an older one on tables that a newer one has migrated.
+//! Releases after and beside each other: an older one on tables that a newer one has migrated, and
+//! what an older one left.
 
 use std::fmt::Write as _;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 
+use crate::changing::{Load, fill, of, until_equal, until_streaming, walks};
 use crate::support::{Config, World, run, stream};
 
 const COLLECTION: &str = "doctorsForDB";
@@ -167,33 +170,41 @@ impl Drop for Previous {
     }
 }
 
-/// What CI runs for the last release: it leads first, beside this one, and alone after it.
+/// Its documents are all there, and only their first snapshots were walked.
+async fn is_taken_over(world: &World) {
+    until_equal(world, &["one", "two"]).await;
+    let walks = walks(world).await;
+    assert!(walks.values().all(|reasons| reasons == "first_snapshot"), "{walks:?}");
+}
+
+/// What CI runs for the release before: it follows under load, and this one takes over its tables
+/// and its places, after a kill, after an end in good order, and while it still runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "wants the binary of the last release in TIDEMARK_PREVIOUS"]
-async fn the_last_release_works_on_the_tables_of_this_one() {
-    let world =
-        World::with(Config { streams: stream("doctor", COLLECTION, ""), ..Config::default() })
-            .await;
-    let doctors = world.collection(COLLECTION);
-    let mut id = 0;
-    let mut next = async || {
-        id += 1;
-        doctors.insert_one(doc! { "_id": id }).await.unwrap();
-        let found = world.until_equal(COLLECTION, TABLE).await;
-        assert_eq!(i32::try_from(found).unwrap(), id);
-    };
-    let previous = Previous::start(&world);
-    next().await;
-    let mut daemon = world.start();
-    let (code, told) = run(&world, &["migrate"]);
-    assert_eq!(code, Some(0), "{told}");
-    // Both are there, the older one leads, on the newer one's tables.
-    next().await;
-    drop(previous);
-    daemon.until_phase("doctor", "streaming").await;
-    next().await;
-    daemon.stop();
-    // Back.
-    let _previous = Previous::start(&world);
-    next().await;
+async fn what_the_last_release_followed_is_taken_over_under_load() {
+    for end in ["KILL", "TERM", "runs on"] {
+        let world = World::with(of(&[("one", ""), ("two", "")])).await;
+        for name in ["one", "two"] {
+            fill(&world, name).await;
+        }
+        let load = Load::of(&world, &["one", "two"]);
+        let mut previous = Previous::start(&world);
+        let walked = "select count(*) = 2 and bool_and(state = 'completed') from tidemark.resync";
+        world.until("the release before follows", walked).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        if end != "runs on" {
+            devstack::signal(previous.0.id(), end).unwrap();
+            previous.0.wait().unwrap();
+        }
+        let daemon = world.start();
+        until_streaming(&daemon, &["one", "two"]).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        load.end().await;
+        is_taken_over(&world).await;
+        for name in ["one", "two"] {
+            daemon.until(name, "is exact", |s| s["exact"] == true).await;
+        }
+        let places: i64 = world.scalar("select count(*) from tidemark.stream_position").await;
+        assert_eq!(places, 0, "{end}: the group has begun");
+    }
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::alert::rule::causes::{Causes, earlier};
 use crate::alert::rule::observed::{Of, SeenGroup};
 use crate::error::{Code, rules};
+use crate::model::format::length_of;
 use crate::model::phase::Phase;
 use crate::status::StreamReport;
 
@@ -53,10 +54,8 @@ impl Causes<'_> {
     fn of_headroom(&mut self, of: Of<'_>, report: &StreamReport) {
         let Some(headroom) = report.headroom() else { return };
         let Some(severity) = headroom.severity() else { return };
-        let (left_hours, window_hours) = (headroom.left / 3600.0, headroom.window / 3600.0);
-        let summary = format!(
-            "{left_hours:.1} h of a window of {window_hours:.1} h are left to the position"
-        );
+        let (left, window) = (length_of(headroom.left), length_of(headroom.window));
+        let summary = format!("{left} of a window of {window} are left to the position");
         self.add(Code::HistoryExpiring, of, summary).severity = severity;
     }
 

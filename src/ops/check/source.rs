@@ -5,8 +5,9 @@ use super::wire;
 use crate::apply::Mapping;
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::Doc;
+use crate::model::format::length_of;
 use crate::model::position::ClusterTime;
-use crate::settings::{PostImage, RowLimits, Settings, StreamSettings};
+use crate::settings::{GroupSettings, PostImage, RowLimits, Settings, StreamSettings};
 use crate::source::{ChangeStreamOptions, Found, Source};
 
 pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
@@ -24,9 +25,12 @@ pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
         return findings;
     }
     findings.extend(wire::source(&source));
+    findings.push(Finding::of("source's connections", connections(&source).await));
+    for group in &settings.groups {
+        findings.push(change_stream(&source, settings, group).await);
+    }
     for stream in &settings.streams {
-        let what = format!("change stream of {}", source.namespace(&stream.collection));
-        findings.push(Finding::of(what, open(&source, settings, stream).await));
+        let source = source.of_database(settings.database_of(stream));
         let what = format!("documents of {}", source.namespace(&stream.collection));
         let read = read(&source, stream).await;
         let readable = read.is_ok();
@@ -53,20 +57,47 @@ fn identified(cluster: Option<String>) -> String {
     )
 }
 
-/// Opens the stream with the very options `run` uses, and reads its first reply.
+/// Whether the server has the connections that are opened at most.
+async fn connections(source: &Source) -> Result<String, Fault> {
+    let Some(most) = source.connections_max().await else {
+        return Ok("as many as are asked for (maxPoolSize=0)".to_owned());
+    };
+    let Some((used, free)) = source.connections().await? else {
+        return Ok(format!("up to {most} to a server; its limit is not told (clusterMonitor)"));
+    };
+    if u64::from(most) <= free {
+        return Ok(format!("up to {most} to a server, which takes {free} more ({used} in use)"));
+    }
+    let message = format!("up to {most} may be opened to a server, and {free} more are allowed");
+    let hint = "lower maxPoolSize in source.uri, or raise the server's limit";
+    Err(Fault::new(Class::Halt, Code::SourceMisconfigured, message, hint))
+}
+
+/// Opens a group's change stream with the very options `run` uses, and reads its first reply.
+async fn change_stream(source: &Source, settings: &Settings, group: &GroupSettings) -> Finding {
+    let source = source.of_database(&group.database);
+    let streams = group.streams.iter().filter_map(|stream| settings.streams.get(*stream));
+    let streams: Vec<&StreamSettings> = streams.collect();
+    let what = match &*streams {
+        [stream] => format!("change stream of {}", source.namespace(&stream.collection)),
+        _ => format!("change stream of group {}", group.name),
+    };
+    Finding::of(what, open(&source, settings, &streams).await)
+}
+
 async fn open(
     source: &Source,
     settings: &Settings,
-    stream: &StreamSettings,
+    streams: &[&StreamSettings],
 ) -> Result<String, Fault> {
     let options = ChangeStreamOptions {
         poll: std::time::Duration::from_millis(100),
-        ..ChangeStreamOptions::of(&[stream], settings)
+        ..ChangeStreamOptions::of(streams, settings)
     };
     let reply = source.open(&options, None).await?.next().await?;
     let mode = PostImage::NAMES
         .iter()
-        .find(|(_, mode)| *mode == stream.post_image)
+        .find(|(_, mode)| *mode == options.post_image)
         .map_or("", |(name, _)| *name);
     if reply.token.is_none() && options.heartbeat.is_none() {
         let message = "opens, but the server sends no post-batch resume token: an idle stream \
@@ -76,7 +107,11 @@ async fn open(
         return Err(Fault::new(Class::Halt, Code::SourceMisconfigured, message, hint));
     }
     let token = if reply.token.is_some() { "with" } else { "heartbeats instead of" };
-    Ok(format!("opens, post_image = {mode}, {token} post-batch resume token"))
+    let on = match streams.len() {
+        1 => String::new(),
+        number => format!(" on {number} collections of {}", source.database_name()),
+    };
+    Ok(format!("opens{on}, post_image = {mode}, {token} post-batch resume token"))
 }
 
 /// Reads documents: lookups and walks need the right to.
@@ -145,7 +180,7 @@ async fn history(source: &Source, settings: &Settings) -> Finding {
             };
             let length = window
                 .window_seconds
-                .map_or_else(|| "unknown".to_owned(), |s| format!("{:.1} h, {told}", s / 3600.0));
+                .map_or_else(|| "unknown".to_owned(), |s| format!("{}, {told}", length_of(s)));
             Finding::ok("history kept", length)
         }
         Err(fault) => Finding::failed("history kept", &fault),

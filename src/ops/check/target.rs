@@ -2,6 +2,7 @@
 
 use sqlx::postgres::PgConnection;
 
+use super::connections::connections;
 use super::finding::Finding;
 use super::rights::{Ends, Rights, rights, unauthorised};
 use super::{table, wire};
@@ -27,6 +28,8 @@ pub(super) async fn target(settings: &Settings, role: Option<&str>) -> Vec<Findi
     findings.push(wire::target(&mut connection, &target, settings).await);
     match Rights::of(&mut connection, &target, role).await {
         Ok(rights) => {
+            let limits = connections(&mut connection, &target, settings, &rights.role).await;
+            findings.push(limits);
             let state =
                 StateTables::new(target.clone(), target.pool(1), &settings.target.state_schema);
             let ends = Ends { settings, target: &target, state, rights, executes: role.is_none() };

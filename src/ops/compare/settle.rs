@@ -17,6 +17,7 @@ use crate::error::Fault;
 use crate::model::bson::{Doc, Value};
 use crate::model::position::ClusterTime;
 use crate::model::value::decode_id;
+use crate::ops::wait::HURRY_INTERVAL;
 use crate::postgres::with_deadline;
 
 /// How long the stream is waited for before what differs is looked at again.
@@ -98,6 +99,7 @@ impl Comparison<'_> {
     /// applied.
     async fn catch_up(&mut self, time: ClusterTime) -> Result<bool, Fault> {
         let begun = Instant::now();
+        let mut asked: Option<Instant> = None;
         loop {
             let stored = self.state.load(&self.config.group).await?;
             let position = stored.and_then(|stored| stored.cluster_time).map(ClusterTime::from_sql);
@@ -115,6 +117,11 @@ impl Comparison<'_> {
                             difference";
                 self.found.note = Some(note.to_owned());
                 return Ok(false);
+            }
+            if asked.is_none_or(|at| at.elapsed() > HURRY_INTERVAL) {
+                asked = Some(Instant::now());
+                // Who may not ask waits for the next position that is due.
+                let _ = self.state.hurry(&self.config.group).await;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -8,6 +8,7 @@ use super::Applier;
 use crate::apply::{Applied, Commit, Setback};
 use crate::error::{Class, Fault};
 use crate::model::phase::Phase;
+use crate::model::position::ClusterTime;
 use crate::model::step::Step;
 use crate::retry::Backoff;
 
@@ -60,18 +61,12 @@ impl Applier<'_> {
             self.committed = position.cluster_time;
         }
         for work in &commit.works {
-            let Some(until) = work.ahead else { continue };
-            if let Some(read) = self.reads.get_mut(work.stream) {
-                *read = (*read).max(until);
-            }
-            if let Some(ahead) = self.ahead.get_mut(work.stream).filter(|_| work.walk.is_none()) {
-                *ahead = (*ahead).max(until);
+            if let Some(until) = work.ahead {
+                self.ahead_until(work.stream, until);
             }
         }
         if let Some(amid) = commit.amid {
-            for ahead in &mut self.ahead {
-                *ahead = (*ahead).max(amid);
-            }
+            (0..self.ahead.len()).for_each(|stream| self.ahead_until(stream, amid));
         }
         for (stream, fault) in &commit.parked {
             self.parked(*stream, fault);
@@ -83,6 +78,15 @@ impl Applier<'_> {
         {
             self.was_halted = true;
             tracing::warn!(group = self.lease.group(), "end of the halt not written down: {fault}");
+        }
+    }
+
+    /// A stream's rows may be of any time up to this one, also once its walk is completed. While it
+    /// is walked they are of no time that can be told, which is later.
+    pub(super) fn ahead_until(&mut self, stream: usize, until: ClusterTime) {
+        if let (Some(ahead), Some(read)) = (self.ahead.get_mut(stream), self.reads.get_mut(stream))
+        {
+            (*ahead, *read) = ((*ahead).max(until), (*read).max(until));
         }
     }
 

@@ -115,9 +115,7 @@ impl Applier<'_> {
             Err(setback) => return Err(self.set_back(setback).await),
         };
         for (stream, until) in ahead {
-            if let Some(ahead) = self.ahead.get_mut(stream) {
-                *ahead = (*ahead).max(until);
-            }
+            self.ahead_until(stream, until);
         }
         self.idle = None;
         self.walks.passed(last_event);

@@ -1,19 +1,130 @@
-//! Where a group begins: what is known of its stored position, and of those of its streams' own.
+//! Where a group begins: what is known of its stored position, and of those that its streams bring
+//! with them, from a group that let them go or from an older release.
 
 use chrono::{DateTime, Utc};
 
-use crate::model::position::{ClusterTime, Position};
+use crate::error::{Class, Code, Fault};
+use crate::model::position::{ClusterTime, Position, resumes_under};
 use crate::model::reason::Reason;
-use crate::state::{OwnPosition, Stored};
+use crate::pipeline::binding::{entry_of, proved_by};
+use crate::pipeline::context::GroupContext;
+use crate::state::{OwnPosition, Start, Stored};
+
+/// A group goes back no further than this for streams that come into it: what it reads once more is
+/// written once more. For one that was left earlier its table is walked.
+const BACK_MAX_SECONDS: f64 = 600.0;
 
 /// Where a group begins.
 pub(in crate::pipeline) struct Begins {
-    /// The stored position, if it can be used.
-    pub stored: Option<Position>,
-    /// Why it cannot, if there is one.
+    /// The position to go on from, if there is one.
+    pub position: Option<Position>,
+    /// The group has a stored one that can be used.
+    pub is_stored: bool,
+    /// It is not the stored one, but the oldest of the streams' own.
+    pub is_own: bool,
+    /// Why the stored one cannot be used, if there is one.
     pub lost: Option<(Reason, String)>,
-    /// What streams had of their own under an older release, and whether it can be gone on from.
+    /// What streams bring with them, and whether it can be gone on from.
     pub own: Vec<(OwnPosition, bool)>,
+}
+
+impl Begins {
+    /// What the stored position is worth, and what the streams bring with them. `walks` if a walk
+    /// of the group is open: its reads count from the stored position on.
+    pub async fn of(
+        group: &GroupContext,
+        stored: &Stored,
+        trouble: Option<&Fault>,
+        walks: bool,
+    ) -> Result<Self, Fault> {
+        let lost = |reason, why: &str| {
+            let lost = Some((reason, why.to_owned()));
+            Ok(Self { position: None, is_stored: false, is_own: false, lost, own: Vec::new() })
+        };
+        let position = match stored.start(group.source.database_name(), &group.fingerprint()) {
+            Start::Refused(version) => {
+                let message =
+                    format!("the checkpoint was written by a newer release (format {version})");
+                let hint = "run that release, or a later one";
+                return Err(Fault::new(Class::Halt, Code::TargetSchemaMismatch, message, hint));
+            }
+            Start::Lost(reason, why) => return lost(reason, &why),
+            Start::Resume(_) if trouble.is_some_and(|t| t.class == Class::HistoryLost) => {
+                let why = trouble.map(|trouble| trouble.message.as_str());
+                return lost(Reason::HistoryLost, why.unwrap_or_default());
+            }
+            Start::Resume(position) => Some(position),
+            Start::New => None,
+        };
+        let own = own_positions(group, position.as_ref(), walks).await?;
+        let usable = own.iter().filter_map(|(_, usable)| usable.as_ref());
+        let oldest = usable.min_by_key(|position| position.cluster_time).cloned();
+        let is_own = oldest.as_ref().is_some_and(|oldest| goes_back(oldest, position.as_ref()));
+        Ok(Self {
+            is_stored: position.is_some(),
+            position: if is_own { oldest } else { position },
+            is_own,
+            lost: None,
+            own: own.into_iter().map(|(own, usable)| (own, usable.is_some())).collect(),
+        })
+    }
+
+    /// Up to which time rows may be, of streams that bring positions and of the group's others, if
+    /// it goes back.
+    pub fn ahead(&self, stored: &Stored) -> Option<ClusterTime> {
+        let usable = self.own.iter().filter(|(_, is_usable)| *is_usable);
+        let until = usable.filter_map(|(own, _)| own.cluster_time).max()?;
+        Some(ClusterTime::from_sql(until.max(stored.cluster_time.unwrap_or_default())))
+    }
+}
+
+fn goes_back(own: &Position, stored: Option<&Position>) -> bool {
+    stored.is_none_or(|stored| own.cluster_time < stored.cluster_time)
+}
+
+/// What its streams bring with them, each with its position if it can be gone on from: the source
+/// still has it, and it is not long before the stored one.
+async fn own_positions(
+    group: &GroupContext,
+    stored: Option<&Position>,
+    walks: bool,
+) -> Result<Vec<(OwnPosition, Option<Position>)>, Fault> {
+    let mut own = group.state.own_positions(&group.names()).await?;
+    own.retain(|own| own.resume_token.is_some() || own.revision > 0);
+    if own.is_empty() {
+        return Ok(Vec::new());
+    }
+    let oldest_entry = group.source.oldest_entry().await;
+    let mut known = Vec::with_capacity(own.len());
+    for own in own {
+        let position = usable(group, &own).filter(|position| {
+            oldest_entry.is_none_or(|oldest| position.cluster_time >= oldest)
+                && is_near(position, stored, walks)
+        });
+        if let Some(position) = position.as_ref().filter(|_| own.group.is_some())
+            && let Some(time) = entry_of(&position.token, own.begun_time)
+        {
+            proved_by(group.source.entry_at(time).await?)?;
+        }
+        known.push((own, position));
+    }
+    Ok(known)
+}
+
+/// One that this very group left was not followed since: whoever took it out meant that.
+fn usable(group: &GroupContext, own: &OwnPosition) -> Option<Position> {
+    if own.group.as_deref() == Some(&*group.name) {
+        return None;
+    }
+    let is_moved = own.group.is_some();
+    let fits = !is_moved || resumes_under(&own.options, &group.fingerprint());
+    let source = group.stream(&own.stream)?.namespace.to_string();
+    own.usable(&source).filter(|_| fits)
+}
+
+fn is_near(own: &Position, stored: Option<&Position>, walks: bool) -> bool {
+    let Some(stored) = stored.filter(|stored| goes_back(own, Some(stored))) else { return true };
+    !walks && stored.cluster_time.seconds_since(own.cluster_time) <= BACK_MAX_SECONDS
 }
 
 /// The last that is known of the group: its position's time, else when its row was last written.
@@ -22,4 +133,25 @@ pub fn blind_from(stored: &Stored) -> Option<DateTime<Utc>> {
         .time()
         .map(ClusterTime::at)
         .or_else(|| (stored.revision > 0).then_some(stored.updated_at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::position::ResumeToken;
+
+    fn at(seconds: u64) -> Position {
+        let token = ResumeToken::of_text("8265A1B2C3000000052B0229296E04");
+        Position { token, cluster_time: ClusterTime::new(seconds << 32) }
+    }
+
+    #[test]
+    fn a_group_goes_back_a_little_way_and_not_under_an_open_walk() {
+        let stored = at(10_000);
+        assert!(is_near(&at(9_400), Some(&stored), false));
+        assert!(!is_near(&at(9_399), Some(&stored), false), "it was left long ago");
+        assert!(!is_near(&at(9_999), Some(&stored), true), "a walk's reads count from there on");
+        assert!(is_near(&at(10_001), Some(&stored), true), "the group is behind it");
+        assert!(is_near(&at(1), None, true), "the group has none to go back from");
+    }
 }

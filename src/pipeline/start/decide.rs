@@ -65,8 +65,7 @@ impl Known<'_> {
         Some(Fault::new(Class::Halt, Code::StreamParked, message, hint))
     }
 
-    /// Whether what the stream had of its own under an older release can be gone on from; `None` if
-    /// it had nothing.
+    /// Whether what the stream brings with it can be gone on from; `None` if it brings nothing.
     fn own_position(&self, stream: &str) -> Option<bool> {
         let own = self.begins.own.iter().find(|(own, _)| own.stream == stream);
         own.map(|(_, is_usable)| *is_usable)
@@ -93,6 +92,7 @@ pub(super) async fn decide(
     let verdict = judge(binding.as_ref(), here, &context.table, dropped, walks);
     halt_on(context, &verdict)?;
     let own = known.own_position(&context.config.name);
+    let left = known.row.is_some_and(|row| row.left_at.is_some());
     let (reason, why) = if binding.is_none() && own.is_none() {
         if !here.table.holds_rows {
             return Ok(first_snapshot());
@@ -101,7 +101,7 @@ pub(super) async fn decide(
         (Reason::PositionMissing, why.to_owned())
     } else if verdict == BindingVerdict::TableFresh {
         return Ok(first_snapshot());
-    } else if let Some((reason, why)) = unusable(&verdict, known, here) {
+    } else if let Some((reason, why)) = unusable(&verdict, known, here, own) {
         (reason, why)
     } else if own == Some(false) {
         let why = "the stream's position is older than the source's history, or cannot be read";
@@ -113,7 +113,7 @@ pub(super) async fn decide(
             return Ok(Decision::Bind);
         }
         (Reason::TableReplaced, "the table is empty, and the collection is not".to_owned())
-    } else if verdict == BindingVerdict::Known {
+    } else if verdict == BindingVerdict::Known || left {
         return Ok(Decision::Bind);
     } else {
         return Ok(Decision::GoOn);
@@ -133,7 +133,12 @@ fn first_snapshot() -> Decision {
 }
 
 /// Why a table that was followed cannot be gone on with from the group's position.
-fn unusable(verdict: &BindingVerdict, known: &Known<'_>, here: &Here) -> Option<(Reason, String)> {
+fn unusable(
+    verdict: &BindingVerdict,
+    known: &Known<'_>,
+    here: &Here,
+    own: Option<bool>,
+) -> Option<(Reason, String)> {
     match verdict {
         BindingVerdict::Recreated(why) => {
             return Some((Reason::CollectionRecreated, (*why).to_owned()));
@@ -150,7 +155,7 @@ fn unusable(verdict: &BindingVerdict, known: &Known<'_>, here: &Here) -> Option<
         return Some((*reason, why.clone()));
     }
     let row = known.row?;
-    if row.left_at.is_some() {
+    if row.left_at.is_some() && own != Some(true) {
         return Some((Reason::Rejoined, "the stream was not followed for a while".to_owned()));
     }
     match known.parked_code() {
@@ -166,7 +171,7 @@ fn unusable(verdict: &BindingVerdict, known: &Known<'_>, here: &Here) -> Option<
         }
         None => {}
     }
-    if known.begins.stored.is_none() && known.begins.own.is_empty() {
+    if !known.begins.is_stored && own.is_none() {
         let why = "no position is stored for this group, though its tables were followed";
         return Some((Reason::PositionMissing, why.to_owned()));
     }

@@ -50,14 +50,9 @@ impl Making<'_> {
         for (context, (here, decision)) in group.streams.iter().zip(decisions) {
             self.add(&mut changes, context, here.as_ref(), decision).await;
         }
-        if self.is_new {
-            changes.taken_over = group.names();
-            // Their rows are as new as their own positions were.
-            let own = || self.begins.own.iter().map(|(own, _)| own);
-            let until = own().filter_map(|own| own.cluster_time).max();
-            let streams = own().map(|own| own.stream.as_str()).collect();
-            changes.ahead = until.map(|until| (streams, ClusterTime::from_sql(until)));
-        }
+        changes.taken_over = self.begins.own.iter().map(|(own, _)| own.stream.as_str()).collect();
+        let ahead = self.begins.ahead(self.stored);
+        changes.ahead = ahead.map(|until| (group.names(), until));
         if changes.is_empty() {
             return Ok(None);
         }
@@ -98,8 +93,9 @@ impl Making<'_> {
                         self.position.cluster_time
                     } else {
                         // What was stamped before the collection was looked at may be of another
-                        // one of its name, whose documents no event deletes.
-                        self.position.cluster_time.max(self.now)
+                        // one of its name, whose documents no event deletes; and what was stamped
+                        // just then may be half of a transaction that deletes it in its other half.
+                        self.position.cluster_time.max(self.now).next()
                     },
                     blind_from: if *is_blind { blind_from(self.stored) } else { None },
                     documents_estimated: estimated,
@@ -111,12 +107,15 @@ impl Making<'_> {
                 });
             }
             (Decision::Park(fault), _) => {
+                // The row of one that another group follows is that group's to write.
+                let is_ours =
+                    row.is_some_and(|row| row.group.as_deref() == Some(&*self.group.name));
                 let known = row.and_then(|row| row.parked_code.as_deref());
                 let again = row.is_some_and(|row| {
                     known == Some(fault.code.name())
                         && row.parked_reason.as_deref() == Some(&fault.message)
                 });
-                if !again {
+                if is_ours && !again {
                     changes.parked.push((stream, fault));
                 }
             }

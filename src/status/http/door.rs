@@ -27,7 +27,9 @@ const HEAD_MAX: Duration = Duration::from_secs(5);
 const LIFE_MAX: Duration = Duration::from_secs(300);
 const LIFE_GRACE: Duration = Duration::from_secs(10);
 
-/// The same when the process ends.
+/// When the process ends, or takes another configuration: how long a connection that has just been
+/// made is waited for to say what it wants, and how long all of it may take.
+const FIRST_WORD: Duration = Duration::from_millis(100);
 const LAST_CALL: Duration = Duration::from_millis(300);
 
 /// A request's head, and no more, is kept of a client.
@@ -144,7 +146,10 @@ async fn attend(stream: TcpStream, router: Router, seat: Seat, stop: Cancellatio
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let grace = tokio::select! {
         _ = connection.as_mut() => return,
-        () = stop.cancelled() => LAST_CALL,
+        () = stop.cancelled() => {
+            let _ = tokio::time::timeout(FIRST_WORD, connection.as_mut()).await;
+            LAST_CALL.saturating_sub(FIRST_WORD)
+        }
         () = tokio::time::sleep(LIFE_MAX) => LIFE_GRACE,
     };
     connection.as_mut().graceful_shutdown();

@@ -1,16 +1,20 @@
 //! The status address: read-only, on a thread and runtime of its own, so that it answers whatever
 //! the rest does.
 
+mod card;
+mod detail;
 mod door;
 mod guard;
+mod html;
 mod live;
 mod page;
 mod rates;
+mod row;
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Extension, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::Sse;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -20,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use guard::Access;
 
 use super::board::Board;
-use crate::model::shown::shown_json;
+use crate::model::shown::{shown, shown_json};
 use door::{Limits, Seat};
 use live::Live;
 
@@ -67,6 +71,7 @@ fn router(house: House, access: Access) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/", get(page_now))
+        .route("/stream/{name}", get(stream))
         .route("/events", get(events))
         .route(
             "/page.css",
@@ -103,7 +108,11 @@ async fn metrics(State(House { board, .. }): State<House>) -> Response {
 }
 
 async fn status(State(House { board, .. }): State<House>) -> Response {
-    let json = serde_json::to_string(&board.report()).unwrap_or_default();
+    json(&board.report())
+}
+
+fn json(report: &impl serde::Serialize) -> Response {
+    let json = serde_json::to_string(report).unwrap_or_default();
     ([(header::CONTENT_TYPE, "application/json")], shown_json(&json)).into_response()
 }
 
@@ -111,7 +120,25 @@ async fn page_now(State(House { live, .. }): State<House>) -> Html<String> {
     Html(live.document())
 }
 
-/// The page's body whenever it has changed.
+/// All of one stream: for a program as in `/status`, for a person as a page.
+async fn stream(
+    State(House { board, live }): State<House>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let accepts = headers.get(header::ACCEPT).and_then(|accepts| accepts.to_str().ok());
+    let answer = if accepts.is_some_and(|accepts| accepts.contains("application/json")) {
+        board.detail(&name).map(|(report, _)| json(&report))
+    } else {
+        live.stream(&name).map(|page| Html(page).into_response())
+    };
+    answer.unwrap_or_else(|| {
+        let sentence = format!("no stream has the name {}; / lists them\n", shown(&name));
+        (StatusCode::NOT_FOUND, sentence).into_response()
+    })
+}
+
+/// What of the page has changed, whenever something has.
 async fn events(
     State(House { live, .. }): State<House>,
     Extension(seat): Extension<Seat>,

@@ -1,279 +1,334 @@
 //! The page an operator opens, rendered here so that it reads without JavaScript. Pure: a report
 //! in, HTML out. Everything that comes from outside is escaped; there is no document's content in a
 //! report to begin with.
+//!
+//! A few streams are shown whole. Of many, what is wrong is shown first, and each is one row of a
+//! table, in few bytes; the rest of it is on its own page.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
-use super::rates::Rates;
-use crate::model::format::{FOREVER, length, thousands};
-use crate::model::history_window::Headroom;
+use super::card;
+use super::html::{Document, chart, escape, link};
+use super::rates::History;
+use super::row;
+use crate::model::format::{length, thousands};
 use crate::model::phase::Phase;
-use crate::model::reason::Reason;
-use crate::model::shown::shown;
 use crate::status::board::About;
-use crate::status::report::{IncidentReport, Report};
-use crate::status::stream_report::{ResyncReport, StreamReport};
+use crate::status::concern::{Concern, Rank, SharedGroups, rank, worst_first};
+use crate::status::group_report::GroupReport;
+use crate::status::report::{IncidentReport, Report, Verdict};
+use crate::status::stream_report::StreamReport;
+use crate::status::verdict::judge_one;
 
 pub const STYLE: &str = include_str!("page.css");
 pub const SCRIPT: &str = include_str!("page.js");
 
-/// The whole document, around what changes.
-pub fn document(report: &Report, body: &str, now: DateTime<Utc>) -> String {
-    format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\"><title>{} · {} {}</title><link \
-         rel=\"stylesheet\" href=\"page.css\"><link rel=\"icon\" href=\"data:,\"><noscript><meta \
-         http-equiv=\"refresh\" content=\"5\"></noscript><script src=\"page.js\" \
-         defer></script></head><body><main id=\"live\">{}</main><p class=\"small\">as of <span \
-         id=\"as-of\">{}</span></p><p id=\"link\" role=\"status\"></p></body></html>",
-        report.verdict.name(),
-        escape(&report.service),
-        escape(&report.environment),
-        body,
-        at(now),
-    )
+/// More streams are shown as a table.
+const CARDS_MAX: usize = 8;
+
+/// So many streams are shown before the table.
+const FIRST_MAX: usize = 12;
+
+/// The page in parts, each an element with an `id`, so that only what has changed is sent again.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    title: String,
+    top: String,
+    /// In the order of configuration.
+    streams: Vec<Part>,
+    foot: String,
+    is_table: bool,
 }
 
-/// What changes. When it was rendered is no change.
-pub fn body(report: &Report, rates: &[Rates], about: &About, now: DateTime<Utc>) -> String {
-    let mut out = String::with_capacity(8 << 10);
-    head(&mut out, report);
-    if !report.incidents.is_empty() {
-        out.push_str(
-            "<section aria-labelledby=\"incidents\"><h2 id=\"incidents\">Open incidents</h2>",
-        );
-        for open in &report.incidents {
-            incident(&mut out, open, now);
+#[derive(Debug)]
+struct Part {
+    rank: usize,
+    html: String,
+}
+
+impl Page {
+    /// When it was rendered is no change.
+    pub fn new(report: &Report, history: &History, about: &About, now: DateTime<Utc>) -> Self {
+        let is_table = report.streams.len() > CARDS_MAX;
+        let streams = report.streams.iter().enumerate().map(|(place, one)| {
+            let rank = number(rank(one, None));
+            let html = if is_table {
+                row::row(one, place, rank, history, report.groups.len() > 1, now)
+            } else {
+                stream(report, place, one, history, now)
+            };
+            Part { rank, html }
+        });
+        Self {
+            title: format!("{} · {} {}", report.verdict.name(), report.service, report.environment),
+            streams: streams.collect(),
+            top: top(report, history, is_table, now),
+            foot: foot(report, about),
+            is_table,
+        }
+    }
+
+    /// The whole document, around what changes.
+    pub fn document(&self, now: DateTime<Utc>) -> String {
+        let refresh = if self.is_table { 30 } else { 5 };
+        let (title, body) = (self.title.as_str(), self.body());
+        Document { title, root: "", live: "events", refresh, body: &body }.html(now)
+    }
+
+    /// What changes. In a table the worst come first.
+    pub fn body(&self) -> String {
+        let mut out = String::with_capacity(self.top.len() + self.streams.len() * 300);
+        out.push_str(&self.top);
+        out.push_str("<section aria-labelledby=\"streams\"><h2 id=\"streams\">Streams</h2>");
+        let mut streams: Vec<&Part> = self.streams.iter().collect();
+        if self.is_table {
+            streams.sort_by_key(|part| part.rank);
+            out.push_str(row::HEAD);
+        }
+        for part in streams {
+            out.push_str(&part.html);
+        }
+        if self.is_table {
+            out.push_str(row::END);
         }
         out.push_str("</section>");
+        out.push_str(&self.foot);
+        out
     }
-    out.push_str("<section aria-labelledby=\"streams\"><h2 id=\"streams\">Streams</h2>");
-    let none = Rates::default();
-    for (place, one) in report.streams.iter().enumerate() {
-        stream(&mut out, one, rates.get(place).unwrap_or(&none), now);
+
+    /// Each part with its `id`, always in one order.
+    pub fn parts(&self) -> impl Iterator<Item = (String, &str)> {
+        let ends = [("top", &self.top), ("foot", &self.foot)];
+        let ends = ends.into_iter().map(|(id, html)| (id.to_owned(), html.as_str()));
+        let streams = self.streams.iter().enumerate();
+        ends.chain(streams.map(|(place, part)| (format!("s{place}"), part.html.as_str())))
+    }
+}
+
+/// Small is bad.
+const fn number(rank: Option<Rank>) -> usize {
+    match rank {
+        Some((std::cmp::Reverse(verdict), concern)) => {
+            (Verdict::Critical as usize - verdict as usize) * 20 + concern as usize
+        }
+        None => 99,
+    }
+}
+
+fn top(report: &Report, history: &History, is_table: bool, now: DateTime<Utc>) -> String {
+    let mut out = String::with_capacity(8 << 10);
+    out.push_str("<div id=\"top\">");
+    head(&mut out, report);
+    incidents(&mut out, &report.incidents, now);
+    out.push_str("<section aria-labelledby=\"groups\"><h2 id=\"groups\">Groups</h2>");
+    for (place, one) in report.groups.iter().enumerate() {
+        group(&mut out, one, report, is_table.then(|| history.group(place)), now);
     }
     out.push_str("</section>");
-    foot(&mut out, report, about);
+    if is_table {
+        first(&mut out, report, now);
+    }
+    out.push_str("</div>");
     out
 }
 
 fn head(out: &mut String, report: &Report) {
     let verdict = report.verdict.name();
+    let walks = report.streams.iter().filter(|one| one.resync.is_some()).count();
     let _ = write!(
         out,
         "<header class=\"{verdict}\"><h1>{}</h1><p class=\"where\">{} {} · {}</p><p \
          class=\"action\">{}</p></header>",
-        match verdict {
-            "healthy" => "Healthy",
-            "degraded" => "Degraded",
-            _ => "Critical",
+        match report.verdict {
+            Verdict::Healthy => "Healthy",
+            Verdict::Degraded => "Degraded",
+            Verdict::Critical => "Critical",
         },
         escape(&report.service),
         escape(&report.version),
         escape(&report.environment),
         match &report.action {
             Some(action) => format!("<strong>To do:</strong> {}", escape(action)),
-            None if verdict == "healthy" =>
+            None if report.verdict == Verdict::Healthy && walks > 0 => format!(
+                "Every stream follows its source; {} being filled or repaired meanwhile. There \
+                 is nothing to do.",
+                match walks {
+                    1 => "one table is".to_owned(),
+                    more => format!("{} tables are", thousands(crate::model::count(more))),
+                }
+            ),
+            None if report.verdict == Verdict::Healthy =>
                 "Every stream follows its source. There is nothing to do.".to_owned(),
             None => "There is nothing to do: this ends by itself.".to_owned(),
         },
     );
 }
 
-fn incident(out: &mut String, open: &IncidentReport, now: DateTime<Utc>) {
-    let stream =
-        open.stream.as_ref().map_or_else(String::new, |stream| format!("{}: ", escape(stream)));
-    let owner = match (&open.acked_by, open.acked_until) {
-        (Some(by), Some(until)) if until >= FOREVER => {
-            format!("{} is on it until it is over", escape(by))
-        }
-        (Some(by), Some(until)) => format!("{} is on it until {}", escape(by), at(until)),
-        _ => "nobody is on it".to_owned(),
-    };
-    let _ = write!(
-        out,
-        "<article class=\"incident {0}\"><h3>{stream}<code>{1}</code></h3><p>{2}</p><p>{3}{4}</p>\
-         <p class=\"small\">incident {5} · {0} · open for {6} · met {7} · {owner}</p></article>",
-        open.severity,
-        escape(&open.code),
-        escape(&open.summary),
-        escape(&open.doing),
-        open.action.as_ref().map_or_else(String::new, |action| format!(
-            " <strong>You:</strong> {}",
-            escape(action)
-        )),
-        open.id,
-        length(now - open.opened_at),
-        if open.count == 1 {
-            "once".to_owned()
-        } else {
-            format!("{} times", thousands(open.count))
-        },
-    );
+fn incidents(out: &mut String, incidents: &[IncidentReport], now: DateTime<Utc>) {
+    if incidents.is_empty() {
+        return;
+    }
+    out.push_str("<section aria-labelledby=\"incidents\"><h2 id=\"incidents\">Open incidents</h2>");
+    for open in incidents {
+        card::incident(out, open, now);
+    }
+    out.push_str("</section>");
 }
 
-fn stream(out: &mut String, one: &StreamReport, rates: &Rates, now: DateTime<Utc>) {
-    let state = if one.phase == Phase::Halted {
-        "critical"
-    } else if one.retrying > 0 || one.resync.is_some() {
-        "degraded"
-    } else {
-        "plain"
-    };
-    let led = match (&one.holder, one.leader) {
-        (_, true) => format!("led here, epoch {}", one.epoch),
-        (Some(holder), false) => format!("led by {}, epoch {}", escape(holder), one.epoch),
-        (None, false) => "led by nobody".to_owned(),
-    };
+/// `988 streaming, 10 queued, 2 parked`: those of most streams first.
+fn phases<'a>(streams: impl Iterator<Item = &'a StreamReport>) -> String {
+    let mut counts: BTreeMap<Phase, u64> = BTreeMap::new();
+    streams.for_each(|one| *counts.entry(one.phase).or_default() += 1);
+    let mut counts: Vec<(Phase, u64)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let counts = counts.iter().map(|(phase, count)| format!("{} {phase}", thousands(*count)));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+/// What is one for all streams of a group. `drawn`: its rates and lag, where they are not drawn
+/// with each stream.
+fn group(
+    out: &mut String,
+    one: &GroupReport,
+    report: &Report,
+    drawn: Option<(&super::rates::Rates, &super::rates::Series)>,
+    now: DateTime<Utc>,
+) {
+    let streams = || report.streams.iter().filter(|stream| stream.group == one.name);
+    let verdict = judge_one(&one.as_stream()).0;
+    let number = crate::model::count(streams().count());
     let _ = write!(
         out,
-        "<article class=\"stream {state}\"><h3>{}</h3><p class=\"small\">{} → {} · {led}</p>\
-         <p class=\"phase\"><b>{}</b>{} for {}</p>",
+        "<article class=\"group {}\"><h3>{}</h3><p class=\"small\">{} · {} {}: {}</p><p \
+         class=\"phase\"><b>{}</b> for {} · lag {:.1} s · {}</p>",
+        card::class(verdict, false),
         escape(&one.name),
-        escape(&one.source),
-        escape(&one.table),
+        card::led(one.leader, one.holder.as_deref(), one.epoch),
+        thousands(number),
+        if number == 1 { "stream" } else { "streams" },
+        phases(streams()),
         one.phase,
-        one.halt_code
-            .as_ref()
-            .map_or_else(String::new, |code| format!(" (<code>{}</code>)", escape(code))),
         length(now - one.phase_since),
+        one.lag_seconds,
+        exact(one, streams().filter(|stream| !stream.exact).count()),
     );
     if let Some(reason) = &one.reason {
         let _ = write!(out, "<p class=\"reason\">{}</p>", escape(reason));
     }
-    if let Some(walk) = &one.resync {
-        resync(out, walk, now);
+    if let Some((rates, lag)) = drawn {
+        card::headroom(out, one.headroom(), now);
+        out.push_str("<div class=\"charts\">");
+        chart(out, "events a second", &rates.events);
+        chart(out, "rows a second", &rates.rows);
+        chart(out, "lag in seconds", lag);
+        out.push_str("</div>");
     }
-    headroom(out, one, now);
-    out.push_str("<div class=\"charts\">");
-    chart(out, "events a second", rates.events.iter().copied());
-    chart(out, "rows a second", rates.rows.iter().copied());
-    chart(out, "lag in seconds", rates.lag.iter().copied());
-    out.push_str("</div>");
-    figures(out, one, now);
     out.push_str("</article>");
 }
 
-/// How much of the source's history is left to the position, as a bar, with when it would run out.
-fn headroom(out: &mut String, one: &StreamReport, now: DateTime<Utc>) {
-    let Some(headroom) = one.headroom() else {
-        out.push_str("<p class=\"bar\">headroom unknown: the source does not tell</p>");
-        return;
+/// Whether the group's tables show the source at one time, and at which.
+fn exact(one: &GroupReport, others: usize) -> String {
+    let Some(position) = &one.position else { return "no position yet".to_owned() };
+    let time = escape(&position.cluster_time);
+    if one.exact {
+        return format!("exact: all tables show the source at {time}");
+    }
+    let why = match others {
+        0 => "it is catching up".to_owned(),
+        1 => "one table shows another time".to_owned(),
+        more => format!("{} tables show other times", thousands(crate::model::count(more))),
     };
-    let whole = |seconds: f64| {
-        #[expect(clippy::cast_possible_truncation, reason = "seconds of an oplog's length")]
-        let seconds = seconds as i64;
-        TimeDelta::seconds(seconds)
-    };
-    let (Headroom { left, window }, share) = (headroom, headroom.share());
-    let _ = write!(
-        out,
-        "<p class=\"bar\"><label>headroom <meter min=\"0\" max=\"1\" low=\"{}\" high=\"{}\" \
-         optimum=\"1\" value=\"{share:.3}\">{:.0} %</meter></label> {} of {}; without another \
-         commit it runs out {}</p>",
-        Headroom::CRITICAL,
-        Headroom::WARNING,
-        share * 100.0,
-        length(whole(left)),
-        length(whole(window)),
-        at(now + whole(left)),
-    );
+    format!("not exact: {why}; position {time}")
 }
 
-fn resync(out: &mut String, walk: &ResyncReport, now: DateTime<Utc>) {
-    let percent = walk
-        .documents_estimated
-        .filter(|all| *all > 0)
-        .map(|all| (walk.documents_read.saturating_mul(100) / all).min(100));
-    let bar = percent.map_or_else(String::new, |percent| {
-        format!("<progress max=\"100\" value=\"{percent}\">{percent} %</progress> {percent} % · ")
-    });
-    let all = walk.documents_estimated.map_or_else(|| "?".to_owned(), thousands);
-    let left = walk
-        .eta_at
-        .filter(|eta| *eta > now)
-        .map_or_else(String::new, |eta| format!(" · {} left", length(eta - now)));
-    let _ = write!(
-        out,
-        "<p class=\"bar\">{} {} ({}): {bar}{} of {all} documents · {} rows written · {} \
-         deleted{left}{}</p>",
-        if walk.reason == Reason::FirstSnapshot { "snapshot" } else { "resync" },
-        walk.id,
-        walk.state,
-        thousands(walk.documents_read),
-        thousands(walk.rows_upserted),
-        thousands(walk.rows_deleted),
-        walk.note.as_ref().map_or_else(String::new, |note| format!(" · {}", escape(note))),
-    );
-}
-
-fn figures(out: &mut String, one: &StreamReport, now: DateTime<Utc>) {
-    let ago = |at: Option<DateTime<Utc>>| {
-        at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", length(now - at)))
-    };
-    let letters: Vec<String> = one
-        .dead_letters_by_code
-        .iter()
-        .map(|(code, number)| format!("{} {code}", thousands(*number)))
+/// What is wrong with single streams, worst first, then what goes on with them.
+fn first(out: &mut String, report: &Report, now: DateTime<Utc>) {
+    let shared = SharedGroups::new(&report.groups, &report.streams);
+    let told = worst_first(&report.streams, &shared);
+    let told: Vec<&StreamReport> = told
+        .into_iter()
+        .filter(|(rank, _)| rank.is_some_and(|(_, concern)| concern != Concern::Queued))
+        .map(|(_, one)| one)
         .collect();
-    let letters = if letters.is_empty() { "0".to_owned() } else { letters.join(", ") };
-    let drift: Vec<String> = one.drift.iter().map(|drift| escape(&drift.to_string())).collect();
-    let compared = one.compared.as_ref().map(|c| {
-        let found = if c.differences() == 0 {
-            "equal".to_owned()
-        } else {
-            format!("{} differ", c.differences())
-        };
-        format!("{found}, {} documents, {} ago", thousands(c.documents), length(now - c.at))
-    });
-    let rows = [
-        ("lag", format!("{:.1} s", one.lag_seconds)),
-        ("last poll", ago(one.last_poll_at)),
-        ("last commit", ago(one.last_commit_at)),
-        ("last event", ago(one.last_event_at)),
-        (
-            "position",
-            one.position.as_ref().map_or_else(|| "none".to_owned(), |p| escape(&p.cluster_time)),
-        ),
-        ("events", thousands(one.events_received)),
-        ("rows changed", thousands(one.rows_changed)),
-        ("rows left alone", thousands(one.rows_unchanged)),
-        ("dead letters", letters),
-        ("drift", if drift.is_empty() { "none".to_owned() } else { drift.join("; ") }),
-        ("compared", compared.unwrap_or_else(|| "not scheduled, or not yet".to_owned())),
-    ];
-    out.push_str("<dl>");
-    for (name, value) in rows {
-        let _ = write!(out, "<div><dt>{name}</dt><dd>{value}</dd></div>");
+    let queued = report.streams.iter().filter(|one| one.phase == Phase::Queued);
+    let ends = queued.clone().filter_map(|one| one.resync.as_ref()?.eta_at).max();
+    let queued = queued.count();
+    if told.is_empty() && queued == 0 {
+        return;
     }
-    out.push_str("</dl>");
-}
-
-/// A line over the last five minutes, with its numbers in words for who cannot see it.
-fn chart(out: &mut String, what: &str, values: impl Iterator<Item = f64> + Clone) {
-    let most = values.clone().fold(0.0, f64::max);
-    let last = values.clone().last().unwrap_or_default();
-    // The newest value stands at the right.
-    let empty = 150 - values.clone().count().min(150);
-    let scale = if most > 0.0 { 28.0 / most } else { 0.0 };
-    let mut points = String::new();
-    for (place, value) in values.enumerate() {
-        let _ = write!(points, "{},{:.1} ", empty + place, 30.0 - value * scale);
-    }
-    let _ = write!(
-        out,
-        "<figure><svg role=\"img\" viewBox=\"0 0 150 32\" preserveAspectRatio=\"none\" \
-         aria-label=\"{what} over the last five minutes: now {last:.1}, most {most:.1}\"><polyline \
-         points=\"{}\"/></svg><figcaption>{what}: {last:.1} <span class=\"small\">most \
-         {most:.1}</span></figcaption></figure>",
-        points.trim_end(),
+    out.push_str(
+        "<section aria-labelledby=\"first\"><h2 id=\"first\">What is wrong, and what is under \
+         way</h2>",
     );
+    for one in told.iter().take(FIRST_MAX) {
+        let (verdict, sentence) = judge_one(one);
+        let _ = write!(
+            out,
+            "<article class=\"first {}\"><h3>{}</h3>",
+            card::class(verdict, one.resync.is_some()),
+            link(&one.name)
+        );
+        card::phase(out, one, now);
+        if let Some(sentence) = sentence {
+            // The name and the phase stand above it.
+            let said = format!("stream {} is {}: ", one.name, one.phase);
+            let sentence = sentence.strip_prefix(&said).unwrap_or(&sentence);
+            let _ = write!(out, "<p class=\"reason\">{}</p>", escape(sentence));
+        }
+        if let Some(walk) = &one.resync {
+            card::resync(out, walk, now);
+        }
+        if !one.drift.is_empty() {
+            let drift: Vec<String> = one.drift.iter().map(|d| escape(&d.to_string())).collect();
+            let _ = write!(out, "<p class=\"reason\">drift: {}</p>", drift.join("; "));
+        }
+        out.push_str("</article>");
+    }
+    if let Some(more) = told.len().checked_sub(FIRST_MAX).filter(|more| *more > 0) {
+        let more = thousands(crate::model::count(more));
+        let _ = write!(out, "<p>… and {more} more, first in the table below.</p>");
+    }
+    if queued > 0 {
+        let number = thousands(crate::model::count(queued));
+        let left = ends.filter(|end| *end > now).map(|end| length(end - now));
+        let left = left.map_or_else(String::new, |left| format!(", about {left} for all"));
+        let _ = write!(out, "<p>{number} queued: their tables wait for their turn{left}.</p>");
+    }
+    out.push_str("</section>");
 }
 
-fn foot(out: &mut String, report: &Report, about: &About) {
-    out.push_str("<footer><details><summary>Configuration and channels</summary><dl>");
+/// One of a few streams, whole.
+fn stream(
+    report: &Report,
+    place: usize,
+    one: &StreamReport,
+    history: &History,
+    now: DateTime<Utc>,
+) -> String {
+    let moves = one.resync.is_some();
+    let mut out = format!(
+        "<article id=\"s{place}\" class=\"stream {}\"><h3>{}</h3><p class=\"small\">{} → {} · \
+         {}</p>",
+        card::class(judge_one(one).0, moves),
+        link(&one.name),
+        escape(&one.source),
+        escape(&one.table),
+        card::led(one.leader, one.holder.as_deref(), one.epoch),
+    );
+    let group = report.groups.iter().position(|group| group.name == one.group);
+    let lag = history.group(group.unwrap_or(usize::MAX)).1;
+    card::stream(&mut out, one, (history.stream(place), lag), now);
+    out.push_str("</article>");
+    out
+}
+
+fn foot(report: &Report, about: &About) -> String {
+    let mut out = String::from(
+        "<footer id=\"foot\"><details><summary>Configuration and channels</summary><dl>",
+    );
     for (name, value) in about {
         let _ = write!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", escape(value));
     }
@@ -290,56 +345,8 @@ fn foot(out: &mut String, report: &Report, about: &About) {
         );
     }
     out.push_str("</dl></details></footer>");
-}
-
-fn at(time: DateTime<Utc>) -> String {
-    format!(
-        "<time datetime=\"{}\">{}</time>",
-        time.format("%Y-%m-%dT%H:%M:%SZ"),
-        time.format("%Y-%m-%d %H:%M:%S UTC")
-    )
-}
-
-fn escape(text: &str) -> String {
-    shown(text)
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    out
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::status::report::Verdict;
-    use crate::status::verdict::tests::stream as healthy;
-
-    #[test]
-    fn what_comes_from_outside_is_escaped_and_the_page_loads_nothing_from_elsewhere() {
-        let mut one = healthy();
-        one.reason = Some("<script>alert(1)</script> \"x\" & y".to_owned());
-        one.holder = Some("<b>".to_owned());
-        one.leader = false;
-        let report = Report {
-            service: "<i>".to_owned(),
-            version: "1".to_owned(),
-            environment: "\"e\"".to_owned(),
-            verdict: Verdict::Degraded,
-            action: Some("<u>".to_owned()),
-            groups: Vec::new(),
-            streams: vec![one],
-            incidents: Vec::new(),
-            channels: Vec::new(),
-        };
-        let now = Utc::now();
-        let html =
-            document(&report, &body(&report, &[], &vec![("batch", "<s>".to_owned())], now), now);
-        for tag in ["<script>", "<b>x", "<i>", "<u>", "<s>", "<b><"] {
-            assert!(!html.contains(tag), "{tag} in {html}");
-        }
-        assert!(
-            !html.contains("http://") && !html.contains("https://") && !html.contains(" style=")
-        );
-        assert!(html.contains("&lt;script&gt;alert(1)") && html.contains("<meter"));
-    }
-}
+mod tests;

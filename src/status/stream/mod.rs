@@ -162,6 +162,12 @@ impl Stream {
         (state.changed > number).then(|| StreamReport { fields, ..state.own() })
     }
 
+    /// Events received, and rows written or left alone, since the start.
+    pub(in crate::status) fn counts(&self) -> (u64, u64) {
+        let report = &self.state().report;
+        (report.events_received, report.rows_changed + report.rows_unchanged)
+    }
+
     /// The walk of it that is under way, if there is one.
     pub fn walk(&self) -> Option<ResyncReport> {
         self.state().report.resync.clone()

@@ -180,6 +180,13 @@ impl Postgres {
         format!("postgres://tidemark@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The same by the socket in the server's folder, where no packet waits for another's
+    /// acknowledgement.
+    pub fn socket_url(&self, database: &str) -> String {
+        let (folder, port) = (self.folder.display(), self.port);
+        format!("postgres:///{database}?user=tidemark&host={folder}&port={port}")
+    }
+
     pub async fn connect(&self, database: &str) -> Result<PgConnection> {
         Ok(PgConnection::connect(&self.url(database)).await?)
     }

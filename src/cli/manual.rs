@@ -1,0 +1,52 @@
+//! What the command line says of itself: completions of shells, and manual pages.
+
+use std::path::PathBuf;
+
+use clap::{Args, Command};
+use clap_complete::Shell;
+
+use super::console::{complain, exit, print};
+
+const NAME: &str = "tidemark";
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell; `source <(tidemark completions bash)`
+    shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// The folder, which is made if it is not there; a man directory's `man1`
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
+pub(super) fn completions(args: &CompletionsArgs, mut commands: Command) -> u8 {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut commands, NAME, &mut script);
+    print(&String::from_utf8_lossy(&script));
+    0
+}
+
+pub(super) fn man(args: &ManArgs, commands: Command) -> u8 {
+    let written = std::fs::create_dir_all(&args.out)
+        .and_then(|()| clap_mangen::generate_to(commands, &args.out));
+    match written {
+        Ok(()) => {
+            print(&format!(
+                "written to {}: `man {}/{NAME}.1`\n",
+                args.out.display(),
+                args.out.display()
+            ));
+            0
+        }
+        Err(error) => {
+            complain(&format!(
+                "{}: {error}; name a folder that may be written",
+                args.out.display()
+            ));
+            exit::FAILED
+        }
+    }
+}

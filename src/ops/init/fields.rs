@@ -1,0 +1,274 @@
+//! What is seen of the fields of a collection's documents: how often each is there, of which kinds
+//! its values are, and which columns would take them.
+//!
+//! Counts only: no value is kept, nor anything it could be told from.
+
+use std::collections::{BTreeSet, HashMap};
+
+use twox_hash::XxHash3_64;
+
+use crate::model::bson::{Doc, Value, kind};
+use crate::model::value::{Bound, ColumnType, Fit, encode_column};
+
+/// How deep a field may lie to get a column of its own: `address`, `address.city`,
+/// `address.geo.latitude`.
+const DEPTH_MAX: usize = 3;
+
+/// More fields than these of a collection are not told apart.
+const FIELDS_MAX: usize = 20_000;
+
+/// More different texts than these are no list of choices.
+pub const CHOICES_MAX: usize = 12;
+
+/// A longer text is no choice of a list.
+const CHOICE_BYTES_MAX: usize = 40;
+
+/// What an encoder may write when a column is tried: a value that is larger fits all the same.
+const TRIAL: Bound = Bound { fields: 100_000, end: 1 << 20 };
+
+/// Kinds of values, as far as they decide a column's type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    Boolean,
+    Whole,
+    /// A double. Whole ones too: who writes 10.0 may write 10.5.
+    Double,
+    Decimal,
+    Text,
+    ObjectId,
+    Date,
+    /// An array whose items are all texts, or null, and one is a text.
+    Texts,
+    EmptyArray,
+    Array,
+    Document,
+    Binary,
+    /// What only JSON takes: regular expressions, timestamps, code.
+    Rare,
+}
+
+/// The columns that a value of each family is tried against.
+const fn trials(family: Family) -> &'static [ColumnType] {
+    use ColumnType::{
+        Bigint, Boolean, Date, Double, Integer, Numeric, Text, TextArray, Timestamptz,
+    };
+    match family {
+        Family::Boolean => &[Boolean, Text],
+        Family::Whole => &[Integer, Bigint, Double, Numeric, Text],
+        Family::Double | Family::Decimal => &[Double, Numeric, Text],
+        Family::Text | Family::ObjectId => &[Text],
+        Family::Date => &[Date, Timestamptz, Text],
+        Family::Texts | Family::EmptyArray => &[TextArray],
+        Family::Array | Family::Document | Family::Binary | Family::Rare => &[],
+    }
+}
+
+/// One field, or all documents of one.
+#[derive(Debug, Default)]
+pub struct Field {
+    /// In how many documents it has a value.
+    pub present: u64,
+    /// In how many it is null.
+    pub nulls: u64,
+    families: Vec<(Family, u64)>,
+    fits: Vec<(ColumnType, u64)>,
+    /// Whole numbers that leave an `integer` little room to grow.
+    pub large: u64,
+    pub midnights: u64,
+    hours: BTreeSet<i64>,
+    choices: BTreeSet<u64>,
+    are_choices_over: bool,
+    /// Fields of the documents in it, in the order in which they were first seen.
+    pub children: Vec<(Box<str>, Self)>,
+    places: HashMap<Box<str>, usize>,
+    /// Fields that no column can name: empty or dotted keys, keys that are not UTF-8.
+    pub unnamed: bool,
+    /// The document in which it was last met, so that a key that stands twice counts once.
+    met_in: u64,
+}
+
+/// The fields of one collection.
+#[derive(Debug, Default)]
+pub struct Fields {
+    pub documents: u64,
+    pub root: Field,
+    known: usize,
+    /// There were more than are told apart.
+    pub is_over: bool,
+}
+
+impl Fields {
+    pub fn observe(&mut self, document: Doc<'_>) {
+        self.documents += 1;
+        let mut root = std::mem::take(&mut self.root);
+        root.present += 1;
+        self.observe_children(&mut root, document, 1);
+        self.root = root;
+    }
+
+    fn observe_children(&mut self, parent: &mut Field, document: Doc<'_>, depth: usize) {
+        for (key, value) in document.elements().flatten() {
+            let named = std::str::from_utf8(key).ok();
+            let Some(name) = named.filter(|name| !name.contains('.') && !name.trim().is_empty())
+            else {
+                parent.unnamed = true;
+                continue;
+            };
+            let place = match parent.places.get(name) {
+                Some(place) => *place,
+                None if self.known == FIELDS_MAX => {
+                    self.is_over = true;
+                    continue;
+                }
+                None => {
+                    self.known += 1;
+                    parent.children.push((name.into(), Field::default()));
+                    parent.places.insert(name.into(), parent.children.len() - 1);
+                    parent.children.len() - 1
+                }
+            };
+            let Some((_, field)) = parent.children.get_mut(place) else { continue };
+            if field.met_in == self.documents {
+                continue;
+            }
+            field.met_in = self.documents;
+            field.observe(value);
+            if let Some(inner) = value.as_document().filter(|_| value.kind == kind::DOCUMENT)
+                && depth < DEPTH_MAX
+            {
+                self.observe_children(field, inner, depth + 1);
+            }
+        }
+    }
+}
+
+impl Field {
+    fn observe(&mut self, value: Value<'_>) {
+        if matches!(value.kind, kind::NULL | kind::UNDEFINED) {
+            self.nulls += 1;
+            return;
+        }
+        self.present += 1;
+        let family = family(value);
+        add(&mut self.families, family);
+        let mut scratch = Vec::new();
+        for column in trials(family) {
+            scratch.clear();
+            // A text is not written to be told that it fits.
+            let fit = match family {
+                Family::Text => Fit::Value,
+                _ => encode_column(Some(value), *column, TRIAL, &mut scratch),
+            };
+            if matches!(fit, Fit::Value | Fit::TooLarge) {
+                add(&mut self.fits, *column);
+            }
+        }
+        match family {
+            Family::Text => self.observe_choice(value.as_text().unwrap_or_default()),
+            Family::Date => self.observe_time(value.as_date().unwrap_or_default()),
+            Family::Whole => {
+                let number = value.as_i32().map(i64::from).or_else(|| value.as_i64());
+                let is_large = number.is_some_and(|n| n.unsigned_abs() > 1 << 30);
+                self.large += u64::from(is_large);
+            }
+            _ => {}
+        }
+    }
+
+    fn observe_choice(&mut self, text: &[u8]) {
+        self.are_choices_over |= text.len() > CHOICE_BYTES_MAX;
+        if !self.are_choices_over {
+            self.choices.insert(XxHash3_64::oneshot(text));
+            self.are_choices_over = self.choices.len() > CHOICES_MAX;
+        }
+    }
+
+    fn observe_time(&mut self, millis: i64) {
+        const HOUR: i64 = 3_600_000;
+        let in_day = millis.rem_euclid(24 * HOUR);
+        self.midnights += u64::from(in_day == 0);
+        // −1 stands for every time that is not on the hour.
+        self.hours.insert(if in_day % HOUR == 0 { in_day / HOUR } else { -1 });
+    }
+
+    /// How many values are of a family.
+    pub fn of(&self, family: Family) -> u64 {
+        self.families.iter().find(|(known, _)| *known == family).map_or(0, |(_, count)| *count)
+    }
+
+    pub fn families(&self) -> impl Iterator<Item = (Family, u64)> + '_ {
+        self.families.iter().copied()
+    }
+
+    /// Whether every value is of one of these families.
+    pub fn is_only(&self, families: &[Family]) -> bool {
+        self.present > 0
+            && families.iter().map(|family| self.of(*family)).sum::<u64>() == self.present
+    }
+
+    /// How many values a column of this type takes.
+    pub fn fitting(&self, column: ColumnType) -> u64 {
+        if column == ColumnType::Jsonb {
+            return self.present;
+        }
+        self.fits.iter().find(|(known, _)| *known == column).map_or(0, |(_, count)| *count)
+    }
+
+    /// How many different texts there are, if they are few, short and come again.
+    pub fn choices(&self) -> Option<usize> {
+        let number = self.choices.len();
+        let come_again = u64::try_from(number * 4).is_ok_and(|often| often <= self.present);
+        (!self.are_choices_over && number > 0 && come_again && self.present >= 20).then_some(number)
+    }
+
+    /// Whether the dates read like days that somebody's local midnight stands for: on the hour, at
+    /// two hours next to each other at the most, as where summer has a time of its own.
+    pub fn are_local_midnights(&self) -> bool {
+        let mut hours = self.hours.iter();
+        match (hours.next(), hours.next(), hours.next()) {
+            (Some(hour), None, None) => *hour > 0,
+            (Some(one), Some(other), None) => *one >= 0 && (other - one == 1 || other - one == 23),
+            _ => false,
+        }
+    }
+}
+
+fn add<T: PartialEq>(counts: &mut Vec<(T, u64)>, what: T) {
+    match counts.iter_mut().find(|(known, _)| *known == what) {
+        Some((_, count)) => *count += 1,
+        None => counts.push((what, 1)),
+    }
+}
+
+fn family(value: Value<'_>) -> Family {
+    match value.kind {
+        kind::BOOLEAN => Family::Boolean,
+        kind::INT32 | kind::INT64 => Family::Whole,
+        kind::DOUBLE => Family::Double,
+        kind::DECIMAL128 => Family::Decimal,
+        kind::STRING | kind::SYMBOL => Family::Text,
+        kind::OBJECT_ID => Family::ObjectId,
+        kind::DATE => Family::Date,
+        kind::DOCUMENT => Family::Document,
+        kind::BINARY => Family::Binary,
+        kind::ARRAY => family_of_array(value),
+        _ => Family::Rare,
+    }
+}
+
+fn family_of_array(value: Value<'_>) -> Family {
+    let (mut texts, mut items) = (0_u64, 0_u64);
+    for (_, item) in value.as_document().into_iter().flat_map(|doc| doc.elements()).flatten() {
+        items += 1;
+        match item.kind {
+            kind::STRING | kind::SYMBOL | kind::OBJECT_ID => texts += 1,
+            kind::NULL | kind::UNDEFINED => {}
+            _ => return Family::Array,
+        }
+    }
+    match (texts, items) {
+        (_, 0) => Family::EmptyArray,
+        (0, _) => Family::Array,
+        _ => Family::Texts,
+    }
+}

@@ -1,0 +1,156 @@
+//! From what was seen of a field to a column: its type, and what a person should know of it.
+
+use super::fields::{Family, Field};
+use crate::model::value::ColumnType;
+
+/// A nested document with more fields than these is one value: a map, or somebody else's document.
+const NESTED_FIELDS_MAX: usize = 40;
+
+/// The type that takes what was seen, and why it is this one where that is not plain.
+pub fn column_type(field: &Field) -> (ColumnType, Option<String>) {
+    match natural_type(field) {
+        (kind, _) if field.fitting(kind) == 0 => {
+            (ColumnType::Jsonb, Some(format!("! out of the range of {}", kind.sql())))
+        }
+        natural => natural,
+    }
+}
+
+fn natural_type(field: &Field) -> (ColumnType, Option<String>) {
+    if field.is_only(&[Family::Boolean]) {
+        return (ColumnType::Boolean, None);
+    }
+    if field.is_only(&[Family::Whole, Family::Double, Family::Decimal]) {
+        return (number(field), None);
+    }
+    if field.is_only(&[Family::Date]) {
+        return date(field);
+    }
+    if field.is_only(&[Family::Text]) {
+        return (ColumnType::Text, None);
+    }
+    if field.is_only(&[Family::ObjectId]) {
+        return (ColumnType::Text, Some("ObjectId, as 24 hex digits".to_owned()));
+    }
+    if field.is_only(&[Family::Texts, Family::EmptyArray]) && field.of(Family::Texts) > 0 {
+        return (ColumnType::TextArray, None);
+    }
+    let told = match field.families().map(|(family, _)| family).collect::<Vec<_>>().as_slice() {
+        [Family::Array | Family::EmptyArray | Family::Texts, ..]
+            if field.is_only(&[Family::Array, Family::EmptyArray, Family::Texts]) =>
+        {
+            "arrays".to_owned()
+        }
+        [Family::Document] => "documents".to_owned(),
+        [Family::Binary] => "binary, as base64".to_owned(),
+        [Family::Rare] => "as Extended JSON".to_owned(),
+        _ => format!("mixed: {}", mixture(field)),
+    };
+    let is_text = field.fitting(ColumnType::Text) == field.present;
+    (if is_text { ColumnType::Text } else { ColumnType::Jsonb }, Some(told))
+}
+
+fn number(field: &Field) -> ColumnType {
+    let candidates: &[ColumnType] = if field.of(Family::Decimal) > 0 {
+        &[]
+    } else if field.of(Family::Double) > 0 {
+        &[ColumnType::Double]
+    } else if field.large > 0 {
+        &[ColumnType::Bigint]
+    } else {
+        &[ColumnType::Integer, ColumnType::Bigint]
+    };
+    let mut candidates = candidates.iter().copied();
+    let fitting = candidates.find(|kind| field.fitting(*kind) == field.present);
+    fitting.unwrap_or(ColumnType::Numeric)
+}
+
+fn date(field: &Field) -> (ColumnType, Option<String>) {
+    let Field { present, midnights, .. } = *field;
+    if midnights == present && field.fitting(ColumnType::Date) == present {
+        return (ColumnType::Date, None);
+    }
+    let warning = if field.are_local_midnights() {
+        Some(format!(
+            "! these read like days at midnight of a local time; {midnights} of {present} are \
+             midnight UTC, as a date column takes them"
+        ))
+    } else if midnights * 2 > present {
+        Some(format!("! {midnights} of {present} are midnight UTC: days and times are mixed"))
+    } else {
+        None
+    };
+    (ColumnType::Timestamptz, warning)
+}
+
+/// `text 97 %, whole numbers 3 %`, the most frequent first.
+fn mixture(field: &Field) -> String {
+    let mut families: Vec<(Family, u64)> = field.families().collect();
+    families.sort_by_key(|(family, count)| (std::cmp::Reverse(*count), *family));
+    let told: Vec<String> = families
+        .into_iter()
+        .map(|(family, count)| format!("{} {}", name(family), percent(count, field.present)))
+        .collect();
+    told.join(", ")
+}
+
+const fn name(family: Family) -> &'static str {
+    match family {
+        Family::Boolean => "booleans",
+        Family::Whole => "whole numbers",
+        Family::Double => "doubles",
+        Family::Decimal => "decimals",
+        Family::Text => "texts",
+        Family::ObjectId => "ObjectIds",
+        Family::Date => "dates",
+        Family::Texts => "arrays of texts",
+        Family::EmptyArray => "empty arrays",
+        Family::Array => "arrays",
+        Family::Document => "documents",
+        Family::Binary => "binary",
+        Family::Rare => "rare types",
+    }
+}
+
+/// Never 0 % of what is there, never 100 % of less than all.
+pub fn percent(part: u64, whole: u64) -> String {
+    match part * 100 / whole.max(1) {
+        0 if part > 0 => "under 1 %".to_owned(),
+        percent => format!("{percent} %"),
+    }
+}
+
+/// Whether a field's documents have a column for each of their fields, instead of being one value.
+pub fn is_nested(field: &Field) -> bool {
+    let names = field.children.iter().map(|(name, _)| &**name);
+    field.is_only(&[Family::Document])
+        && !field.children.is_empty()
+        && field.children.len() <= NESTED_FIELDS_MAX
+        && !is_map(field)
+        && !is_geo_json(field)
+        && !names.clone().any(is_data)
+        && !field.unnamed
+}
+
+/// A map has other keys in each document.
+fn is_map(field: &Field) -> bool {
+    let keys = field.children.len() as u64;
+    let met: u64 = field.children.iter().map(|(_, child)| child.present + child.nulls).sum();
+    keys > 12 && met < keys * field.present.div_ceil(3)
+}
+
+/// A point or a shape, which what reads it wants whole.
+fn is_geo_json(field: &Field) -> bool {
+    let has = |name: &str| field.children.iter().any(|(known, _)| &**known == name);
+    field.children.len() <= 3 && has("type") && has("coordinates")
+}
+
+/// Whether a key reads like data: a number, a date, an id, an address.
+pub fn is_data(key: &str) -> bool {
+    let is_digit = |c: char| c.is_ascii_digit() || matches!(c, '-' | ':' | '/' | '_');
+    let is_hex = |c: char| c.is_ascii_hexdigit() || c == '-';
+    let is_number = key.chars().all(is_digit) && key.contains(|c: char| c.is_ascii_digit());
+    let is_id =
+        key.len() >= 24 && key.chars().all(is_hex) && key.contains(|c: char| c.is_ascii_digit());
+    is_number || is_id || key.contains('@')
+}

@@ -1,0 +1,34 @@
+//! What a followed table is now, beside what its stream's row remembers of it.
+
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::StateTables;
+use crate::error::Fault;
+use crate::model::namespace::Table;
+use crate::postgres::with_deadline;
+
+/// The followed table as it is.
+#[derive(Debug, Clone, Copy, FromRow, PartialEq, Eq)]
+pub struct TableNow {
+    pub oid: i64,
+    /// The `_cluster_time` of the witness; `None` if it is not there.
+    pub witness_time: Option<i64>,
+    pub holds_rows: bool,
+}
+
+impl StateTables {
+    /// The followed table as it is now.
+    ///
+    /// # Errors
+    /// There is none; or whatever Postgres answers.
+    pub async fn table_now(&self, table: &Table, witness: Option<&str>) -> Result<TableNow, Fault> {
+        let name = table.sql();
+        let sql = AssertSqlSafe(format!(
+            "select $1::regclass::oid::bigint as oid, (select coalesce(t._cluster_time, 0) from \
+             {name} as t where t.id = $2) as witness_time, exists (select from {name}) as \
+             holds_rows"
+        ));
+        let query = sqlx::query_as(sql).bind(&name).bind(witness);
+        with_deadline(self.deadline, query.fetch_one(&self.pool)).await
+    }
+}

@@ -1,0 +1,221 @@
+//! Takes a changed configuration without a restart: all of it, or nothing, with the reasons.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::error::Fault;
+use crate::ops::connection_strings;
+use crate::postgres::{Target, close};
+use crate::settings::{Origin, Settings, StreamSettings};
+use crate::source::Source;
+use crate::state::{Command, Outcome, StateTables};
+use crate::telemetry;
+
+/// How often the table of requests is looked at.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Where the configuration comes from, and who asks that it be read anew.
+#[derive(Debug)]
+pub struct Reloads {
+    origin: Arc<Origin>,
+    /// A signal asks.
+    asked: Arc<Notify>,
+    /// The newest request that was answered; negative before the first look.
+    seen: AtomicI64,
+}
+
+impl Reloads {
+    pub fn new(origin: Origin, asked: Arc<Notify>) -> Self {
+        Self { origin: Arc::new(origin), asked, seen: AtomicI64::new(-1) }
+    }
+
+    /// Waits until a configuration is to take the place of `now`, which goes on meanwhile.
+    pub(super) async fn next(
+        &self,
+        now: &Settings,
+        state: &StateTables,
+        holder: &str,
+    ) -> Box<Settings> {
+        loop {
+            let request = self.request(state).await;
+            let read = read(Arc::clone(&self.origin), now).await;
+            let (outcome, said) = match &read {
+                Ok(next) if next.say_the_same(now) => {
+                    (Outcome::Done, "nothing is changed".to_owned())
+                }
+                Ok(next) => (Outcome::Done, changes(now, next)),
+                Err(why) => (Outcome::Refused, why.clone()),
+            };
+            if read.is_ok() {
+                tracing::warn!("the configuration is taken anew: {said}");
+            } else {
+                tracing::error!("the configuration is refused, nothing changes: {said}");
+            }
+            if let Some(request) = request {
+                let said = format!("{holder}: {said}");
+                if let Err(fault) = state.answer_reload(request.id, outcome, &said).await {
+                    tracing::warn!(command = request.id, "request not answered: {fault}");
+                }
+            }
+            if let Some(next) = read.ok().filter(|next| !next.say_the_same(now)) {
+                return next;
+            }
+        }
+    }
+
+    /// Waits for a request, recorded or by a signal. At the first look one that was asked while
+    /// this process began is asked of it, too.
+    async fn request(&self, state: &StateTables) -> Option<Command> {
+        loop {
+            tokio::select! {
+                () = self.asked.notified() => return None,
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+            let seen = self.seen.load(Ordering::Relaxed);
+            match state.reload_asked((seen >= 0).then_some(seen)).await {
+                Ok(Some(request)) => {
+                    self.seen.store(request.id, Ordering::Relaxed);
+                    return Some(request);
+                }
+                Ok(None) => self.seen.store(seen.max(0), Ordering::Relaxed),
+                Err(fault) => tracing::debug!("requests to reload not looked for: {fault}"),
+            }
+        }
+    }
+}
+
+/// The configuration as it is now, if it can take the place of the one in use.
+async fn read(origin: Arc<Origin>, now: &Settings) -> Result<Box<Settings>, String> {
+    let loaded = tokio::task::spawn_blocking(move || Settings::load(&origin)).await;
+    let next = loaded.map_err(|error| error.to_string())?.map_err(|wrong| wrong.to_string())?;
+    connection_strings::judge(&next).await.map_err(|wrong| wrong.to_string())?;
+    telemetry::filter(&next)?;
+    let fixed = fixed(now, &next);
+    if !fixed.is_empty() {
+        return Err(format!("{} can be changed by a restart alone", fixed.join(", ")));
+    }
+    proved(&next).await?;
+    Ok(Box::new(next))
+}
+
+/// What is changed that a running process cannot change.
+fn fixed(now: &Settings, next: &Settings) -> Vec<&'static str> {
+    let keys = [
+        ("service", now.service == next.service),
+        ("environment", now.environment == next.environment),
+        ("status.listen", now.status.listen == next.status.listen),
+        ("log.format", now.log.format == next.log.format),
+        ("target.state_schema", now.target.state_schema == next.target.state_schema),
+    ];
+    keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
+}
+
+/// Both ends answer as the new configuration reaches them.
+async fn proved(next: &Settings) -> Result<(), String> {
+    let proof = async {
+        Source::new(next).await?.facts().await?;
+        close(Target::new(next)?.connect().await?).await;
+        Ok(())
+    };
+    proof.await.map_err(|fault: Fault| match fault.hint {
+        "" => fault.to_string(),
+        hint => format!("{fault}; {hint}"),
+    })
+}
+
+/// What is changed, for people: streams by name, and the sections of other keys.
+fn changes(now: &Settings, next: &Settings) -> String {
+    let (old, new) = (&now.streams, &next.streams);
+    let named = |streams: &[StreamSettings], name: &str| {
+        streams.iter().find(|stream| stream.name == name).map(shown)
+    };
+    let names = |streams: Vec<&StreamSettings>| {
+        streams.iter().map(|stream| stream.name.clone()).collect::<Vec<_>>()
+    };
+    let added = new.iter().filter(|stream| named(old, &stream.name).is_none());
+    let removed = old.iter().filter(|stream| named(new, &stream.name).is_none());
+    let changed = new
+        .iter()
+        .filter(|stream| named(old, &stream.name).is_some_and(|before| before != shown(*stream)));
+    let sections = sections(now).into_iter().zip(sections(next));
+    let sections = sections.filter(|(before, after)| before.1 != after.1);
+    let told = [
+        ("streams added", names(added.collect())),
+        ("streams removed", names(removed.collect())),
+        ("streams changed", names(changed.collect())),
+        ("sections changed", sections.map(|(_, (name, _))| name.to_owned()).collect()),
+    ];
+    let told = told.into_iter().filter(|(_, which)| !which.is_empty());
+    let told: Vec<_> = told.map(|(what, which)| format!("{what}: {}", which.join(", "))).collect();
+    if told.is_empty() { "secrets alone are changed".to_owned() } else { told.join("; ") }
+}
+
+fn sections(of: &Settings) -> [(&'static str, String); 14] {
+    [
+        ("source", shown(&of.source)),
+        ("target", shown(&of.target)),
+        ("migrate", shown(&of.migrate)),
+        ("batch", shown(&of.batch)),
+        ("checkpoint", shown(&of.checkpoint)),
+        ("resync", shown(&of.resync)),
+        ("compare", shown(&of.compare)),
+        ("record", shown(&(of.record, of.row))),
+        ("lease", shown(&of.lease)),
+        ("retry", shown(&of.retry)),
+        ("retention", shown(&of.retention)),
+        ("status", shown(&of.status)),
+        ("alert", shown(&of.alert)),
+        ("log", shown(&of.log)),
+    ]
+}
+
+/// Secrets do not show themselves.
+fn shown(value: &(impl Debug + ?Sized)) -> String {
+    format!("{value:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
+        let mut settings = Settings::load(&Origin::default()).unwrap();
+        change(&mut settings);
+        settings
+    }
+
+    #[test]
+    fn what_is_changed_is_told_by_name() {
+        let now = settings(|_| {});
+        assert!(now.say_the_same(&settings(|_| {})));
+        assert_eq!(changes(&now, &settings(|_| {})), "secrets alone are changed");
+        let next = settings(|next| {
+            let mut added = next.streams[0].clone();
+            added.name = "new".to_owned();
+            next.streams.push(added);
+            next.streams[0].collection = "other".to_owned();
+            next.streams.remove(1);
+            next.batch.events_max += 1;
+        });
+        assert_eq!(
+            changes(&now, &next),
+            "streams added: new; streams removed: recommendation; streams changed: doctor; \
+             sections changed: batch"
+        );
+    }
+
+    #[test]
+    fn what_a_running_process_cannot_change_is_refused() {
+        let now = settings(|_| {});
+        assert!(fixed(&now, &settings(|next| next.log.filter = "debug".to_owned())).is_empty());
+        let next = settings(|next| {
+            next.service = "other".to_owned();
+            next.status.listen = "127.0.0.1:1".parse().unwrap();
+        });
+        assert_eq!(fixed(&now, &next), ["service", "status.listen"]);
+    }
+}

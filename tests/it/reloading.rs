@@ -1,0 +1,151 @@
+//! A changed configuration is taken without a restart: all of it, or nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mongodb::bson::doc;
+
+use crate::alerting::until;
+use crate::changing::{Load, fill, of, until_equal, until_streaming, walks};
+use crate::support::{Config, Daemon, World, eventually, run};
+
+/// How often the daemon has begun under a configuration.
+fn taken(daemon: &Daemon) -> usize {
+    daemon.log().matches("the configuration is taken anew").count()
+}
+
+/// How often a lease was granted.
+fn grants(log: &str) -> usize {
+    log.matches("lease granted").count()
+}
+
+/// Waits until these are its streams.
+async fn until_has(daemon: &Daemon, names: &[&str]) {
+    eventually("it has the streams of the new configuration", async || {
+        let status = daemon.status().await;
+        let streams = status["streams"].as_array().unwrap();
+        let of = streams.iter().map(|stream| stream["name"].as_str().unwrap());
+        of.collect::<BTreeSet<_>>() == names.iter().copied().collect()
+    })
+    .await;
+}
+
+fn refused(daemon: &Daemon) -> usize {
+    daemon.log().matches("the configuration is refused").count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_come_go_move_and_change_under_load_by_a_signal() {
+    let world = World::with(of(&[("one", "")])).await;
+    for name in ["one", "two", "three"] {
+        fill(&world, name).await;
+    }
+    let load = Load::of(&world, &["one", "two", "three"]);
+    let mut daemon = world.start();
+    until_streaming(&daemon, &["one"]).await;
+    let (other, column) =
+        ("group = \"other\"", "column = [ { name = \"n\", field = \"n\", type = \"bigint\" } ]");
+    let both = format!("{other}\n{column}");
+    let sets: [&[(&str, &str)]; 5] = [
+        &[("one", ""), ("two", "")],
+        &[("one", ""), ("two", other), ("three", "")],
+        &[("one", column), ("two", other), ("three", "")],
+        &[("one", column), ("two", &both), ("three", other)],
+        &[("one", column), ("two", column), ("three", "")],
+    ];
+    for (turn, set) in sets.into_iter().enumerate() {
+        world.configure(&of(set));
+        daemon.signal("HUP");
+        until("it is taken", &world, || taken(&daemon) == turn + 1).await;
+        let names: Vec<&str> = set.iter().map(|(name, _)| *name).collect();
+        until_has(&daemon, &names).await;
+        until_streaming(&daemon, &names).await;
+        for (name, more) in set {
+            let group = if more.contains("other") { "other" } else { "main" };
+            daemon.until(name, "is in its group", |s| s["group"] == group).await;
+        }
+    }
+    load.end().await;
+    until_equal(&world, &["one", "two", "three"]).await;
+    assert!(daemon.is_running());
+    let once = |name: &str| (name.to_owned(), "first_snapshot".to_owned());
+    assert_eq!(walks(&world).await, ["one", "two", "three"].map(once).into());
+    let crashes = "select not exists (select from tidemark.incident where code = 'crash_loop')";
+    assert!(world.scalar::<bool>(crashes).await, "a process that reloads has not died");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_is_wrong_is_refused_whole_and_nothing_changes() {
+    let world = World::with(of(&[("one", "")])).await;
+    for name in ["one", "two"] {
+        fill(&world, name).await;
+    }
+    let daemon = world.start();
+    until_streaming(&daemon, &["one"]).await;
+    let two = |extra: &str| Config {
+        extra: format!("resync.automatic_per_day_max = 1\n{extra}"),
+        ..of(&[("one", ""), ("two", "")])
+    };
+    let wrong = [
+        (two("batch.events_max = 0"), "batch.events_max"),
+        (two("status.listen = \"127.0.0.1:1\""), "status.listen can be changed by a restart alone"),
+        (
+            two("target.url = \"postgres://nobody@127.0.0.1:1/x\""),
+            "connection to postgres failed: refused",
+        ),
+        (two("log.filter = \"=[\""), "log.filter is not a filter"),
+    ];
+    for (turn, (config, why)) in wrong.iter().enumerate() {
+        world.configure(config);
+        let asked = ["reload", "--reason", "test", "--execute"];
+        let (code, told) = run(&world.beside(&of(&[("one", "")])), &asked);
+        assert!(code == Some(1) && told.contains(why), "{why}: {told}");
+        assert_eq!((refused(&daemon), taken(&daemon)), (turn + 1, 0));
+        let id = i32::try_from(turn).unwrap();
+        world.collection("one").delete_one(doc! { "_id": id }).await.unwrap();
+        until_equal(&world, &["one"]).await;
+        assert_eq!(daemon.status().await["streams"].as_array().unwrap().len(), 1);
+    }
+    // By word, and with what the log lets through.
+    world.configure(&two("log.filter = \"warn\""));
+    let (code, told) = run(&world, &["reload"]);
+    assert!(code == Some(0) && told.contains("2 stream(s) in 1 group(s)"), "{told}");
+    assert_eq!(taken(&daemon), 0, "only shown");
+    let (code, told) = run(&world, &["reload", "--reason", "test", "--execute"]);
+    let said = "streams added: two; sections changed: log";
+    assert!(code == Some(0) && told.contains(said), "{told}");
+    until_has(&daemon, &["one", "two"]).await;
+    until_equal(&world, &["one", "two"]).await;
+    assert_eq!(grants(&daemon.log()), 1, "what the log lets through is another, too");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_process_takes_what_is_asked_once_and_nothing_happens_where_nothing_is_changed() {
+    let world = World::with(of(&[("one", "")])).await;
+    for name in ["one", "two"] {
+        fill(&world, name).await;
+    }
+    let (first, second) = (world.start(), world.start());
+    until_equal(&world, &["one"]).await;
+    // Both have looked for requests by then.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.configure(&of(&[("one", ""), ("two", "")]));
+    let (code, told) = run(&world, &["reload", "--reason", "test", "--execute"]);
+    assert_eq!(code, Some(0), "{told}");
+    until("both have it", &world, || taken(&first) == 1 && taken(&second) == 1).await;
+    until_equal(&world, &["one", "two"]).await;
+    let both = "select result like '%streams added: two; %streams added: two' from \
+                tidemark.command where verb = 'reload'";
+    world.until("both answered", both).await;
+    drop((first, second));
+    let recorded = "insert into tidemark.command (verb, stream, actor, reason, service, \
+                    environment) select verb, stream, actor, reason, service, environment from \
+                    tidemark.command";
+    world.execute(recorded).await;
+    let third = world.start();
+    let done = "select count(*) = 2 and bool_and(done_at is not null) from tidemark.command";
+    world.until("it is answered", done).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let told = third.log();
+    assert!(told.contains("taken anew: nothing is changed") && grants(&told) == 1, "{told}");
+}

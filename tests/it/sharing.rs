@@ -1,0 +1,46 @@
+//! Replicas share the groups of a configuration: one that comes later gets its part of them, while
+//! the source is written to, and nothing is lost.
+
+use std::time::Duration;
+
+use crate::changing::{Load, fill, of, until_equal, until_streaming, walks};
+use crate::support::World;
+
+const NAMES: [&str; 5] = ["one", "two", "three", "four", "five"];
+
+/// How many groups each process leads, in turn of its name.
+const LED: &str = "select coalesce(string_agg(n::text, ' ' order by n), '') from (select \
+                   count(*) as n from tidemark.lease where expires_at > now() group by holder) \
+                   as each";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_comes_later_gets_its_part_of_the_groups_and_then_all_stays() {
+    let groups = NAMES.map(|name| format!("group = {name:?}"));
+    let set: Vec<(&str, &str)> = NAMES.into_iter().zip(groups.iter().map(String::as_str)).collect();
+    let world = World::with(of(&set)).await;
+    for name in NAMES {
+        fill(&world, name).await;
+    }
+    let load = Load::of(&world, &NAMES);
+    let first = world.start();
+    until_streaming(&first, &NAMES).await;
+    let second = world.start();
+    world.until("they share", &format!("select ({LED}) = '2 3'")).await;
+    let epochs =
+        "select string_agg(\"group\" || epoch, ' ' order by \"group\") from tidemark.lease";
+    let before: String = world.scalar(epochs).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!(world.scalar::<String>(epochs).await, before, "nothing goes to and fro");
+    second.kill();
+    world.until("the one that is left has all", &format!("select ({LED}) = '5'")).await;
+    until_streaming(&first, &NAMES).await;
+    let third = world.start();
+    world.until("they share again", &format!("select ({LED}) = '2 3'")).await;
+    load.end().await;
+    until_equal(&world, &NAMES).await;
+    let once = |name: &str| (name.to_owned(), "first_snapshot".to_owned());
+    assert_eq!(walks(&world).await, NAMES.map(once).into());
+    for daemon in [first, third] {
+        assert!(!daemon.log().contains("\"level\":\"ERROR\""), "{}", daemon.log());
+    }
+}
