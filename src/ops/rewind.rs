@@ -125,7 +125,7 @@ fn of_token(text: &str) -> Result<Position, Slip> {
 /// Seconds back; an error for a position further on, which would skip what lies between.
 fn refuse_forward(stored: &Stored, position: &Position) -> Result<f64, Slip> {
     let present = stored.cluster_time.map_or(position.cluster_time, ClusterTime::from_sql);
-    if position.cluster_time > present {
+    if stored.is_behind(position) {
         let message =
             "that position is further on than the present one: what lies between would be skipped";
         let hint = "to go on from now, ask for a resync: it repairs the table, too";

@@ -340,11 +340,10 @@ fn rewind_to(command: &Command, stored: &Stored) -> Result<Position, String> {
     let token = ResumeToken::new(&bytes)
         .map_err(|error| format!("the request's token is no resume token: {error}"))?;
     let position = Position { token, cluster_time: ClusterTime::from_sql(time) };
-    match stored.time() {
-        Some(present) if position.cluster_time > present => Err(
-            "that position is further on than the present one: what lies between would be skipped"
-                .to_owned(),
-        ),
-        _ => Ok(position),
+    if stored.is_behind(&position) {
+        let why = "that position is further on than the present one: what lies between would be \
+                   skipped";
+        return Err(why.to_owned());
     }
+    Ok(position)
 }

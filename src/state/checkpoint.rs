@@ -87,6 +87,19 @@ impl Stored {
     pub fn time(&self) -> Option<ClusterTime> {
         self.cluster_time.map(ClusterTime::from_sql)
     }
+
+    /// Whether a position is further on than the stored one, so that what lies between would be
+    /// skipped. Tokens that tell their time are in the order of what they stand for, also within
+    /// one time.
+    pub fn is_behind(&self, position: &Position) -> bool {
+        let token = self.resume_token.as_deref().and_then(|bytes| ResumeToken::new(bytes).ok());
+        let told = token.filter(|token| token.cluster_time().is_some());
+        let hex = |token: &ResumeToken| token.text().to_ascii_uppercase();
+        match (told, position.token.cluster_time()) {
+            (Some(stored), Some(_)) => hex(&position.token) > hex(&stored),
+            _ => self.time().is_some_and(|stored| position.cluster_time > stored),
+        }
+    }
 }
 
 impl StateTables {
@@ -271,6 +284,21 @@ mod tests {
             version: 1,
             updated_at: Utc::now(),
         }
+    }
+
+    #[test]
+    fn a_position_further_on_is_told_also_within_one_time() {
+        let token = |rest: &str| ResumeToken::of_text(&format!("82{:016X}{rest}", 7_u64 << 32));
+        let behind = |from: &ResumeToken, to: ResumeToken| {
+            let row = Stored { resume_token: Some(from.bytes().into()), ..stored() };
+            row.is_behind(&Position::of(to, ClusterTime::default()))
+        };
+        let (none, first, second) =
+            (token("2B0229296E04"), token("2B022C0100296E5A01"), token("2B022C0100296E5A02"));
+        assert!(behind(&first, second.clone()), "a later event of the same transaction");
+        assert!(behind(&none, first.clone()), "an event after the time's beginning");
+        assert!(!behind(&second, first.clone()) && !behind(&first, none));
+        assert!(!behind(&first, first.clone()), "where it is");
     }
 
     #[test]

@@ -38,7 +38,9 @@ async fn is_followed(settings: &[&str]) {
     let (code, text) = run(&world, &["check"]);
     assert_eq!(code, Some(0), "{text}");
     let (_, text) = run(&world, &["resync", "doctor", "--reason", "test", "--execute"]);
-    daemon.until("doctor", "resynced", |s| s["phase"] == "resyncing").await;
+    let resynced = "select exists (select from tidemark.resync where reason = 'requested' and \
+                    state = 'completed')";
+    world.until("it is resynced", resynced).await;
     daemon.until_phase("doctor", "streaming").await;
     world.until_equal(DOCTORS, "public.doctor").await;
     assert_eq!(world.scalar::<i64>(ASTRAY).await, 0, "{text}");
