@@ -206,14 +206,8 @@ impl GroupContext {
         backoff: &mut Backoff,
         fault: Fault,
     ) -> Result<(), Fault> {
-        match backoff.decide(fault.clone(), Instant::now(), fastrand::f64()) {
-            Decision::GiveUp(fault) => Err(fault),
-            Decision::Wait(delay, attempt) => {
-                self.status.retries(step, attempt, delay, &fault);
-                wait(&self.target, delay, &fault).await;
-                Ok(())
-            }
-        }
+        let show = |attempt, delay, fault: &Fault| self.status.retries(step, attempt, delay, fault);
+        wait_or_give_up(&self.target, backoff, fault, show).await
     }
 }
 
@@ -236,13 +230,27 @@ impl Context {
         backoff: &mut Backoff,
         fault: Fault,
     ) -> Result<(), Fault> {
-        match backoff.decide(fault.clone(), Instant::now(), fastrand::f64()) {
-            Decision::GiveUp(fault) => Err(fault),
-            Decision::Wait(delay, attempt) => {
-                self.status.retries(step, attempt, delay, &fault);
-                wait(&self.target, delay, &fault).await;
-                Ok(())
-            }
+        let show = |attempt, delay, fault: &Fault| self.status.retries(step, attempt, delay, fault);
+        wait_or_give_up(&self.target, backoff, fault, show).await
+    }
+}
+
+/// Waits until the next try, and shows which it will be.
+///
+/// # Errors
+/// The failure, if it is not to be tried again.
+async fn wait_or_give_up(
+    target: &Target,
+    backoff: &mut Backoff,
+    fault: Fault,
+    show: impl FnOnce(u64, Duration, &Fault) + Send,
+) -> Result<(), Fault> {
+    match backoff.decide(fault.clone(), Instant::now(), fastrand::f64()) {
+        Decision::GiveUp(fault) => Err(fault),
+        Decision::Wait(delay, attempt) => {
+            show(attempt, delay, &fault);
+            wait(target, delay, &fault).await;
+            Ok(())
         }
     }
 }

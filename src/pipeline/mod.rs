@@ -1,4 +1,4 @@
-//! Joins the steps for one group of streams: read → gather → write → remember, and walks between
+//! Joins the steps for one group of streams: read, gather, write, remember, and walks between
 //! batches.
 //!
 //! Three tasks with bounded hand-overs: the reader talks to the source, the preparer gathers, looks

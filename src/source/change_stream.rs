@@ -85,8 +85,8 @@ impl ChangeStreamOptions {
     ///
     /// Seen on MongoDB 6.0.5: of `$in` on `ns.coll` the server makes one regular expression a name,
     /// tried one after the other on every write to the database (36 µs for 1,000 names); of the
-    /// same as an expression, one comparison a name (9 µs; 1 µs for 200). Amazon DocumentDB is not
-    /// known to take expressions.
+    /// same as an expression, one comparison a name (9 µs; 1 µs for 200). Amazon DocumentDB is
+    /// not known to take expressions.
     fn filter(&self, takes_expressions: bool) -> Builder {
         let followed = self.collections.iter().map(String::as_str);
         let names = list(followed.clone().chain(self.heartbeat.as_deref()), Builder::text);

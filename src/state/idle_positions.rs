@@ -9,6 +9,9 @@ use crate::error::Fault;
 use crate::model::position::Position;
 use crate::postgres::{Ending, commit, with_deadline};
 
+/// What is in one group's way, a table that somebody locks, keeps the others waiting for no longer.
+const BEGIN: &str = "begin; set local lock_timeout = 100; set local statement_timeout = 1000";
+
 /// The position of a group that is silent.
 #[derive(Debug, Clone)]
 pub struct IdlePosition {
@@ -49,7 +52,8 @@ impl StateTables {
         connection: &mut PgConnection,
         positions: &[IdlePosition],
     ) -> Vec<IdleEnd> {
-        let Ok(mut transaction) = with_deadline(self.deadline, connection.begin()).await else {
+        let begun = connection.begin_with(BEGIN);
+        let Ok(mut transaction) = with_deadline(self.deadline, begun).await else {
             return vec![IdleEnd::LeftOut; positions.len()];
         };
         let mut taken = Vec::with_capacity(positions.len());

@@ -11,7 +11,9 @@ use tidemark::model::namespace::Table;
 use tidemark::model::position::{ClusterTime, Position, ResumeToken};
 use tidemark::postgres::Target;
 use tidemark::settings::{Origin, Settings};
-use tidemark::state::{Candidacy, Configured, Lease, Member, Renewal, Renewed, StateTables};
+use tidemark::state::{
+    Candidacy, Configured, IdleEnd, IdlePosition, Lease, Member, Renewal, Renewed, StateTables,
+};
 
 use crate::killing::{assert_audit, audit};
 use crate::support::{Config, World, stream};
@@ -192,6 +194,36 @@ async fn nothing_of_an_older_epoch_commits_after_a_newer_grant() {
         renewed,
         [Renewed::Lost, Renewed::Kept { commanded: false, wanted: false, hurried: false }]
     );
+}
+
+/// Idle positions of several groups are one transaction, in which each stands for itself.
+#[tokio::test]
+async fn of_idle_positions_in_common_those_that_cannot_be_committed_are_left_out_alone() {
+    let world =
+        World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
+    assert!(world.command(&["migrate"]).status().unwrap().success());
+    let (_, _, state) = parts(&world);
+    let (mut idle, groups) = (Vec::new(), ["looks", "stands", "rewound", "fenced"]);
+    for group in groups {
+        let lease = state.acquire(&Candidacy { group, ..candidacy("x") }).await.unwrap().unwrap();
+        let position = work(10).position.unwrap();
+        idle.push(IdlePosition { lease, revision: 0, position, looks: Vec::new() });
+    }
+    idle[0].looks = vec![("odd".to_owned(), "public.odd".to_owned())];
+    idle[2].revision = 7;
+    let fenced = "update tidemark.checkpoint set nonce = null where \"group\" = 'fenced'";
+    world.execute(fenced).await;
+    // The table that is looked at is locked for as long as this takes.
+    let mut locking = world.pg().await;
+    let lock = "begin; lock table public.odd in access exclusive mode";
+    sqlx::raw_sql(lock).execute(&mut locking).await.unwrap();
+    let ends = state.commit_idle(&idle).await;
+    let (left_out, landed) = (IdleEnd::LeftOut, IdleEnd::Landed);
+    assert_eq!(ends, [left_out, landed, left_out, left_out]);
+    let moved = "select \"group\" from tidemark.checkpoint where cluster_time is not null";
+    assert_eq!(world.column(moved).await, ["stands"]);
+    sqlx::raw_sql("rollback").execute(&mut locking).await.unwrap();
+    assert_eq!(state.commit_idle(&idle[..1]).await, [landed], "once nobody locks it");
 }
 
 /// A wire cut in silence leaves a session that never hears of it, and that Postgres never ends

@@ -25,7 +25,8 @@ pub(super) fn incident(out: &mut String, open: &IncidentReport, now: DateTime<Ut
     let _ = write!(
         out,
         "<article class=\"incident {0}\"><h3>{stream}<code>{1}</code></h3><p>{2}</p><p>{3}{4}</p>\
-         <p class=\"small\">incident {5} · {0} · open for {6} · met {7} · {owner}</p></article>",
+         <p class=\"small\">incident {5} · {0} · open for {6} · met {7} · {owner}</p>\
+         </article>",
         open.severity,
         escape(&open.code),
         escape(&open.summary),
