@@ -217,7 +217,10 @@ async fn of_idle_positions_in_common_those_that_cannot_be_committed_are_left_out
     let mut locking = world.pg().await;
     let lock = "begin; lock table public.odd in access exclusive mode";
     sqlx::raw_sql(lock).execute(&mut locking).await.unwrap();
+    let begun = std::time::Instant::now();
     let ends = state.commit_idle(&idle).await;
+    let kept = begun.elapsed();
+    assert!(kept < Duration::from_millis(1_500), "the others wait for {kept:?}");
     let (left_out, landed) = (IdleEnd::LeftOut, IdleEnd::Landed);
     assert_eq!(ends, [left_out, landed, left_out, left_out]);
     let moved = "select \"group\" from tidemark.checkpoint where cluster_time is not null";
