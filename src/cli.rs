@@ -4,9 +4,13 @@ mod checkpoint;
 mod compare;
 mod console;
 mod dead_letter;
+mod explain;
 mod incident;
 mod init;
+mod log;
 mod manual;
+mod mute;
+mod pause;
 mod purge;
 mod reload;
 mod render;
@@ -15,6 +19,7 @@ mod run;
 mod signals;
 mod source;
 mod status;
+mod views;
 mod wait;
 
 use std::path::PathBuf;
@@ -23,7 +28,7 @@ use std::sync::LazyLock;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use console::{complain, ends, exit, failed, print, runtime, show};
+use console::{complain, ends, exit, failed, misconfigured, print, runtime, show};
 
 use crate::ops;
 use crate::settings::{Origin, Settings};
@@ -54,31 +59,43 @@ enum Command {
     Migrate,
     /// What every stream is doing, read from Postgres: works when the daemon is down
     Status(status::StatusArgs),
-    /// Repair a stream's table by a full walk of its collection: preview, request, list, cancel,
-    /// approve
+    /// Repair a stream's table from its collection, or some documents of it: preview, request,
+    /// list, cancel, approve
     Resync(resync::ResyncArgs),
     /// Walk source and table side by side; exit 1 if any document differs
     Compare(compare::CompareArgs),
+    /// One document and its row: each column with why it is what it is
+    Explain(explain::ExplainArgs),
     /// The stored position: show it, list retired ones, move it back
     Checkpoint(checkpoint::CheckpointArgs),
     /// Say which source is meant, where it is another one or was taken back in time
     Source(source::SourceArgs),
     /// Wait until a stream's table shows what the source had at a time
     Wait(wait::WaitArgs),
+    /// Stop one stream for a while; its group goes on without it
+    Pause(pause::PauseArgs),
+    /// Let a paused stream go on, with a resync of its table
+    Resume(pause::ResumeArgs),
     /// Take a changed configuration without a restart, as SIGHUP does: all of it, or nothing
     Reload(reload::ReloadArgs),
+    /// Have running processes log more, or less, for a while
+    Log(log::LogArgs),
     /// Events set aside: list, show, retry, discard
     DeadLetter(dead_letter::LetterArgs),
     /// Forget what is over: letters resolved, incidents and requests ended, positions retired
     Purge(purge::PurgeArgs),
     /// Open and past incidents; take one on
     Incident(incident::IncidentArgs),
+    /// Print views of the followed tables for readers, as SQL made of the configuration
+    Views(views::ViewsArgs),
     /// Try the alert channels
     Alert(incident::AlertArgs),
     /// Print what completes tidemark's commands in a shell
     Completions(manual::CompletionsArgs),
     /// Write the manual pages, one a command, into a folder
     Man(manual::ManArgs),
+    /// Print the JSON Schema of the configuration, which editors complete it by
+    Schema,
     /// For container health checks: GET /livez on the configured listener, within 2 s
     Healthcheck,
 }
@@ -121,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Healthcheck => healthcheck(&origin),
         Command::Completions(args) => manual::completions(&args, Cli::command()),
         Command::Man(args) => manual::man(&args, Cli::command()),
+        Command::Schema => manual::schema(),
         command => match (Settings::load(&origin), runtime()) {
             (Ok(settings), Some(runtime)) => {
                 let code = runtime.block_on(obey(command, &settings, &origin));
@@ -128,10 +146,7 @@ pub fn main() -> ExitCode {
                 runtime.shutdown_background();
                 code
             }
-            (Err(problems), _) => {
-                complain(&problems.to_string());
-                exit::CONFIGURATION
-            }
+            (Err(problems), _) => misconfigured(&problems),
             (_, None) => exit::FAILED,
         },
     };
@@ -141,11 +156,14 @@ pub fn main() -> ExitCode {
 /// What needs the whole configuration, and ends by itself.
 async fn obey(command: Command, settings: &Settings, origin: &Origin) -> u8 {
     if let Err(problems) = ops::connection_strings::judge(settings).await {
-        complain(&problems.to_string());
-        return exit::CONFIGURATION;
+        return misconfigured(&problems);
     }
     match command {
-        Command::Run | Command::Healthcheck | Command::Completions(_) | Command::Man(_) => {
+        Command::Run
+        | Command::Healthcheck
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Schema => {
             unreachable!("these read the configuration in their own ways, or none")
         }
         Command::Init(args) => init::init(settings, origin, &args).await,
@@ -154,10 +172,15 @@ async fn obey(command: Command, settings: &Settings, origin: &Origin) -> u8 {
         Command::Status(args) => status::status(settings, &args).await,
         Command::Resync(args) => resync::resync(settings, args).await,
         Command::Compare(args) => compare::compare(settings, &args).await,
+        Command::Explain(args) => explain::explain(settings, &args).await,
+        Command::Views(args) => views::views(settings, &args),
         Command::Checkpoint(args) => checkpoint::checkpoint(settings, args).await,
         Command::Source(args) => source::source(settings, args).await,
         Command::Wait(args) => wait::wait(settings, &args).await,
+        Command::Pause(args) => pause::pause(settings, &args).await,
+        Command::Resume(args) => pause::resume(settings, &args).await,
         Command::Reload(args) => reload::reload(settings, &args).await,
+        Command::Log(args) => log::log(settings, args).await,
         Command::DeadLetter(args) => dead_letter::letter(settings, args).await,
         Command::Purge(args) => purge::purge(settings, &args).await,
         Command::Incident(args) => incident::incident(settings, args).await,
@@ -171,7 +194,7 @@ fn healthcheck(origin: &Origin) -> u8 {
     match listen.and_then(|listen| runtime.block_on(ops::healthcheck::healthcheck(listen))) {
         Ok(()) => 0,
         Err(why) => {
-            complain(&why);
+            complain(&format!("{why}; `tidemark run` serves it at status.listen"));
             exit::FAILED
         }
     }
@@ -189,7 +212,14 @@ async fn check(settings: &Settings, args: &CheckArgs) -> u8 {
     }
     let findings = ops::check::check(settings, args.role.as_deref()).await;
     show(args.json, findings.as_slice(), render::findings);
-    if findings.iter().all(|finding| finding.ok) {
+    let failing = findings.iter().filter(|finding| !finding.ok).count();
+    if failing > 0 && !args.json {
+        complain(&format!(
+            "{failing} of {} do not hold; once they are mended, `tidemark check` again",
+            findings.len()
+        ));
+    }
+    if failing == 0 {
         0
     } else if findings.iter().any(|finding| finding.too_old) {
         exit::CONFIGURATION
@@ -206,7 +236,8 @@ async fn migrate(settings: &Settings) -> u8 {
         Err(fault) => return failed(fault),
     };
     let migrated = ops::migrate::migrate(settings, &target, &state).await;
-    migrated.done.iter().for_each(|line| print(&format!("{line}\n")));
+    let lines = migrated.done.iter().chain(&migrated.notes);
+    lines.for_each(|line| print(&format!("{line}\n")));
     if migrated.done.is_empty() && migrated.failed.is_empty() {
         print("nothing to do: every table is as it should be\n");
     }

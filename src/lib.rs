@@ -13,7 +13,9 @@ mod crypto;
 pub mod failpoint;
 pub mod http_client;
 pub mod retry;
+pub mod service_manager;
 pub mod settings;
+pub mod spans;
 
 pub mod postgres;
 

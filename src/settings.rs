@@ -5,14 +5,24 @@
 //! values of secrets.
 
 mod alert;
+mod collector;
+mod columns;
 mod ends;
 mod entry;
 mod group;
+mod json_schema;
+mod keeping;
+mod key_shape;
 mod layers;
+mod limits;
+mod list_keys;
 mod listen;
+mod maintenance;
 mod origin;
 mod resync;
+mod schedule;
 mod secret;
+mod selection;
 mod stream;
 mod trust;
 mod values;
@@ -21,18 +31,25 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use alert::Alert;
+pub use collector::{Collector, headers as collector_headers};
+pub use columns::Column;
 pub use ends::{SourceSettings, TargetSettings};
 pub use group::GroupSettings;
+pub use keeping::Keeping;
 pub use layers::DEFAULTS;
+pub use limits::{Record, RowLimits};
+pub use maintenance::{Maintenance, Window};
 pub use origin::{Origin, Problem, Problems};
 pub use resync::Resync;
+pub use schedule::Schedule;
 pub use secret::{Patience, Secret, output_of};
-pub use stream::{Column, MAIN, PostImage, StreamSettings};
+pub use stream::{MAIN, PostImage, StreamSettings};
 pub use trust::{authorities, stays_here};
 pub use values::parse_duration;
 
 use crate::model::namespace::{Namespace, Table};
 use crate::model::owner::Owner;
+use crate::model::redaction::MaskKey;
 use layers::Layers;
 use values::Reader;
 
@@ -50,12 +67,15 @@ pub struct Settings {
     pub compare: Compare,
     pub record: Record,
     pub row: RowLimits,
+    mask_key: Option<MaskKey>,
     pub lease: LeaseSettings,
     pub retry: Retry,
     pub retention: Retention,
     pub status: Status,
     pub alert: Alert,
     pub log: Log,
+    /// Who collects traces and metrics.
+    pub collector: Collector,
     pub streams: Vec<StreamSettings>,
     /// Those that have streams, in the order in which the streams name them.
     pub groups: Vec<GroupSettings>,
@@ -92,21 +112,6 @@ pub struct Compare {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub struct Record {
-    pub dead_letter_fraction_max: f64,
-    pub dead_letter_count_min: u64,
-}
-
-/// How large a document may be: one that is larger is set aside.
-#[derive(Debug, Clone, Copy)]
-pub struct RowLimits {
-    /// Fields of documents, at any depth.
-    pub fields_max: usize,
-    /// Of the row as it is sent.
-    pub bytes_max: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
 pub struct LeaseSettings {
     pub duration: Duration,
 }
@@ -127,6 +132,8 @@ pub struct Retention {
     pub incident: Option<Duration>,
     pub checkpoint_history: Option<Duration>,
     pub command: Option<Duration>,
+    /// Of versions, from when they were replaced.
+    pub history: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -236,14 +243,9 @@ impl Settings {
                 interval: r.optional_duration("compare.interval"),
                 documents_per_second_max: r.integer("compare.documents_per_second_max"),
             },
-            record: Record {
-                dead_letter_fraction_max: r.fraction("record.dead_letter_fraction_max"),
-                dead_letter_count_min: r.integer("record.dead_letter_count_min"),
-            },
-            row: RowLimits {
-                fields_max: r.count("record.fields_max", 1, 10_000_000),
-                bytes_max: r.size("record.row_bytes_max", 64 << 10, 256 << 20),
-            },
+            record: Record::read(r),
+            row: RowLimits::read(r),
+            mask_key: limits::read_mask_key(r),
             lease,
             retry: Self::read_retry(r),
             retention: Retention {
@@ -251,6 +253,7 @@ impl Settings {
                 incident: r.optional_duration("retention.incident"),
                 checkpoint_history: r.optional_duration("retention.checkpoint_history"),
                 command: r.optional_duration("retention.command"),
+                history: r.optional_duration("retention.history"),
             },
             status: Status {
                 listen: r.parsed("status.listen", "an address and port such as \"127.0.0.1:9464\""),
@@ -269,11 +272,13 @@ impl Settings {
                 ),
                 filter: r.text("log.filter"),
             },
-            streams: stream::read(r),
+            collector: Collector::read(r),
+            streams: Vec::new(),
             groups: Vec::new(),
             printed: String::new(),
             fingerprint: 0,
         };
+        settings.streams = stream::read(r, settings.mask_key.as_ref());
         settings.groups = group::read(r, &settings.source, &settings.target, &settings.streams);
         settings
     }

@@ -1,8 +1,10 @@
 //! Logs: lines for people on a terminal, JSON elsewhere. Every JSON line carries service and
 //! environment. The last lines are kept as crumbs for whoever reports an incident; a line never
-//! becomes a report of its own.
+//! becomes a report of its own. Traces and metrics, where somebody collects them, go by OTLP.
 
+mod exporter;
 mod log_writer;
+mod otlp;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -20,6 +22,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
+pub use exporter::Exporter;
 pub use log_writer::{flush, lines_dropped};
 
 use crate::model::shown::shown_json;
@@ -67,16 +70,50 @@ static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 /// # Errors
 /// `log.filter` cannot be parsed.
 pub fn refilter(settings: &Settings) -> Result<(), String> {
-    let filter = filter(settings)?;
+    exchange(filter(settings)?)
+}
+
+/// The same by another filter than the configuration's.
+///
+/// # Errors
+/// It cannot be parsed.
+pub fn filter_by(text: &str) -> Result<(), String> {
+    exchange(parse(&level_filter(text)?)?)
+}
+
+fn exchange(filter: EnvFilter) -> Result<(), String> {
     FILTER.get().map_or(Ok(()), |handle| handle.reload(filter).map_err(|error| error.to_string()))
 }
 
 /// # Errors
 /// `log.filter` cannot be parsed.
 pub fn filter(settings: &Settings) -> Result<EnvFilter, String> {
-    let filter = EnvFilter::try_new(&settings.log.filter).map_err(|_| {
-        "log.filter is not a filter such as \"info\" or \"info,tidemark=debug\"".to_owned()
-    })?;
+    parse(&settings.log.filter).map_err(|wrong| format!("log.filter {wrong}"))
+}
+
+/// A filter that a person gives for a while: as `log.filter`, but every part of it names a level,
+/// since a word that is none would be taken for a part of the program.
+///
+/// # Errors
+/// It is none, and how one looks.
+pub fn level_filter(text: &str) -> Result<String, String> {
+    let names_a_level = |part: &str| {
+        let level = part.rsplit('=').next().unwrap_or_default().trim();
+        level.parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
+            && !level.is_empty()
+            && level.bytes().all(|b| b.is_ascii_alphabetic())
+    };
+    let is_short = text.len() <= FILTER_BYTES_MAX;
+    let is_one = is_short && text.split(',').all(names_a_level) && parse(text).is_ok();
+    let wrong = || "is not a filter such as \"debug\" or \"info,tidemark::source=trace\"";
+    if is_one { Ok(text.to_owned()) } else { Err(wrong().to_owned()) }
+}
+
+const FILTER_BYTES_MAX: usize = 1000;
+
+fn parse(text: &str) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::try_new(text)
+        .map_err(|_| "is not a filter such as \"info\" or \"info,tidemark=debug\"".to_owned())?;
     // What a trigger says by RAISE WARNING or the like holds whatever its author put in; what asks
     // AWS for keys tells what it was answered. Why there is no key, our own fault says.
     Ok(["sqlx::postgres::notice=off", "aws_=off"]
@@ -203,5 +240,21 @@ impl Visit for Fields<'_> {
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.0.insert(field.name().to_owned(), json!(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_persons_filter_names_levels_and_is_none_by_a_slip() {
+        for filter in ["debug", "off", "WARN", "info,tidemark::source=trace", "error,sqlx=debug"] {
+            assert_eq!(level_filter(filter).as_deref(), Ok(filter));
+        }
+        let long = "info,".repeat(300);
+        for slip in ["", "inof", "tidemark", "7", "info,", "=", "tidemark=inof", "=[", &long] {
+            assert!(level_filter(slip).unwrap_err().contains("is not a filter"), "{slip}");
+        }
     }
 }

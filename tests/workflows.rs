@@ -48,7 +48,9 @@ fn workflows_are_pinned_and_keep_secrets_from_pull_requests() {
                     fails(line);
                 }
             }
-            if line.contains("cargo install ") && !line.contains(" --version ") {
+            // What is here is its own version.
+            let is_ours = line.contains(" --path .");
+            if line.contains("cargo install ") && !line.contains(" --version ") && !is_ours {
                 fails(line);
             }
             if let Some((_, tools)) = line.split_once("pip install ")

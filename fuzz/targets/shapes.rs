@@ -8,7 +8,7 @@ use tidemark::apply::{Drift, Mapping, Rows};
 use tidemark::model::bson::{Doc, Value, kind};
 use tidemark::model::position::ClusterTime;
 use tidemark::model::value::{Bound, ColumnType, Fit, encode_column, encode_value};
-use tidemark::settings::{Column, Settings};
+use tidemark::settings::{Column, Settings, StreamSettings};
 use tidemark_fuzz::{Bytes, made};
 
 const PATHS: [&[&str]; 6] = [&["a"], &["b"], &["a", "b"], &["c", "a", "b"], &["bb"], &["_id"]];
@@ -25,7 +25,8 @@ fuzz_target!(|data: &[u8]| {
     let mut bytes = Bytes::new(data);
     let columns: Vec<Column> =
         (0..bytes.byte() % 6).map(|index| column(index, &mut bytes)).collect();
-    let mapping = Mapping::new(&columns, DEFAULTS.row);
+    let stream = StreamSettings { columns: columns.clone(), ..DEFAULTS.streams[0].clone() };
+    let mapping = Mapping::new(&stream, DEFAULTS.row);
     let (mut rows, mut drift) = (Rows::default(), Drift::default());
     // One buffer for several documents: a shape met before is used again.
     for origin in 0..4 {
@@ -53,7 +54,8 @@ fn column(index: u8, bytes: &mut Bytes<'_>) -> Column {
         |byte: u8| PATHS[usize::from(byte) % PATHS.len()].iter().map(|&part| part.into()).collect();
     let paths = (0..=bytes.byte() % 2).map(|_| path(bytes.byte())).collect();
     let kind = kinds[usize::from(bytes.byte()) % kinds.len()].1;
-    Column { name: format!("c{index}"), kind, required: bytes.byte() % 2 == 0, paths }
+    let required = bytes.byte() % 2 == 0;
+    Column { name: format!("c{index}"), kind, required, paths, mask: None, zone: None }
 }
 
 /// The fields after the id: `None` where a value is NULL; no document if it is not BSON.

@@ -1,5 +1,5 @@
-//! Who must know: rules turn status into incidents, the watch keeps them, senders tell Slack and
-//! Sentry.
+//! Who must know: rules turn status into incidents, the watch keeps them, senders tell Slack,
+//! Sentry and whoever listens at a webhook.
 //!
 //! Invariants: status is read, never waited on; nothing here is waited for by the data path; an
 //! incident is written down before it is told, while Postgres answers; identity is code and stream,
@@ -13,8 +13,10 @@ mod incident;
 mod outbox;
 mod rule;
 mod sender;
+mod tally;
 mod test_incident;
 mod watch;
+mod weekly_summary;
 
 #[cfg(test)]
 mod tests;
@@ -30,9 +32,11 @@ pub use channel::heartbeat::Heartbeat;
 pub use channel::message::Voice;
 pub use channel::sentry::Sentry;
 pub use channel::slack::{Bot, Webhook};
+pub use channel::webhook::SignedWebhook;
 pub use incident::Store;
 pub use incident::book::{Book, Pace};
 pub use incident::life::{Ack, Incident, Key};
+pub use incident::mute::{EVERY_CODE, Mute, Mutes};
 pub use incident::store::RESOLVED;
 pub use outbox::{HEARTBEAT, Outbox, report};
 pub use rule::observed::{Facts, KnownWalk, Limits, Observed, Seen};
@@ -90,6 +94,10 @@ impl Alerts {
         {
             tasks.spawn(sender::beat(heartbeat, Arc::clone(&outbox)));
         }
+        let summary = weekly_summary::WeeklySummary::new(&settings.alert, &outbox, &store);
+        if let Some(summary) = summary {
+            tasks.spawn(summary.run());
+        }
         Self { tasks, outbox, store, sentry }
     }
 
@@ -120,6 +128,7 @@ pub fn senders(settings: &Settings, sentry: Option<&Arc<Sentry>>) -> Vec<Sender>
     senders.extend(Bot::new(&settings.alert).map(Sender::Bot));
     senders.extend(Webhook::new(&settings.alert).map(Sender::Webhook));
     senders.extend(sentry.cloned().map(Sender::Sentry));
+    senders.extend(SignedWebhook::new(&settings.alert).map(Sender::Signed));
     senders
 }
 
@@ -132,5 +141,6 @@ pub fn outbox(settings: &Settings, senders: &[Sender], board: &Arc<Board>) -> Ar
     let voice =
         Voice { service: settings.service.clone(), environment: settings.environment.clone() };
     let channels = senders.iter().map(Sender::channel).collect();
-    Outbox::new(voice, channels, pace, Arc::clone(board))
+    let mutes = Mutes::new(&alert.maintenance, &[]);
+    Outbox::new(voice, channels, pace, mutes, Arc::clone(board))
 }

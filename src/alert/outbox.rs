@@ -16,14 +16,17 @@ use crate::alert::channel::backoff::ChannelTrouble;
 use crate::alert::channel::backoff::Health;
 use crate::alert::channel::message::Voice;
 use crate::alert::incident::book::{Book, Pace};
-use crate::alert::incident::life::{Delivery, Incident};
+use crate::alert::incident::life::{Delivery, Incident, Key};
+use crate::alert::incident::mute::Mutes;
 use crate::error::Code;
+use crate::state::Command;
 use crate::status::{Board, ChannelReport, IncidentReport};
 
 /// The channels an incident is told to, as the outbox names them.
 pub const BOT: &str = "slack";
-pub const WEBHOOK: &str = "slack_webhook";
+pub const SLACK_WEBHOOK: &str = "slack_webhook";
 pub const SENTRY: &str = "sentry";
+pub const WEBHOOK: &str = "webhook";
 pub const HEARTBEAT: &str = "heartbeat";
 
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct Outbox {
     pub channels: Vec<&'static str>,
     book: Mutex<Book>,
     health: Mutex<BTreeMap<&'static str, Health>>,
+    mutes: Mutex<Mutes>,
     /// Whether this process tells the channels. It does unless it knows that another one watches.
     speaking: AtomicBool,
     /// Whether Postgres answers; while it does, an incident is told only after it was written down.
@@ -49,6 +53,7 @@ impl Outbox {
         voice: Voice,
         channels: Vec<&'static str>,
         pace: Pace,
+        mutes: Mutes,
         board: Arc<Board>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -56,6 +61,7 @@ impl Outbox {
             channels,
             book: Mutex::new(Book::new(pace)),
             health: Mutex::default(),
+            mutes: Mutex::new(mutes),
             speaking: AtomicBool::new(false),
             recording: AtomicBool::new(false),
             looked: AtomicBool::new(false),
@@ -70,6 +76,31 @@ impl Outbox {
 
     fn health(&self) -> MutexGuard<'_, BTreeMap<&'static str, Health>> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mutes(&self) -> MutexGuard<'_, Mutes> {
+        self.mutes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hears what people say of mutes.
+    pub fn hear(&self, said: &[Command]) {
+        let mut mutes = self.mutes();
+        *mutes = mutes.hearing(said);
+    }
+
+    /// Whether such incidents are not told now.
+    fn is_muted(&self, key: &Key, now: DateTime<Utc>) -> bool {
+        self.mutes().of(key, now).is_some()
+    }
+
+    /// Of what opened and ended while it was muted, nobody need hear.
+    pub fn pass_over_muted(&self, now: DateTime<Utc>) {
+        let mutes = self.mutes().clone();
+        let mut book = self.book();
+        let over = book.incidents.iter_mut().filter(|incident| incident.is_resolved());
+        for incident in over.filter(|incident| mutes.of(&incident.key, now).is_some()) {
+            incident.unsaved |= incident.pass_over();
+        }
     }
 
     pub fn speak(&self, speaking: bool) {
@@ -93,10 +124,13 @@ impl Outbox {
     pub async fn told_of_crashes(&self) {
         let waits = |outbox: &Self| {
             let pending = |incident: &Incident| {
+                let now = Utc::now();
                 let due = |(channel, delivery): (&&'static str, &Delivery)| {
-                    delivery.is_pending(incident) && outbox.is_due(Utc::now(), channel)
+                    delivery.is_pending(incident) && outbox.is_due(now, channel)
                 };
-                incident.key.code == Code::CrashLoop && incident.deliveries.iter().any(due)
+                incident.key.code == Code::CrashLoop
+                    && !outbox.is_muted(&incident.key, now)
+                    && incident.deliveries.iter().any(due)
             };
             !outbox.looked.load(Ordering::Acquire)
                 || (outbox.is_speaking() && outbox.book().incidents.iter().any(pending))
@@ -116,9 +150,10 @@ impl Outbox {
     }
 
     /// What is to be sent to a channel next. `choose` says what is due of an incident, if anything;
-    /// of those with something due, the incident that changed first comes first.
+    /// of those with something due and not muted, the incident that changed first comes first.
     pub fn next<N>(
         &self,
+        now: DateTime<Utc>,
         channel: &'static str,
         choose: impl Fn(&Incident, &Delivery) -> Option<N>,
     ) -> Option<(Uuid, N)> {
@@ -126,11 +161,14 @@ impl Outbox {
             return None;
         }
         let recording = self.recording.load(Ordering::Acquire);
+        let mutes = self.mutes().clone();
         let book = self.book();
-        let said: Vec<&Incident> =
-            book.incidents.iter().filter(|incident| !recording || incident.may_be_told()).collect();
-        let mut due: Vec<_> = said
+        let said = book
+            .incidents
             .iter()
+            .filter(|incident| !recording || incident.may_be_told())
+            .filter(|incident| mutes.of(&incident.key, now).is_none());
+        let mut due: Vec<_> = said
             .filter_map(|incident| {
                 let notice = choose(incident, incident.deliveries.get(channel)?)?;
                 Some((incident.detail.changed_at, incident.tag, notice))
@@ -167,7 +205,7 @@ impl Outbox {
 
     /// Learns how a channel fares from an answer.
     pub fn learn(&self, now: DateTime<Utc>, channel: &'static str, sent: &Sent) {
-        let label = if channel == WEBHOOK { BOT } else { channel };
+        let label = if channel == SLACK_WEBHOOK { BOT } else { channel };
         self.board.notice(label, matches!(sent, Sent::Done(_)));
         self.health().entry(channel).or_default().learn(now, sent);
         if let Sent::Refused(reason) | Sent::Malformed(reason) = sent {
@@ -191,12 +229,13 @@ impl Outbox {
 
     /// Shows the incidents and the channels to whoever looks at the status.
     pub fn show(&self, now: DateTime<Utc>) {
+        let mutes = self.mutes().clone();
         let book = self.book();
         let mut open: Vec<&Incident> =
             book.incidents.iter().filter(|incident| !incident.is_resolved()).collect();
         open.sort_by_key(|incident| (std::cmp::Reverse(incident.severity), incident.opened_at));
         let open: Vec<IncidentReport> =
-            open.into_iter().map(|incident| report(incident, now)).collect();
+            open.into_iter().map(|incident| report(incident, &mutes, now)).collect();
         let pending = |channel: &str| {
             let waiting = book
                 .incidents
@@ -218,12 +257,12 @@ impl Outbox {
             })
             .collect();
         drop(book);
-        self.board.incidents(open, channels);
+        self.board.incidents(open, channels, mutes.in_force(now));
     }
 }
 
 /// An incident as the status shows it.
-pub fn report(incident: &Incident, now: DateTime<Utc>) -> IncidentReport {
+pub fn report(incident: &Incident, mutes: &Mutes, now: DateTime<Utc>) -> IncidentReport {
     let ack = incident.acked(now);
     IncidentReport {
         id: incident.id.unwrap_or_default(),
@@ -239,5 +278,6 @@ pub fn report(incident: &Incident, now: DateTime<Utc>) -> IncidentReport {
         summary: incident.summary.clone(),
         doing: incident.detail.doing.clone(),
         action: incident.detail.action.clone(),
+        muted: mutes.of(&incident.key, now),
     }
 }

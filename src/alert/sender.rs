@@ -18,9 +18,10 @@ use crate::alert::channel::heartbeat::{Heartbeat, without_proof};
 use crate::alert::channel::message::{self, Voice};
 use crate::alert::channel::sentry::Sentry;
 use crate::alert::channel::slack::{Bot, Call, Webhook};
+use crate::alert::channel::webhook::{self, SignedWebhook};
 use crate::alert::incident::Store;
 use crate::alert::incident::life::{Delivery, Incident};
-use crate::alert::outbox::{BOT, HEARTBEAT, Outbox, SENTRY, WEBHOOK};
+use crate::alert::outbox::{BOT, HEARTBEAT, Outbox, SENTRY, SLACK_WEBHOOK, WEBHOOK};
 use crate::failpoint;
 
 /// A message is edited at most this often.
@@ -73,8 +74,8 @@ pub fn for_bot(
     (delivery.shown.as_ref() != Some(&digest(&body))).then(|| Notice::Edit(body, place.clone()))
 }
 
-/// What a webhook has to be told: the opening and the end, and those only while the bot is refused
-/// or where there is none.
+/// What Slack's webhook has to be told: the opening and the end, and those only while the bot is
+/// refused or where there is none.
 pub fn for_webhook(
     voice: &Voice,
     incident: &Incident,
@@ -103,6 +104,18 @@ pub fn for_sentry(incident: &Incident, delivery: &Delivery) -> Option<Notice> {
     (delivery.told < incident.detail.revision).then_some(Notice::Nothing)
 }
 
+/// What a webhook of anybody's has to be told: every transition, or the last of those it missed.
+pub fn for_signed(
+    voice: &Voice,
+    incident: &Incident,
+    delivery: &Delivery,
+    now: DateTime<Utc>,
+) -> Option<Notice> {
+    let (told, revision) = (delivery.told, incident.detail.revision);
+    let skipped = revision.saturating_sub(told + 1);
+    (told < revision).then(|| Notice::Post(webhook::body(voice, incident, told == 0, skipped, now)))
+}
+
 /// A digest of what a message shows: short to keep, and the same in every release.
 fn digest(body: &Value) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, body.to_string().as_bytes()).simple().to_string()
@@ -114,14 +127,16 @@ pub enum Sender {
     Bot(Bot),
     Webhook(Webhook),
     Sentry(Arc<Sentry>),
+    Signed(SignedWebhook),
 }
 
 impl Sender {
     pub const fn channel(&self) -> &'static str {
         match self {
             Self::Bot(_) => BOT,
-            Self::Webhook(_) => WEBHOOK,
+            Self::Webhook(_) => SLACK_WEBHOOK,
             Self::Sentry(_) => SENTRY,
+            Self::Signed(_) => WEBHOOK,
         }
     }
 
@@ -144,7 +159,7 @@ impl Sender {
             return false;
         }
         let refused = outbox.is_refused(BOT);
-        let next = outbox.next(channel, |incident, delivery| {
+        let next = outbox.next(now, channel, |incident, delivery| {
             let notice = match self {
                 Self::Bot(_) => for_bot(&outbox.voice, incident, delivery, now),
                 Self::Webhook(_) => {
@@ -152,6 +167,7 @@ impl Sender {
                     for_webhook(&outbox.voice, incident, delivery, bot, now)
                 }
                 Self::Sentry(_) => for_sentry(incident, delivery),
+                Self::Signed(_) => for_signed(&outbox.voice, incident, delivery, now),
             };
             notice.map(|notice| (incident.clone(), notice))
         });
@@ -193,6 +209,9 @@ impl Sender {
             }
             (Self::Webhook(webhook), Notice::Post(body)) => webhook.send(body).await,
             (Self::Sentry(sentry), Notice::Post(_)) => sentry.capture(incident).await,
+            (Self::Signed(webhook), Notice::Post(body)) => {
+                webhook.send(body, id(incident.detail.revision)).await
+            }
             // There is nothing to say, or the channel has no threads.
             (_, Notice::Nothing | Notice::Reply(..) | Notice::Edit(..)) => Sent::Done(None),
         }

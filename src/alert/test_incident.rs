@@ -2,9 +2,11 @@
 //! incident.
 
 use chrono::{TimeDelta, Utc};
+use serde_json::Value;
 
 use crate::alert::channel::answer::Sent;
 use crate::alert::channel::message::{self, Voice};
+use crate::alert::channel::webhook;
 use crate::alert::incident::life::{Cause, Incident, Key};
 use crate::alert::sender::{Notice, Sender};
 use crate::error::{Code, Severity};
@@ -36,11 +38,11 @@ impl Sender {
     pub async fn try_out(&self, voice: &Voice) -> Sent {
         let mut incident = incident();
         let now = Utc::now();
-        let opened =
-            self.send(&incident, &Notice::Post(message::root(voice, &incident, now))).await;
+        let opening = self.root(voice, &incident, true);
+        let opened = self.send(&incident, &Notice::Post(opening)).await;
         let Sent::Done(place) = &opened else { return opened };
         incident.missed(now, TimeDelta::zero());
-        let root = message::root(voice, &incident, now);
+        let root = self.root(voice, &incident, false);
         match (self, place) {
             (Self::Bot(_), Some(place)) => {
                 let reply =
@@ -51,9 +53,21 @@ impl Sender {
                 }
                 self.send(&incident, &Notice::Edit(root, place.clone())).await
             }
-            (Self::Webhook(_), _) => self.send(&incident, &Notice::Post(root)).await,
+            (Self::Webhook(_) | Self::Signed(_), _) => {
+                self.send(&incident, &Notice::Post(root)).await
+            }
             // Sentry is told of openings only.
             _ => opened,
+        }
+    }
+
+    fn root(&self, voice: &Voice, incident: &Incident, first: bool) -> Value {
+        let now = Utc::now();
+        match self {
+            Self::Signed(_) => webhook::body(voice, incident, first, 0, now),
+            Self::Bot(_) | Self::Webhook(_) | Self::Sentry(_) => {
+                message::root(voice, incident, now)
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::alert::outbox::Outbox;
 use crate::alert::rule::observed::{Facts, Limits, Observed, Seen};
 use crate::error::Fault;
 use crate::settings::Settings;
-use crate::state::{LedStream, StateTables};
+use crate::state::{Command, LedStream, StateTables};
 use crate::status::StreamReport;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -39,6 +39,8 @@ struct Known {
     leases: Vec<LedStream>,
     facts: Facts,
     acks: Vec<(i64, Ack)>,
+    /// What people last said of mutes.
+    mutes: Vec<Command>,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,7 @@ impl Watch {
         }
         self.outbox.speak(true);
         if let Some(known) = &known {
+            self.outbox.hear(&known.mutes);
             let mut book = self.outbox.book();
             for (id, ack) in &known.acks {
                 book.acknowledge(now, *id, ack);
@@ -138,6 +141,7 @@ impl Watch {
         }
         self.outbox.book().step(now, &causes, |key| observed.is_blind_to(key));
         self.outbox.address();
+        self.outbox.pass_over_muted(now);
     }
 
     /// Takes or keeps the watch. A process that takes it over reads what the one before has left.
@@ -223,7 +227,8 @@ impl Watch {
     async fn ask(&mut self) -> Result<Known, Fault> {
         let asked = async {
             let (leases, facts) = (self.state.led().await?, self.store.facts(&self.me).await?);
-            Ok(Known { leases, facts, acks: self.store.acks().await? })
+            let (acks, mutes) = (self.store.acks().await?, self.state.mutes_said().await?);
+            Ok(Known { leases, facts, acks, mutes })
         };
         let known = asked.await;
         if known.is_err() {
@@ -235,6 +240,9 @@ impl Watch {
     /// Another process watches and speaks; this one shows what that one has written down.
     async fn stand_aside(&self, now: DateTime<Utc>, answers: bool) {
         self.outbox.speak(false);
+        if answers && let Ok(said) = self.state.mutes_said().await {
+            self.outbox.hear(&said);
+        }
         if answers && let Ok(loaded) = self.store.load(now, &self.outbox.channels).await {
             self.outbox.book().incidents = loaded;
         }

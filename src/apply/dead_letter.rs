@@ -1,10 +1,12 @@
-//! Events set aside whole, and the rate above which that is no longer an accident.
+//! Events set aside, whole but for what their stream hides, and the rate above which that is no
+//! longer an accident.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::error::{Class, Code, Fault};
 use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::position::ClusterTime;
+use crate::model::redaction::Evidence;
 use crate::settings::Record;
 use crate::state::SetAside;
 
@@ -14,8 +16,8 @@ pub struct DeadLetter {
     pub document_id: Option<String>,
     /// The event's operation, or `snapshot` for a document read by a walk.
     pub operation: &'static str,
-    /// Raw BSON, whole.
-    pub event: Vec<u8>,
+    /// The event, or the document, as far as the stream lets it be seen.
+    pub event: Evidence,
     pub code: DeadLetterCode,
     pub error: String,
     pub cluster_time: Option<ClusterTime>,
@@ -26,7 +28,7 @@ impl DeadLetter {
         SetAside {
             document_id: self.document_id.as_deref(),
             operation: self.operation,
-            event: &self.event,
+            event: self.event.bytes(),
             code: self.code.name(),
             error: &self.error,
             cluster_time: self.cluster_time,

@@ -4,7 +4,7 @@ use sqlx::postgres::PgConnection;
 
 use super::dead_letter::DeadLetter;
 use super::pace::Pace;
-use super::parts::{Halving, Kind};
+use super::parts::{Halving, Kind, Refused};
 use super::row_writer::RowWriter;
 use super::work::{Applied, Work};
 use crate::postgres::Trouble;
@@ -66,7 +66,8 @@ impl RowWriter<'_> {
         let stored = rows - refused.iter().filter(|refused| refused.kind == Kind::Rows).count();
         let unchanged = crate::model::count(stored).saturating_sub(done.rows_changed);
         done.rows_unchanged = work.known + unchanged;
-        let letters: Vec<DeadLetter> = refused.iter().map(|refused| refused.letter(work)).collect();
+        let letter = |refused: &Refused| refused.letter(work, self.mapping);
+        let letters: Vec<DeadLetter> = refused.iter().map(letter).collect();
         self.conclude(connection, work, &letters, &mut done).await?;
         Ok(done)
     }

@@ -11,6 +11,7 @@ use super::walk::Walk;
 use super::work::{Commit, Work};
 use crate::error::Fault;
 use crate::postgres::{Target, with_deadline};
+use crate::spans::Span;
 
 /// What one transaction is to hold.
 pub(super) enum Load<'a> {
@@ -23,6 +24,14 @@ pub(super) enum Load<'a> {
 pub(super) const PIECES_TIME_MAX: Duration = Duration::from_secs(600);
 
 impl Load<'_> {
+    /// A part of the batch it is of.
+    pub fn part(&self, name: &'static str) -> Span {
+        match self {
+            Self::Whole(commit, _) => commit.span.part(name),
+            Self::Chunks(..) | Self::Pieces(_) => Span::default(),
+        }
+    }
+
     /// One table that somebody locks does not keep the others waiting for long.
     pub fn begin(&self, tables: usize) -> &'static str {
         let may_be_lost = match self {

@@ -1,18 +1,29 @@
 //! From a document to a row: the configured columns, the whole document, its time.
 
+mod column_read;
+
+use std::borrow::Cow;
+
 use twox_hash::XxHash3_64;
 
+use super::digest::digest;
 use super::drift::{Drift, unfit};
 use super::rows::Rows;
 use super::shape::{Field, Shape, Shapes};
 use crate::failpoint;
 use crate::model::bson::{Doc, Value, kind};
 use crate::model::drift_kind::DriftKind;
+use crate::model::filter::Filter;
+use crate::model::mapping_digest::MappingDigest;
 use crate::model::position::ClusterTime;
+use crate::model::redaction::{Evidence, Redaction};
 use crate::model::value::{
-    Bound, ColumnType, Encoded, Fit, Unwritable, encode_column, encode_value, find,
+    Bound, ColumnType, Encoded, Fit, Unwritable, Zone, encode_column, encode_day, encode_value,
+    find,
 };
-use crate::settings::{Column, RowLimits};
+use crate::settings::{Column, Keeping, RowLimits, StreamSettings};
+
+pub use column_read::ColumnRead;
 
 /// How documents of one stream become rows.
 #[derive(Debug, Clone)]
@@ -22,17 +33,41 @@ pub struct Mapping {
     heads: Vec<Box<str>>,
     /// For each column, for each of its paths: the slot of its head.
     slots: Vec<Vec<usize>>,
+    /// What documents go through first: nothing here sees what it hides.
+    redaction: Redaction,
     /// What documents' hashes are seeded with: how they become rows.
     seed: u64,
+    /// Of the documents, those that become rows; all, if there is none.
+    filter: Option<Filter>,
+    digest: MappingDigest,
     limits: RowLimits,
+    keeping: Keeping,
+}
+
+/// What documents that were looked at hold for one column.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sampled {
+    /// Those that have a value for it.
+    pub present: u64,
+    /// Values that do not fit its type.
+    pub unfit: u64,
+    /// Dates at which no day begins, in the column's zone.
+    pub amid_days: u64,
 }
 
 /// Part of the seed. It is raised in a release in which a document becomes another row than before
 /// under the same columns, so that no hash of an older release is taken for one of this.
 const ENCODING: u64 = 2;
 
+/// In the seed, before the name of a column's zone.
+const ZONE: u8 = 0xff;
+
+/// In the seed, before the redaction's fingerprint.
+const REDACTION: u8 = 0xfe;
+
 impl Mapping {
-    pub fn new(columns: &[Column], limits: RowLimits) -> Self {
+    pub fn new(stream: &StreamSettings, limits: RowLimits) -> Self {
+        let StreamSettings { columns, redaction, .. } = stream;
         let mut heads: Vec<Box<str>> = Vec::new();
         let mut slot = |path: &Vec<Box<str>>| {
             let head = path.first().cloned().unwrap_or_default();
@@ -43,11 +78,62 @@ impl Mapping {
         };
         let slots =
             columns.iter().map(|column| column.paths.iter().map(&mut slot).collect()).collect();
-        Self { columns: columns.to_vec(), heads, slots, seed: seed(columns), limits }
+        let keeping = stream.keeping;
+        let seed = seed(columns, redaction.fingerprint());
+        // A row that lacks the document is not the row that has it.
+        let seed = if keeping.doc { seed } else { !seed };
+        let (digest, filter) = (digest(stream), stream.filter.clone());
+        let (columns, redaction) = (columns.clone(), redaction.clone());
+        Self { columns, heads, slots, redaction, seed, filter, digest, limits, keeping }
+    }
+
+    /// Whether a document becomes a row. Asked wherever one is read: what does not is as if it were
+    /// not there.
+    pub fn follows(&self, document: &[u8]) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.follows(document))
+    }
+
+    pub const fn filter(&self) -> Option<&Filter> {
+        self.filter.as_ref()
+    }
+
+    /// What is remembered of it with the rows it makes.
+    pub const fn digest(&self) -> &MappingDigest {
+        &self.digest
     }
 
     pub fn columns(&self) -> &[Column] {
         &self.columns
+    }
+
+    /// A document as its stream lets it be seen.
+    ///
+    /// # Errors
+    /// It cannot be redacted: it is not BSON, or would become too large.
+    pub fn redacted<'d>(&self, document: Doc<'d>) -> Result<Cow<'d, [u8]>, Unwritable> {
+        if self.redaction.is_none() {
+            return Ok(Cow::Borrowed(document.bytes()));
+        }
+        self.redaction.apply(document, self.bound(0)).map(Cow::Owned)
+    }
+
+    /// What is kept of an event that is set aside.
+    pub fn evidence_of_event(&self, event: &[u8]) -> Evidence {
+        Evidence::of_event(event, &self.redaction, self.bound(0))
+    }
+
+    /// What is kept of a document that is set aside.
+    pub fn evidence_of_document(&self, document: &[u8]) -> Evidence {
+        Evidence::of_document(document, &self.redaction, self.bound(0))
+    }
+
+    /// What is kept of a letter that another mapping made.
+    pub fn evidence_of_letter(&self, operation: &str, event: &[u8]) -> Evidence {
+        Evidence::of_letter(operation, event, &self.redaction, self.bound(0))
+    }
+
+    pub const fn redaction(&self) -> &Redaction {
+        &self.redaction
     }
 
     /// The hash that the row of this document holds in `_hash`. Documents with the same hash are
@@ -55,6 +141,16 @@ impl Mapping {
     /// may have different hashes, where their fields stand in another order or another mapping
     /// wrote the row.
     pub fn hash(&self, document: &[u8]) -> i64 {
+        if self.redaction.is_none() {
+            return self.hash_of_redacted(document);
+        }
+        // What cannot be redacted has no row.
+        let document = Doc::new(document).map_err(Unwritable::from);
+        let redacted = document.and_then(|document| self.redacted(document));
+        self.hash_of_redacted(&redacted.unwrap_or_default())
+    }
+
+    fn hash_of_redacted(&self, document: &[u8]) -> i64 {
         XxHash3_64::oneshot_with_seed(self.seed, document).cast_signed()
     }
 
@@ -72,6 +168,21 @@ impl Mapping {
         drift: &mut Drift,
     ) -> Result<(), Unwritable> {
         failpoint::hit_by("encode", document.bytes());
+        if self.redaction.is_none() {
+            return self.encode_redacted(id, document, (at, origin), rows, drift);
+        }
+        let redacted = self.redacted(document)?;
+        self.encode_redacted(id, Doc::new(&redacted)?, (at, origin), rows, drift)
+    }
+
+    fn encode_redacted(
+        &self,
+        id: &str,
+        document: Doc<'_>,
+        (at, origin): (ClusterTime, usize),
+        rows: &mut Rows,
+        drift: &mut Drift,
+    ) -> Result<(), Unwritable> {
         let fields = self.fields_of(document)?;
         let shape = rows.shapes.of(self.seed, &self.heads, &fields);
         drift.begin(self.columns.len());
@@ -84,7 +195,7 @@ impl Mapping {
         for (index, column) in self.columns.iter().enumerate() {
             let value = self.value(index, column, &shape, &fields);
             let fit = row.field(|out| {
-                let fit = encode_column(value, column.kind, bound, out);
+                let fit = encode(value, column, bound, out);
                 (fit == Fit::Value, fit)
             });
             if fit == Fit::TooLarge {
@@ -101,41 +212,45 @@ impl Mapping {
                 *drift.fields.entry((index, kind)).or_default() += 1;
             }
         }
-        let encoded = row.field(|out| {
-            out.push(JSONB_VERSION);
-            let encoded = encode_doc(document, &fields, &shape, bound, out);
-            (encoded.is_ok(), encoded)
-        });
-        match encoded {
-            Ok(encoded) => drift.replaced += encoded.replaced,
-            Err(error) => {
-                row.abandon();
-                return Err(error);
+        if self.keeping.doc {
+            let encoded = row.field(|out| {
+                out.push(JSONB_VERSION);
+                let encoded = encode_doc(document, &fields, &shape, bound, out);
+                (encoded.is_ok(), encoded)
+            });
+            match encoded {
+                Ok(encoded) => drift.replaced += encoded.replaced,
+                Err(error) => {
+                    row.abandon();
+                    return Err(error);
+                }
             }
         }
-        row.field(|out| (true, out.extend_from_slice(&self.hash(document.bytes()).to_be_bytes())));
+        let hash = self.hash_of_redacted(document.bytes());
+        row.field(|out| (true, out.extend_from_slice(&hash.to_be_bytes())));
         row.field(|out| (true, out.extend_from_slice(&at.to_sql().to_be_bytes())));
         row.finish(origin);
         Ok(())
     }
 
-    /// Counts, by column, in `found`: documents that have a value for it, and values that do not
-    /// fit its type.
+    /// Counts, by column, in `found`.
     ///
     /// # Errors
     /// The document is not BSON, or has more fields than it may.
-    pub fn survey(&self, document: Doc<'_>, found: &mut Vec<(u64, u64)>) -> Result<(), Unwritable> {
-        found.resize(self.columns.len(), (0, 0));
-        let fields = self.fields_of(document)?;
+    pub fn survey(&self, document: Doc<'_>, found: &mut Vec<Sampled>) -> Result<(), Unwritable> {
+        found.resize(self.columns.len(), Sampled::default());
+        let redacted = self.redacted(document)?;
+        let fields = self.fields_of(Doc::new(&redacted)?)?;
         let bound = self.bound(0);
         let shape = Shapes::default().of(self.seed, &self.heads, &fields);
-        for ((index, column), (present, unfit)) in self.columns.iter().enumerate().zip(found) {
+        for ((index, column), sampled) in self.columns.iter().enumerate().zip(found) {
             let value = self.value(index, column, &shape, &fields);
-            match encode_column(value, column.kind, bound, &mut Vec::new()) {
-                Fit::Value | Fit::TooLarge => *present += 1,
-                Fit::Drift => (*present, *unfit) = (*present + 1, *unfit + 1),
-                Fit::Null => {}
-            }
+            let fit = encode(value, column, bound, &mut Vec::new());
+            sampled.present += u64::from(fit != Fit::Null);
+            sampled.unfit += u64::from(fit == Fit::Drift);
+            let at = value.and_then(|value| value.as_date());
+            let is_amid = at.is_some_and(|at| !Zone::begins_a_day(column.zone, at));
+            sampled.amid_days += u64::from(is_amid && fit == Fit::Value);
         }
         Ok(())
     }
@@ -180,6 +295,13 @@ impl Mapping {
     }
 }
 
+fn encode(value: Option<Value<'_>>, column: &Column, bound: Bound, out: &mut Vec<u8>) -> Fit {
+    match column.zone {
+        Some(zone) => encode_day(value, zone, bound, out),
+        None => encode_column(value, column.kind, bound, out),
+    }
+}
+
 /// `doc`, by what documents of one shape share, if they share it.
 fn encode_doc(
     document: Doc<'_>,
@@ -197,7 +319,7 @@ fn encode_doc(
     }
 }
 
-fn seed(columns: &[Column]) -> u64 {
+fn seed(columns: &[Column], redaction: &[u8]) -> u64 {
     let mut text = Vec::new();
     for column in columns {
         for part in [&column.name, column.kind.sql()]
@@ -210,6 +332,15 @@ fn seed(columns: &[Column]) -> u64 {
         for path in &column.paths {
             text.extend_from_slice(&path.len().to_be_bytes());
         }
+        // What is not UTF-8 stands for what an older configuration could not say.
+        if let Some(zone) = column.zone {
+            text.push(ZONE);
+            text.extend_from_slice(zone.name().as_bytes());
+        }
+    }
+    if !redaction.is_empty() {
+        text.push(REDACTION);
+        text.extend_from_slice(redaction);
     }
     XxHash3_64::oneshot_with_seed(ENCODING, &text)
 }
@@ -217,12 +348,22 @@ fn seed(columns: &[Column]) -> u64 {
 /// The first byte of a binary `jsonb`.
 const JSONB_VERSION: u8 = 1;
 
-/// The types of a tuple's fields after the id: the columns', then `doc`, `_hash` and
-/// `_cluster_time`.
-pub(super) fn field_types(columns: &[Column]) -> impl Iterator<Item = ColumnType> {
-    columns.iter().map(|column| column.kind).chain([
-        ColumnType::Jsonb,
-        ColumnType::Bigint,
-        ColumnType::Bigint,
-    ])
+/// The types of a tuple's fields after the id: its contents', `_hash` and `_cluster_time`.
+pub(super) fn field_types(
+    columns: &[Column],
+    keeping: Keeping,
+) -> impl Iterator<Item = ColumnType> {
+    content_types(columns, keeping).chain([ColumnType::Bigint, ColumnType::Bigint])
 }
+
+/// The types of what a row has of its document: the columns', then that of `doc` if it is kept.
+pub(super) fn content_types(
+    columns: &[Column],
+    keeping: Keeping,
+) -> impl Iterator<Item = ColumnType> {
+    let doc = keeping.doc.then_some(ColumnType::Jsonb);
+    columns.iter().map(|column| column.kind).chain(doc)
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,17 +4,23 @@
 //! all; a row is written only if it changes and only if its cluster time is not older; one bad row,
 //! or delete, never stops the rest.
 
+mod as_of;
 mod bind;
 mod checksum;
+mod contents;
 mod copy;
 mod dead_letter;
+mod digest;
 mod drift;
+mod history;
 mod insert_path;
 mod load;
 mod mapping;
 mod pace;
 mod parts;
 mod rehearsal;
+mod row_beside;
+mod row_times;
 mod row_writer;
 mod rows;
 mod schema;
@@ -23,20 +29,25 @@ mod shape;
 mod statements;
 mod table_writer;
 mod walk;
+mod wanted;
 mod work;
 mod writer;
 
+pub use as_of::ensure_as_of;
 pub use checksum::{Candidate, Checksums, Segment};
 pub use dead_letter::{DeadLetter, Tally};
 pub use drift::Drift;
-pub use mapping::Mapping;
+pub use mapping::{ColumnRead, Mapping, Sampled};
 pub use rehearsal::rehearse;
+pub use row_beside::{RowBeside, RowNow, row_beside, row_now};
+pub use row_times::row_times;
 pub use row_writer::row_arguments;
 pub use rows::{Deletes, RowBuffers, Rows};
 pub use schema::{Kind, LiveTable, ensure, read_live};
 pub use setback::Setback;
-pub use statements::Statements;
+pub use statements::{Statements, living};
 pub use table_writer::TableWriter;
 pub use walk::{ChunkSeen, Then, Walk, WalkStep};
+pub use wanted::Wanted;
 pub use work::{Applied, Beside, Commit, Origins, Work};
 pub use writer::{Calls, Together, Writer};

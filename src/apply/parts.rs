@@ -9,13 +9,15 @@ use std::ops::Range;
 use sqlx::postgres::PgConnection;
 
 use super::dead_letter::DeadLetter;
+use super::mapping::Mapping;
 use super::pace::Pace;
 use super::row_writer::RowWriter;
 use super::work::{Applied, Work};
-use crate::model::bson::{Builder, Doc};
+use crate::model::bson::Doc;
 use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::event::Operation;
 use crate::model::position::ClusterTime;
+use crate::model::redaction::Evidence;
 use crate::model::value::decode_id;
 use crate::postgres::{Refusal, Trouble, Whose};
 
@@ -37,7 +39,7 @@ pub(super) struct Refused {
 
 impl Refused {
     /// The dead letter of this row or delete, with the event or document it came from.
-    pub fn letter(&self, work: &Work) -> DeadLetter {
+    pub fn letter(&self, work: &Work, mapping: &Mapping) -> DeadLetter {
         let Self { kind, index, refusal } = self;
         let is_slow = refusal.whose == Whose::Time;
         let code = if is_slow { DeadLetterCode::Slow } else { DeadLetterCode::Refused };
@@ -50,7 +52,7 @@ impl Refused {
                 DeadLetter {
                     document_id: work.rows.id(*index).map(str::to_owned),
                     operation: work.origins.operation(origin),
-                    event: work.origins.bytes(origin),
+                    event: work.origins.evidence(origin, mapping),
                     code,
                     error,
                     cluster_time: stamp.map(|bytes| time(i64::from_be_bytes(*bytes))),
@@ -64,7 +66,8 @@ impl Refused {
                     |event: &usize| work.origins.operation(*event) == Operation::Delete.name();
                 let event = work.deletes.origins.get(*index).copied().flatten().filter(asks);
                 DeadLetter {
-                    event: event.map_or_else(|| key_of(&id), |event| work.origins.bytes(event)),
+                    event: event
+                        .map_or_else(|| key_of(&id), |event| work.origins.evidence(event, mapping)),
                     document_id: Some(id),
                     operation: Operation::Delete.name(),
                     code,
@@ -78,12 +81,12 @@ impl Refused {
 
 /// `{_id: …}` of the document a row stands for; the row's id as it is where its `_id` cannot be
 /// told from it.
-fn key_of(id: &str) -> Vec<u8> {
+fn key_of(id: &str) -> Evidence {
     let key = decode_id(id);
     let value = key.as_deref().and_then(|bytes| Doc::new(bytes).ok()?.get("").ok().flatten());
     match value {
-        Some(value) => Builder::default().value("_id", value).finish(),
-        None => Builder::default().text("_id", id).finish(),
+        Some(value) => Evidence::of_key(Some(value)),
+        None => Evidence::of_row_id(id),
     }
 }
 
@@ -299,12 +302,12 @@ mod tests {
 
     #[test]
     fn the_key_of_a_row_is_its_documents_where_its_id_tells() {
-        let id = |key: &[u8]| {
-            let value = Doc::new(key).unwrap().get("_id").unwrap();
+        let id = |key: Evidence| {
+            let value = Doc::new(key.bytes()).unwrap().get("_id").unwrap();
             value.map(|value| (value.kind, value.bytes.len()))
         };
-        assert_eq!(id(&key_of("5f0000000000000000000001")), Some((kind::OBJECT_ID, 12)));
-        assert_eq!(id(&key_of("1234567")), Some((kind::STRING, 12)));
-        assert!(Doc::new(&key_of("{\"$numberInt\":\"7\"}")).is_ok());
+        assert_eq!(id(key_of("5f0000000000000000000001")), Some((kind::OBJECT_ID, 12)));
+        assert_eq!(id(key_of("1234567")), Some((kind::STRING, 12)));
+        assert!(Doc::new(key_of("{\"$numberInt\":\"7\"}").bytes()).is_ok());
     }
 }

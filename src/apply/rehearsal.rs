@@ -5,13 +5,13 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::{Arguments, AssertSqlSafe, Connection};
 
 use super::copy::{END, SIGNATURE};
-use super::row_writer::row_arguments;
+use super::row_writer::{add_operation, row_arguments};
 use super::rows::Rows;
 use super::schema::Kind;
 use super::statements::Statements;
 use crate::error::Fault;
 use crate::postgres::{Target, with_deadline};
-use crate::settings::Column;
+use crate::settings::{Column, Keeping};
 
 /// What each statement comes to on a table of this kind, by its name.
 pub async fn rehearse(
@@ -27,7 +27,10 @@ pub async fn rehearse(
         if name == if kind == Kind::Partitioned { "repair" } else { "repair of partitions" } {
             continue;
         }
-        came.push((name, execute(connection, target, sql, arguments(name, columns)).await));
+        came.push((
+            name,
+            execute(connection, target, sql, arguments(name, columns, statements.keeping)).await,
+        ));
     }
     came.push(("copy", copy(connection, target, &statements.copy).await));
     came
@@ -61,12 +64,16 @@ async fn copy(connection: &mut PgConnection, target: &Target, sql: &str) -> Resu
 }
 
 /// The arguments with which the statement of this name is executed over no row at all.
-fn arguments(name: &str, columns: &[Column]) -> Result<PgArguments, Fault> {
+fn arguments(name: &str, columns: &[Column], keeping: Keeping) -> Result<PgArguments, Fault> {
     let (none, no_numbers): (&[&str], &[i64]) = (&[], &[]);
     let mut arguments = PgArguments::default();
     let added = match name {
         "upsert" | "repair" | "repair of partitions" | "compare" => {
-            return row_arguments(&Rows::default(), 0..0, columns);
+            arguments = row_arguments(&Rows::default(), 0..0, columns, keeping)?;
+            if keeping.history && name != "compare" {
+                add_operation(&mut arguments, None)?;
+            }
+            if name.starts_with("repair") { arguments.add(false) } else { Ok(()) }
         }
         "segment" => arguments.add("").and_then(|()| arguments.add(0_i64)),
         "unknown between" => arguments
@@ -75,7 +82,12 @@ fn arguments(name: &str, columns: &[Column]) -> Result<PgArguments, Fault> {
             .and_then(|()| arguments.add(""))
             .and_then(|()| arguments.add(""))
             .and_then(|()| arguments.add(0_i64)),
-        "unknown" | "delete" => arguments.add(none).and_then(|()| arguments.add(no_numbers)),
+        "unknown" => arguments.add(none).and_then(|()| arguments.add(no_numbers)),
+        "delete" => arguments
+            .add(none)
+            .and_then(|()| arguments.add(no_numbers))
+            .and_then(|()| arguments.add(no_numbers)),
+        "times" => arguments.add(none),
         "older" => arguments.add(none).and_then(|()| arguments.add(0_i64)),
         _ => Ok(()),
     };

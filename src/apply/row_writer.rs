@@ -8,7 +8,7 @@ use sqlx::{Arguments, AssertSqlSafe};
 
 use super::bind::Columns;
 use super::dead_letter::{DeadLetter, Tally};
-use super::mapping::field_types;
+use super::mapping::{Mapping, field_types};
 use super::rows::{Deletes, Rows};
 use super::statements::Statements;
 use super::walk::{ChunkSeen, Walk, WalkStep};
@@ -17,8 +17,9 @@ use crate::error::Fault;
 use crate::model::event::Operation;
 use crate::model::position::ClusterTime;
 use crate::model::value::ColumnType;
+use crate::model::version_operation::VersionOperation;
 use crate::postgres::{Target, Trouble, about_rows};
-use crate::settings::Column;
+use crate::settings::{Column, Keeping};
 use crate::state::{ChunkRead, SetAside, StateTables, Touched};
 
 /// How many of the rows written last are offered as the table's witness; the newest of them becomes
@@ -30,7 +31,7 @@ pub(super) struct RowWriter<'a> {
     pub target: &'a Target,
     pub stream: &'a str,
     pub state: &'a StateTables,
-    pub columns: &'a [Column],
+    pub mapping: &'a Mapping,
     pub statements: &'a Statements,
     /// Whether it is time to look for the table's witness, and to make a newer row the witness.
     pub looks: bool,
@@ -58,9 +59,14 @@ impl RowWriter<'_> {
             }
         }
         let letters: Vec<SetAside<'_>> = dead.iter().map(|letter| letter.to_set_aside()).collect();
-        self.state.set_aside(connection, self.stream, &letters).await?;
+        let redaction = self.mapping.redaction().fingerprint();
+        self.state.set_aside(connection, self.stream, redaction, &letters).await?;
         if let Some(letter) = work.resolves {
             self.state.resolve_letter(connection, letter).await?;
+        }
+        if let Some(step) = work.part {
+            let counts = (done.rows_changed, done.rows_deleted, done.set_aside.total());
+            self.state.note_part(connection, step, counts).await?;
         }
         if let Some(beside) = work.beside {
             self.keep(connection, work, beside).await?;
@@ -76,7 +82,7 @@ impl RowWriter<'_> {
         }
         let last = work.rows.len().saturating_sub(WITNESSES)..work.rows.len();
         let touched = Touched {
-            table: &self.statements.table,
+            living: &self.statements.living,
             written: last.filter_map(|row| work.rows.id(row)).collect(),
             deleted: &work.deletes.ids,
         };
@@ -92,10 +98,20 @@ impl RowWriter<'_> {
         range: Range<usize>,
         done: &mut Applied,
     ) -> Result<(), Trouble> {
-        let arguments = row_arguments(&work.rows, range, self.columns)?;
+        let (columns, keeping) = (self.mapping.columns(), self.statements.keeping);
+        let mut arguments = row_arguments(&work.rows, range, columns, keeping)?;
+        if keeping.history {
+            add_operation(&mut arguments, Some(work))?;
+        }
         let deadline = self.target.deadline();
-        if !work.walk.as_ref().is_some_and(Walk::is_repair) {
+        if !work.is_repair() {
             let sql = AssertSqlSafe(self.statements.upsert.to_string());
+            if keeping.history {
+                let query = sqlx::query_scalar_with::<_, i64, _>(sql, arguments);
+                let written = about_rows(deadline, query.fetch_one(connection)).await?;
+                done.rows_changed += u64::try_from(written).unwrap_or_default();
+                return Ok(());
+            }
             let query = sqlx::query_with(sql, arguments);
             let written = about_rows(deadline, query.execute(connection)).await?;
             done.rows_changed += written.rows_affected();
@@ -103,6 +119,8 @@ impl RowWriter<'_> {
         }
         let Statements { repair, repair_partitioned, .. } = self.statements;
         let repair = if self.partitioned { repair_partitioned } else { repair };
+        let renews = work.walk.as_ref().is_some_and(Walk::renews);
+        arguments.add(renews).map_err(|_| Fault::bug("an argument could not be bound"))?;
         let query = sqlx::query_as_with(AssertSqlSafe(repair.to_string()), arguments);
         let (inserted, changed, ids): (i64, i64, Vec<String>) =
             about_rows(deadline, query.fetch_one(connection)).await?;
@@ -120,11 +138,12 @@ impl RowWriter<'_> {
         range: Range<usize>,
         done: &mut Applied,
     ) -> Result<(), Trouble> {
-        let Deletes { ids, cluster_times, .. } = &work.deletes;
+        let Deletes { ids, cluster_times, gone_at, .. } = &work.deletes;
         let sql = AssertSqlSafe(self.statements.delete.to_string());
         let query = sqlx::query_as(sql)
             .bind(ids.get(range.clone()).unwrap_or_default())
-            .bind(cluster_times.get(range).unwrap_or_default());
+            .bind(cluster_times.get(range.clone()).unwrap_or_default())
+            .bind(gone_at.get(range).unwrap_or_default());
         let (deleted, ids): (i64, Vec<String>) =
             about_rows(self.target.deadline(), query.fetch_one(connection)).await?;
         done.rows_deleted += u64::try_from(deleted).unwrap_or_default();
@@ -172,7 +191,7 @@ impl RowWriter<'_> {
     ) -> Result<(), Fault> {
         let (state, id, read_until) = (self.state, walk.id, read_until.unwrap_or_default());
         let goes_on = match &walk.step {
-            WalkStep::Chunk { class, after, documents_read, seen, then } => {
+            WalkStep::Chunk { class, after, documents_read, seen, then, .. } => {
                 if let Some(seen) = seen.as_ref().filter(|seen| !seen.is_empty()) {
                     let ChunkSeen { ids, lows, highs } = seen;
                     state.note_seen(connection, id, ids, lows, highs).await?;
@@ -212,6 +231,21 @@ impl RowWriter<'_> {
     }
 }
 
+/// What writes the versions of a walk's rows, as a statement's last argument; null for changes,
+/// of which the statement tells.
+///
+/// # Errors
+/// Only a bug: the encoding of an argument failed.
+pub(super) fn add_operation(arguments: &mut PgArguments, work: Option<&Work>) -> Result<(), Fault> {
+    let operation = work.and_then(|work| match &work.walk {
+        _ if work.is_repair() => Some(VersionOperation::Resync),
+        Some(_) => Some(VersionOperation::Snapshot),
+        None => None,
+    });
+    let added = arguments.add(operation.map(VersionOperation::name));
+    added.map_err(|_| Fault::bug("an operation could not be bound"))
+}
+
 /// Rows as the arguments of a statement that unnests them.
 ///
 /// # Errors
@@ -220,10 +254,11 @@ pub fn row_arguments(
     rows: &Rows,
     range: Range<usize>,
     columns: &[Column],
+    keeping: Keeping,
 ) -> Result<PgArguments, Fault> {
     let mut arguments = PgArguments::default();
     let mut read = Columns::new(rows, range);
-    for kind in [ColumnType::Text].into_iter().chain(field_types(columns)) {
+    for kind in [ColumnType::Text].into_iter().chain(field_types(columns, keeping)) {
         arguments.add(read.next(kind)).map_err(|_| Fault::bug("a column could not be bound"))?;
     }
     Ok(arguments)

@@ -187,11 +187,14 @@ impl RowEncoder<'_> {
     }
 }
 
-/// Keys to delete, each with the cluster time of its deletion.
+/// Keys to delete.
 #[derive(Debug, Default)]
 pub struct Deletes {
     pub ids: Vec<String>,
+    /// Rows that are newer than these stay.
     pub cluster_times: Vec<i64>,
+    /// When each was gone: a later document of its id is another one.
+    pub gone_at: Vec<i64>,
     /// Which event of the batch each came from, if from one.
     pub(super) origins: Vec<Option<usize>>,
 }
@@ -199,8 +202,17 @@ pub struct Deletes {
 impl Deletes {
     /// A delete that no event asks for.
     pub fn push(&mut self, id: String, at: ClusterTime) {
+        self.push_found(id, at, at);
+    }
+
+    /// A delete of a row that was found with this time, whose document was gone when it was asked
+    /// for.
+    /// It goes back to that time only from one that no source can have told.
+    pub fn push_found(&mut self, id: String, found: ClusterTime, asked: ClusterTime) {
+        let gone = if found > asked.ahead_max() { asked } else { asked.max(found) };
         self.ids.push(id);
-        self.cluster_times.push(at.to_sql());
+        self.cluster_times.push(found.to_sql());
+        self.gone_at.push(gone.to_sql());
         self.origins.push(None);
     }
 

@@ -6,23 +6,11 @@
 
 use sqlx::postgres::PgConnection;
 
+use super::wanted::{DELETED_AT, DOC, FIXED, HASH, Typed, Wanted};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::{Table, quote};
 use crate::postgres::{Target, ddl, with_deadline};
 use crate::settings::Column;
-
-/// The columns every followed table has, beside those of the configuration.
-const FIXED: [(&str, &str); 5] = [
-    ("id", "text"),
-    ("doc", "jsonb"),
-    ("_cluster_time", "bigint"),
-    ("_applied_at", "timestamp with time zone"),
-    ("_hash", "bigint"),
-];
-
-/// Of them, the only one that is added to a table that is there: the first releases made theirs
-/// without. A table without the others is somebody else's.
-const ADDED: &str = "_hash";
 
 /// What goes by the followed table's name in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,6 +20,8 @@ pub struct LiveTable {
     pub kind: Option<Kind>,
     /// (name, type as `format_type` writes it); empty if nothing does.
     pub columns: Vec<(String, String)>,
+    /// The column `doc` refuses null.
+    pub needs_doc: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,26 +47,36 @@ impl Kind {
 
 impl LiveTable {
     /// The statements that bring the table to what the configuration needs.
-    pub fn additions(&self, table: &Table, columns: &[Column]) -> Vec<String> {
+    pub fn additions(&self, wanted: Wanted<'_>) -> Vec<String> {
+        let Wanted { table, .. } = wanted;
         let sql = table.sql();
         let mut statements = Vec::new();
         if !self.schema_exists {
             statements.push(format!("create schema if not exists {}", quote(&table.schema)));
         }
         if self.kind.is_none() {
-            statements.push(format!(
-                "create table if not exists {sql} (id text primary key, doc jsonb not null, \
-                 _cluster_time bigint not null, _applied_at timestamptz not null default now(), \
-                 _hash bigint)"
-            ));
-        } else if self.lacks(ADDED) {
-            statements.push(format!("alter table {sql} add column if not exists {ADDED} bigint"));
+            statements.extend(wanted.creation());
         }
-        for column in columns.iter().filter(|column| self.lacks(&column.name)) {
-            let (name, kind) = (quote(&column.name), column.kind.sql());
+        let is_made = |column: &Typed<'_>| self.kind.is_none() && *column == HASH;
+        let lacking = wanted.added().into_iter().filter(|column| self.lacks(column.0));
+        for (name, kind) in lacking.filter(|column| !is_made(column)) {
+            let name = quote(name);
             statements.push(format!("alter table {sql} add column if not exists {name} {kind}"));
         }
+        if self.refuses_rows(wanted) {
+            statements.push(format!("alter table {sql} alter column doc drop not null"));
+        }
         statements
+    }
+
+    /// Whether rows without the whole document are refused, as they are where it was kept before.
+    const fn refuses_rows(&self, wanted: Wanted<'_>) -> bool {
+        self.needs_doc && !wanted.keeping.doc
+    }
+
+    /// Whether it has whole documents of the time when they were kept.
+    pub fn leaves_doc(&self, wanted: Wanted<'_>) -> bool {
+        !wanted.keeping.doc && !self.lacks(DOC.0)
     }
 
     fn lacks(&self, column: &str) -> bool {
@@ -85,40 +85,84 @@ impl LiveTable {
 
     /// What adding does not mend, one sentence each: it is looked for before anything is added, so
     /// that nothing is done to a table that is not tidemark's.
-    pub fn misfits(&self, table: &Table, columns: &[Column]) -> Vec<String> {
+    pub fn misfits(&self, wanted: Wanted<'_>) -> Vec<String> {
+        let Wanted { table, .. } = wanted;
         match self.kind {
             None => return Vec::new(),
             Some(Kind::Other(what)) => return vec![format!("{table} is {what}, not a table")],
             Some(Kind::Table | Kind::Partitioned) => {}
         }
-        let wanted =
-            FIXED.into_iter().chain(columns.iter().map(|c| (c.name.as_str(), c.kind.sql())));
-        wanted
-            .filter_map(|(name, kind)| match self.columns.iter().find(|(live, _)| live == name) {
-                None if FIXED.iter().any(|(fixed, _)| *fixed == name && name != ADDED) => {
-                    Some(format!(
-                        "table {table} has no column {name} {kind}, as every table of \
-                         tidemark's has"
-                    ))
-                }
-                Some((_, found)) if found != kind => Some(format!(
-                    "column {name} of table {table} is {found}, the configuration \
-                     says {kind}"
-                )),
-                _ => None,
+        let fixed = wanted.fixed();
+        let none = fixed.iter().filter(|(name, _)| self.lacks(name)).map(|(name, kind)| {
+            format!("table {table} has no column {name} {kind}, as every table of tidemark's has")
+        });
+        let all = fixed.iter().copied().chain(wanted.added());
+        let wrong = all.filter_map(|(name, kind)| {
+            let (_, found) = self.columns.iter().find(|(live, _)| live == name)?;
+            (found != kind).then(|| {
+                format!("column {name} of table {table} is {found}, the configuration says {kind}")
             })
-            .collect()
+        });
+        wrong.chain(none).chain(self.left_marks(wanted)).collect()
+    }
+
+    /// Rows that were marked as deleted would count as documents that there are.
+    pub fn left_marks(&self, wanted: Wanted<'_>) -> Option<String> {
+        let (Wanted { table, .. }, (name, _)) = (wanted, DELETED_AT);
+        (!wanted.has_marks() && !self.lacks(name)).then(|| {
+            let sql = table.sql();
+            format!(
+                "column {name} of table {table} marks rows as deleted, and on_delete is \
+                 \"delete\": set it to \"mark\", or take them away: delete from {sql} where \
+                 {name} is not null; alter table {sql} drop column {name}"
+            )
+        })
+    }
+
+    /// What brings a column of another type to what the configuration says, in SQL: it is made
+    /// anew, and filled by a walk.
+    pub fn retyping(&self, wanted: Wanted<'_>) -> Option<String> {
+        let is_other = |column: &&Column| {
+            let live = self.columns.iter().find(|(name, _)| *name == column.name);
+            live.is_some_and(|(_, kind)| kind != column.kind.sql())
+        };
+        let drops: Vec<String> = wanted
+            .columns
+            .iter()
+            .filter(is_other)
+            .map(|column| format!("drop column {}", quote(&column.name)))
+            .collect();
+        (!drops.is_empty())
+            .then(|| format!("alter table {} {};", wanted.table.sql(), drops.join(", ")))
+    }
+
+    /// Columns that are neither of every followed table nor configured.
+    pub fn strays<'l>(&'l self, columns: &'l [Column]) -> impl Iterator<Item = &'l str> {
+        let names = self.columns.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| {
+            !name.starts_with('_')
+                && !FIXED.iter().any(|(fixed, _)| fixed == name)
+                && !columns.iter().any(|column| column.name == *name)
+        })
+    }
+
+    /// Whether it has a column of this name.
+    pub fn has(&self, column: &str) -> bool {
+        !self.lacks(column)
     }
 
     /// What is to be added, one clause each.
-    pub fn lacking(&self, table: &Table, columns: &[Column]) -> Vec<String> {
+    pub fn lacking(&self, wanted: Wanted<'_>) -> Vec<String> {
+        let Wanted { table, .. } = wanted;
         if self.kind.is_none() {
             return vec![format!("table {table} does not exist")];
         }
-        let names = [ADDED].into_iter().chain(columns.iter().map(|column| column.name.as_str()));
-        names
-            .filter(|name| self.lacks(name))
-            .map(|name| format!("column {name} of table {table} does not exist"))
+        wanted
+            .added()
+            .into_iter()
+            .filter(|(name, _)| self.lacks(name))
+            .map(|(name, _)| format!("column {name} of table {table} does not exist"))
+            .chain(self.refuses_rows(wanted).then(|| format!("column doc of {table} refuses null")))
             .collect()
     }
 
@@ -126,11 +170,11 @@ impl LiveTable {
     ///
     /// # Errors
     /// They cannot, and why; where adding would mend it, with the statements.
-    pub fn fits(&self, table: &Table, columns: &[Column]) -> Result<(), Fault> {
-        let misfits = self.misfits(table, columns);
+    pub fn fits(&self, wanted: Wanted<'_>) -> Result<(), Fault> {
+        let misfits = self.misfits(wanted);
         if !misfits.is_empty() {
-            let hint = "alter the table by hand, or name another in [[stream]]; tidemark only ever \
-                        adds columns";
+            let hint = "`tidemark check` says what to do, in SQL; or name another table in \
+                        [[stream]]; tidemark only ever adds columns";
             return Err(Fault::new(
                 Class::Halt,
                 Code::TargetSchemaMismatch,
@@ -138,12 +182,11 @@ impl LiveTable {
                 hint,
             ));
         }
-        let lacking = self.lacking(table, columns);
+        let lacking = self.lacking(wanted);
         if lacking.is_empty() {
             return Ok(());
         }
-        let message =
-            format!("{}: {}", lacking.join("; "), self.additions(table, columns).join("; "));
+        let message = format!("{}: {}", lacking.join("; "), self.additions(wanted).join("; "));
         Err(Fault::new(
             Class::Halt,
             Code::TargetSchemaMismatch,
@@ -162,22 +205,24 @@ pub async fn read_live(
     target: &Target,
     table: &Table,
 ) -> Result<LiveTable, Fault> {
-    let query = sqlx::query_as::<_, (Option<String>, Vec<String>, Vec<String>)>(
+    let query = sqlx::query_as::<_, (Option<String>, Vec<String>, Vec<String>, bool)>(
         "select c.relkind::text, coalesce(array_agg(a.attname::text order by a.attnum) filter \
          (where a.attnum > 0), '{}'), coalesce(array_agg(format_type(a.atttypid, a.atttypmod) \
-         order by a.attnum) filter (where a.attnum > 0), '{}') from pg_namespace as n left join \
-         pg_class as c on c.relnamespace = n.oid and c.relname = $2 and c.relkind in ('r', 'p', \
-         'v', 'm', 'f') left join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not \
+         order by a.attnum) filter (where a.attnum > 0), '{}'), coalesce(bool_or(a.attnotnull) \
+         filter (where a.attname = 'doc'), false) from pg_namespace as n left join pg_class as c \
+         on c.relnamespace = n.oid and c.relname = $2 and c.relkind in ('r', 'p', 'v', 'm', 'f') \
+         left join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not \
          a.attisdropped where n.nspname = $1 group by c.oid, c.relkind",
     )
     .bind(&table.schema)
     .bind(&table.name);
     Ok(match with_deadline(target.deadline(), query.fetch_optional(connection)).await? {
         None => LiveTable::default(),
-        Some((kind, names, types)) => LiveTable {
+        Some((kind, names, types, needs_doc)) => LiveTable {
             schema_exists: true,
             kind: kind.as_deref().map(Kind::of),
             columns: names.into_iter().zip(types).collect(),
+            needs_doc,
         },
     })
 }
@@ -191,59 +236,75 @@ pub async fn read_live(
 pub async fn ensure(
     connection: &mut PgConnection,
     target: &Target,
-    table: &Table,
-    columns: &[Column],
+    wanted: Wanted<'_>,
 ) -> Result<Vec<String>, Fault> {
+    let table = wanted.table;
     let live = read_live(connection, target, table).await?;
-    let additions = live.additions(table, columns);
-    if live.misfits(table, columns).is_empty() && !additions.is_empty() {
+    let additions = live.additions(wanted);
+    if live.misfits(wanted).is_empty() && !additions.is_empty() {
         ddl::change(target, &table.sql(), &format!("table {table}"), &additions).await?;
-        read_live(connection, target, table).await?.fits(table, columns)?;
+        read_live(connection, target, table).await?.fits(wanted)?;
         return Ok(additions);
     }
-    live.fits(table, columns)?;
+    live.fits(wanted)?;
     Ok(Vec::new())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::wanted::FIXED;
     use super::*;
+    use crate::model::on_delete::OnDelete;
     use crate::model::value::ColumnType;
+    use crate::settings::{Column, Keeping};
 
     #[test]
     fn only_what_is_missing_is_added_and_a_wrong_type_is_named() {
         let table = Table { schema: "public".into(), name: "doctor".into() };
-        let column =
-            |name: &str, kind| Column { name: name.into(), paths: vec![], kind, required: false };
+        let column = |name: &str, kind| Column {
+            name: name.into(),
+            paths: vec![],
+            kind,
+            required: false,
+            mask: None,
+            zone: None,
+        };
         let columns = [column("a", ColumnType::Text), column("b", ColumnType::Date)];
+        let keeping = Keeping::default();
+        let wanted = Wanted::of(&table, &columns, keeping);
         let fresh = LiveTable::default();
-        assert_eq!(fresh.additions(&table, &columns).len(), 4);
-        assert_eq!(fresh.misfits(&table, &columns), [""; 0], "what is not there fits");
+        assert_eq!(fresh.additions(wanted).len(), 4);
+        assert_eq!(fresh.misfits(wanted), [""; 0], "what is not there fits");
         let live = |list: &[(&str, &str)]| LiveTable {
             schema_exists: true,
             kind: Some(Kind::Table),
             columns: list.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect(),
+            needs_doc: true,
         };
-        let old = live(&[&FIXED[..], &[("a", "integer")]].concat());
+        let old = live(&[&FIXED[..], &[HASH, ("a", "integer")]].concat());
         assert_eq!(
-            old.additions(&table, &columns),
+            old.additions(wanted),
             ["alter table \"public\".\"doctor\" add column if not exists \"b\" date"]
         );
+        assert_eq!(old.lacking(wanted), ["column b of table public.doctor does not exist"]);
         assert_eq!(
-            old.lacking(&table, &columns),
-            ["column b of table public.doctor does not exist"]
-        );
-        assert_eq!(
-            old.misfits(&table, &columns),
+            old.misfits(wanted),
             ["column a of table public.doctor is integer, the configuration says text"]
         );
+        assert_eq!(
+            old.retyping(wanted).unwrap(),
+            "alter table \"public\".\"doctor\" drop column \"a\";"
+        );
+        let others = Wanted::of(&table, &columns[1..], Keeping::default());
+        assert_eq!(old.retyping(others), None);
+        assert_eq!(old.strays(&columns[1..]).collect::<Vec<_>>(), ["a"]);
         let strange = live(&[
             ("id", "integer"),
             ("doc", "jsonb"),
             ("_applied_at", "timestamp with time zone"),
         ]);
         assert_eq!(
-            strange.misfits(&table, &[]),
+            strange.misfits(Wanted::of(&table, &[], keeping)),
             [
                 "column id of table public.doctor is integer, the configuration says text",
                 "table public.doctor has no column _cluster_time bigint, as every table of \
@@ -251,6 +312,47 @@ mod tests {
             ]
         );
         let view = LiveTable { kind: Some(Kind::Other("a view")), ..live(&FIXED) };
-        assert_eq!(view.misfits(&table, &columns), ["public.doctor is a view, not a table"]);
+        assert_eq!(view.misfits(wanted), ["public.doctor is a view, not a table"]);
+    }
+
+    #[test]
+    fn a_table_that_marks_has_its_column_added_and_what_is_left_marked_is_told() {
+        let table = Table { schema: "public".into(), name: "doctor".into() };
+        let marking = Keeping { on_delete: OnDelete::Mark, ..Keeping::default() };
+        let wanted = Wanted::of(&table, &[], marking);
+        let columns =
+            FIXED.iter().chain([&HASH]).map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect();
+        let mut live =
+            LiveTable { schema_exists: true, kind: Some(Kind::Table), columns, needs_doc: true };
+        let added = "alter table \"public\".\"doctor\" add column if not exists \"_deleted_at\" \
+                     timestamp with time zone";
+        assert_eq!(live.additions(wanted), [added]);
+        assert!(live.fits(wanted).is_err());
+        live.columns.push((DELETED_AT.0.to_owned(), DELETED_AT.1.to_owned()));
+        assert!(live.fits(wanted).is_ok());
+        let deleting = Wanted::of(&table, &[], Keeping::default());
+        let told = live.misfits(deleting).join("; ");
+        assert!(told.contains("delete from \"public\".\"doctor\" where"), "{told}");
+    }
+
+    #[test]
+    fn without_doc_none_is_made_and_one_that_is_there_may_stay_empty() {
+        let table = Table { schema: "public".into(), name: "doctor".into() };
+        let keeping = Keeping { doc: false, ..Keeping::default() };
+        let wanted = Wanted::of(&table, &[], keeping);
+        let made = LiveTable::default().additions(wanted).join("; ");
+        assert!(!made.contains("doc jsonb"), "{made}");
+        let columns =
+            FIXED.iter().chain([&HASH]).map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect();
+        let mut live =
+            LiveTable { schema_exists: true, kind: Some(Kind::Table), columns, needs_doc: true };
+        let eased = "alter table \"public\".\"doctor\" alter column doc drop not null";
+        assert_eq!(live.additions(wanted), [eased]);
+        live.needs_doc = false;
+        assert!(live.fits(wanted).is_ok());
+        live.columns.retain(|(name, _)| name != "doc");
+        assert!(live.fits(wanted).is_ok());
+        let with = Wanted::of(&table, &[], Keeping::default());
+        assert!(live.misfits(with).join("; ").contains("no column doc jsonb"));
     }
 }

@@ -1,6 +1,7 @@
 //! What a writer keeps of one table of its group: the statements for it, and what it has learnt of
 //! it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::AssertSqlSafe;
@@ -9,21 +10,21 @@ use sqlx::postgres::PgConnection;
 use super::copy::HELD_BACK;
 use super::dead_letter::RateWindow;
 use super::insert_path::{COPY_MIN, InsertPath};
+use super::mapping::Mapping;
 use super::pace::Pace;
 use super::row_writer::RowWriter;
 use super::statements::Statements;
-use super::walk::Walk;
 use super::work::{Applied, Work};
 use crate::error::Fault;
 use crate::postgres::{Target, Trouble, with_deadline};
-use crate::settings::{Column, Record};
+use crate::settings::Record;
 use crate::state::{StateTables, Touched};
 
 /// One stream's table, as its writer knows it.
 #[derive(Debug)]
 pub struct TableWriter {
     stream: String,
-    columns: Vec<Column>,
+    mapping: Arc<Mapping>,
     statements: Statements,
     rate: RateWindow,
     pub(super) pace: Pace,
@@ -52,13 +53,13 @@ pub(super) struct Ends<'a> {
 impl TableWriter {
     pub const fn new(
         stream: String,
-        columns: Vec<Column>,
+        mapping: Arc<Mapping>,
         statements: Statements,
         limits: Record,
     ) -> Self {
         Self {
             stream,
-            columns,
+            mapping,
             statements,
             rate: RateWindow::new(limits),
             pace: Pace::new(),
@@ -82,7 +83,8 @@ impl TableWriter {
         self.no_copy_for = self.no_copy_for.saturating_sub(1);
         if !self.pace.allows(statement(work)) {
             InsertPath::Parts
-        } else if is_worth_a_copy(work) && self.no_copy_for == 0 {
+        } else if !self.statements.keeping.history && is_worth_a_copy(work) && self.no_copy_for == 0
+        {
             InsertPath::Copy
         } else {
             InsertPath::Whole
@@ -114,7 +116,7 @@ impl TableWriter {
         work: &Work,
         path: InsertPath,
     ) -> Result<Applied, Trouble> {
-        if self.partitioned.is_none() && work.walk.as_ref().is_some_and(Walk::is_repair) {
+        if self.partitioned.is_none() && work.is_repair() {
             self.partitioned =
                 Some(is_partitioned(connection, ends.target, &self.statements.table).await?);
         }
@@ -137,13 +139,13 @@ impl TableWriter {
         ends: Ends<'_>,
         connection: &mut PgConnection,
     ) -> Result<(), Fault> {
-        let touched = Touched { table: &self.statements.table, ..Touched::default() };
+        let touched = Touched { living: &self.statements.living, ..Touched::default() };
         ends.state.look_at(connection, &self.stream, &touched).await
     }
 
-    /// The stream, and its table's name for SQL, for whoever looks in its place.
+    /// The stream, and its table's living rows for SQL, for whoever looks in its place.
     pub(super) fn looked_at(&self) -> (String, String) {
-        (self.stream.clone(), self.statements.table.to_string())
+        (self.stream.clone(), self.statements.living.to_string())
     }
 
     /// The statements of this table.
@@ -152,7 +154,7 @@ impl TableWriter {
             target: ends.target,
             stream: &self.stream,
             state: ends.state,
-            columns: &self.columns,
+            mapping: &self.mapping,
             statements: &self.statements,
             looks: self.is_time_to_look(),
             partitioned: self.partitioned.unwrap_or_default(),

@@ -20,6 +20,9 @@ pub enum WalkStep {
         documents_read: u64,
         seen: Option<ChunkSeen>,
         then: Then,
+        /// Rows get the hash of their document, though nothing else of them changes: another
+        /// mapping made them.
+        renews: bool,
     },
     /// Rows the walk did not see were deleted.
     Swept,
@@ -68,6 +71,10 @@ impl Walk {
     /// Whether its rows are told apart and reported: not those of a first snapshot.
     pub(super) const fn is_repair(&self) -> bool {
         matches!(&self.step, WalkStep::Chunk { seen: Some(_), .. })
+    }
+
+    pub(super) const fn renews(&self) -> bool {
+        matches!(self.step, WalkStep::Chunk { renews: true, .. })
     }
 
     /// Whether nothing of it is left to be done.

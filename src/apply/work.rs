@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use super::dead_letter::{DeadLetter, Tally};
+use super::mapping::Mapping;
 use super::rows::{Deletes, Rows};
 use super::walk::Walk;
 use crate::batch::EventRef;
 use crate::error::Fault;
 use crate::model::event::Event;
 use crate::model::position::{ClusterTime, Position};
+use crate::model::redaction::Evidence;
 use crate::source::Reply;
+use crate::spans::Span;
+use crate::state::PartStep;
 
 /// What one transaction carries: works on tables of a group, and the position after all of them.
 #[derive(Debug, Default)]
@@ -26,6 +30,8 @@ pub struct Commit {
     /// It ends amid what the source committed at one time: no table of the group is what the source
     /// was until the position has passed this time.
     pub amid: Option<ClusterTime>,
+    /// The batch it is of, for who collects traces.
+    pub span: Span,
 }
 
 impl Commit {
@@ -67,6 +73,8 @@ pub struct Work {
     /// A dead letter that this work resolves.
     pub resolves: Option<i64>,
     pub walk: Option<Walk>,
+    /// The request to resync a part that this work is a step of.
+    pub part: Option<PartStep>,
     /// The rows may be of any time up to this one, later than the position; `None`: of none that is
     /// later than it.
     pub ahead: Option<ClusterTime>,
@@ -79,6 +87,12 @@ pub struct Work {
 }
 
 impl Work {
+    /// Whether its rows mend what may be astray in the table, and are told apart: inserted and
+    /// changed.
+    pub(super) fn is_repair(&self) -> bool {
+        self.part.is_some() || self.walk.as_ref().is_some_and(Walk::is_repair)
+    }
+
     /// The ids of the documents it is about: written, deleted or set aside.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         let rows = (0..self.rows.len()).filter_map(|index| self.rows.id(index));
@@ -105,15 +119,16 @@ pub enum Origins {
 }
 
 impl Origins {
-    pub(super) fn bytes(&self, index: usize) -> Vec<u8> {
+    /// What is kept of the event or document at a place.
+    pub(super) fn evidence(&self, index: usize, mapping: &Mapping) -> Evidence {
         match self {
-            Self::None => Vec::new(),
+            Self::None => Evidence::of_key(None),
             Self::Events(events) => {
-                events.get(index).map(|event| event.bytes().to_vec()).unwrap_or_default()
+                mapping.evidence_of_event(events.get(index).map_or(&[], EventRef::bytes))
             }
             Self::Documents(replies) => {
                 let mut items = replies.iter().flat_map(Reply::items);
-                items.nth(index).map(<[u8]>::to_vec).unwrap_or_default()
+                mapping.evidence_of_document(items.nth(index).unwrap_or_default())
             }
         }
     }

@@ -20,6 +20,7 @@ use super::work::{Applied, Commit, Work};
 use crate::error::{Class, Code, Fault};
 use crate::failpoint;
 use crate::postgres::{Ending, Target, Trouble, Whose, commit, with_deadline};
+use crate::spans::Span;
 use crate::state::{Fence, Lease, StateTables};
 
 pub use together::{Calls, Together};
@@ -228,7 +229,11 @@ impl Writer {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        let result = self.write(&mut connection, load).await;
+        let mut span = load.part("apply");
+        let result = self.write(&mut connection, load, &span).await;
+        if result.is_err() {
+            span.fail();
+        }
         // On any other error the connection is dropped, and with it the transaction; but a refusal
         // says nothing against the connection, on which the rollback is queued.
         if matches!(result, Ok(_) | Err(Met { trouble: Trouble::Refused(_), .. })) {
@@ -241,6 +246,7 @@ impl Writer {
         &mut self,
         connection: &mut PgConnection,
         load: Load<'_>,
+        span: &Span,
     ) -> Result<Vec<Applied>, Met> {
         let deadline = self.target.deadline();
         let mut transaction: Transaction<'_, _> =
@@ -264,7 +270,10 @@ impl Writer {
         };
         let revision = fence.revision();
         failpoint::hit("apply.before_commit");
-        match commit(deadline, transaction).await {
+        let landing = span.part("commit");
+        let ending = commit(deadline, transaction).await;
+        drop(landing);
+        match ending {
             Ending::Landed => {
                 failpoint::hit("apply.after_commit");
                 self.made = Some(revision + 1);

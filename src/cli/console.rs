@@ -12,7 +12,7 @@ use crate::model::shown::{shown_json, shown_lines};
 use crate::ops::command::Asked;
 use crate::ops::slip::Unable;
 use crate::postgres::Target;
-use crate::settings::Settings;
+use crate::settings::{Problems, Settings};
 use crate::state::{StateTables, is_too_old};
 
 /// Exit codes beside 0 and those of `status`.
@@ -56,13 +56,33 @@ pub(super) fn state(settings: &Settings, target: &Target) -> StateTables {
 
 pub(super) fn failed(why: impl Into<Unable>) -> u8 {
     let why = why.into();
-    let hint = if why.hint().is_empty() { String::new() } else { format!("; {}", why.hint()) };
-    complain(&format!("{why}{hint}"));
+    complain(&format!("{why}; {}", next_step(&why)));
     match &why {
         Unable::Fault(fault) if is_too_old(fault) => exit::CONFIGURATION,
         _ if why.may_retry() => exit::UNAVAILABLE,
         _ => exit::FAILED,
     }
+}
+
+/// What to do about an error, which ends with what can be typed: a command or an option.
+pub(super) fn next_step(why: &Unable) -> String {
+    let hint = why.hint();
+    if hint.contains("`tidemark ") || hint.contains("--") {
+        return hint.to_owned();
+    }
+    let step = match why {
+        Unable::Slip(_) => "`tidemark help` lists what can be asked",
+        Unable::Fault(_) => "`tidemark check` says what is wrong with either end",
+    };
+    if hint.is_empty() { step.to_owned() } else { format!("{hint}; {step}") }
+}
+
+/// The configuration is not valid, and all that is wrong with it was found.
+pub(super) fn misconfigured(problems: &Problems) -> u8 {
+    complain(&format!(
+        "{problems}\n  mend these keys; `tidemark check --offline` says whether all is well then"
+    ));
+    exit::CONFIGURATION
 }
 
 pub(super) fn print_json(value: &(impl serde::Serialize + ?Sized)) {
@@ -104,5 +124,36 @@ pub(super) fn answer(asked: &Asked, json: bool) -> u8 {
     } else {
         print(&render::asked(asked));
     }
-    if asked.refused() { exit::FAILED } else { 0 }
+    if !asked.refused() {
+        return 0;
+    }
+    if !json {
+        complain(&match asked.stream.as_str() {
+            "" => "`tidemark status` says how things are".to_owned(),
+            stream => format!("`tidemark status --stream {stream}` says how things are"),
+        });
+    }
+    exit::FAILED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Class, Code};
+    use crate::ops::slip::Slip;
+
+    #[test]
+    fn what_to_do_about_an_error_ends_with_what_can_be_typed() {
+        let slip = |hint| next_step(&Slip::new("x", hint).into());
+        let fault = |hint| {
+            next_step(&Fault::new(Class::Transient, Code::SourceUnreachable, "x", hint).into())
+        };
+        assert_eq!(slip("name another with --out"), "name another with --out");
+        assert_eq!(slip(""), "`tidemark help` lists what can be asked");
+        assert_eq!(
+            fault("check the password"),
+            "check the password; `tidemark check` says what is wrong with either end"
+        );
+        assert_eq!(fault("`tidemark migrate` makes it"), "`tidemark migrate` makes it");
+    }
 }

@@ -108,7 +108,7 @@ async fn about(settings: &Settings, verb: Verb, which: &Which) -> Result<u8, Una
         }
     };
     let Some(stream) = letters.first().map(|letter| letter.stream.clone()) else {
-        print("there is none that is not resolved\n");
+        print("there is none that is not resolved; `tidemark dead-letter list` shows all\n");
         return Ok(0);
     };
     if !which.act.execute {

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 
-use super::console::{ends, exit, failed, print, print_json, show};
+use super::console::{complain, ends, exit, failed, print, print_json, show};
+use super::mute::{self, MuteArgs, Muting, UnmuteArgs};
 use super::render;
 use crate::alert::Store;
 use crate::ops;
@@ -49,6 +50,10 @@ enum IncidentVerb {
         #[arg(long, conflicts_with = "until")]
         forever: bool,
     },
+    /// Tell nobody of such incidents until then; they are recorded and shown
+    Mute(MuteArgs),
+    /// Tell of them again
+    Unmute(UnmuteArgs),
 }
 
 #[derive(Debug, Args)]
@@ -68,37 +73,46 @@ enum AlertVerb {
 }
 
 pub(super) async fn incident(settings: &Settings, args: IncidentArgs) -> u8 {
-    let store = match ends(settings) {
-        Ok((target, _)) => Store::new(settings, &target),
+    let (store, state) = match ends(settings) {
+        Ok((target, state)) => (Store::new(settings, &target), state),
         Err(fault) => return failed(fault),
     };
-    match obey(&store, args.verb).await {
-        Ok(()) => 0,
-        Err(fault) => failed(fault),
-    }
+    let muting = Muting { settings, state: &state, store: &store };
+    obey(&muting, args.verb).await.unwrap_or_else(failed)
 }
 
-async fn obey(store: &Store, verb: IncidentVerb) -> Result<(), Unable> {
+async fn obey(muting: &Muting<'_>, verb: IncidentVerb) -> Result<u8, Unable> {
+    let Muting { settings, state, store } = *muting;
     match verb {
-        IncidentVerb::List { json: true } => print_json(&ops::incident::list(store).await?),
-        IncidentVerb::List { json: false } => {
-            print(&render::incidents(&ops::incident::list(store).await?));
+        IncidentVerb::List { json } => {
+            let mutes = ops::mute::mutes(settings, state).await?;
+            let list = ops::incident::list(store, &mutes).await?;
+            show(json, list.as_slice(), |list| {
+                let muted = mute::mutes(&mutes.in_force(Utc::now()));
+                format!("{}{muted}", render::incidents(list))
+            });
         }
         IncidentVerb::Show { id, json } => {
-            let shown = ops::incident::show(store, id).await?;
+            let mutes = ops::mute::mutes(settings, state).await?;
+            let shown = ops::incident::show(store, &mutes, id).await?;
             if json { print_json(&shown) } else { print(&render::fields(&shown)) }
         }
         IncidentVerb::Ack { id, by, until, .. } => {
             let ack = ops::incident::acknowledge(store, id, &by, until).await?;
             print(&render::acked(id, &ack));
         }
+        IncidentVerb::Mute(args) => return muting.mute(&args).await,
+        IncidentVerb::Unmute(args) => return muting.unmute(&args).await,
     }
-    Ok(())
+    Ok(0)
 }
 
 pub(super) async fn alert(settings: &Settings, args: &AlertArgs) -> u8 {
     let AlertVerb::Test { json } = args.verb;
     let tried = ops::alert::test(settings).await;
     show(json, tried.as_slice(), render::tried);
+    if tried.iter().any(|one| !one.ok) && !json {
+        complain("mend what it says under [alert]; `tidemark alert test` tries again");
+    }
     if tried.is_empty() || tried.iter().any(|one| !one.ok) { exit::FAILED } else { 0 }
 }

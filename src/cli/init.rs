@@ -8,8 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::console::{complain, failed, print, print_json};
 use super::render;
+use crate::model::value::Zone;
 use crate::ops::init::{
-    Followed, Proposals, Survey, Surveyed, append, block, create, survey, whole,
+    Followed, Proposals, SCHEMA_FILE, Survey, Surveyed, append, block, create, survey, whole,
 };
 use crate::ops::slip::{Slip, Unable};
 use crate::settings::{Origin, Settings};
@@ -23,6 +24,10 @@ pub(super) struct InitArgs {
     /// Propose this collection; may be given several times
     #[arg(long, value_name = "NAME", conflicts_with = "all")]
     collection: Vec<String>,
+    /// Dates that are all midnight in this zone, such as Europe/London, are days of it; may be
+    /// given several times, the first that fits counts
+    #[arg(long, value_name = "ZONE")]
+    zone: Vec<String>,
     /// Propose every collection that can be followed, without asking
     #[arg(long)]
     all: bool,
@@ -59,7 +64,7 @@ async fn proposed(settings: &Settings, origin: &Origin, args: &InitArgs) -> Resu
     }
     let followed = if args.add.is_empty() { Followed::default() } else { Followed::of(settings) };
     followed.judge(&args.add)?;
-    let survey = survey(settings).await?;
+    let survey = survey(settings, zones(&args.zone)?).await?;
     let names = [args.add.as_slice(), &args.collection].concat();
     let chosen = if names.is_empty() && !args.all && !args.json && is_attended() {
         ask(&survey)?
@@ -106,12 +111,25 @@ fn written(
     if !args.json {
         let columns: usize = streams.iter().map(|stream| stream.columns.len()).sum();
         let (file, number) = (file.display(), streams.len());
+        let schema = if args.add.is_empty() {
+            format!("{SCHEMA_FILE} beside it: editors complete it by that\n")
+        } else {
+            String::new()
+        };
         print(&format!(
-            "{file}: {number} stream(s), {columns} column(s)\nnext: look at the lines with a !, \
-             then `tidemark check --config {file}`\n"
+            "{file}: {number} stream(s), {columns} column(s)\n{schema}next: look at the lines \
+             with a !, then `tidemark check --config {file}`\n"
         ));
     }
     Ok(())
+}
+
+fn zones(names: &[String]) -> Result<Vec<Zone>, Slip> {
+    let unknown = |name: &String| {
+        let hint = "name one of the IANA database, such as --zone Europe/London";
+        Slip::new(format!("there is no zone {name:?}"), hint)
+    };
+    names.iter().map(|name| Zone::parse(name).ok_or_else(|| unknown(name))).collect()
 }
 
 fn is_attended() -> bool {

@@ -1,4 +1,5 @@
-//! What the command line says of itself: completions of shells, and manual pages.
+//! What the program says of itself: completions of shells, manual pages, and the schema of its
+//! configuration.
 
 use std::path::PathBuf;
 
@@ -6,6 +7,7 @@ use clap::{Args, Command};
 use clap_complete::Shell;
 
 use super::console::{complain, exit, print};
+use crate::settings::Settings;
 
 const NAME: &str = "tidemark";
 
@@ -20,6 +22,12 @@ pub(super) struct ManArgs {
     /// The folder, which is made if it is not there; a man directory's `man1`
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
+}
+
+/// The JSON Schema of the configuration.
+pub(super) fn schema() -> u8 {
+    print(&Settings::schema());
+    0
 }
 
 pub(super) fn completions(args: &CompletionsArgs, mut commands: Command) -> u8 {
@@ -43,7 +51,7 @@ pub(super) fn man(args: &ManArgs, commands: Command) -> u8 {
         }
         Err(error) => {
             complain(&format!(
-                "{}: {error}; name a folder that may be written",
+                "{}: {error}; name a folder that may be written with --out",
                 args.out.display()
             ));
             exit::FAILED

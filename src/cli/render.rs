@@ -1,6 +1,9 @@
 //! Reports as tables for people. Whatever is not of tidemark's own making passes [`shown`]: a test
 //! holds it.
 
+mod explanation;
+mod part;
+
 use std::fmt::Write;
 
 use crate::alert::Ack;
@@ -16,8 +19,11 @@ use crate::ops::purge::Forgotten;
 use crate::ops::resync::{Listed, Preview};
 use crate::ops::rewind::Rewind;
 use crate::ops::source::{Adoption, Ends};
-use crate::state::{Letter, Retired};
+use crate::state::{Letter, Retired, Verb};
 use crate::status::IncidentReport;
+
+pub use explanation::explanation;
+pub use part::{part, parts};
 
 pub fn preview(preview: &Preview) -> String {
     let Preview { documents, rows, deletes_without_asking, .. } = preview;
@@ -271,7 +277,9 @@ pub fn tried(channels: &[Tried]) -> String {
         let _ = writeln!(out, "{mark} {:<14} {}", one.channel, shown(&one.detail));
     }
     if channels.is_empty() {
-        out.push_str("no channel is configured: see [alert] in the configuration\n");
+        out.push_str(
+            "no channel is configured: name one under [alert]; `tidemark alert test` tries it\n",
+        );
     }
     out
 }
@@ -288,6 +296,10 @@ pub fn asked(asked: &Asked) -> String {
     let command = asked.command;
     match (&asked.outcome, &asked.result) {
         (Some(_), Some(result)) => format!("command {command}: {}\n", shown(result)),
+        (None, Some(told)) if asked.verb == Verb::ResyncPart => {
+            let on_the_way = "`tidemark resync list --parts` shows how far it is";
+            format!("command {command} goes on: {}; {on_the_way}\n", shown(told))
+        }
         (_, Some(why)) => {
             format!("command {command} is not obeyed yet, and is tried again: {}\n", shown(why))
         }

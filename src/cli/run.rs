@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use super::console::{complain, exit, runtime};
+use super::console::{complain, exit, misconfigured, next_step, runtime};
 use super::signals::{self, Told};
 use crate::error::Fault;
 use crate::ops::{address, connection_strings};
@@ -36,11 +36,8 @@ pub(super) fn run(origin: Origin) -> u8 {
             other => other,
         };
         match judged {
-            Ok(Ok(settings)) => follow(settings, origin, told).await,
-            Ok(Err(problems)) => {
-                complain(&problems.to_string());
-                exit::CONFIGURATION
-            }
+            Ok(Ok(settings)) => Box::pin(follow(settings, origin, told)).await,
+            Ok(Err(problems)) => misconfigured(&problems),
             Err(_) => exit::FAILED,
         }
     });
@@ -52,7 +49,7 @@ pub(super) fn run(origin: Origin) -> u8 {
 
 async fn follow(settings: Settings, origin: Origin, told: Told) -> u8 {
     if let Err(why) = telemetry::start(&settings) {
-        complain(&why);
+        complain(&format!("{why}; mend log.filter"));
         return exit::CONFIGURATION;
     }
     telemetry::on_panic(|_| {});
@@ -110,6 +107,6 @@ async fn until_told(
 
 /// Nothing has been connected to yet: what is refused is what the configuration says.
 fn refused(fault: &Fault) -> u8 {
-    tracing::error!("{fault}; {}", fault.hint);
+    tracing::error!("{fault}; {}", next_step(&fault.clone().into()));
     exit::CONFIGURATION
 }

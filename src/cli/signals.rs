@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::console::exit;
+use crate::service_manager;
 use crate::supervisor::STOP_WITHIN;
 use crate::telemetry;
 
@@ -56,6 +57,7 @@ pub(super) fn listen() -> io::Result<Told> {
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async move {
             signals.stop().await;
+            service_manager::tell(service_manager::STOPPING);
             stop.cancel();
             let code = tokio::select! {
                 () = signals.stop() => INTERRUPTED,

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 
 use super::console::{complain, failed, show, state};
+use super::mute::mutes;
 use super::render;
 use crate::alert::Store;
 use crate::model::format::{length, length_of, thousands};
@@ -118,6 +119,9 @@ pub(super) fn overview(report: &Report, all: bool, now: DateTime<Utc>) -> String
     }
     if !report.incidents.is_empty() {
         let _ = write!(out, "\n{}", render::incidents(&report.incidents));
+    }
+    if !report.mutes.is_empty() {
+        let _ = write!(out, "\n{}", mutes(&report.mutes));
     }
     out
 }

@@ -1,3 +1,5 @@
+mod sample_explanation;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -12,9 +14,10 @@ use crate::ops::command::Asked;
 use crate::ops::compare::Compared;
 use crate::ops::init::Surveyed;
 use crate::ops::resync::{Listed, Preview};
+use crate::ops::resync_part::PartPreview;
 use crate::ops::rewind::Rewind;
 use crate::ops::source::{Adoption, Ends};
-use crate::state::{Command, Letter, Outcome, Retired, Verb, WalkRow};
+use crate::state::{Command, Outcome, PartListed, Retired, Verb, WalkRow};
 use crate::status::Report;
 
 fn at() -> DateTime<Utc> {
@@ -56,11 +59,14 @@ fn walk(text: &str) -> WalkRow {
 
 /// A report with this text in every field that holds one.
 fn report(text: &str) -> Report {
+    let mute = json!({
+        "code": text, "stream": text, "until": at(), "by": text, "reason": text,
+    });
     let incident = json!({
         "id": 1, "code": text, "stream": text, "severity": "critical", "state": text,
         "opened_at": at(), "resolved_at": null,
         "count": 1, "acked_by": text, "acked_until": at(),
-        "summary": text, "doing": text, "action": text,
+        "summary": text, "doing": text, "action": text, "muted": mute,
     });
     let drift = |likely: Option<&str>| {
         json!({ "field": text, "column": likely.map(|_| "column"), "kind": "unknown",
@@ -86,7 +92,7 @@ fn report(text: &str) -> Report {
     serde_json::from_value(json!({
         "service": text, "version": text, "environment": text,
         "verdict": "critical", "action": text,
-        "streams": [stream], "incidents": [incident],
+        "streams": [stream], "incidents": [incident], "mutes": [mute],
         "channels": [{ "name": text, "pending": 1, "failing": text }],
     }))
     .unwrap()
@@ -94,7 +100,7 @@ fn report(text: &str) -> Report {
 
 /// What every printer makes of reports with this text in every field.
 fn printed(text: &str) -> Vec<String> {
-    [of_streams(text), of_people(text)].concat()
+    [of_streams(text), of_parts(text), of_people(text)].concat()
 }
 
 fn of_streams(text: &str) -> Vec<String> {
@@ -159,6 +165,27 @@ fn of_streams(text: &str) -> Vec<String> {
     ]
 }
 
+fn of_parts(text: &str) -> Vec<String> {
+    let t = || text.to_owned();
+    vec![
+        render::part(&PartPreview {
+            stream: t(),
+            source: t(),
+            table: t(),
+            named: 4,
+            documents: 2,
+            rows_to_insert: 1,
+            rows_to_change: 1,
+            rows_to_delete: 1,
+            unknown: 1,
+            deletes_without_asking: 99,
+            open: Some(walk(text)),
+            ids: vec![t()],
+        }),
+        render::parts(&[part_listed(text)]),
+    ]
+}
+
 fn retired(text: &str) -> Retired {
     let t = || text.to_owned();
     Retired {
@@ -172,6 +199,26 @@ fn retired(text: &str) -> Retired {
         cluster: Some(t()),
         collection_uuid: None,
         retired_at: at(),
+    }
+}
+
+fn part_listed(text: &str) -> PartListed {
+    let t = || text.to_owned();
+    PartListed {
+        command: 1,
+        stream: t(),
+        actor: t(),
+        db_user: Some(t()),
+        db_address: Some(t()),
+        reason: t(),
+        at: at(),
+        outcome: Some(t()),
+        result: Some(t()),
+        documents: 4,
+        done: 4,
+        rows_written: 2,
+        rows_deleted: 1,
+        set_aside: 0,
     }
 }
 
@@ -218,18 +265,9 @@ fn of_people(text: &str) -> Vec<String> {
     let nested: Value =
         json!({ text: text, "list": [text, { text: text }], "object": { text: { text: text } } });
     vec![
-        render::letters(&[Letter {
-            id: 1,
-            stream: t(),
-            document_id: Some(t()),
-            operation: t(),
-            event: Vec::new(),
-            code: t(),
-            error: t(),
-            at: at(),
-            resolved_at: Some(at()),
-            resolution: Some(t()),
-        }]),
+        render::letters(&[sample_explanation::letter(text)]),
+        render::explanation(&sample_explanation::whole(text)),
+        render::explanation(&sample_explanation::empty(text)),
         render::findings(&[Finding {
             what: t(),
             ok: false,
@@ -254,6 +292,14 @@ fn of_people(text: &str) -> Vec<String> {
     ]
 }
 
+/// What is not known is told in words, and a short time is no part of an hour.
+#[test]
+fn no_table_has_a_question_mark_or_hours_of_which_nothing_is_left() {
+    for text in printed("x") {
+        assert!(!text.contains('?') && !text.contains("0.0 h"), "{text}");
+    }
+}
+
 /// Of a thousand a screen is shown, the worst first; the others are counted.
 #[test]
 fn the_status_of_a_thousand_streams_is_a_screen_and_says_what_is_wrong_first() {
@@ -263,6 +309,7 @@ fn the_status_of_a_thousand_streams_is_a_screen_and_says_what_is_wrong_first() {
         ..crate::status::StreamReport::new("", "db.c", "public.t")
     };
     whole.incidents.clear();
+    whole.mutes.clear();
     whole.streams = (0..1_000)
         .map(|place| crate::status::StreamReport {
             name: format!("stream_{place:04}"),

@@ -44,7 +44,9 @@ fn told(waited: &Waited) -> String {
     let stream = &waited.stream;
     match (waited.shown, &waited.because) {
         (true, _) => format!("{stream} shows {}\n", waited.waited_for),
-        (false, Some(because)) => format!("{stream} does not show it: {because}\n"),
+        (false, Some(because)) => format!(
+            "{stream} does not show it: {because}; `tidemark status --stream {stream}` says more\n"
+        ),
         (false, None) => format!(
             "{stream} does not show {} yet: its position is {position}; `tidemark status` says \
              why\n",

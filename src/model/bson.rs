@@ -170,6 +170,34 @@ impl<'a> Value<'a> {
         text.strip_suffix(&[0])
     }
 
+    /// The type as MongoDB's `$type` names it.
+    pub const fn type_name(&self) -> &'static str {
+        match self.kind {
+            kind::DOUBLE => "double",
+            kind::STRING => "string",
+            kind::DOCUMENT => "object",
+            kind::ARRAY => "array",
+            kind::BINARY => "binData",
+            kind::UNDEFINED => "undefined",
+            kind::OBJECT_ID => "objectId",
+            kind::BOOLEAN => "bool",
+            kind::DATE => "date",
+            kind::NULL => "null",
+            kind::REGEX => "regex",
+            kind::DB_POINTER => "dbPointer",
+            kind::CODE => "javascript",
+            kind::SYMBOL => "symbol",
+            kind::CODE_WITH_SCOPE => "javascriptWithScope",
+            kind::INT32 => "int",
+            kind::TIMESTAMP => "timestamp",
+            kind::INT64 => "long",
+            kind::DECIMAL128 => "decimal",
+            kind::MAX_KEY => "maxKey",
+            kind::MIN_KEY => "minKey",
+            _ => "unreadable",
+        }
+    }
+
     pub fn as_str(&self) -> Option<&'a str> {
         self.as_text().and_then(|text| std::str::from_utf8(text).ok())
     }

@@ -29,6 +29,14 @@ pub fn length_of(seconds: f64) -> String {
     length(of.and_then(|of| TimeDelta::from_std(of).ok()).unwrap_or(TimeDelta::MAX))
 }
 
+/// Never 0 % of what is there, never 100 % of less than all.
+pub fn percent(part: u64, whole: u64) -> String {
+    match part * 100 / whole.max(1) {
+        0 if part > 0 => "under 1 %".to_owned(),
+        percent => format!("{percent} %"),
+    }
+}
+
 /// `12,345,678`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();

@@ -15,6 +15,9 @@ impl fmt::Display for Namespace {
     }
 }
 
+/// What follows a table's name in that of the table of its rows' versions.
+pub const HISTORY: &str = "_history";
+
 /// A Postgres table. `Display` is for people; [`Table::sql`] is for statements.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Table {
@@ -25,6 +28,12 @@ pub struct Table {
 impl Table {
     pub fn sql(&self) -> String {
         format!("{}.{}", quote(&self.schema), quote(&self.name))
+    }
+
+    /// The table of the versions of this one's rows.
+    #[must_use]
+    pub fn history(&self) -> Self {
+        Self { schema: self.schema.clone(), name: format!("{}{HISTORY}", self.name) }
     }
 }
 

@@ -25,8 +25,12 @@ vocabulary! {
         TableReplaced = "table_replaced",
         /// The stream was parked: what it missed meanwhile is not told event by event.
         Parked = "parked",
+        /// A person told the stream to stop for a while, which is over.
+        Paused = "paused",
         /// The stream was taken out of the configuration, and is in it again.
         Rejoined = "rejoined",
+        /// The configuration makes other rows of the same documents than it did.
+        MappingChanged = "mapping_changed",
         /// A person said that this source is meant, though it is another or an older one.
         SourceAdopted = "source_adopted",
         /// A person asked.
@@ -47,7 +51,12 @@ impl Reason {
     pub const fn is_automatic(self) -> bool {
         !matches!(
             self,
-            Self::FirstSnapshot | Self::Requested | Self::Divergence | Self::SourceAdopted
+            Self::FirstSnapshot
+                | Self::MappingChanged
+                | Self::Paused
+                | Self::Requested
+                | Self::Divergence
+                | Self::SourceAdopted
         )
     }
 }

@@ -2,7 +2,9 @@
 //! words.
 
 mod connections;
+mod days;
 mod finding;
+mod hidden;
 mod rights;
 mod source;
 mod table;

@@ -36,7 +36,8 @@ impl Asked {
     }
 }
 
-/// Records a request and waits for it to be carried out.
+/// Records a request and waits for it to be carried out; for one that goes on turn by turn, as long
+/// as it gets on.
 pub async fn ask(
     state: &StateTables,
     verb: Verb,
@@ -61,8 +62,9 @@ pub async fn ask(
         .await?
         .iter()
         .any(|held| held.live && (stream.is_empty() || held.stream == stream));
-    let begun = Instant::now();
+    let mut begun = Instant::now();
     while led && begun.elapsed() < PATIENCE {
+        let before = asked.result.take();
         (asked.outcome, asked.result) = if let Some(command) = state.command(command).await? {
             (command.outcome, command.result)
         } else {
@@ -71,6 +73,9 @@ pub async fn ask(
         };
         if asked.outcome.is_some() {
             break;
+        }
+        if verb == Verb::ResyncPart && asked.result != before {
+            begun = Instant::now();
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -4,8 +4,11 @@
 //! each time once the stream has passed the time of a look at the source, so that only what stays
 //! different is reported (`settle`).
 
+mod named;
 mod settle;
 mod suspect;
+
+pub use named::{PartFound, look_at_part};
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,7 +21,6 @@ use sqlx::postgres::PgConnection;
 use crate::apply::{Mapping, Rows, Statements, row_arguments};
 use crate::error::Fault;
 use crate::model::bson::{Builder, Doc};
-use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
 use crate::model::value::encode_id;
 use crate::postgres::{Target, Trouble, Whose, about_rows, with_deadline};
@@ -51,6 +53,9 @@ pub struct Compared {
     pub different_ids: Vec<String>,
     pub seconds: f64,
     pub note: Option<String>,
+    /// All that differ and can be asked for; `None` where they are too many to be kept.
+    #[serde(skip)]
+    pub ids: Option<Vec<String>>,
 }
 
 impl Compared {
@@ -78,7 +83,6 @@ struct Comparison<'a> {
     plan: ComparePlan,
     mapping: Mapping,
     statements: Statements,
-    table: Table,
     suspects: HashMap<String, Suspect>,
     found: Compared,
 }
@@ -92,21 +96,7 @@ pub async fn compare(
     plan: ComparePlan,
 ) -> Result<Compared, Fault> {
     let begun = Instant::now();
-    let table = settings.table_of(config);
-    let mut comparison = Comparison {
-        source: Source::new(settings).await?.of_database(settings.database_of(config)),
-        state,
-        target,
-        connection: target.connect().await?,
-        config,
-        settings,
-        plan,
-        mapping: Mapping::new(&config.columns, settings.row),
-        statements: Statements::new(&table, &config.columns),
-        table,
-        suspects: HashMap::new(),
-        found: Compared { stream: config.name.clone(), ..Compared::default() },
-    };
+    let mut comparison = Comparison::begin(settings, target, state, config, plan).await?;
     let started = comparison.source.now().await?;
     match plan.sample {
         Some(size) => comparison.sample(size, started).await?,
@@ -117,6 +107,35 @@ pub async fn compare(
     let mut found = comparison.found;
     found.seconds = begun.elapsed().as_secs_f64();
     Ok(found)
+}
+
+impl<'a> Comparison<'a> {
+    async fn begin(
+        settings: &'a Settings,
+        target: &'a Target,
+        state: &'a StateTables,
+        config: &'a StreamSettings,
+        plan: ComparePlan,
+    ) -> Result<Self, Fault> {
+        let table = settings.table_of(config);
+        Ok(Self {
+            source: Source::new(settings).await?.of_database(settings.database_of(config)),
+            state,
+            target,
+            connection: target.connect().await?,
+            config,
+            settings,
+            plan,
+            mapping: Mapping::new(config, settings.row),
+            statements: Statements::new(&table, &config.columns, config.keeping),
+            suspects: HashMap::new(),
+            found: Compared {
+                stream: config.name.clone(),
+                ids: Some(Vec::new()),
+                ..Compared::default()
+            },
+        })
+    }
 }
 
 impl Comparison<'_> {
@@ -130,6 +149,7 @@ impl Comparison<'_> {
         .await?;
         let reading = Reading {
             collection: self.config.collection.clone(),
+            filter: self.mapping.filter().cloned(),
             documents_max: self.settings.resync.chunk_documents,
             bytes_max: self.settings.batch.bytes_max,
             after: started,
@@ -139,7 +159,7 @@ impl Comparison<'_> {
         while !place.is_end() {
             let mut chunk = Chunk::at(place, true);
             chunk.read(&self.source, &self.mapping, &reading).await?;
-            self.found.documents += chunk.documents;
+            self.found.documents += chunk.documents - chunk.left_out;
             let insert = sqlx::query("insert into tidemark_seen select unnest($1::text[])")
                 .bind(chunk.seen.as_ref().map(|seen| &seen.ids));
             with_deadline(self.target.deadline(), insert.execute(&mut self.connection)).await?;
@@ -152,7 +172,8 @@ impl Comparison<'_> {
             place = chunk.place;
             self.slow_down(begun).await;
         }
-        let count = AssertSqlSafe(format!("select count(*) from {}", self.table.sql()));
+        let living = &self.statements.living;
+        let count = AssertSqlSafe(format!("select count(*) from {living} as t"));
         let rows = sqlx::query_scalar::<_, i64>(count).fetch_one(&mut self.connection).await;
         self.found.rows =
             u64::try_from(with_deadline(self.target.deadline(), async { rows }).await?)
@@ -173,7 +194,8 @@ impl Comparison<'_> {
     async fn sample(&mut self, size: u64, started: ClusterTime) -> Result<(), Fault> {
         let mut documents = self.source.sample(&self.config.collection, size, started).await?;
         while let Some(reply) = documents.next().await? {
-            self.found.documents += crate::model::count(reply.len());
+            let followed = reply.items().filter(|document| self.mapping.follows(document));
+            self.found.documents += crate::model::count(followed.count());
             let rows = self.encode(reply.items(), started);
             let differing = self.differing(&rows).await?;
             self.suspect(&rows, differing, |origin| reply.items().nth(origin));
@@ -185,7 +207,8 @@ impl Comparison<'_> {
     fn encode<'d>(&self, documents: impl Iterator<Item = &'d [u8]>, at: ClusterTime) -> Rows {
         let mut rows = Rows::default();
         let mut drift = crate::apply::Drift::default();
-        for (origin, bytes) in documents.enumerate() {
+        let followed = |(_, bytes): &(usize, &[u8])| self.mapping.follows(bytes);
+        for (origin, bytes) in documents.enumerate().filter(followed) {
             let Some((id, document)) = id_of(bytes) else { continue };
             // What cannot be read is a dead letter of the daemon's, and no difference.
             let _ = self.mapping.encode(&id, document, at, origin, &mut rows, &mut drift);
@@ -195,10 +218,10 @@ impl Comparison<'_> {
 
     /// The ids among these rows that the table lacks (true) or has otherwise (false).
     async fn differing(&mut self, rows: &Rows) -> Result<Vec<(String, bool)>, Fault> {
-        let mut all = Vec::new();
+        let (config, mut all) = (self.config, Vec::new());
         let mut ranges: Vec<Range<usize>> = std::iter::once(0..rows.len()).collect();
         while let Some(range) = ranges.pop() {
-            let arguments = row_arguments(rows, range.clone(), &self.config.columns)?;
+            let arguments = row_arguments(rows, range.clone(), &config.columns, config.keeping)?;
             let sql = AssertSqlSafe(self.statements.compare.to_string());
             let query = sqlx::query_as_with::<_, (String, bool), _>(sql, arguments)
                 .fetch_all(&mut self.connection);

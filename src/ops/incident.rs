@@ -1,10 +1,11 @@
 //! Incidents for people: what is open, what was, and taking one on.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::command::actor;
+use super::deadline::within_days;
 use super::slip::{Slip, Unable};
-use crate::alert::{Ack, Store, report};
+use crate::alert::{Ack, Mutes, Store, report};
 use crate::error::Fault;
 use crate::model::format::FOREVER;
 use crate::status::IncidentReport;
@@ -16,19 +17,20 @@ const LISTED: i64 = 50;
 ///
 /// # Errors
 /// Postgres cannot be asked, or has no tables of tidemark.
-pub async fn list(store: &Store) -> Result<Vec<IncidentReport>, Fault> {
+pub async fn list(store: &Store, mutes: &Mutes) -> Result<Vec<IncidentReport>, Fault> {
     let now = Utc::now();
-    Ok(store.latest(LISTED).await?.iter().map(|incident| report(incident, now)).collect())
+    let latest = store.latest(LISTED).await?;
+    Ok(latest.iter().map(|incident| report(incident, mutes, now)).collect())
 }
 
 /// One incident, whole.
 ///
 /// # Errors
 /// There is none of that number, or Postgres cannot be asked.
-pub async fn show(store: &Store, id: i64) -> Result<serde_json::Value, Unable> {
+pub async fn show(store: &Store, mutes: &Mutes, id: i64) -> Result<serde_json::Value, Unable> {
     let now = Utc::now();
     let incident = store.find(id).await?.ok_or_else(|| missing(id))?;
-    let mut shown = serde_json::to_value(report(&incident, now)).unwrap_or_default();
+    let mut shown = serde_json::to_value(report(&incident, mutes, now)).unwrap_or_default();
     if let Some(fields) = shown.as_object_mut() {
         if let Some((user, address)) = store.acked_as(id).await? {
             fields.insert("acked_user".to_owned(), user.into());
@@ -75,26 +77,16 @@ pub fn until(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 fn ends(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
-    let at = match DateTime::parse_from_rfc3339(text) {
-        Ok(at) => Some(at.to_utc()),
-        Err(_) => humantime::parse_duration(text)
-            .ok()
-            .and_then(|length| now.checked_add_signed(TimeDelta::from_std(length).ok()?)),
-    };
-    let to_come = at
-        .filter(|at| *at > now)
-        .ok_or("it is no time to come (2026-11-22T18:00:00Z) and no length (4h)")?;
-    if to_come <= now + TimeDelta::days(ACK_DAYS_MAX) {
-        Ok(to_come)
-    } else {
-        Err(format!(
-            "it is more than {ACK_DAYS_MAX} days away: name a nearer time, or give --forever"
-        ))
-    }
+    within_days(text, now, ACK_DAYS_MAX).map_err(|wrong| {
+        let way_on = if wrong.contains("days away") { ", or give --forever" } else { "" };
+        format!("{wrong}{way_on}")
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     #[test]

@@ -17,11 +17,12 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
 pub use proposal::{ColumnProposal, StreamProposal};
-pub use toml_text::{block, size, whole};
+pub use toml_text::{SCHEMA_FILE, block, size, whole};
 pub use write::{append, create};
 
 use super::slip::{Slip, Unable};
 use crate::error::Fault;
+use crate::model::value::Zone;
 use crate::settings::{MAIN, Origin, Settings, StreamSettings};
 use crate::source::{CatalogueEntry, CollectionSize, Found, Source};
 use fields::Fields;
@@ -47,6 +48,8 @@ pub struct Surveyed {
 pub struct Survey {
     source: Source,
     pub collections: Vec<Surveyed>,
+    /// Whose days dates may be.
+    zones: Vec<Zone>,
 }
 
 /// What is proposed, and of what nothing could be: each with why.
@@ -60,7 +63,7 @@ pub struct Proposals {
 ///
 /// # Errors
 /// The source cannot be followed at all, or nothing is told of it.
-pub async fn survey(settings: &Settings) -> Result<Survey, Fault> {
+pub async fn survey(settings: &Settings, zones: Vec<Zone>) -> Result<Survey, Fault> {
     let main = settings.groups.iter().find(|group| group.name == MAIN);
     let database = main.map_or(&settings.source.database, |group| &group.database);
     let source = Source::new(settings).await?.of_database(database);
@@ -72,7 +75,7 @@ pub async fn survey(settings: &Settings) -> Result<Survey, Fault> {
         .buffered(AT_ONCE)
         .collect()
         .await;
-    Ok(Survey { source, collections })
+    Ok(Survey { source, collections, zones })
 }
 
 async fn surveyed(source: &Source, entry: &CatalogueEntry, heartbeat: Option<&str>) -> Surveyed {
@@ -109,7 +112,10 @@ impl Survey {
                 return Err(Slip::new(message, "`tidemark init --json` lists what there is"));
             };
             if let Some(obstacle) = &found.obstacle {
-                return Err(Slip::new(format!("{name} cannot be followed: {obstacle}"), ""));
+                return Err(Slip::new(
+                    format!("{name} cannot be followed: {obstacle}"),
+                    "name another with --collection",
+                ));
             }
             chosen.push(found);
         }
@@ -143,7 +149,7 @@ impl Survey {
                         documents: one.documents.unwrap_or_default(),
                         bytes: one.bytes.unwrap_or_default(),
                     };
-                    let fields = sampler::sample(&self.source, &one.name, size).await;
+                    let fields = sampler::sample(&self.source, &one.name, size, &self.zones).await;
                     looked_at();
                     match fields {
                         Err(fault) if fault.class.may_retry() => Err(fault),

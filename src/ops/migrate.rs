@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::apply::ensure;
+use super::mapping_change::{MappingNote, mapping_notes};
+use crate::apply::{Wanted, ensure, ensure_as_of, read_live};
 use crate::error::{Class, Code, Fault};
 use crate::postgres::{Target, close, with_deadline};
 use crate::retry;
@@ -19,6 +20,8 @@ const TRIES: u64 = 5;
 /// What was done, a line each, and what could not be.
 #[derive(Debug, Default)]
 pub struct Migrated {
+    /// What will be done by `run`, and what is left to a person, a line each.
+    pub notes: Vec<String>,
     pub done: Vec<String>,
     pub failed: Vec<Fault>,
 }
@@ -36,15 +39,25 @@ pub async fn migrate(settings: &Settings, target: &Target, state: &StateTables) 
     }
     for stream in &settings.streams {
         let table = settings.table_of(stream);
+        let history = table.history();
+        let wanted = || Wanted::all([&table, &history], &stream.columns, stream.keeping);
         let mut tries = 0;
         loop {
             let made = async {
                 let mut connection = target.connect().await?;
                 state.refuse_strangers(&mut connection, &[&stream.name]).await?;
-                state.refuse_table(&mut connection, &table).await?;
-                let made = ensure(&mut connection, target, &table, &stream.columns).await;
+                let live = read_live(&mut connection, target, &table).await?;
+                let notes = mapping_notes(settings, state, stream, &live).await;
+                let mut made = Vec::new();
+                for wanted in wanted() {
+                    state.refuse_table(&mut connection, wanted.table).await?;
+                    made.extend(ensure(&mut connection, target, wanted).await?);
+                }
+                let of = (&table, stream.columns.as_slice());
+                let function = ensure_as_of(&mut connection, target, of, stream.keeping).await?;
+                made.extend(function);
                 close(connection).await;
-                made
+                Ok::<_, Fault>((made, notes))
             };
             tries += 1;
             match made.await {
@@ -57,7 +70,10 @@ pub async fn migrate(settings: &Settings, target: &Target, state: &StateTables) 
                     continue;
                 }
                 Err(fault) => migrated.failed.push(fault),
-                Ok(done) => migrated.done.extend(done),
+                Ok((done, notes)) => {
+                    migrated.done.extend(done);
+                    migrated.notes.extend(notes.into_iter().map(MappingNote::line));
+                }
             }
             break;
         }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
 use super::slip::{Slip, Unable};
+use crate::apply::living;
 use crate::error::Fault;
 use crate::postgres::{Target, close, with_deadline};
 use crate::settings::{Settings, StreamSettings};
@@ -57,7 +58,8 @@ pub fn stream<'s>(settings: &'s Settings, name: &str) -> Result<&'s StreamSettin
             Some(likely) if names.len() > LISTED_MAX => format!("did you mean {likely}?"),
             _ => format!("configured are {}", names.join(", ")),
         };
-        Slip::new(format!("there is no stream {name}; {others}"), "")
+        let hint = "`tidemark status --all` shows them";
+        Slip::new(format!("there is no stream {name}; {others}"), hint)
     })
 }
 
@@ -87,7 +89,10 @@ pub async fn preview(
     let namespace = source.namespace(&stream.collection).to_string();
     let table = settings.table_of(stream);
     let mut connection = target.connect().await?;
-    let count = AssertSqlSafe(format!("select count(*) from {}", table.sql()));
+    let count = AssertSqlSafe(format!(
+        "select count(*) from {} as t",
+        living(&table.sql(), stream.keeping)
+    ));
     let rows = with_deadline(
         target.deadline(),
         sqlx::query_scalar::<_, i64>(count).fetch_one(&mut connection),
@@ -108,13 +113,6 @@ pub async fn preview(
             Start::Refused(version) => format!("refused: of a newer release (format {version})"),
         },
     };
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a share of rows, for people"
-    )]
-    let share = (rows as f64 * settings.resync.delete_fraction_max) as u64;
     Ok(Preview {
         stream: name.to_owned(),
         documents: source.estimate(&stream.collection).await?,
@@ -122,11 +120,23 @@ pub async fn preview(
         table: table.to_string(),
         rows,
         position,
-        deletes_without_asking: share.max(settings.resync.delete_count_min.saturating_sub(1)),
+        deletes_without_asking: deletes_without_asking(settings, rows),
         documents_per_second_max: settings.resync.documents_per_second_max,
         open: state.open_walk(name).await?,
         halted,
     })
+}
+
+/// So many of a table's rows are deleted without a person's word.
+pub(super) fn deletes_without_asking(settings: &Settings, rows: u64) -> u64 {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of rows, for people"
+    )]
+    let share = (rows as f64 * settings.resync.delete_fraction_max) as u64;
+    share.max(settings.resync.delete_count_min.saturating_sub(1))
 }
 
 /// The latest walks with their gap reports, newest first.

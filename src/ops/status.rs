@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::mute::mutes;
 use crate::alert::{self, Store};
 use crate::error::Fault;
 use crate::model::phase::Phase;
@@ -23,10 +24,11 @@ pub async fn status(
     let names: Vec<&str> = settings.streams.iter().map(|stream| stream.name.as_str()).collect();
     state.refuse_anothers(&names).await?;
     let latest = store.latest(100).await?;
+    let mutes = mutes(settings, state).await?;
     let incidents = latest
         .iter()
         .filter(|i| !i.is_resolved())
-        .map(|i| alert::report(i, now))
+        .map(|i| alert::report(i, &mutes, now))
         .collect::<Vec<_>>();
     let known = Stored {
         groups: state.all().await?,
@@ -53,6 +55,7 @@ pub async fn status(
         groups,
         streams,
         incidents,
+        mutes: mutes.in_force(now),
         channels: Vec::new(),
     })
 }
@@ -111,7 +114,9 @@ impl Stored {
         let halted = group.halt_code.clone().zip(group.halt_reason.clone());
         let is_halted = halted.is_some();
         let (code, reason) = halted.or(parked).unzip();
-        report.halt_code = code;
+        let paused = row.pause().filter(|_| !is_halted).map(|pause| pause.to_string());
+        report.halt_code = code.filter(|_| paused.is_none());
+        let reason = paused.or(reason);
         report.phase = match (report.leader, is_halted) {
             (false, _) => Phase::Standby,
             (true, true) => Phase::Halted,

@@ -86,6 +86,7 @@ pub async fn wait(
         let row = state.stream_row(name).await?;
         let because = match &row {
             None => Some("the stream was never followed".to_owned()),
+            Some(row) if let Some(pause) = row.pause() => Some(format!("it is {pause}")),
             Some(row) if row.parked_code.is_some() => {
                 Some(format!("it is parked: {}", row.parked_reason.clone().unwrap_or_default()))
             }

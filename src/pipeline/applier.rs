@@ -8,13 +8,14 @@ mod pieces;
 mod step_over;
 mod tell;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::parking::{leave_parked_out, parked_at_start};
+use self::parking::{leave_parked_out, left_out_at_start};
 use super::care::Cares;
 use super::context::{Ended, GroupContext, Signals};
 use super::preparer::{Batch, prepare};
@@ -27,7 +28,7 @@ use crate::batch::Piece;
 use crate::error::{Code, Fault};
 use crate::model::phase::Phase;
 use crate::model::position::{ClusterTime, Position, ResumeToken};
-use crate::state::Lease;
+use crate::state::{Lease, Pause};
 
 /// Follows until told to stop or stopped by trouble.
 pub async fn run(
@@ -103,7 +104,9 @@ struct Applier<'a> {
     exact: Vec<Option<bool>>,
     /// By stream: why the group goes on without it, if it does.
     parked: Vec<Option<Code>>,
-    /// Looks when a parked stream may go on.
+    /// Those of them that a person told to stop for a while.
+    paused: Vec<(usize, Pause)>,
+    /// Looks when a stream that is left out may go on.
     prober: JoinSet<()>,
     /// The streams' phases as the database knows them.
     noted: Vec<Option<Phase>>,
@@ -154,7 +157,7 @@ impl<'a> Applier<'a> {
         let tables = group.streams.iter().map(|stream| {
             TableWriter::new(
                 stream.config.name.clone(),
-                stream.config.columns.clone(),
+                Arc::clone(&stream.mapping),
                 stream.statements.clone(),
                 stream.settings.record,
             )
@@ -164,7 +167,7 @@ impl<'a> Applier<'a> {
                 .at(started.revision)
                 .with(group.together.clone());
         let reached = watch::Sender::new(started.position.cluster_time);
-        let parked = parked_at_start(group, &started.parked);
+        let parked = left_out_at_start(group, &started.left_out);
         let mut reads = vec![ClusterTime::default(); group.streams.len()];
         for (stream, row) in &started.walks {
             if let Some(read) = reads.get_mut(*stream) {
@@ -189,6 +192,7 @@ impl<'a> Applier<'a> {
             reads,
             exact: vec![None; group.streams.len()],
             parked,
+            paused: std::mem::take(&mut started.left_out.paused),
             prober: JoinSet::new(),
             noted: vec![None; group.streams.len()],
             is_to_be_noted: true,
@@ -230,8 +234,7 @@ impl<'a> Applier<'a> {
             }
             // An idle position that is due would age while a walk always has another part.
             let idle_due = self.positioned_at + idle_interval;
-            if self.idle.is_some()
-                && idle_due <= Instant::now()
+            if (self.makes_exact() || self.idle.is_some() && idle_due <= Instant::now())
                 && !self.signals.lost.is_cancelled()
             {
                 self.commit_idle().await?;
@@ -250,7 +253,7 @@ impl<'a> Applier<'a> {
                 () = self.signals.commanded.cancelled() => {
                     return self.drain().await.map_err(Stopped::By);
                 }
-                // A parked stream may go on.
+                // A parked stream may go on, or a pause is over.
                 Some(_) = self.prober.join_next() => {
                     self.drain().await?;
                     return Err(Stopped::Again);

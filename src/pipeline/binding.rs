@@ -35,6 +35,8 @@ impl Here {
             cluster: self.cluster.as_deref(),
             collection_uuid: self.found.uuid(),
             table: &context.table,
+            living: &context.statements.living,
+            mapping: context.mapping.digest(),
         }
     }
 }
@@ -93,7 +95,10 @@ impl SourceNow {
         Ok(Here {
             cluster: self.cluster.clone(),
             found: context.source.find_collection(&context.config.collection).await?,
-            table: context.state.table_now(&context.table, witness).await?,
+            table: context
+                .state
+                .table_now(&context.table, &context.statements.living, witness)
+                .await?,
         })
     }
 }
@@ -262,7 +267,13 @@ pub fn remembered<'a>(
     let bound = row.and_then(StreamRow::binding);
     let collection_uuid =
         here.found.uuid().or_else(|| bound.as_ref().and_then(|bound| bound.collection_uuid));
-    BoundTo { cluster: place.cluster.as_deref(), collection_uuid, table: &context.table }
+    BoundTo {
+        cluster: place.cluster.as_deref(),
+        collection_uuid,
+        table: &context.table,
+        living: &context.statements.living,
+        mapping: context.mapping.digest(),
+    }
 }
 
 /// Asks whether the source is still the one it was, before its change stream is opened anew after

@@ -19,6 +19,7 @@ use crate::apply::DeadLetter;
 use crate::error::Fault;
 use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::position::{ClusterTime, Position};
+use crate::model::redaction::Evidence;
 use crate::model::step::Step;
 use crate::state::{Lease, Mark, Road, StateTables, TakenInHand, WalkRow};
 
@@ -214,7 +215,7 @@ impl Care {
 pub(super) fn letter(
     id: Option<String>,
     operation: &'static str,
-    key: Vec<u8>,
+    key: Evidence,
     at: Option<ClusterTime>,
 ) -> DeadLetter {
     let error = "processes died while they worked on just this document; it was not read again";

@@ -85,11 +85,12 @@ impl Read {
                 chunk.set_aside(&fetched, letter);
                 continue;
             }
-            let hashes = self.checksums.is_some().then(|| fetched.hashes(&self.context.mapping));
+            let hashes = self.checksums.is_some().then(|| self.hashes(&fetched));
             let segment = leg.segment.map(|(segment, _)| segment);
             let segment =
                 segment.filter(|segment| hashes.as_ref().is_some_and(|hashes| segment.is(hashes)));
-            let to_write = if self.is_mostly_known(&chunk) { 0 } else { fetched.count() };
+            let to_write = if self.is_mostly_known(&chunk) { 0 } else { fetched.followed() };
+            let to_write = crate::model::count(to_write);
             let more = begun.elapsed() < CHUNK_TIME && self.may_grow(&chunk, &fetched, to_write);
             finds.go_on_from(&fetched.place);
             if more {
@@ -110,17 +111,24 @@ impl Read {
         Ok(Answer { chunk, read_until, checksums: self.checksums, care: self.care, in_hand })
     }
 
+    /// Quick, but where documents are redacted for it.
+    fn hashes(&self, fetched: &Fetched) -> Vec<i64> {
+        let mapping = &self.context.mapping;
+        let slow = if mapping.redaction().is_none() { 0 } else { fetched.number };
+        block_in_place_if_many(slow, || fetched.hashes(mapping))
+    }
+
     /// Writes down what was found before anything is made of it, if the walk goes with care.
     async fn take_in_hand(
         &mut self,
         chunk: &Chunk,
         fetched: &Fetched,
     ) -> Result<Option<InHand>, Fault> {
-        let Some(care) = self.care.as_mut().filter(|_| fetched.number > 0) else { return Ok(None) };
+        let number = fetched.followed();
+        let Some(care) = self.care.as_mut().filter(|_| number > 0) else { return Ok(None) };
         let place = walk_place(self.id, chunk.place.class(), chunk.place.after());
         let first = fetched.first_key();
-        retry!(self.context, Step::Walk, care.take(&place, &first, fetched.number, pending()))
-            .map(Some)
+        retry!(self.context, Step::Walk, care.take(&place, &first, number, pending())).map(Some)
     }
 
     /// The time rows carry: of the read, but no earlier than the position that the live stream goes
@@ -156,7 +164,7 @@ impl Read {
 
     /// Where most documents have to be written, there is little to learn from the table.
     const fn is_mostly_known(&self, chunk: &Chunk) -> bool {
-        self.checksums.is_some() && chunk.known * 2 >= chunk.documents
+        self.checksums.is_some() && (chunk.known + chunk.left_out) * 2 >= chunk.documents
     }
 
     /// What the table has after a place, and where that ends, if the source can be asked for just
@@ -201,7 +209,7 @@ impl Read {
         self.care.is_none()
             && resync.documents_per_second_max == 0
             && !fetched.place.is_end()
-            && chunk.documents - chunk.known + to_write
+            && chunk.documents - chunk.known - chunk.left_out + to_write
                 < crate::model::count(resync.chunk_documents) * finds
             && chunk.size() + at_once * fetched.bytes < self.reading.bytes_max
     }

@@ -4,9 +4,12 @@
 //! A request that cannot be carried out is tried again, later and later, and ends with a reason.
 //! Meanwhile the group goes on, and the next request has its turn.
 
-use super::binding::{BindingVerdict, foreign, judge, place};
+mod reread;
+
+use super::binding::{foreign, place};
 use super::context::{Context, GroupContext};
 use super::dead_letter;
+use super::pause;
 use super::start::{blind_from, position_now};
 use crate::error::{Class, Fault};
 use crate::model::position::{ClusterTime, Position, ResumeToken};
@@ -14,8 +17,9 @@ use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;
 use crate::model::shown::shown;
 use crate::source::Found;
+use crate::spans::Span;
 use crate::state::{
-    Act, Beginning, Changes, Command, Lease, Letters, NewPosition, Outcome, Start, Stored,
+    Act, Beginning, BoundTo, Changes, Command, Lease, Letters, NewPosition, Outcome, Start, Stored,
     StreamRow, Verb, WalkRow,
 };
 use crate::{failpoint, retry};
@@ -35,20 +39,28 @@ pub async fn obey(group: &GroupContext, lease: &Lease) -> Result<(), Fault> {
         failpoint::hit("obey.taken");
         let tries = u64::from(command.attempts.unsigned_abs());
         let asked = Asked { group, lease, command: &command };
+        let mut span = Span::begin("command");
+        span.text("tidemark.stream", &command.stream);
+        span.text("tidemark.verb", Verb::parse(&command.verb).map_or("unknown", Verb::name));
         let obeyed = if tries > tries_max(group) {
             // It never came to an answer: processes ended by it.
-            asked.act(Act::Fail(format!("the process ended at each of {} tries", tries - 1))).await
+            let why = format!("the process ended at each of {} tries", tries - 1);
+            asked.act(Act::Fail(why)).await.map(Some)
         } else {
             asked.obey().await
         };
         let ended = match obeyed {
-            Ok(ended) => Some(ended),
+            Ok(ended) => ended,
             Err(fault) if matches!(fault.class, Class::Fenced | Class::Rewound) => {
                 return Err(fault);
             }
             Err(fault) => asked.not_obeyed(&fault).await?,
         };
-        let Some((outcome, result)) = ended else { continue };
+        let Some((outcome, result)) = ended else {
+            span.fail();
+            continue;
+        };
+        span.text("tidemark.outcome", outcome.name());
         tracing::info!(
             stream = command.stream,
             command = command.id,
@@ -106,11 +118,19 @@ impl Asked<'_> {
         self.act(Act::Fail(why)).await.map(Some)
     }
 
-    async fn obey(&self) -> Result<Answered, Fault> {
-        let (group, command) = (self.group, self.command);
-        let Some(context) = group.stream(&command.stream) else {
-            return self.refuse("the stream is not in this group").await;
+    /// `None` if it has more to do at its next turn.
+    async fn obey(&self) -> Result<Option<Answered>, Fault> {
+        let Some(context) = self.group.stream(&self.command.stream) else {
+            return self.refuse("the stream is not in this group").await.map(Some);
         };
+        if Verb::parse(&self.command.verb) == Some(Verb::ResyncPart) {
+            return self.resync_part(context).await;
+        }
+        self.obey_at_once(context).await.map(Some)
+    }
+
+    async fn obey_at_once(&self, context: &Context) -> Result<Answered, Fault> {
+        let (group, command) = (self.group, self.command);
         let why = format!("{} (asked for by {})", command.reason, command.asked_by());
         let number = |name| command.arguments.get(name).and_then(serde_json::Value::as_i64);
         let id = number("id").unwrap_or_default();
@@ -131,11 +151,20 @@ impl Asked<'_> {
                 self.act(Act::Accept { number: number("count").unwrap_or_default() }).await
             }
             Some(Verb::SourceAdopt) => self.adopt(context, &why).await,
+            Some(Verb::Pause) => self.pause(context).await,
+            Some(Verb::Resume) => self.act(Act::Resume).await,
             Some(Verb::DeadLetterDiscard) => self.act(Act::Discard { ids: &ids(command) }).await,
-            // The others are no stream's.
-            Some(Verb::Purge | Verb::Reload | Verb::IncidentAck) | None => {
-                self.refuse(format!("{} is not known to this release", command.verb)).await
-            }
+            // The others are no stream's, or take more than one turn.
+            Some(
+                Verb::ResyncPart
+                | Verb::Purge
+                | Verb::Reload
+                | Verb::LogLevel
+                | Verb::IncidentAck
+                | Verb::IncidentMute
+                | Verb::IncidentUnmute,
+            )
+            | None => self.refuse(format!("{} is not known to this release", command.verb)).await,
         }
     }
 
@@ -156,28 +185,10 @@ impl Asked<'_> {
         }
     }
 
-    /// Documents are read as they are now, so the source must be the one the table is of.
     async fn retry(&self, context: &Context) -> Result<Answered, Fault> {
         let (group, command, stored) = (self.group, self.command, self.stored().await?);
-        let row = group.state.stream_row(&command.stream).await?;
-        let place = place(group, &stored).await?;
-        if let Some(why) = foreign(row.iter(), group, &place) {
-            return self.refuse(foreign_source(&why)).await;
-        }
-        let here = place.of(context, row.as_ref()).await?;
-        let binding = row.as_ref().and_then(StreamRow::binding);
-        match judge(binding.as_ref(), &here, &context.table, false, false) {
-            BindingVerdict::Foreign(why) => return self.refuse(foreign_source(&why)).await,
-            BindingVerdict::Dropped
-            | BindingVerdict::Unfollowable(_)
-            | BindingVerdict::Recreated(_) => {
-                let why = format!("{} is not the collection the table is of", context.namespace);
-                return self.refuse(format!("{why}: a resync repairs it once it is there")).await;
-            }
-            BindingVerdict::Same
-            | BindingVerdict::Known
-            | BindingVerdict::TableFresh
-            | BindingVerdict::TableReplaced(_) => {}
+        if let Err(why) = self.collection(context, &stored).await? {
+            return self.refuse(why).await;
         }
         let mut letters = Vec::new();
         for id in ids(command) {
@@ -196,6 +207,9 @@ impl Asked<'_> {
     async fn resync(&self, context: &Context, why: &str) -> Result<Answered, Fault> {
         let (group, command, stored) = (self.group, self.command, self.stored().await?);
         let row = group.state.stream_row(&command.stream).await?;
+        if let Some(pause) = row.as_ref().and_then(StreamRow::pause_in_force) {
+            return self.refuse(pause::in_the_way(&pause)).await;
+        }
         let place = place(group, &stored).await?;
         if let Some(why) = foreign(row.iter(), group, &place) {
             return self.refuse(foreign_source(&why)).await;
@@ -238,19 +252,38 @@ impl Asked<'_> {
             documents_estimated: context.source.estimate(&context.config.collection).await.ok(),
             bound: here.bound(context),
         };
-        self.begin(fresh.as_ref(), vec![walk], why).await
+        self.begin(fresh.as_ref(), (vec![walk], Vec::new()), why).await
+    }
+
+    /// The group goes on without the stream for a while.
+    async fn pause(&self, context: &Context) -> Result<Answered, Fault> {
+        let (group, stream) = (self.group, &self.command.stream);
+        let row = group.state.stream_row(stream).await?;
+        if row.is_none_or(|row| row.group.as_deref() != Some(&*group.name)) {
+            return self.refuse("another group has not let the stream go yet").await;
+        }
+        let pause = match pause::asked(self.command, chrono::Utc::now()) {
+            Ok(pause) => pause,
+            Err(why) => return self.refuse(why).await,
+        };
+        let walk = group.state.open_walk(stream).await?;
+        let ended = self.act(Act::Pause(&pause)).await?;
+        if let Some(walk) = walk {
+            context.status.walk_ended(walk.reason(), ResyncState::Cancelled);
+        }
+        Ok(ended)
     }
 
     async fn begin(
         &self,
         fresh: Option<&Position>,
-        walks: Vec<Beginning<'_>>,
+        (walks, bound): (Vec<Beginning<'_>>, Vec<(&str, BoundTo<'_>)>),
         why: &str,
     ) -> Result<Answered, Fault> {
         let (database, options) = (self.group.source.database_name(), self.group.fingerprint());
         let position =
             fresh.map(|position| NewPosition { position, database, options: &options, why });
-        let changes = Changes { position, walks, ..Changes::default() };
+        let changes = Changes { position, walks, bound, ..Changes::default() };
         self.act(Act::Begin(Box::new(changes))).await
     }
 
@@ -267,6 +300,10 @@ impl Asked<'_> {
         }
         let stored = self.stored().await?;
         let rows = group.state.streams().await?;
+        let asked = rows.iter().find(|row| row.stream == command.stream);
+        if let Some(pause) = asked.and_then(StreamRow::pause_in_force) {
+            return self.refuse(pause::in_the_way(&pause)).await;
+        }
         let place = place(group, &stored).await?;
         let is_foreign = foreign(&rows, group, &place).is_some();
         let mut found = Vec::new();
@@ -284,10 +321,17 @@ impl Asked<'_> {
             found.push((stream, here));
         }
         let position = position_now(group).await?.0;
-        let mut walks = Vec::new();
+        let (mut walks, mut bound) = (Vec::new(), Vec::new());
         for (stream, here) in &found {
             // The group is halted, or ends for this request: nobody else writes it meanwhile.
             group.state.void_times(self.lease, &stream.table, position.cluster_time).await?;
+            // A neighbour that is paused stays so: it is walked when that is over.
+            let name = stream.config.name.as_str();
+            let row = rows.iter().find(|row| row.stream == name);
+            if row.is_some_and(|row| row.pause_in_force().is_some()) {
+                bound.push((name, here.bound(stream)));
+                continue;
+            }
             walks.push(Beginning {
                 stream: &stream.config.name,
                 reason: Reason::SourceAdopted,
@@ -299,7 +343,7 @@ impl Asked<'_> {
             });
         }
         let is_new = is_foreign || !group.parks() || stored.resume_token.is_none();
-        self.begin(Some(&position).filter(|_| is_new), walks, why).await
+        self.begin(Some(&position).filter(|_| is_new), (walks, bound), why).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! Dead letters tried again: not the event as it was, but its document as it is now, so that
 //! nothing goes back in time.
 
+use std::sync::Arc;
+
 use super::context::{Context, GroupContext};
 use super::resync::beside;
 use crate::apply::{Commit, Drift, Rows, TableWriter, Work, Writer};
@@ -23,15 +25,7 @@ pub async fn retry(
 ) -> Result<Act<'static>, Fault> {
     let walk = context.state.open_walk(&context.config.name).await?;
     let beside = walk.as_ref().and_then(beside);
-    let table = TableWriter::new(
-        context.config.name.clone(),
-        context.mapping.columns().to_vec(),
-        context.statements.clone(),
-        context.settings.record,
-    );
-    let mut writer =
-        Writer::new(group.target.clone(), group.state.clone(), lease.clone(), vec![table])
-            .at(stored.revision);
+    let mut writer = writer(group, context, lease, stored);
     let (mut resolved, mut refused, mut why) = (0, 0, None);
     for letter in letters {
         let written = match work(context, letter).await? {
@@ -54,6 +48,23 @@ pub async fn retry(
         None => Act::Done(format!("{resolved} written")),
         Some(why) => Act::Fail(format!("{resolved} written, {refused} still refused: {why}")),
     })
+}
+
+/// A writer of this stream's table alone, between two pipelines.
+pub(super) fn writer(
+    group: &GroupContext,
+    context: &Context,
+    lease: &Lease,
+    stored: &Stored,
+) -> Writer {
+    let table = TableWriter::new(
+        context.config.name.clone(),
+        Arc::clone(&context.mapping),
+        context.statements.clone(),
+        context.settings.record,
+    );
+    Writer::new(group.target.clone(), group.state.clone(), lease.clone(), vec![table])
+        .at(stored.revision)
 }
 
 /// The dead letter's document as it is now, or its deletion.
@@ -79,7 +90,8 @@ async fn work(context: &Context, letter: &Letter) -> Result<Result<Work, String>
         context.source.lookup(&context.config.collection, &[raw_id], before).await?;
     while let Some(reply) = documents.next().await? {
         let at = documents.read_at.unwrap_or(before).max(before);
-        for bytes in reply.items().filter(|bytes| is_of(&id, bytes)) {
+        let followed = |bytes: &&[u8]| is_of(&id, bytes) && context.mapping.follows(bytes);
+        for bytes in reply.items().filter(followed) {
             let encoded = Doc::new(bytes).map_err(Unwritable::from).and_then(|document| {
                 context.mapping.encode(&id, document, at, 0, &mut rows, &mut drift)
             });

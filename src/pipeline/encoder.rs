@@ -31,6 +31,8 @@ pub struct OfStream {
     pub received: [u64; 4],
     /// Updates whose document is gone: their delete follows.
     pub gone: u64,
+    /// Changes to documents that are not followed, or not any more: their rows are deleted.
+    pub filtered: [u64; 4],
     pub written_at_millis: Vec<i64>,
     pub last_event: Option<ClusterTime>,
     pub drift: Drift,
@@ -43,6 +45,9 @@ impl OfStream {
             *mine += later;
         }
         self.gone += later.gone;
+        for (mine, later) in self.filtered.iter_mut().zip(later.filtered) {
+            *mine += later;
+        }
         self.written_at_millis.extend(later.written_at_millis);
         self.last_event = self.last_event.max(later.last_event);
         self.drift.add(later.drift);
@@ -114,6 +119,11 @@ impl<'a> Encoder<'a> {
             if change.operation == Operation::Delete {
                 work.deletes.push_event(change.id.clone(), change.cluster_time, change.event);
             } else if let Some(document) = change.document {
+                if !context.mapping.follows(document.bytes()) {
+                    work.deletes.push_event(change.id.clone(), change.cluster_time, change.event);
+                    count(&mut told.filtered, change.operation);
+                    continue;
+                }
                 let (at, into) = (change.cluster_time, (&mut work.rows, &mut told.drift));
                 work.dead.extend(self.encode_one(context, change, document, at, into));
             }
@@ -124,7 +134,7 @@ impl<'a> Encoder<'a> {
         work.dead.extend(of.broken.iter().map(|broken| DeadLetter {
             document_id: None,
             operation: broken.operation,
-            event: self.bytes_of(broken.event),
+            event: context.mapping.evidence_of_event(self.bytes_of(broken.event)),
             code: DeadLetterCode::Malformed,
             error: broken.error.clone(),
             cluster_time: broken.cluster_time,
@@ -133,7 +143,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// One row, as the document was at a time; or, if the document is not BSON or too large, a dead
-    /// letter with the whole event.
+    /// letter with the event.
     fn encode_one(
         &self,
         context: &Context,
@@ -146,15 +156,15 @@ impl<'a> Encoder<'a> {
         encoded.err().map(|error| DeadLetter {
             document_id: Some(change.id.clone()),
             operation: change.operation.name(),
-            event: self.bytes_of(change.event),
+            event: context.mapping.evidence_of_event(self.bytes_of(change.event)),
             code: error.code(),
             error: error.to_string(),
             cluster_time: Some(change.cluster_time),
         })
     }
 
-    fn bytes_of(&self, index: usize) -> Vec<u8> {
-        self.events.get(index).map(|event| event.bytes().to_vec()).unwrap_or_default()
+    fn bytes_of(&self, index: usize) -> &[u8] {
+        self.events.get(index).map_or(&[], EventRef::bytes)
     }
 
     /// Reads and encodes the documents that events did not bring, once for all keys, as they are
@@ -188,6 +198,10 @@ impl<'a> Encoder<'a> {
         }
         told.gone = crate::model::count(wanted.len().saturating_sub(found.documents));
         told.drift.add(found.drift);
+        for (change, at) in found.left {
+            work.deletes.push_event(change.id.clone(), at, change.event);
+            count(&mut told.filtered, change.operation);
+        }
         work.ahead = found.ahead;
         work.rows = found.rows;
         work.dead.extend(found.dead);
@@ -196,14 +210,14 @@ impl<'a> Encoder<'a> {
 
     /// Reply by reply, so that no more than the limit and one reply are held; false if the limit
     /// was passed.
-    async fn read_documents(
+    async fn read_documents<'p>(
         &self,
         context: &Context,
-        wanted: &[&Change<'_>],
-        found: &mut Found,
+        wanted: &[&'p Change<'p>],
+        found: &mut Found<'p>,
     ) -> Result<bool, Fault> {
         let ids: Vec<_> = wanted.iter().map(|change| change.raw_id).collect();
-        let by_id: ById<'_> = wanted.iter().map(|change| (change.id.as_bytes(), *change)).collect();
+        let by_id: ById<'p> = wanted.iter().map(|change| (change.id.as_bytes(), *change)).collect();
         let mut documents =
             context.source.lookup_at(&context.config.collection, &ids, self.at).await?;
         while let Some(reply) = documents.next().await? {
@@ -223,13 +237,13 @@ impl<'a> Encoder<'a> {
         Ok(true)
     }
 
-    fn encode_found(
+    fn encode_found<'p>(
         &self,
         context: &Context,
         reply: &Reply,
         at: ClusterTime,
-        wanted: &ById<'_>,
-        found: &mut Found,
+        wanted: &ById<'p>,
+        found: &mut Found<'p>,
     ) {
         let mut id = Vec::with_capacity(24);
         for bytes in reply.items() {
@@ -238,13 +252,24 @@ impl<'a> Encoder<'a> {
             let raw_id = document.and_then(|document| document.get("_id").ok().flatten());
             let known = raw_id.is_some_and(|raw_id| encode_id(raw_id, &mut id).is_ok());
             // An equal number of another type, or a collation's equal, is another key.
-            let change = wanted.get(id.as_slice()).filter(|_| known);
+            let change = wanted.get(id.as_slice()).copied().filter(|_| known);
             if let Some((document, change)) = document.zip(change) {
                 found.documents += 1;
+                if !context.mapping.follows(bytes) {
+                    found.left.push((change, at));
+                    continue;
+                }
                 let into = (&mut found.rows, &mut found.drift);
                 found.dead.extend(self.encode_one(context, change, document, at, into));
             }
         }
+    }
+}
+
+/// Counts by operation, in the order of [`Operation::ROWS`].
+fn count(by_operation: &mut [u64; 4], operation: Operation) {
+    for (number, known) in by_operation.iter_mut().zip(Operation::ROWS) {
+        *number += u64::from(known == operation);
     }
 }
 
@@ -253,9 +278,11 @@ type ById<'p> = HashMap<&'p [u8], &'p Change<'p>>;
 
 /// What one attempt at looking documents up found.
 #[derive(Default)]
-struct Found {
+struct Found<'p> {
     rows: Rows,
     documents: usize,
+    /// Those that are not followed, and when they were not.
+    left: Vec<(&'p Change<'p>, ClusterTime)>,
     drift: Drift,
     dead: Vec<DeadLetter>,
     /// What was read may be of any time up to this one, later than the batch.

@@ -16,6 +16,7 @@ use crate::error::{Class, Code, Fault};
 use crate::model::event::{Event, Operation};
 use crate::model::position::{ClusterTime, Position, ResumeToken};
 use crate::source::Reply;
+use crate::spans::Span;
 
 /// A sealed batch: nothing is added to it any more, and what it needs has been looked up and
 /// encoded. It is written in one transaction; what else it holds is told once that is committed.
@@ -263,12 +264,18 @@ impl Preparer {
         let events = &taken.events;
         let group = self.group.clone();
         let mut plan = block_in_place_if_many(events.len(), || plan(events, &group.routes));
-        if let Some(stop) = plan.stops.first().filter(|_| !group.parks()) {
+        // Of one that is left out, its group goes on whatever becomes of its collection.
+        let is_followed = |stop: &&Stop| stop.streams.iter().any(|one| !group.is_parked(*one));
+        if let Some(stop) = plan.stops.iter().find(is_followed).filter(|_| !group.parks()) {
             return Ok(Sealed::Stopped(stop.clone()));
         }
         let left_out = leave_out(&mut plan, &group);
         let encoder = Encoder::new(&group, events, self.limits.bytes, plan.last_event);
-        let Some((mut works, told)) = encoder.run(&plan).await? else {
+        let span = span_of(&group, events.len());
+        let encode = span.part("encode");
+        let encoded = encoder.run(&plan).await?;
+        drop(encode);
+        let Some((mut works, told)) = encoded else {
             self.events_now = (events.len() / 2).max(1);
             return Ok(Sealed::TooLarge);
         };
@@ -276,7 +283,7 @@ impl Preparer {
             work.origins = Origins::Events(events.clone());
         }
         let stops = self.stops(&plan);
-        let commit = Commit { works, ..Commit::default() };
+        let commit = Commit { works, span, ..Commit::default() };
         let last_event = plan.last_event;
         let mut batch = Batch { told, stops, left_out, last_event, ..batch_of(commit, taken) };
         let last = events.last().and_then(|last| Event::parse(last.bytes()).ok());
@@ -329,6 +336,17 @@ fn leave_out(plan: &mut Plan<'_>, group: &GroupContext) -> Vec<(usize, u64)> {
         !is_parked
     });
     left_out
+}
+
+/// From now on, a batch of so many events.
+fn span_of(group: &GroupContext, events: usize) -> Span {
+    if events == 0 {
+        return Span::default();
+    }
+    let mut span = Span::begin("batch");
+    span.text("tidemark.group", &group.name);
+    span.count("tidemark.events", crate::model::count(events));
+    span
 }
 
 fn batch_of(commit: Commit, taken: &Taken) -> Batch {

@@ -15,6 +15,7 @@ use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;
+use crate::spans::Span;
 use crate::state::WalkRow;
 use crate::status::ResyncReport;
 
@@ -27,6 +28,8 @@ pub struct OpenResync {
     deadline: Option<Instant>,
     reached: Reached,
     stage: Stage,
+    /// Ends with the walk, or with this process's part of it.
+    span: Span,
 }
 
 enum Stage {
@@ -82,6 +85,10 @@ impl OpenResync {
             }
             _ => Stage::Held,
         };
+        let mut span = Span::begin("walk");
+        span.text("tidemark.stream", &context.config.name);
+        span.text("tidemark.reason", row.reason().name());
+        span.count("tidemark.resync", u64::try_from(row.id).unwrap_or_default());
         let left = row.seconds_left.map(|left| Duration::from_secs_f64(left.max(0.0)));
         Self {
             context: context.clone(),
@@ -90,6 +97,7 @@ impl OpenResync {
             deadline: left.map(|left| Instant::now() + left),
             reached,
             stage,
+            span,
         }
     }
 
@@ -174,6 +182,8 @@ impl OpenResync {
         let step = part.work.walk.as_ref().map(|walk| &walk.step);
         match step {
             Some(WalkStep::Chunk { then, documents_read, .. }) => {
+                self.span.had_part("chunk", took);
+                self.span.count("tidemark.documents", *documents_read);
                 if let Stage::Walk(walker) = &mut self.stage {
                     walker.committed(part.documents, applied.rows_changed, took);
                 }
@@ -199,6 +209,7 @@ impl OpenResync {
                 }
             }
             Some(WalkStep::Swept) | None => {
+                self.span.had_part("sweep", took);
                 status.swept(applied.rows_deleted);
                 Done::More
             }

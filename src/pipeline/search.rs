@@ -12,10 +12,11 @@ use uuid::Uuid;
 
 use super::context::{Context, retry};
 use crate::error::{Class, Code, Fault};
-use crate::model::bson::{Doc, Value, kind};
+use crate::model::bson::Value;
+use crate::model::filter::Filter;
 use crate::model::position::ClusterTime;
 use crate::model::step::Step;
-use crate::model::value::{decode_id, encode_id};
+use crate::model::value::{asked_for, decode_id, document_id};
 use crate::postgres::with_deadline;
 use crate::resync::{SweepCounts, SweepLimits, SweepVerdict, judge};
 use crate::source;
@@ -36,10 +37,19 @@ pub struct Leftover {
     pub cluster_time: ClusterTime,
 }
 
+/// When the source was asked for documents.
+#[derive(Debug, Clone, Copy)]
+pub struct AskedAt {
+    /// What was not found was gone by then.
+    pub after: ClusterTime,
+    /// The answer is no newer than this.
+    pub until: ClusterTime,
+}
+
 /// What the search finds, part by part.
 pub enum FoundPart {
-    /// Rows whose documents the source does not have, and the time at which it was asked.
-    Gone(Vec<Leftover>, ClusterTime),
+    /// Rows whose documents the source does not have.
+    Gone(Vec<Leftover>, AskedAt),
     /// A person has to say whether so many rows may go, and the note says why.
     TooMany { note: String, rows: u64 },
     /// Nothing is left to be found.
@@ -105,8 +115,9 @@ impl Search {
         )
         .await?;
         let now = context.source.now().await?;
+        let living = &context.statements.living;
         let unseen =
-            context.state.unseen(&mut connection, &context.table, self.id, self.start, now).await?;
+            context.state.unseen(&mut connection, living, self.id, self.start, now).await?;
         with_deadline(
             context.target.deadline(),
             sqlx::raw_sql(unseen.planning()).execute(&mut connection),
@@ -165,7 +176,8 @@ impl Search {
         let unseen =
             number(with_deadline(patience, unseen.count().fetch_one(&mut *connection)).await?);
         let rows = if unseen > 0 {
-            let count = AssertSqlSafe(format!("select count(*) from {}", self.context.table.sql()));
+            let living = &self.context.statements.living;
+            let count = AssertSqlSafe(format!("select count(*) from {living} as t"));
             number(
                 with_deadline(patience, sqlx::query_scalar::<_, i64>(count).fetch_one(connection))
                     .await?,
@@ -173,14 +185,17 @@ impl Search {
         } else {
             0
         };
-        Ok(SweepCounts { documents: self.documents, rows, unseen })
+        // What a filter leaves out is read, too: where it let a document through, a row is seen.
+        let shows_none = self.context.mapping.filter().is_some() && unseen > 0 && unseen >= rows;
+        let documents = if shows_none { 0 } else { self.documents };
+        Ok(SweepCounts { documents, rows, unseen })
     }
 
     /// Sends those of the rows whose documents the source does not have. False if the sweep that
     /// searched has ended.
     async fn send(&self, part: Vec<Leftover>) -> Result<bool, Fault> {
         let all = part.len();
-        let (gone, at) = self.gone(part).await?;
+        let (gone, asked) = self.gone(part).await?;
         if gone.len() < all {
             let (stream, left) = (&self.context.config.name, all - gone.len());
             tracing::warn!(
@@ -190,23 +205,26 @@ impl Search {
                 "rows the walk did not see are left: the source has them"
             );
         }
-        Ok(self.found.send(Ok(FoundPart::Gone(gone, at))).await.is_ok())
+        Ok(self.found.send(Ok(FoundPart::Gone(gone, asked))).await.is_ok())
     }
 
     /// Those of the rows whose document the source, asked now, does not have. A row is left whose
     /// id cannot be asked for, and nothing is gone from a collection that is not there, or is
     /// another than was walked.
-    async fn gone(&self, part: Vec<Leftover>) -> Result<(Vec<Leftover>, ClusterTime), Fault> {
+    async fn gone(&self, part: Vec<Leftover>) -> Result<(Vec<Leftover>, AskedAt), Fault> {
         let Context { source, config, namespace, .. } = &self.context;
         let ids: Vec<Option<Vec<u8>>> = part.iter().map(|row| decode_id(&row.id)).collect();
-        let asked: Vec<Value<'_>> = ids.iter().flatten().filter_map(|id| value(id)).collect();
+        let asked: Vec<Value<'_>> = ids.iter().flatten().filter_map(|id| asked_for(id)).collect();
         let after = source.now().await?;
         let mut living = HashSet::new();
-        let mut documents = source.living(&config.collection, &asked, after).await?;
+        let mapping = &self.context.mapping;
+        let fields = mapping.filter().map(Filter::fields).unwrap_or_default();
+        let mut documents = source.living(&config.collection, &asked, &fields, after).await?;
         while let Some(reply) = documents.next().await? {
-            living.extend(reply.items().filter_map(id_of));
+            let followed = reply.items().filter(|document| mapping.follows(document));
+            living.extend(followed.filter_map(document_id));
         }
-        let at = source.read_until(documents.read_until).await?.max(after);
+        let until = source.read_until(documents.read_until).await?.max(after);
         let is_walked = match source.find_collection(&config.collection).await? {
             source::Found::Collection(there) => {
                 self.collection.zip(there).is_none_or(|(walked, there)| walked == there)
@@ -220,24 +238,11 @@ impl Search {
             return Err(Fault::new(Class::Halt, Code::SourceDropped, message, hint));
         }
         let is_gone = |id: &str, decoded: &Option<Vec<u8>>| {
-            decoded.as_deref().is_some_and(|decoded| value(decoded).is_some())
+            decoded.as_deref().is_some_and(|decoded| asked_for(decoded).is_some())
                 && !living.contains(id)
         };
         let rows = part.into_iter().zip(&ids);
         let gone = rows.filter(|(row, decoded)| is_gone(&row.id, decoded)).map(|(row, _)| row);
-        Ok((gone.collect(), at))
+        Ok((gone.collect(), AskedAt { after, until }))
     }
-}
-
-/// What can be asked for: in a list, a regular expression would mean whatever it matches.
-fn value(decoded: &[u8]) -> Option<Value<'_>> {
-    let value = Doc::new(decoded).ok()?.get("").ok()??;
-    (value.kind != kind::REGEX).then_some(value)
-}
-
-/// The row's id of a document.
-fn id_of(document: &[u8]) -> Option<String> {
-    let mut id = Vec::with_capacity(24);
-    encode_id(Doc::new(document).ok()?.get("_id").ok()??, &mut id).ok()?;
-    String::from_utf8(id).ok()
 }

@@ -4,12 +4,14 @@
 
 mod begins;
 mod decide;
+mod hide;
 mod making;
 mod table_check;
 
 use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use self::begins::Begins;
 use self::decide::{Decision, Known, decide};
@@ -19,9 +21,10 @@ use super::context::{Context, GroupContext, retry};
 use crate::error::{Class, Code, Fault};
 use crate::model::phase::Phase;
 use crate::model::position::{ClusterTime, Position};
+use crate::model::reason::Reason;
 use crate::model::step::Step;
 use crate::source::ChangeStream;
-use crate::state::{Configured, Lease, StreamRow, WalkRow};
+use crate::state::{Configured, Lease, Pause, StreamRow, WalkRow};
 
 pub use self::begins::blind_from;
 pub(super) use self::decide::allowed;
@@ -37,12 +40,39 @@ pub struct Started {
     pub change_stream: Option<ChangeStream>,
     /// Walks that have not ended, each with its stream's place.
     pub walks: Vec<(usize, WalkRow)>,
-    /// Streams that the group goes on without, and why.
-    pub parked: Vec<(usize, Fault)>,
+    pub left_out: LeftOut,
     /// By stream: its rows may be of any time up to this one.
     pub ahead: Vec<ClusterTime>,
     /// The database says that the group is halted.
     pub was_halted: bool,
+}
+
+/// Streams that the group goes on without.
+#[derive(Debug, Default)]
+pub struct LeftOut {
+    /// Those that cannot be followed, and why.
+    pub parked: Vec<(usize, Fault)>,
+    /// Those that a person told to stop for a while.
+    pub paused: Vec<(usize, Pause)>,
+}
+
+impl LeftOut {
+    fn of(decisions: Vec<(Option<Here>, Decision)>) -> Self {
+        let mut left_out = Self::default();
+        for (stream, (_, decision)) in decisions.into_iter().enumerate() {
+            match decision {
+                Decision::Park(fault) => left_out.parked.push((stream, fault)),
+                Decision::Pause(pause) => left_out.paused.push((stream, pause)),
+                Decision::GoOn | Decision::Bind | Decision::Walk { .. } => {}
+            }
+        }
+        left_out
+    }
+
+    fn has(&self, stream: usize) -> bool {
+        self.parked.iter().any(|(parked, _)| *parked == stream)
+            || self.paused.iter().any(|(paused, _)| *paused == stream)
+    }
 }
 
 /// Takes up the group, trying again for as long as the trouble is the world's. `trouble` is what
@@ -78,6 +108,7 @@ async fn attempt(
     } else {
         rows
     };
+    hide::hide_in_letters(group).await?;
     let walks = group.state.open_walks(&group.names()).await?;
     let begins = Begins::of(group, &stored, trouble, !walks.is_empty()).await?;
     let place = look_at_group(group, &stored, &rows).await?;
@@ -112,15 +143,12 @@ async fn attempt(
         rows: &rows,
         position: &goes_on_from,
         is_new: new.is_some() || begins.is_own,
-        now,
+        now: later_than_the_walk_before(group, &decisions, now).await?,
     };
     let revision = making.change(lease, &decisions, &walks, &leaving).await?;
-    let parked = decisions.into_iter().enumerate().filter_map(|(stream, (_, decision))| {
-        if let Decision::Park(fault) = decision { Some((stream, fault)) } else { None }
-    });
-    let parked: Vec<(usize, Fault)> = parked.collect();
+    let left_out = LeftOut::of(decisions);
     let revision = revision.unwrap_or(stored.revision);
-    let started = taken_up(group, goes_on_from, revision, new, parked).await?;
+    let started = taken_up(group, goes_on_from, revision, new, left_out).await?;
     Ok(Started { was_halted: stored.halt_code.is_some(), ..started })
 }
 
@@ -149,6 +177,9 @@ async fn one(
         if let Some(other) = known.in_another_group(&group.name) {
             return Err(other);
         }
+        if let Some(pause) = known.row.and_then(StreamRow::pause_in_force) {
+            return Ok((None, Decision::Pause(pause)));
+        }
         table_check::see_to(context, connection).await?;
         let here = place.of(context, known.row).await?;
         let decision = decide(context, &here, known).await?;
@@ -156,7 +187,8 @@ async fn one(
     };
     match decided.await {
         Ok(both) => {
-            context.proved.store(true, Ordering::Relaxed);
+            let is_looked_at = !matches!(both.1, Decision::Pause(_));
+            context.proved.store(is_looked_at, Ordering::Relaxed);
             Ok(both)
         }
         Err(fault) if group.parks() && is_its_own(&fault) => Ok((None, Decision::Park(fault))),
@@ -209,12 +241,11 @@ async fn taken_up(
     position: Position,
     revision: i64,
     new: Option<(Position, ChangeStream)>,
-    parked: Vec<(usize, Fault)>,
+    left_out: LeftOut,
 ) -> Result<Started, Fault> {
-    let is_parked = |stream: usize| parked.iter().any(|(parked, _)| *parked == stream);
     let walks = group.state.open_walks(&group.names()).await?.into_iter().filter_map(|walk| {
         let stream = group.stream(&walk.stream)?.place;
-        (!is_parked(stream)).then_some((stream, walk))
+        (!left_out.has(stream)).then_some((stream, walk))
     });
     let walks = walks.collect();
     let rows = group.state.streams().await?;
@@ -223,9 +254,41 @@ async fn taken_up(
         row.map(StreamRow::ahead_until).unwrap_or_default()
     });
     let ahead = ahead.collect();
+    let letters = group.state.open_letters().await?;
+    for context in group.streams.iter() {
+        context.status.lacks(letters.iter().any(|(stream, _)| *stream == context.config.name));
+    }
     let change_stream = new.map(|(_, change_stream)| change_stream);
     let was_halted = false;
-    Ok(Started { position, revision, change_stream, walks, parked, ahead, was_halted })
+    Ok(Started { position, revision, change_stream, walks, left_out, ahead, was_halted })
+}
+
+/// How long a silent source's time is waited for: it moves every ten seconds.
+const TIME_MOVES_WITHIN: Duration = Duration::from_secs(15);
+
+/// The source's time, later than the walk before started, whose rows carry that time: a walk that
+/// lets go of rows that are followed no more, and that no event deletes, takes them for its own
+/// else.
+async fn later_than_the_walk_before(
+    group: &GroupContext,
+    decisions: &[(Option<Here>, Decision)],
+    mut now: ClusterTime,
+) -> Result<ClusterTime, Fault> {
+    let made_anew = |decision: &Decision| {
+        matches!(decision, Decision::Walk { reason: Reason::MappingChanged, .. })
+    };
+    let both = group.streams.iter().zip(decisions);
+    let walked = both.filter(|(_, (_, decision))| made_anew(decision));
+    let walked: Vec<&str> = walked.map(|(context, _)| context.config.name.as_str()).collect();
+    if walked.is_empty() {
+        return Ok(now);
+    }
+    let (before, begun) = (group.state.latest_start(&walked).await?, Instant::now());
+    while now < before && begun.elapsed() < TIME_MOVES_WITHIN {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        now = group.source.now().await?;
+    }
+    Ok(now)
 }
 
 /// How many replies a first token is waited for, where the server gives none with an empty reply.

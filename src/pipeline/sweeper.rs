@@ -60,11 +60,11 @@ impl Sweeper {
         })?;
         let (mut deletes, mut ahead) = (Deletes::default(), None);
         let step = match found {
-            FoundPart::Gone(rows, at) => {
-                ahead = Some(at);
+            FoundPart::Gone(rows, asked) => {
+                ahead = Some(asked.until);
                 for row in rows.into_iter().filter(|row| !self.touched.contains(&row.id)) {
                     // Deleted only if it is no newer than it was found.
-                    deletes.push(row.id, row.cluster_time);
+                    deletes.push_found(row.id, row.cluster_time, asked.after);
                 }
                 WalkStep::Swept
             }

@@ -41,6 +41,8 @@ pub struct Walker {
     id: i64,
     /// The walk fills an empty table, and no sweep comes after it.
     is_snapshot: bool,
+    /// Another mapping made the rows: all get the hash that this one gives them.
+    renews: bool,
     /// Where the next chunk to be asked for begins.
     place: Place,
     documents_read: u64,
@@ -110,6 +112,7 @@ impl Walker {
             context: context.clone(),
             id: walk.id,
             is_snapshot: walk.is_snapshot(),
+            renews: walk.reason() == Reason::MappingChanged,
             place: Place::restore(walk.walk_class, walk.walk_after.clone()),
             documents_read: read,
             estimated,
@@ -144,6 +147,7 @@ impl Walker {
             id: self.id,
             reading: Reading {
                 collection: self.context.config.collection.clone(),
+                filter: self.context.mapping.filter().cloned(),
                 documents_max: care.as_ref().map_or(settings.resync.chunk_documents, Care::step),
                 bytes_max: settings.batch_bytes_max(),
                 after: self.time.unwrap_or_default(),
@@ -230,6 +234,7 @@ impl Walker {
             documents_read: self.documents_read,
             seen: chunk.seen,
             then,
+            renews: self.renews,
         };
         let work = Work {
             fresh: if self.is_snapshot { chunk.rows.len() } else { 0 },

@@ -4,7 +4,9 @@ use crate::apply::{ChunkSeen, DeadLetter, Drift, Mapping, Rows, Segment};
 use crate::error::Fault;
 use crate::model::bson::{Builder, Doc, Value};
 use crate::model::dead_letter_code::DeadLetterCode;
+use crate::model::filter::Filter;
 use crate::model::position::ClusterTime;
+use crate::model::redaction::Evidence;
 use crate::model::value::{Unwritable, encode_id};
 use crate::source::{Reply, Source};
 
@@ -14,6 +16,8 @@ use super::place::Place;
 #[derive(Debug, Clone)]
 pub struct Reading {
     pub collection: String,
+    /// Those that it does not let through are as if they were not there.
+    pub filter: Option<Filter>,
     pub documents_max: usize,
     pub bytes_max: usize,
     /// A time whose effects the read must see.
@@ -29,6 +33,8 @@ pub struct Chunk {
     pub documents: u64,
     /// Of them, those that were left out because the table has them.
     pub known: u64,
+    /// Of them, those that are not followed.
+    pub left_out: u64,
     /// Where the walk goes on.
     pub place: Place,
     /// The majority commit point when the chunk had been read.
@@ -52,6 +58,7 @@ impl Chunk {
             drift: Drift::default(),
             documents: 0,
             known: 0,
+            left_out: 0,
             place,
             operation_time: None,
             replies: Vec::new(),
@@ -104,8 +111,8 @@ impl Chunk {
     ) {
         let mut due = due.iter().copied().peekable();
         let is_kept = due.peek().is_some();
-        for ((place, document), id) in fetched.documents().enumerate().zip(ids) {
-            let is_due = due.next_if_eq(&place).is_some();
+        for (index, ((place, document), id)) in fetched.documents().zip(ids).enumerate() {
+            let is_due = due.next_if_eq(&index).is_some();
             let unreadable = |error| (DeadLetterCode::Malformed, error);
             let taken = id.map_err(unreadable).and_then(|id| {
                 let encoded = if is_due {
@@ -129,7 +136,7 @@ impl Chunk {
                 self.dead.push(DeadLetter {
                     document_id: id_of(document).ok(),
                     operation: "snapshot",
-                    event: document.to_vec(),
+                    event: mapping.evidence_of_document(document),
                     code,
                     error,
                     cluster_time: Some(at),
@@ -149,16 +156,16 @@ impl Chunk {
     pub fn set_aside(
         &mut self,
         fetched: &Fetched,
-        letter: impl Fn(Option<String>, &'static str, Vec<u8>, Option<ClusterTime>) -> DeadLetter,
+        letter: impl Fn(Option<String>, &'static str, Evidence, Option<ClusterTime>) -> DeadLetter,
     ) {
-        for document in fetched.documents() {
+        for (_, document) in fetched.documents() {
             let id = id_of(document).ok();
             let raw_id = Doc::new(document).ok().and_then(|document| document.get("_id").ok()?);
-            let key = raw_id.map_or(Builder::default(), |id| Builder::default().value("_id", id));
+            let key = Evidence::of_key(raw_id);
             if let (Some(seen), Some(id)) = (&mut self.seen, &id) {
                 seen.ids.push(id.clone());
             }
-            self.dead.push(letter(id, "snapshot", key.finish(), Some(fetched.read_at)));
+            self.dead.push(letter(id, "snapshot", key, Some(fetched.read_at)));
         }
         self.advance(fetched);
     }
@@ -169,7 +176,7 @@ impl Chunk {
             seen.lows.push(there.first);
             seen.highs.push(there.last);
         }
-        self.known += fetched.count();
+        self.known += crate::model::count(fetched.followed());
         self.advance(fetched);
     }
 
@@ -178,6 +185,7 @@ impl Chunk {
         let times = fetched.replies.iter().filter_map(|reply| reply.operation_time);
         self.operation_time = times.max().max(self.operation_time);
         self.documents += fetched.count();
+        self.left_out += fetched.count() - crate::model::count(fetched.followed());
         self.place = fetched.place.clone();
     }
 }
@@ -189,6 +197,8 @@ pub type DocumentId = Result<String, String>;
 #[derive(Debug)]
 pub struct Fetched {
     replies: Vec<Reply>,
+    /// Which of the documents are followed; `None` if all are.
+    are_followed: Option<Vec<bool>>,
     /// How many documents.
     pub number: usize,
     /// Size of the replies.
@@ -209,8 +219,7 @@ impl Fetched {
         source: &Source,
         reading: &Reading,
     ) -> Result<Self, Fault> {
-        let mut fetched =
-            Self { replies: Vec::new(), number: 0, bytes: 0, read_at: reading.after, place };
+        let mut fetched = Self { read_at: reading.after, ..Self::at(place) };
         while let Some(filter) = fetched.place.filter(end) {
             fetched.find(source, reading, filter, end).await?;
             if fetched.number > 0 {
@@ -221,8 +230,33 @@ impl Fetched {
         Ok(fetched)
     }
 
-    fn documents(&self) -> impl Iterator<Item = &[u8]> {
-        self.replies.iter().flat_map(Reply::items)
+    const fn at(place: Place) -> Self {
+        Self {
+            replies: Vec::new(),
+            are_followed: None,
+            number: 0,
+            bytes: 0,
+            read_at: ClusterTime::new(0),
+            place,
+        }
+    }
+
+    /// The documents that are followed, each with its place among all.
+    fn documents(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let is_followed = |place: usize| {
+            let which = self.are_followed.as_ref().and_then(|which| which.get(place));
+            which.is_none_or(|is_followed| *is_followed)
+        };
+        let all = self.replies.iter().flat_map(Reply::items).enumerate();
+        all.filter(move |(place, _)| is_followed(*place))
+    }
+
+    /// How many documents are followed.
+    pub fn followed(&self) -> usize {
+        match &self.are_followed {
+            Some(which) => which.iter().filter(|is_followed| **is_followed).count(),
+            None => self.number,
+        }
     }
 
     /// How many documents.
@@ -232,17 +266,18 @@ impl Fetched {
 
     /// The id of each document.
     pub fn ids(&self) -> Vec<DocumentId> {
-        self.documents().map(id_of).collect()
+        self.documents().map(|(_, document)| id_of(document)).collect()
     }
 
     /// What `_hash` would hold of each document.
     pub fn hashes(&self, mapping: &Mapping) -> Vec<i64> {
-        self.documents().map(|document| mapping.hash(document)).collect()
+        self.documents().map(|(_, document)| mapping.hash(document)).collect()
     }
 
     /// What the first document is known by: the bytes of its `_id`.
     pub fn first_key(&self) -> Vec<u8> {
-        let id = self.documents().next().and_then(|first| Doc::new(first).ok()?.get("_id").ok()?);
+        let first = self.documents().next();
+        let id = first.and_then(|(_, first)| Doc::new(first).ok()?.get("_id").ok()?);
         id.map(|id| id.bytes.to_vec()).unwrap_or_default()
     }
 
@@ -260,6 +295,10 @@ impl Fetched {
             read += reply.len();
             self.bytes += reply.size();
             self.read_at = documents.read_at.unwrap_or(reading.after).max(reading.after);
+            if let Some(filter) = &reading.filter {
+                let which = reply.items().map(|document| filter.follows(document));
+                self.are_followed.get_or_insert_default().extend(which);
+            }
             self.replies.push(reply);
             if self.bytes >= reading.bytes_max && read < reading.documents_max {
                 cut_short = true;
@@ -302,8 +341,7 @@ mod tests {
         let cursor = Builder::default().array("firstBatch", Builder::default());
         let reply = Builder::default().document("cursor", cursor).timestamp("operationTime", at);
         let replies = vec![Reply::of_bytes(reply.finish()).unwrap()];
-        let (read_at, place) = (ClusterTime::default(), Place::restore(0, None));
-        Fetched { replies, number: 0, bytes: 0, read_at, place }
+        Fetched { replies, ..Fetched::at(Place::restore(0, None)) }
     }
 
     #[test]

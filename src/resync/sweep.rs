@@ -3,7 +3,7 @@
 /// What a walk left over, counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SweepCounts {
-    /// Documents the walk read.
+    /// Documents the walk read; none, if it read none that is followed.
     pub documents: u64,
     /// Rows in the table; counted only if some were not seen.
     pub rows: u64,
@@ -45,7 +45,7 @@ pub fn judge(found: SweepCounts, limits: SweepLimits, approved: Option<u64>) -> 
     }
     if documents == 0 {
         return SweepVerdict::Hold(format!(
-            "the source showed no document at all, the table holds {rows} rows"
+            "the source showed no document at all that is followed, the table holds {rows} rows"
         ));
     }
     #[expect(clippy::cast_precision_loss, reason = "a share of rows; exact below 2^53 of them")]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::maintenance::{self, Maintenance};
+use super::schedule::Schedule;
 use super::secret::Secret;
 use super::trust::is_guarded;
 use super::values::Reader;
@@ -10,11 +12,17 @@ use super::values::Reader;
 pub struct Alert {
     pub repeat_interval: Duration,
     pub resolve_hold: Duration,
+    /// Windows in which nothing is told, but for what is open at their end.
+    pub maintenance: Vec<Maintenance>,
+    /// When the summary of a week is told, if it is.
+    pub weekly_summary: Option<Schedule>,
     pub slack_bot_token: Secret,
     pub slack_channel: String,
     pub slack_webhook_url: Secret,
     pub slack_api_base: String,
     pub sentry_dsn: Secret,
+    pub webhook_url: Secret,
+    pub webhook_secret: Secret,
     pub heartbeat_url: Secret,
     pub heartbeat_interval: Duration,
 }
@@ -24,11 +32,15 @@ impl Alert {
         let alert = Self {
             repeat_interval: r.duration("alert.repeat_interval"),
             resolve_hold: r.duration("alert.resolve_hold"),
+            maintenance: maintenance::read(r),
+            weekly_summary: weekly_summary(r),
             slack_bot_token: r.secret("alert.slack.bot_token"),
             slack_channel: r.text("alert.slack.channel"),
             slack_webhook_url: r.secret("alert.slack.webhook_url"),
             slack_api_base: r.text("alert.slack.api_base"),
             sentry_dsn: r.secret("alert.sentry.dsn"),
+            webhook_url: r.secret("alert.webhook.url"),
+            webhook_secret: r.secret("alert.webhook.secret"),
             heartbeat_url: r.secret("alert.heartbeat.url"),
             heartbeat_interval: r.duration("alert.heartbeat.interval"),
         };
@@ -38,6 +50,7 @@ impl Alert {
             ("alert.slack.webhook_url", alert.slack_webhook_url.expose()),
             ("alert.slack.api_base", &alert.slack_api_base),
             ("alert.sentry.dsn", alert.sentry_dsn.expose()),
+            ("alert.webhook.url", alert.webhook_url.expose()),
             ("alert.heartbeat.url", alert.heartbeat_url.expose()),
         ] {
             let guarded = value.is_empty() || is_guarded(value);
@@ -47,6 +60,12 @@ impl Alert {
                 "must begin with https://; http:// only to this machine, as others could read it",
             );
         }
+        let is_signed = alert.webhook_url.is_empty() || alert.webhook_secret.expose().len() >= 16;
+        r.check(
+            "alert.webhook.secret",
+            is_signed,
+            "must be 16 bytes or more where alert.webhook.url is set: `openssl rand -hex 32`",
+        );
         let dsn = &alert.sentry_dsn;
         let is_dsn = dsn.is_empty() || dsn.expose().parse::<sentry::types::Dsn>().is_ok();
         r.check(
@@ -59,4 +78,13 @@ impl Alert {
         r.check("alert.repeat_interval", often, "and alert.heartbeat.interval must be at least 1s");
         alert
     }
+}
+
+fn weekly_summary(r: &mut Reader) -> Option<Schedule> {
+    let key = "alert.weekly_summary";
+    let text = r.text(key);
+    let schedule = Schedule::parse(&text);
+    let is_one = schedule.is_some() || text.is_empty();
+    r.check(key, is_one, "must be a day and a time in UTC such as \"Mon 09:00\", or empty");
+    schedule
 }

@@ -6,6 +6,7 @@ use super::ends::{SourceSettings, TargetSettings};
 use super::entry::Entry;
 use super::stream::{MAIN, StreamSettings};
 use super::values::Reader;
+use crate::model::namespace::HISTORY;
 
 const KEYS: [&str; 3] = ["name", "database", "schema"];
 
@@ -93,10 +94,11 @@ fn check_tables(r: &mut Reader, groups: &[GroupSettings], streams: &[StreamSetti
     let mut seen = BTreeSet::new();
     for group in groups {
         for stream in group.streams.iter().filter_map(|&index| streams.get(index)) {
-            let is_new = seen.insert((&group.schema, &stream.table));
-            let message =
-                format!("table {:?} is used twice in schema {:?}", stream.table, group.schema);
-            r.check("stream", is_new, &message);
+            let history = stream.keeping.history.then(|| format!("{}{HISTORY}", stream.table));
+            for table in [Some(stream.table.clone()), history].into_iter().flatten() {
+                let message = format!("table {table:?} is used twice in schema {:?}", group.schema);
+                r.check("stream", seen.insert((&group.schema, table)), &message);
+            }
         }
     }
 }

@@ -26,9 +26,15 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    pub fn collect(origin: &Origin) -> Self {
+    /// The defaults alone.
+    pub fn of_defaults() -> Self {
         let mut layers = Self::default();
         layers.add(DEFAULT_LAYER, &File::from_str(DEFAULTS, FileFormat::Toml));
+        layers
+    }
+
+    pub fn collect(origin: &Origin) -> Self {
+        let mut layers = Self::of_defaults();
         let given = origin.file.as_deref().map(|path| (path, Self::of_file(path)));
         let environment = layers.environment_name(origin, given.as_ref().map(|(_, layer)| layer));
         let beside = origin.directory.join("config").join(format!("{environment}.toml"));

@@ -86,7 +86,7 @@ fn every_error_is_told_at_once_with_its_key_and_layer() {
         "bad.toml",
         "[batch]\nevents_maxx = 1\nbytes_max = \"many\"\n[lease]\nduration = \
          \"soon\"\n[source]\nuri = \"http://user:hunter2@x\"\n[[stream]]\nname = \"a \
-         b\"\ncollection = \"c\"\ntable = \"t\"\npost_image = \"always\"\nfilter = \
+         b\"\ncollection = \"c\"\ntable = \"t\"\npost_image = \"always\"\nlens = \
          1\n[[stream.column]]\nname = \"doc\"\nfield = \"f\"\ntype = \"varchar\"\nfeild = \"x\"\n",
     );
     let told = problems(place.load(
@@ -108,7 +108,7 @@ fn every_error_is_told_at_once_with_its_key_and_layer() {
             .to_owned(),
         "[0].name must be letters".to_owned(),
         "[0].post_image must be one of".to_owned(),
-        "[0].filter is not a key".to_owned(),
+        "[0].lens is not a key".to_owned(),
         "column[0].type must be one of".to_owned(),
         "column[0].name \"doc\" is used twice or is one of".to_owned(),
         "column[0].feild is not a key; did you mean field?".to_owned(),
@@ -116,6 +116,54 @@ fn every_error_is_told_at_once_with_its_key_and_layer() {
         assert!(text.contains(&expected), "{expected}\nnot in\n{text}");
     }
     assert!(!text.contains("hunter2"), "a secret is never shown");
+}
+
+/// One stream with these keys, and one column with those.
+fn hiding(stream: &str, column: &str) -> String {
+    format!(
+        "[[stream]]\nname = \"p\"\ncollection = \"p\"\ntable = \"p\"\n{stream}\n[[stream.column]]\n\
+         name = \"n\"\nfield = \"a.b\"\n{column}\n"
+    )
+}
+
+#[test]
+fn what_is_hidden_is_read_judged_and_told_apart_by_its_key() {
+    let place = Place::new("hiding");
+    let key = |text: &str| place.file("key", text).display().to_string();
+    let with = |stream: &str, column: &str, key: &str| {
+        let given = place.file("given.toml", &hiding(stream, column));
+        place.load(Some(&given), &[("TIDEMARK__RECORD__MASK_KEY_FILE", key)])
+    };
+    let (exclude, text) = ("exclude = [\"x\", \"a.c\"]", "type = \"text\"\nmask = \"hash\"");
+    let key_file = key("sixteen bytes, or more\n");
+    let one = with(exclude, text, &key_file).unwrap();
+    assert!(!one.streams[0].redaction.is_none() && one.streams[0].columns[0].mask.is_some());
+    assert!(!format!("{one:?}").contains("sixteen bytes"), "the key shows itself nowhere");
+    assert!(one.say_the_same(&with(exclude, text, &key_file).unwrap()));
+    key("another of sixteen bytes");
+    let other = with(exclude, text, &key_file).unwrap();
+    assert!(!one.say_the_same(&other), "what the key's file says is part of the configuration");
+    let summer = with("", "type = \"date\"\nzone = \"Europe/London\"", &key_file).unwrap();
+    assert!(summer.streams[0].redaction.is_none() && summer.streams[0].columns[0].zone.is_some());
+    for (stream, column, says) in [
+        ("", "type = \"date\"\nzone = \"Europe/Londn\"", "did you mean \"Europe/London\"?"),
+        ("", "type = \"text\"\nzone = \"UTC\"", ".zone goes with type = \"date\" alone"),
+        ("", "type = \"text\"\nmask = \"star\"", ".mask must be \"null\", \"hash\" or"),
+        ("", "type = \"integer\"\nmask = \"hash\"", "must be text, text[] or jsonb"),
+        ("exclude = \"x\"", "type = \"text\"", "[0].exclude must be a list of field paths"),
+        ("include = [\"a..b\"]", "type = \"text\"", "[0].include \"a..b\" has an empty part"),
+        ("exclude = [\"a\"]", "type = \"text\"", "[0].exclude leaves out \"a\", but column \"n\""),
+        ("excldue = [\"a\"]", "type = \"text\"", "did you mean exclude?"),
+    ] {
+        let told = problems(with(stream, column, &key_file)).join("\n");
+        assert!(told.contains(says), "{told}");
+    }
+    key("too short");
+    let told = problems(with("", text, &key_file)).join("\n");
+    assert!(told.contains("record.mask_key") && told.contains("16 bytes"), "{told}");
+    let given = place.file("given.toml", &hiding("", text));
+    let told = problems(place.load(Some(&given), &[])).join("\n");
+    assert!(told.contains("which needs record.mask_key"), "{told}");
 }
 
 #[test]
@@ -180,6 +228,29 @@ fn streams(each: &[(&str, &str)]) -> String {
         format!("[[stream]]\nname = \"{name}\"\ncollection = \"c_{name}\"\n{more}\n")
     };
     each.iter().map(table).collect()
+}
+
+#[test]
+fn what_is_kept_is_told_and_a_history_has_a_name_of_its_own() {
+    let place = Place::new("keeping");
+    let long = "x".repeat(56);
+    let given = place.file(
+        "keeping.toml",
+        &streams(&[
+            ("a", "table = \"a\"\nhistory = true\non_delete = \"mark\""),
+            ("b", "table = \"a_history\"\non_delete = \"keep\"\ndoc = false"),
+            ("c", &format!("table = \"{long}\"\nhistory = true")),
+        ]),
+    );
+    let told = problems(place.load(Some(&given), &[])).join("\n");
+    for expected in [
+        "[1].on_delete must be \"delete\" or \"mark\"",
+        "[1].doc must be true where no [[stream.column]] is given",
+        "[2].table is too long for a history: _history is put at its end, of 63 bytes",
+        "table \"a_history\" is used twice in schema \"public\"",
+    ] {
+        assert!(told.contains(expected), "{expected}\nnot in\n{told}");
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use config::{Value, ValueKind};
 use twox_hash::XxHash3_64;
 
+use super::key_shape::Shape;
 use super::layers::{DEFAULT_LAYER, Layers, Leaf};
 use super::origin::Problem;
 use super::secret::Secret;
@@ -19,11 +20,29 @@ pub(super) struct Reader {
     problems: Vec<Problem>,
     /// Keys read so far, in the order of reading, with how to print them.
     known: Vec<(String, String)>,
+    /// What each of them may be given.
+    shapes: BTreeMap<String, Shape>,
 }
 
 impl Reader {
     pub fn new(layers: Layers) -> Self {
-        Self { leaves: layers.leaves, problems: layers.problems, known: Vec::new() }
+        let Layers { leaves, problems } = layers;
+        Self { leaves, problems, known: Vec::new(), shapes: BTreeMap::new() }
+    }
+
+    /// What each key that was read may be given.
+    pub const fn shapes(&self) -> &BTreeMap<String, Shape> {
+        &self.shapes
+    }
+
+    /// What a key is given.
+    pub fn default_of(&self, key: &str) -> Option<&Value> {
+        self.leaves.get(key).map(|leaf| &leaf.value)
+    }
+
+    /// Notes what a key may be given: what is noted last counts.
+    fn note(&mut self, key: &str, shape: Shape) {
+        self.shapes.insert(key.to_owned(), shape);
     }
 
     /// Tells single values from others, secrets included: these show themselves nowhere else.
@@ -94,6 +113,7 @@ impl Reader {
     }
 
     pub fn text(&mut self, key: &str) -> String {
+        self.note(key, Shape::Text);
         match self.leaf(key).map(|v| v.kind) {
             Some(ValueKind::String(text)) => text,
             None => String::new(),
@@ -106,12 +126,14 @@ impl Reader {
 
     pub fn word(&mut self, key: &str) -> String {
         let text = self.text(key);
+        self.note(key, Shape::Word);
         self.check(key, !text.trim().is_empty(), "must not be empty");
         text
     }
 
     pub fn identifier(&mut self, key: &str) -> String {
         let text = self.word(key);
+        self.note(key, Shape::Name);
         self.check(
             key,
             text.len() <= 63,
@@ -135,10 +157,13 @@ impl Reader {
     }
 
     pub fn integer(&mut self, key: &str) -> u64 {
+        self.note(key, Shape::Number { min: 0, max: None });
         self.number(key, "a whole number, 0 or more").unwrap_or_default()
     }
 
     pub fn count(&mut self, key: &str, min: usize, max: usize) -> usize {
+        let of = |limit| crate::model::count(limit);
+        self.note(key, Shape::Number { min: of(min), max: Some(of(max)) });
         let what = format!("a whole number from {min} to {max}");
         let number = self.number(key, &what).unwrap_or(min);
         self.check(key, (min..=max).contains(&number), &format!("must be {what}"));
@@ -146,21 +171,25 @@ impl Reader {
     }
 
     pub fn fraction(&mut self, key: &str) -> f64 {
+        self.note(key, Shape::Fraction);
         let number = self.number(key, "a number from 0 to 1").unwrap_or(0.0);
         self.check(key, (0.0..=1.0).contains(&number), "must be a number from 0 to 1");
         number
     }
 
     pub fn boolean(&mut self, key: &str) -> bool {
+        self.note(key, Shape::Boolean);
         self.number(key, "true or false").unwrap_or_default()
     }
 
     pub fn parsed<T: FromStr + From<([u8; 4], u16)>>(&mut self, key: &str, what: &str) -> T {
+        self.note(key, Shape::Address);
         self.number(key, what).unwrap_or_else(|| T::from(([127, 0, 0, 1], 0)))
     }
 
-    pub fn one_of<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+    pub fn one_of<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)]) -> T {
         let text = self.text(key);
+        self.note(key, Shape::OneOf(choices.iter().map(|(name, _)| *name).collect()));
         let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         self.check(key, found.is_some(), &format!("must be one of {}", names.join(", ")));
@@ -171,6 +200,7 @@ impl Reader {
 
     pub fn duration(&mut self, key: &str) -> Duration {
         let text = self.text(key);
+        self.note(key, Shape::Duration);
         parse_duration(&text).unwrap_or_else(|message| {
             self.problem(key, message);
             Duration::from_secs(1)
@@ -179,6 +209,7 @@ impl Reader {
 
     pub fn optional_duration(&mut self, key: &str) -> Option<Duration> {
         let text = self.text(key);
+        self.note(key, Shape::OptionalDuration);
         if text.is_empty() {
             return None;
         }
@@ -187,6 +218,7 @@ impl Reader {
 
     pub fn size(&mut self, key: &str, min: usize, max: usize) -> usize {
         let text = self.text(key);
+        self.note(key, Shape::Size);
         let size = parse_size(&text);
         self.check(key, size.is_some(), "must be a size such as \"512KiB\" or \"8MiB\"");
         let size = size.unwrap_or(min);
@@ -197,6 +229,7 @@ impl Reader {
 
     /// A list of texts; an environment variable gives them separated by commas.
     pub fn texts(&mut self, key: &str) -> Vec<String> {
+        self.note(key, Shape::Texts);
         let Some(value) = self.leaf(key) else { return Vec::new() };
         let texts: Vec<String> = match value.clone().into_array() {
             Ok(elements) => elements.into_iter().map(|element| element.to_string()).collect(),
@@ -208,6 +241,7 @@ impl Reader {
     /// A secret, from its key or from the file named by `<key>_file`.
     pub fn secret(&mut self, key: &str) -> Secret {
         let inline = self.text(key);
+        self.note(key, Shape::Secret);
         if let Some((_, shown)) = self.known.last_mut() {
             shown.clear();
             shown.push_str(if inline.is_empty() { "\"\"" } else { "\"***\"" });
@@ -223,6 +257,7 @@ impl Reader {
         let given = self.leaves.get(key).is_some_and(|leaf| leaf.layer != DEFAULT_LAYER)
             && !inline.is_empty();
         let path = self.text(&file_key);
+        self.shapes.remove(&file_key);
         self.check(&file_key, !given, &format!("{key} is given too: keep one of the two"));
         match Secret::from_file(Path::new(&path)) {
             Ok(secret) => secret,
@@ -242,6 +277,7 @@ impl Reader {
 
     /// A list such as `[[stream]]`: each element's table, with the layer they came from.
     pub fn tables(&mut self, key: &str) -> Vec<BTreeMap<String, Value>> {
+        self.note(key, Shape::Tables(&[]));
         let Some(value) = self.leaf(key) else { return Vec::new() };
         self.known.pop();
         self.known.push((
@@ -261,13 +297,16 @@ impl Reader {
 
 /// The message for an unknown key: the nearest known one is suggested if it is near.
 pub(super) fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let nearest = known.map(|k| (strsim::damerau_levenshtein(key, k), k)).min();
-    match nearest {
-        Some((distance, nearest)) if distance <= 3.max(key.len() / 4) => {
-            format!("is not a key; did you mean {nearest}?")
-        }
-        _ => "is not a key; config/default.toml lists them all".to_owned(),
-    }
+    nearest(key, known).map_or_else(
+        || "is not a key; config/default.toml lists them all".to_owned(),
+        |nearest| format!("is not a key; did you mean {nearest}?"),
+    )
+}
+
+/// The nearest of the known words, if it is near.
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, nearest) = known.map(|k| (strsim::damerau_levenshtein(word, k), k)).min()?;
+    (distance <= 3.max(word.len() / 4)).then_some(nearest)
 }
 
 pub fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -2,6 +2,7 @@
 //! is never read; all reads are causally after a position, and where the server can do so, as of
 //! one moment that it names.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::command::{as_of, count, majority, raw, snapshot};
 use super::reach::Reach;
 use super::{DEADLINE, Reply, Source};
 use crate::error::{Class, Fault};
-use crate::model::bson::{Builder, Value};
+use crate::model::bson::{Builder, Value, kind};
 use crate::model::position::ClusterTime;
 
 /// A find in progress: replies of at most 16 MB, read one at a time so that memory stays bounded.
@@ -65,15 +66,36 @@ impl Source {
         self.lookup(collection, ids, at).await
     }
 
-    /// Those of these `_id`s that documents have, at or after `after`.
+    /// Those of these `_id`s that documents have, at or after `after`, each with some top-level
+    /// fields of its document.
     pub async fn living(
         &self,
         collection: &str,
         ids: &[Value<'_>],
+        fields: &BTreeSet<&str>,
         after: ClusterTime,
     ) -> Result<Documents, Fault> {
-        let command =
-            of_ids(collection, ids).document("projection", Builder::default().i32("_id", 1));
+        let others = fields.iter().filter(|field| **field != "_id");
+        let only_id = Builder::default().i32("_id", 1);
+        let projection = others.fold(only_id, |projection, field| projection.i32(field, 1));
+        let command = of_ids(collection, ids).document("projection", projection);
+        self.documents(command, after).await
+    }
+
+    /// The `_id`s of at most `limit` documents that match a filter in the server's own language, at
+    /// or after `after`.
+    pub async fn matching(
+        &self,
+        collection: &str,
+        filter: &[u8],
+        limit: usize,
+        after: ClusterTime,
+    ) -> Result<Documents, Fault> {
+        let command = Builder::default()
+            .text("find", collection)
+            .value("filter", Value { kind: kind::DOCUMENT, bytes: filter })
+            .document("projection", Builder::default().i32("_id", 1))
+            .i32("limit", count(limit));
         self.documents(command, after).await
     }
 

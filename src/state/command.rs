@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgConnection, PgTypeInfo, PgValueRef};
-use sqlx::{AssertSqlSafe, Decode, FromRow, Postgres, Type};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, FromRow};
 
+use super::verb::{Outcome, Verb};
 use super::{StateTables, stream};
 use crate::error::Fault;
-use crate::model::vocabulary::vocabulary;
 use crate::postgres::with_deadline;
 
 /// One request.
@@ -51,55 +50,6 @@ pub fn known_as(claimed: &str, user: Option<&str>, address: Option<&str>) -> Str
     let login = user.map_or_else(String::new, |user| format!(", as {user}"));
     let place = address.map_or_else(String::new, |address| format!(" from {address}"));
     format!("{claimed}{login}{place}")
-}
-
-vocabulary! {
-    /// What is asked for, as kept in `command.verb`.
-    pub enum Verb {
-        Resync = "resync",
-        ResyncCancel = "resync_cancel",
-        ResyncApprove = "resync_approve",
-        CheckpointRewind = "checkpoint_rewind",
-        DeadLetterRetry = "dead_letter_retry",
-        DeadLetterDiscard = "dead_letter_discard",
-        DeadLetterAccept = "dead_letter_accept",
-        /// It lets a daemon have a stream of another service or environment.
-        SourceAdopt = "source_adopt",
-        /// Of no stream: the process that watches for incidents carries it out.
-        Purge = "purge",
-        /// Of no stream: every process of the service takes its configuration anew.
-        Reload = "reload",
-        /// Done as it is asked, and recorded.
-        IncidentAck = "incident ack",
-    }
-}
-
-vocabulary! {
-    /// How a request ended, as kept in `command.outcome`.
-    pub enum Outcome {
-        Done = "done",
-        /// It cannot be meant, as things are: there is nothing to do, or it would do harm.
-        Refused = "refused",
-        /// It was tried, and could not be done, or not all of it.
-        Failed = "failed",
-    }
-}
-
-impl Type<Postgres> for Outcome {
-    fn type_info() -> PgTypeInfo {
-        <str as Type<Postgres>>::type_info()
-    }
-
-    fn compatible(found: &PgTypeInfo) -> bool {
-        <str as Type<Postgres>>::compatible(found)
-    }
-}
-
-impl<'r> Decode<'r, Postgres> for Outcome {
-    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
-        let word = <&str as Decode<Postgres>>::decode(value)?;
-        Self::parse(word).ok_or_else(|| "an outcome of another release".into())
-    }
 }
 
 const COLUMNS: &str = "id, verb, stream, arguments, actor, db_user, host(db_address) as \
@@ -167,9 +117,64 @@ impl StateTables {
         with_deadline(self.deadline, query.fetch_optional(&self.pool)).await
     }
 
-    /// Adds what one process made of a request to reload, and of those before it that nobody has
+    /// The newest request of this verb to all processes of the owner.
+    pub async fn newest_request(&self, verb: Verb) -> Result<Option<Command>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {}.command where verb = $1 and stream = '' and service = $2 and \
+             environment = $3 order by id desc limit 1",
+            self.schema
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(verb.name());
+        let query = query.bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.deadline, query.fetch_optional(&self.pool)).await
+    }
+
+    /// Records what holds from now on by being recorded, of no stream.
+    pub async fn record_done(
+        &self,
+        verb: Verb,
+        arguments: &serde_json::Value,
+        actor: &str,
+        reason: &str,
+        result: &str,
+    ) -> Result<Command, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "insert into {}.command (verb, stream, arguments, actor, reason, service, environment, \
+             done_at, outcome, result) values ($1, '', $2, $3, $4, $5, $6, now(), '{}', $7) \
+             returning {COLUMNS}",
+            self.schema,
+            Outcome::Done
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(verb.name()).bind(arguments).bind(actor).bind(reason);
+        let query = query.bind(&owner.service).bind(&owner.environment).bind(result);
+        with_deadline(self.deadline, query.fetch_one(&self.pool)).await
+    }
+
+    /// What people last said of muting each code of each stream.
+    pub async fn mutes_said(&self) -> Result<Vec<Command>, Fault> {
+        let (code, stream) = ("arguments ->> 'code'", "arguments ->> 'stream'");
+        let sql = AssertSqlSafe(format!(
+            "select distinct on ({code}, {stream}) {COLUMNS} from {}.command where {} and service \
+             = $1 and environment = $2 order by {code}, {stream}, id desc",
+            self.schema,
+            may_mute("")
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
+    }
+
+    /// Adds what one process made of a request to all, and of those before it that nobody has
     /// answered. One refusal makes it refused.
-    pub async fn answer_reload(&self, id: i64, outcome: Outcome, said: &str) -> Result<(), Fault> {
+    pub async fn answer_all(
+        &self,
+        verb: Verb,
+        id: i64,
+        outcome: Outcome,
+        said: &str,
+    ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.command set done_at = coalesce(done_at, now()), outcome = case when outcome \
              = '{}' then outcome else $4 end, result = concat_ws('; ', result, $5) where verb = $1 \
@@ -179,7 +184,7 @@ impl StateTables {
             Outcome::Refused
         ));
         let owner = self.target.owner();
-        let query = sqlx::query(sql).bind(Verb::Reload.name());
+        let query = sqlx::query(sql).bind(verb.name());
         let query = query.bind(&owner.service).bind(&owner.environment);
         let query = query.bind(outcome.name()).bind(said).bind(id);
         with_deadline(self.deadline, query.execute(&self.pool)).await.map(drop)
@@ -200,6 +205,18 @@ impl StateTables {
             self.schema
         ));
         let query = sqlx::query(sql).bind(id).bind(delay.as_secs_f64()).bind(why);
+        with_deadline(self.deadline, query.execute(&self.pool)).await.map(drop)
+    }
+
+    /// Puts off a request that has done a part of what it asks, and has more to do: it has its next
+    /// turn after `delay`. What it has done so far is no failed try.
+    pub async fn go_on_later(&self, id: i64, delay: Duration, told: &str) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.command set attempts = 0, next_try_at = clock_timestamp() + \
+             make_interval(secs => $2), result = $3 where id = $1 and done_at is null",
+            self.schema
+        ));
+        let query = sqlx::query(sql).bind(id).bind(delay.as_secs_f64()).bind(told);
         with_deadline(self.deadline, query.execute(&self.pool)).await.map(drop)
     }
 
@@ -295,15 +312,43 @@ pub fn recording_ack(schema: &str) -> String {
     )
 }
 
+/// Takes the ids out of the arguments of the request in `$1`, as a table `named` of its `id` and
+/// `ids` to go on from.
+pub(super) fn handing_over_ids(schema: &str) -> String {
+    format!(
+        "with named as (select id, array(select jsonb_array_elements_text(arguments -> 'ids')) as \
+         ids from {schema}.command where id = $1 and arguments ? 'ids'), over as (update \
+         {schema}.command as c set arguments = c.arguments - 'ids' from named where c.id = \
+         named.id)"
+    )
+}
+
+/// The requests of an owner, as something to select from. Takes the owner as two parameters from
+/// the `first` on.
+pub(super) fn owned(schema: &str, first: usize) -> String {
+    format!(
+        "(select * from {schema}.command where service = ${first} and environment = ${})",
+        first + 1
+    )
+}
+
 /// Gives the rows of the stream in `$1` to the one in `$2`: it is called so now.
 pub(super) fn renaming(schema: &str) -> String {
     format!("update {schema}.command set stream = $2 where stream = $1")
+}
+
+/// What may still keep incidents from being told: a mute ends within a week. `of` names the row.
+fn may_mute(of: &str) -> String {
+    let (mute, unmute) = (Verb::IncidentMute, Verb::IncidentUnmute);
+    format!("{of}verb in ('{mute}', '{unmute}') and {of}at > now() - interval '8 days'")
 }
 
 /// Of the rows `t`: those done before `$1`, of the owner in `$2` and `$3`.
 pub(super) fn over(schema: &str) -> String {
     let ours = stream::is_ours(schema, "t.stream", 2);
     format!(
-        "t.done_at < $1 and (t.service = $2 and t.environment = $3 or t.service is null and {ours})"
+        "t.done_at < $1 and not ({}) and (t.service = $2 and t.environment = $3 or t.service is \
+         null and {ours})",
+        may_mute("t.")
     )
 }

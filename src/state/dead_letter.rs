@@ -1,4 +1,5 @@
-//! The table `dead_letter`: events that were set aside whole; listed, looked at, resolved.
+//! The table `dead_letter`: events that were set aside, whole but for what their stream hides;
+//! listed, looked at, resolved, and rewritten when the stream hides more.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,6 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 use super::{StateTables, stream};
 use crate::error::Fault;
 use crate::model::position::ClusterTime;
+use crate::model::redaction::Evidence;
 use crate::postgres::with_deadline;
 
 /// One event that was set aside.
@@ -17,7 +19,7 @@ pub struct Letter {
     pub stream: String,
     pub document_id: Option<String>,
     pub operation: String,
-    /// Raw BSON, whole.
+    /// Raw BSON, but for what its stream hides.
     #[serde(skip)]
     pub event: Vec<u8>,
     pub code: String,
@@ -33,7 +35,7 @@ pub struct Letter {
 pub struct SetAside<'a> {
     pub document_id: Option<&'a str>,
     pub operation: &'a str,
-    /// Raw BSON, whole.
+    /// Raw BSON, but for what its stream hides.
     pub event: &'a [u8],
     pub code: &'a str,
     pub error: &'a str,
@@ -87,6 +89,17 @@ impl StateTables {
         with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 
+    /// The dead letters of one document that are not resolved, oldest first.
+    pub async fn letters_of(&self, stream: &str, document: &str) -> Result<Vec<Letter>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select {COLUMNS} from {}.dead_letter where stream = $1 and document_id = $2 and \
+             resolved_at is null order by id limit 100",
+            self.schema
+        ));
+        let query = sqlx::query_as(sql).bind(stream).bind(document);
+        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
+    }
+
     /// Gives dead letters up for good, in the caller's transaction. They stay in the table for as
     /// long as `retention` says.
     pub(super) async fn discard_letters(
@@ -118,11 +131,13 @@ impl StateTables {
         with_deadline(self.deadline, sqlx::query(sql).bind(id).execute(connection)).await.map(drop)
     }
 
-    /// Sets events of a stream aside, in the caller's transaction.
+    /// Sets events of a stream aside, in the caller's transaction; with the mark of what the stream
+    /// hides, which is empty for nothing.
     pub async fn set_aside(
         &self,
         connection: &mut PgConnection,
         stream: &str,
+        redaction: &[u8],
         letters: &[SetAside<'_>],
     ) -> Result<(), Fault> {
         if letters.is_empty() {
@@ -130,8 +145,8 @@ impl StateTables {
         }
         let sql = AssertSqlSafe(format!(
             "insert into {}.dead_letter (stream, document_id, operation, event, code, error, \
-             cluster_time) select $1, d.* from unnest($2::text[], $3::text[], $4::bytea[], \
-             $5::text[], $6::text[], $7::bigint[]) as d",
+             cluster_time, redaction) select $1, d.*, $8 from unnest($2::text[], $3::text[], \
+             $4::bytea[], $5::text[], $6::text[], $7::bigint[]) as d",
             self.schema
         ));
         let time = |letter: &SetAside<'_>| letter.cluster_time.map(ClusterTime::to_sql);
@@ -142,8 +157,48 @@ impl StateTables {
             .bind(letters.iter().map(|letter| letter.event).collect::<Vec<_>>())
             .bind(letters.iter().map(|letter| letter.code).collect::<Vec<_>>())
             .bind(letters.iter().map(|letter| letter.error).collect::<Vec<_>>())
-            .bind(letters.iter().map(time).collect::<Vec<_>>());
+            .bind(letters.iter().map(time).collect::<Vec<_>>())
+            .bind(Some(redaction).filter(|redaction| !redaction.is_empty()));
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
+    }
+
+    /// Some letters of a stream that were not made under this redaction: id, operation and event;
+    /// as many as are no larger than 4 MiB together, or one; none if there are none.
+    pub async fn letters_of_other_redactions(
+        &self,
+        stream: &str,
+        redaction: &[u8],
+    ) -> Result<Vec<(i64, String, Vec<u8>)>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select id, operation, event from (select id, operation, event, \
+             sum(octet_length(event)) over (order by id) - octet_length(event) as before from \
+             {}.dead_letter where stream = $1 and redaction is distinct from $2 order by id limit \
+             1000) as d where before < 4194304 order by id",
+            self.schema
+        ));
+        let query = sqlx::query_as(sql).bind(stream).bind(redaction);
+        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
+    }
+
+    /// Puts other evidence in the place of letters' events, with the mark of what hides the rest.
+    pub async fn rewrite_letters(
+        &self,
+        stream: &str,
+        redaction: &[u8],
+        letters: &[(i64, Evidence)],
+    ) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "update {}.dead_letter as d set event = n.event, redaction = $2 from \
+             unnest($3::bigint[], $4::bytea[]) as n (id, event) where d.id = n.id and d.stream = \
+             $1",
+            self.schema
+        ));
+        let query = sqlx::query(sql)
+            .bind(stream)
+            .bind(redaction)
+            .bind(letters.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+            .bind(letters.iter().map(|(_, evidence)| evidence.bytes()).collect::<Vec<_>>());
+        with_deadline(self.deadline, query.execute(&self.pool)).await.map(drop)
     }
 
     /// How many dead letters are not resolved, by stream; those of the owner's streams.

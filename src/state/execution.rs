@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection};
 
-use super::{Changes, Command, Fence, Lease, Outcome, StateTables, Verb, command, lease};
+use super::{Changes, Command, Fence, Lease, Outcome, Pause, StateTables, Verb, command, lease};
 use crate::error::Fault;
 use crate::model::position::{ClusterTime, Position};
 use crate::postgres::with_deadline;
@@ -26,6 +26,10 @@ pub enum Act<'a> {
     Discard { ids: &'a [i64] },
     /// Let so many dead letters pass beyond what an accident brings.
     Accept { number: i64 },
+    /// Go on without the stream for a while; its open walk ends.
+    Pause(&'a Pause),
+    /// End the stream's pause.
+    Resume,
     /// Nothing more: it is done already, with this result.
     Done(String),
     /// Nothing, for this reason.
@@ -98,7 +102,11 @@ impl StateTables {
             }
             Act::Cancel { id } => {
                 let done = self.cancel_walk(&mut transaction, stream, *id, why).await?;
-                said(done, "cancelled", "there is no such resync under way")
+                said(
+                    done,
+                    "cancelled",
+                    "there is no such resync under way, or it cannot be cancelled",
+                )
             }
             Act::Approve { id } => {
                 let done = self.approve_walk(&mut transaction, stream, *id).await?;
@@ -118,6 +126,15 @@ impl StateTables {
             Act::Accept { number } => {
                 self.accept_letters(&mut transaction, stream, (*number).max(0)).await?;
                 done(format!("{number} more may be set aside"))
+            }
+            Act::Pause(pause) => {
+                self.cancel_open_walk(&mut transaction, stream, &pause.to_string()).await?;
+                self.pause(&mut transaction, stream, pause).await?;
+                done(pause.to_string())
+            }
+            Act::Resume => {
+                let done = self.resume(&mut transaction, stream).await?;
+                said(done, "goes on, with a resync of its table", "the stream is not paused")
             }
             Act::Done(result) => done(result.clone()),
             Act::Refuse(why) => (Outcome::Refused, format!("refused: {why}")),

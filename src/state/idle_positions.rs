@@ -98,8 +98,8 @@ impl StateTables {
         if fence.revision() != idle.revision {
             return Err(Fault::rewound(fence.revision(), idle.revision));
         }
-        for (stream, table) in &idle.looks {
-            let touched = Touched { table, ..Touched::default() };
+        for (stream, living) in &idle.looks {
+            let touched = Touched { living, ..Touched::default() };
             self.look_at(part, stream, &touched).await?;
         }
         fence.advance(part, Some(&idle.position)).await

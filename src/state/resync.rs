@@ -1,10 +1,11 @@
 //! The table `resync`: a row a walk, which is what a snapshot or a resync continues after a kill.
 //! How a walk begins is in `walk_start`.
 
+use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::walk_row::{COLUMNS, ChunkRead, EndedWalk, WalkRow};
+use super::walk_row::{COLUMNS, ChunkRead, EndedWalk, WalkCount, WalkRow};
 use super::{StateTables, checkpoint, gap_report, resync_kept, resync_seen, stream};
 use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
@@ -107,6 +108,18 @@ impl StateTables {
              and c.id > r.id and c.state = 'completed') order by stream, id desc"
         ))
         .await
+    }
+
+    /// How many of the owner's walks have ended since a time, and how.
+    pub async fn walks_since(&self, since: DateTime<Utc>) -> Result<Vec<WalkCount>, Fault> {
+        let (schema, ours) = (&self.schema, stream::is_ours(&self.schema, "r.stream", 1));
+        let sql = AssertSqlSafe(format!(
+            "select reason, state, count(*) as number from {schema}.resync r where ended_at >= $3 \
+             and {ours} group by reason, state order by number desc, reason, state"
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query_as(sql).bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.deadline, query.bind(since).fetch_all(&self.pool)).await
     }
 
     async fn ended(&self, sql: String) -> Result<Vec<EndedWalk>, Fault> {
@@ -256,15 +269,37 @@ impl StateTables {
     ) -> Result<bool, Fault> {
         let schema = &self.schema;
         let (cancelled, snapshot) = (ResyncState::Cancelled, Reason::FirstSnapshot);
+        // The table would be of two mappings for ever, and nothing would say so.
+        let remade = Reason::MappingChanged;
         let open = may_become(cancelled);
         let forgetting = forgetting(schema, "in (select id from ended)");
         let sql = AssertSqlSafe(format!(
             "with ended as (update {schema}.resync set state = '{cancelled}', ended_at = now(), \
-             note = $3 where id = $2 and stream = $1 and {open} and reason <> '{snapshot}' \
-             returning id), {forgetting} select count(*) > 0 from ended"
+             note = $3 where id = $2 and stream = $1 and {open} and reason not in \
+             ('{snapshot}', '{remade}') returning id), {forgetting} select count(*) > 0 from ended"
         ));
         let query = sqlx::query_scalar(sql).bind(stream).bind(id).bind(why);
         with_deadline(self.deadline, query.fetch_one(connection)).await
+    }
+
+    /// Ends a stream's open walk where it is, a first snapshot too: its stream is walked anew when
+    /// it goes on.
+    pub(super) async fn cancel_open_walk(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        why: &str,
+    ) -> Result<(), Fault> {
+        let (schema, cancelled) = (&self.schema, ResyncState::Cancelled);
+        let open = may_become(cancelled);
+        let forgetting = forgetting(schema, "in (select id from ended)");
+        let sql = AssertSqlSafe(format!(
+            "with ended as (update {schema}.resync set state = '{cancelled}', ended_at = now(), \
+             note = $2 where stream = $1 and {open} returning id), {forgetting} select count(*) \
+             from ended"
+        ));
+        let query = sqlx::query(sql).bind(stream).bind(why);
+        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
     /// Lets a held walk go on. `false`: there is no such walk.
@@ -309,6 +344,11 @@ pub(super) fn beginning(schema: &str) -> String {
          coalesce(before.rows_deleted, 0), coalesce(before.rows_upserted, 0), \
          coalesce(before.sample_ids, '{{}}'), $9 from (select 1) as one left join before on true"
     )
+}
+
+/// The latest time at which a walk of the streams in `$1` started.
+pub(super) fn latest_start(schema: &str) -> String {
+    format!("select max(start_time) from {schema}.resync where stream = any($1)")
 }
 
 /// Gives the walk in `$1` its turn, which may last so many seconds as `$2` says, for ever if null.

@@ -7,11 +7,13 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
+use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
 use super::StateTables;
 use crate::error::{Class, Code, Fault};
+use crate::model::mapping_digest::MappingDigest;
 use crate::model::namespace::Table;
 use crate::model::owner::Owner;
 use crate::model::position::ClusterTime;
@@ -33,6 +35,11 @@ pub struct StreamRow {
     /// Why its group goes on without it.
     pub parked_code: Option<String>,
     pub parked_reason: Option<String>,
+    pub(super) paused_until: Option<DateTime<Utc>>,
+    pub(super) paused_by: Option<String>,
+    pub(super) paused_reason: Option<String>,
+    /// Until when it is paused has not come.
+    pub(super) is_paused: bool,
     pub ahead_until: Option<i64>,
     /// Since when it has not been followed, if it was for a while: its table is as it was then.
     pub left_at: Option<DateTime<Utc>>,
@@ -45,13 +52,16 @@ pub struct StreamRow {
     table_oid: Option<i64>,
     witness_id: Option<String>,
     witness_time: Option<i64>,
+    mapping: Option<serde_json::Value>,
 }
 
 /// The columns of [`StreamRow`].
 const COLUMNS: &str = concat!(
     "stream, service, environment, \"group\", database, collection, phase, phase_since, ",
-    "parked_code, parked_reason, ahead_until, left_at, cluster, collection_uuid, ",
-    "table_schema, table_name, table_oid, witness_id, witness_time",
+    "parked_code, parked_reason, paused_until, paused_by, paused_reason, ",
+    "coalesce(paused_until > clock_timestamp(), false) as is_paused, ",
+    "ahead_until, left_at, cluster, collection_uuid, ",
+    "table_schema, table_name, table_oid, witness_id, witness_time, mapping",
 );
 
 /// What a stream's rows are of, and in which table.
@@ -85,6 +95,12 @@ impl StreamRow {
         Owner { service: self.service.clone(), environment: self.environment.clone() }
     }
 
+    /// What its rows were made by; `None` if a release made them that did not say, or says it in
+    /// another way.
+    pub fn mapping(&self) -> Option<MappingDigest> {
+        self.mapping.as_ref().and_then(MappingDigest::stored)
+    }
+
     /// Its rows may be of any time up to this one.
     pub fn ahead_until(&self) -> ClusterTime {
         self.ahead_until.map(ClusterTime::from_sql).unwrap_or_default()
@@ -97,23 +113,10 @@ pub struct BoundTo<'a> {
     pub cluster: Option<&'a str>,
     pub collection_uuid: Option<Uuid>,
     pub table: &'a Table,
-}
-
-/// A stream of a group, as configured.
-#[derive(Debug, Clone, Copy)]
-pub struct Member<'a> {
-    pub stream: &'a str,
-    pub collection: &'a str,
-    pub table: &'a Table,
-}
-
-/// The streams of a configuration, as far as one group is concerned.
-#[derive(Debug, Clone, Copy)]
-pub struct Configured<'a> {
-    /// The group's.
-    pub members: &'a [Member<'a>],
-    /// Of the streams of all groups.
-    pub names: &'a [&'a str],
+    /// Its rows of documents that there are, as something to select from.
+    pub living: &'a str,
+    /// What the rows are made by.
+    pub mapping: &'a MappingDigest,
 }
 
 impl StateTables {
@@ -151,18 +154,18 @@ impl StateTables {
         stream: &str,
         bound: &BoundTo<'_>,
     ) -> Result<(), Fault> {
-        let (schema, table) = (&self.schema, bound.table.sql());
+        let (schema, table, living) = (&self.schema, bound.table.sql(), bound.living);
         let sql = AssertSqlSafe(format!(
             "insert into {schema}.stream as s (stream, service, environment, cluster, \
-             collection_uuid, table_schema, table_name, table_oid, witness_id, witness_time) \
-             select $1, $2, $3, $4, $5, $6, $7, $8::regclass::oid::bigint, w.id, w.time from \
-             (select 1) as one left join (select t.id, coalesce(t._cluster_time, 0) as time from \
-             {table} as t order by t.id limit 1) as w on true on conflict (stream) do update set \
-             service = excluded.service, environment = excluded.environment, cluster = \
+             collection_uuid, table_schema, table_name, table_oid, witness_id, witness_time, \
+             mapping) select $1, $2, $3, $4, $5, $6, $7, $8::regclass::oid::bigint, w.id, w.time, \
+             $9 from (select 1) as one left join (select t.id, coalesce(t._cluster_time, 0) as \
+             time from {living} as t order by t.id limit 1) as w on true on conflict (stream) do \
+             update set service = excluded.service, environment = excluded.environment, cluster = \
              excluded.cluster, collection_uuid = excluded.collection_uuid, table_schema = \
              excluded.table_schema, table_name = excluded.table_name, table_oid = \
              excluded.table_oid, witness_id = excluded.witness_id, witness_time = \
-             excluded.witness_time, left_at = null"
+             excluded.witness_time, mapping = excluded.mapping, left_at = null"
         ));
         let owner = self.target.owner();
         let query = sqlx::query(sql)
@@ -173,7 +176,8 @@ impl StateTables {
             .bind(bound.collection_uuid)
             .bind(&bound.table.schema)
             .bind(&bound.table.name)
-            .bind(&table);
+            .bind(&table)
+            .bind(Json(bound.mapping));
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
@@ -387,7 +391,7 @@ pub(super) fn moving(schema: &str, table: &str) -> String {
 pub(super) fn finding_witness(schema: &str, table: &str) -> String {
     format!(
         "update {schema}.stream set witness_id = t.id, witness_time = t.time from (select id, \
-         coalesce(_cluster_time, 0) as time from {table} order by id limit 1) as t where stream = \
-         $1"
+         coalesce(_cluster_time, 0) as time from {table} as l order by id limit 1) as t where \
+         stream = $1"
     )
 }

@@ -11,6 +11,9 @@ use crate::model::phase::Phase;
 use crate::model::position::ClusterTime;
 use crate::postgres::with_deadline;
 
+/// Of a stream that nobody told to stop, or that goes on.
+const NOT_PAUSED: &str = "paused_until = null, paused_by = null, paused_reason = null";
+
 impl StateTables {
     /// Parks a stream, in the transaction that goes on without it.
     pub async fn park(
@@ -20,7 +23,7 @@ impl StateTables {
         fault: &Fault,
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "{} set parked_code = $2, parked_reason = $3, phase = '{parked}', \
+            "{} set parked_code = $2, parked_reason = $3, {NOT_PAUSED}, phase = '{parked}', \
              phase_since = case when phase = '{parked}' then phase_since else now() end where \
              stream = $1",
             stream::changing(&self.schema),
@@ -30,14 +33,14 @@ impl StateTables {
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
-    /// What parked a stream is gone. In the caller's fenced transaction.
+    /// What parked or paused a stream is gone. In the caller's fenced transaction.
     pub(super) async fn unpark(
         &self,
         connection: &mut PgConnection,
         stream: &str,
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "{} set parked_code = null, parked_reason = null where stream = $1 and \
+            "{} set parked_code = null, parked_reason = null, {NOT_PAUSED} where stream = $1 and \
              parked_code is not null",
             stream::changing(&self.schema)
         ));

@@ -17,16 +17,22 @@ pub struct TableNow {
 }
 
 impl StateTables {
-    /// The followed table as it is now.
+    /// The followed table as it is now; `living` is its rows of documents that there are, as
+    /// something to select from.
     ///
     /// # Errors
     /// There is none; or whatever Postgres answers.
-    pub async fn table_now(&self, table: &Table, witness: Option<&str>) -> Result<TableNow, Fault> {
+    pub async fn table_now(
+        &self,
+        table: &Table,
+        living: &str,
+        witness: Option<&str>,
+    ) -> Result<TableNow, Fault> {
         let name = table.sql();
         let sql = AssertSqlSafe(format!(
             "select $1::regclass::oid::bigint as oid, (select coalesce(t._cluster_time, 0) from \
-             {name} as t where t.id = $2) as witness_time, exists (select from {name}) as \
-             holds_rows"
+             {living} as t where t.id = $2) as witness_time, exists (select from {living} as t) \
+             as holds_rows"
         ));
         let query = sqlx::query_as(sql).bind(&name).bind(witness);
         with_deadline(self.deadline, query.fetch_one(&self.pool)).await

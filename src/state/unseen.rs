@@ -7,7 +7,6 @@ use sqlx::{AssertSqlSafe, Postgres};
 
 use super::{StateTables, resync_kept, resync_seen};
 use crate::error::Fault;
-use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
 use crate::postgres::with_deadline;
 
@@ -30,21 +29,22 @@ pub struct Unseen {
 }
 
 impl StateTables {
-    /// Finds out where rows may lie that a walk did not see.
+    /// Finds out where rows may lie that a walk did not see; `living` is the table's rows of
+    /// documents that there are, as something to select from.
     pub async fn unseen(
         &self,
         connection: &mut PgConnection,
-        table: &Table,
+        living: &str,
         resync: i64,
         start: ClusterTime,
         now: ClusterTime,
     ) -> Result<Unseen, Fault> {
-        let (schema, table) = (&self.schema, table.sql());
+        let schema = &self.schema;
         let segments = resync_seen::segments(schema);
         // The part without rows is there for its collation: by it the segments are sorted as the
         // table sorts its own ids.
         let gaps = AssertSqlSafe(format!(
-            "with segment (low, high) as materialized (select t.id, t.id from {table} as t where \
+            "with segment (low, high) as materialized (select t.id, t.id from {living} as t where \
              false union all {segments}), gap (above, below) as (select \
              max(high) over (order by low), lead(low) over (order by low) from segment union all \
              select null, min(low) from segment) select above, below from gap where above is null \
@@ -68,12 +68,12 @@ impl StateTables {
         let candidates = if edges.is_some() {
             format!(
                 "select {row} from unnest($4::text[], $5::text[]) as gap (above, below), lateral \
-                 (select {row} from {table} as t where t.id > gap.above and t.id < gap.below and \
-                 {old}) as t union all select {row} from {table} as t where t.id < $6 and {old} \
-                 union all select {row} from {table} as t where t.id > $7 and {old}"
+                 (select {row} from {living} as t where t.id > gap.above and t.id < gap.below and \
+                 {old}) as t union all select {row} from {living} as t where t.id < $6 and {old} \
+                 union all select {row} from {living} as t where t.id > $7 and {old}"
             )
         } else {
-            format!("select {row} from {table} as t where {old}")
+            format!("select {row} from {living} as t where {old}")
         };
         let (seen, kept) =
             (resync_seen::is_seen(schema, "c.id"), resync_kept::is_kept(schema, "c.id"));

@@ -9,6 +9,14 @@ use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;
 
+/// How many walks ended in one way.
+#[derive(Debug, Clone, FromRow, PartialEq, Eq, Serialize)]
+pub struct WalkCount {
+    pub reason: String,
+    pub state: String,
+    pub number: i64,
+}
+
 /// A walk's row.
 #[derive(Debug, Clone, FromRow, PartialEq, Serialize)]
 pub struct WalkRow {

@@ -182,6 +182,14 @@ impl StateTables {
         self.walk_ahead(connection, walk.stream).await
     }
 
+    /// The latest time at which a walk of these streams started.
+    pub async fn latest_start(&self, streams: &[&str]) -> Result<ClusterTime, Fault> {
+        let sql = AssertSqlSafe(resync::latest_start(&self.schema));
+        let query = sqlx::query_scalar::<_, Option<i64>>(sql).bind(streams);
+        let latest = with_deadline(self.deadline, query.fetch_one(&self.pool)).await?;
+        Ok(latest.map(ClusterTime::from_sql).unwrap_or_default())
+    }
+
     /// A walk has its turn: from now on its time counts.
     ///
     /// # Errors

@@ -12,8 +12,9 @@ use crate::postgres::with_deadline;
 /// kept or found.
 #[derive(Debug, Default)]
 pub struct Touched<'a> {
-    /// The table's name for SQL.
-    pub table: &'a str,
+    /// The table's rows of documents that there are, as something to select from. A row that is
+    /// marked as deleted is no witness: people delete these.
+    pub living: &'a str,
     /// The ids of a few of the rows written last, of which the newest becomes the witness; empty
     /// leaves the witness as it is.
     pub written: Vec<&'a str>,
@@ -31,7 +32,7 @@ impl StateTables {
         stream: &str,
         touched: &Touched<'_>,
     ) -> Result<(), Fault> {
-        let (schema, table) = (&self.schema, touched.table);
+        let (schema, table) = (&self.schema, touched.living);
         let moves = !touched.written.is_empty() || !touched.deleted.is_empty();
         let sql =
             if moves { stream::moving(schema, table) } else { stream::looking(schema, table) };

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Utc;
+use prometheus::proto::MetricFamily;
 
 use super::group::Group;
 use super::group_report::GroupReport;
 use super::metrics::Metrics;
 use super::queue::foresee;
-use super::report::{ChannelReport, IncidentReport, Report};
+use super::report::{ChannelReport, IncidentReport, MuteReport, Report};
 use super::stream::{Stream, StreamNames};
 use super::stream_report::StreamReport;
 use super::verdict::judge;
@@ -45,10 +46,11 @@ pub struct Board {
 }
 
 /// Incidents and channels, as last told.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Told {
     incidents: Vec<IncidentReport>,
     channels: Vec<ChannelReport>,
+    mutes: Vec<MuteReport>,
 }
 
 /// How long the loops may stand still before the process counts as dead.
@@ -123,8 +125,13 @@ impl Board {
         self.target_answers.store(answers, Ordering::Relaxed);
     }
 
-    /// The open incidents, and the channels they are told to.
-    pub fn incidents(&self, incidents: Vec<IncidentReport>, channels: Vec<ChannelReport>) {
+    /// The open incidents, the channels they are told to, and what is not told.
+    pub fn incidents(
+        &self,
+        incidents: Vec<IncidentReport>,
+        channels: Vec<ChannelReport>,
+        mutes: Vec<MuteReport>,
+    ) {
         let notices = &self.metrics.notices;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for gone in &told.incidents {
@@ -141,7 +148,7 @@ impl Board {
         }
         let pending: u64 = channels.iter().map(|channel| channel.pending).sum();
         notices.outbox_pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
-        *told = Told { incidents, channels };
+        *told = Told { incidents, channels, mutes };
     }
 
     /// An incident was written down, or was not.
@@ -176,6 +183,12 @@ impl Board {
     pub fn metrics_text(&self) -> String {
         let (groups, streams) = self.summaries();
         self.metrics.text(&groups, &streams)
+    }
+
+    /// The same, for who sends them.
+    pub fn metric_families(&self) -> Vec<MetricFamily> {
+        let (groups, streams) = self.summaries();
+        self.metrics.families(&groups, &streams)
     }
 
     /// The reports of all groups and streams, without what is known of documents' fields.
@@ -246,7 +259,7 @@ impl Board {
 
     fn report_with(&self, (groups, streams): (Vec<GroupReport>, Vec<StreamReport>)) -> Report {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let (incidents, channels) = (told.incidents.clone(), told.channels.clone());
+        let Told { incidents, channels, mutes } = told.clone();
         drop(told);
         let (verdict, action) = judge(&groups, &streams, &incidents, &self.unready());
         Report {
@@ -258,6 +271,7 @@ impl Board {
             groups,
             streams,
             incidents,
+            mutes,
             channels,
         }
     }

@@ -24,7 +24,7 @@ pub use group::{Answer, Group};
 pub use group_report::GroupReport;
 pub use http::{Access, serve};
 pub use queue::foresee;
-pub use report::{ChannelReport, IncidentReport, Report, Verdict};
+pub use report::{ChannelReport, IncidentReport, MuteReport, Report, Verdict};
 pub use stream::{Committed, FieldsSeen, REMEMBERED, Stream, StreamNames};
 pub use stream_report::{
     ComparedReport, DriftReport, FailingReport, FieldsReport, PositionReport, ResyncReport,

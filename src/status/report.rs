@@ -57,6 +57,9 @@ pub struct Report {
     pub streams: Vec<StreamReport>,
     /// Those that are open.
     pub incidents: Vec<IncidentReport>,
+    /// What is not told now, though it is recorded and shown.
+    #[serde(default)]
+    pub mutes: Vec<MuteReport>,
     /// Where notices go.
     #[serde(default)]
     pub channels: Vec<ChannelReport>,
@@ -93,4 +96,22 @@ pub struct IncidentReport {
     pub doing: String,
     /// What a person must do; `null` if nothing.
     pub action: Option<String>,
+    /// Why it is not told now; `null` if it is.
+    #[serde(default)]
+    pub muted: Option<MuteReport>,
+}
+
+/// What is not told: as a person said, or in a window of maintenance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MuteReport {
+    /// `null`: of every code.
+    pub code: Option<String>,
+    /// `null`: of every stream, and what is of none.
+    pub stream: Option<String>,
+    #[serde(serialize_with = "millis")]
+    pub until: DateTime<Utc>,
+    /// Who looks after it meanwhile, or `alert.maintenance`.
+    pub by: String,
+    /// Why, or the window's name.
+    pub reason: String,
 }

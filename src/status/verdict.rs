@@ -110,7 +110,11 @@ fn sentence(concern: Concern, one: &StreamReport, is_group: bool) -> Option<Stri
         Concern::DeadLetters => {
             to_do(&format!("{subject} has set events aside"), Code::DeadLetters, stream, None)
         }
-        Concern::Paused | Concern::Walking | Concern::Queued | Concern::Drift => return None,
+        Concern::Paused => {
+            let ends = format!("`tidemark resume {name} --reason TEXT --execute` ends it");
+            format!("{subject} is {reason}; {ends}")
+        }
+        Concern::Walking | Concern::Queued | Concern::Drift => return None,
     };
     Some(said)
 }
@@ -218,6 +222,12 @@ pub(super) mod tests {
         assert_eq!(verdict, Verdict::Critical);
         assert!(action.unwrap().starts_with("stream doctor is parked: why. Bring the collection"));
         assert_eq!(parked(Code::StreamParked).0, Verdict::Degraded);
+        let mut one = stream();
+        (one.phase, one.reason) = (Phase::Paused, Some("paused until noon by me: why".into()));
+        let (verdict, action) = judge(&[], &[stream(), one], &[], &[]);
+        assert_eq!(verdict, Verdict::Healthy, "whoever paused it knows");
+        let action = action.unwrap();
+        assert!(action.starts_with("stream doctor is paused until noon by me: why; "), "{action}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod compare;
 mod group;
 mod history_window;
 mod lease_keeper;
+mod log_level;
 mod progress;
 mod reload;
 mod retention;
@@ -28,6 +29,7 @@ use crate::batch::Routes;
 use crate::error::Fault;
 use crate::pipeline::{Context, GroupContext};
 use crate::postgres::Target;
+use crate::service_manager;
 use crate::settings::{GroupSettings, Settings};
 use crate::source::Source;
 use crate::state::StateTables;
@@ -115,14 +117,17 @@ impl Daemon {
             Access::new(move || token.now().expose().to_owned(), &self.settings.status.hosts);
         let thread =
             serve(self.listener.try_clone()?, Arc::clone(&self.board), access, served.clone())?;
-        let mut helpers = self.helpers();
+        service_manager::tell(service_manager::READY);
+        let holder: Arc<str> = holder().into();
+        let mut helpers = self.helpers(&holder);
         progress::show(Arc::clone(&self.board), stop.clone());
         let mut groups = JoinSet::new();
-        let holder: Arc<str> = holder().into();
+        let (state, settings) = (self.state.clone(), Arc::clone(&self.settings));
+        helpers.spawn(log_level::follow(state, settings, holder.to_string()));
         let alerts = Alerts::start(&self.settings, &self.target, &self.state, &self.board, &holder);
         helpers.spawn(retention::keep(
             alerts.outbox(),
-            self.state.clone(),
+            (self.target.clone(), self.state.clone()),
             Arc::clone(&self.settings),
         ));
         let bugs = Bugs::new(alerts.sentry.clone());
@@ -168,8 +173,12 @@ impl Daemon {
     }
 
     /// What goes on beside the groups.
-    fn helpers(&self) -> JoinSet<()> {
+    fn helpers(&self, holder: &str) -> JoinSet<()> {
         let mut helpers = JoinSet::new();
+        if let Some(exporter) = telemetry::Exporter::new(&self.settings, holder) {
+            let board = Arc::clone(&self.board);
+            helpers.spawn(exporter.run(move || board.metric_families()));
+        }
         helpers.spawn(turn(Arc::clone(&self.board)));
         helpers.spawn(history_window::probe(
             Arc::clone(&self.board),
@@ -255,10 +264,10 @@ impl Parts<'_> {
                     source: source.clone(),
                     namespace: source.namespace(&config.collection),
                     target: self.target.clone(),
-                    statements: Statements::new(&table, &config.columns),
+                    statements: Statements::new(&table, &config.columns, config.keeping),
                     table,
                     state: self.state.clone(),
-                    mapping: Arc::new(Mapping::new(&config.columns, self.settings.row)),
+                    mapping: Arc::new(Mapping::new(config, self.settings.row)),
                     buffers: buffers.clone(),
                     status,
                     proved: Arc::default(),
@@ -317,6 +326,7 @@ async fn turn(board: Arc<Board>) {
     loop {
         tick.tick().await;
         board.turned(telemetry::lines_dropped());
+        service_manager::tell(service_manager::WATCHDOG);
     }
 }
 

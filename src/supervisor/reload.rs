@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 use crate::error::Fault;
 use crate::ops::connection_strings;
 use crate::postgres::{Target, close};
+use crate::service_manager;
 use crate::settings::{Origin, Settings, StreamSettings};
 use crate::source::Source;
-use crate::state::{Command, Outcome, StateTables};
+use crate::state::{Command, Outcome, StateTables, Verb};
 use crate::telemetry;
 
 /// How often the table of requests is looked at.
@@ -42,6 +43,7 @@ impl Reloads {
     ) -> Box<Settings> {
         loop {
             let request = self.request(state).await;
+            service_manager::tell(service_manager::RELOADING);
             let read = read(Arc::clone(&self.origin), now).await;
             let (outcome, said) = match &read {
                 Ok(next) if next.say_the_same(now) => {
@@ -57,13 +59,15 @@ impl Reloads {
             }
             if let Some(request) = request {
                 let said = format!("{holder}: {said}");
-                if let Err(fault) = state.answer_reload(request.id, outcome, &said).await {
+                if let Err(fault) = state.answer_all(Verb::Reload, request.id, outcome, &said).await
+                {
                     tracing::warn!(command = request.id, "request not answered: {fault}");
                 }
             }
             if let Some(next) = read.ok().filter(|next| !next.say_the_same(now)) {
                 return next;
             }
+            service_manager::tell(service_manager::READY);
         }
     }
 
@@ -154,7 +158,7 @@ fn changes(now: &Settings, next: &Settings) -> String {
     if told.is_empty() { "secrets alone are changed".to_owned() } else { told.join("; ") }
 }
 
-fn sections(of: &Settings) -> [(&'static str, String); 14] {
+fn sections(of: &Settings) -> [(&'static str, String); 15] {
     [
         ("source", shown(&of.source)),
         ("target", shown(&of.target)),
@@ -170,6 +174,7 @@ fn sections(of: &Settings) -> [(&'static str, String); 14] {
         ("status", shown(&of.status)),
         ("alert", shown(&of.alert)),
         ("log", shown(&of.log)),
+        ("telemetry", shown(&of.collector)),
     ]
 }
 

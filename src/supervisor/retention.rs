@@ -1,6 +1,7 @@
-//! Deletes old rows of tidemark's own tables: once an hour those that have been over for longer
-//! than `[retention]` keeps them, and at once those that people ask to be purged. The process that
-//! watches for incidents does it, which is one of a service and environment.
+//! Deletes old rows of tidemark's own tables, and old versions of followed rows: once an hour those
+//! that have been over for longer than `[retention]` keeps them, and at once those that people ask
+//! to be purged. The process that watches for incidents does it, which is one of a service and
+//! environment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::alert::Outbox;
-use crate::ops::purge;
+use crate::ops::{purge, version_retention};
+use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::state::StateTables;
 
@@ -16,7 +18,11 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Looks for old rows and for requests to purge until aborted.
-pub(super) async fn keep(outbox: Arc<Outbox>, state: StateTables, settings: Arc<Settings>) {
+pub(super) async fn keep(
+    outbox: Arc<Outbox>,
+    (target, state): (Target, StateTables),
+    settings: Arc<Settings>,
+) {
     let mut expired: Option<Instant> = None;
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
@@ -38,6 +44,13 @@ pub(super) async fn keep(outbox: Arc<Outbox>, state: StateTables, settings: Arc<
             Ok(_) => {}
             Err(fault) => tracing::warn!(
                 "what is over cannot be forgotten, it is tried again in an hour: {fault}"
+            ),
+        }
+        match version_retention::expire(&settings, &target).await {
+            Ok(0) => {}
+            Ok(versions) => tracing::info!(versions, "versions were replaced long ago: forgotten"),
+            Err(fault) => tracing::warn!(
+                "old versions cannot be forgotten, it is tried again in an hour: {fault}"
             ),
         }
     }

@@ -13,6 +13,7 @@ use tidemark::model::phase::Phase;
 use tidemark::model::step::Step;
 use tidemark::postgres::Target;
 use tidemark::settings::{Origin, Settings};
+use tidemark::state::StateTables;
 use tidemark::status::{Board, FailingReport, StreamReport};
 
 use crate::support::{Config, World, run};
@@ -23,8 +24,9 @@ pub struct Bench {
     pub fakes: Fakes,
     pub outbox: Arc<Outbox>,
     pub store: Store,
+    state: StateTables,
     senders: Vec<Sender>,
-    now: DateTime<Utc>,
+    pub now: DateTime<Utc>,
 }
 
 impl Bench {
@@ -51,7 +53,9 @@ impl Bench {
         assert_eq!(run(&world, &["migrate"]).0, Some(0));
         let origin = Origin { file: Some(world.config.clone()), ..Origin::default() };
         let settings = Settings::load(&origin).unwrap();
-        let store = Store::new(&settings, &Target::new(&settings).unwrap());
+        let target = Target::new(&settings).unwrap();
+        let store = Store::new(&settings, &target);
+        let state = StateTables::new(target.clone(), target.pool(1), "tidemark");
         let sentry = Sentry::new(&settings, "test").map(Arc::new);
         let senders = senders(&settings, sentry.as_ref());
         let board = Board::new("tidemark", "development", &[], Vec::new());
@@ -59,7 +63,15 @@ impl Bench {
         outbox.speak(true);
         outbox.record(true);
         assert!(store.hold("test", Duration::from_secs(3600), &[]).await.unwrap());
-        Self { world, fakes, outbox, store, senders, now: "2026-11-20T18:07:00Z".parse().unwrap() }
+        Self {
+            world,
+            fakes,
+            outbox,
+            store,
+            state,
+            senders,
+            now: "2026-11-20T18:07:00Z".parse().unwrap(),
+        }
     }
 
     /// Another process, with nothing in memory but what Postgres holds.
@@ -79,7 +91,11 @@ impl Bench {
         self.now += TimeDelta::seconds(seconds);
         let causes = seen.causes(self.now);
         self.outbox.book().step(self.now, &causes, |key| seen.is_blind_to(key));
+        if postgres {
+            self.outbox.hear(&self.state.mutes_said().await.unwrap());
+        }
         self.outbox.address();
+        self.outbox.pass_over_muted(self.now);
         if postgres {
             assert!(self.outbox.save(&self.store, self.now).await);
         }

@@ -12,12 +12,12 @@ mod onlookers;
 
 use std::time::{Duration, Instant};
 
-use devstack::{Mongo, MongoOptions, Stack};
+use devstack::{DocumentDb, Engine, Mongo, MongoOptions, Stack};
 use fastrand::Rng;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use self::accounts::{ACCOUNTS, EXTRA, Mover, open_accounts, streams};
+use self::accounts::{ACCOUNTS, EXTRA, Mover, Pace, open_accounts, streams};
 use self::disturbance::{Disturbance, Scene, keep_history};
 use self::onlookers::{Compared, Seen, look, source};
 use crate::support::{Config, Daemon, World};
@@ -57,24 +57,32 @@ struct Cut {
     world: World,
     mongo: Mongo,
     rng: Rng,
+    pace: Pace,
     history: i32,
     begun: Instant,
 }
 
 impl Cut {
     async fn new() -> Self {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
         let options = MongoOptions { members: 3, cache_gigabytes: 0.25, ..MongoOptions::default() };
         let mongo = Mongo::start(&options).unwrap();
+        let uri = mongo.uri();
+        Self::of(mongo, &uri).await
+    }
+
+    /// Followed from `uri`, which leads to the set.
+    async fn of(mongo: Mongo, uri: &str) -> Self {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
         let postgres = &Stack::shared().postgres;
         let url = postgres.url(&postgres.database().await.unwrap());
         let config = Config { streams: streams(), extra: EXTRA.to_owned(), ..Config::default() };
-        let world = World::of(&mongo.uri(), &url, config).await;
+        let world = World::of(uri, &url, config).await;
         open_accounts(&world).await;
         assert!(world.command(&["migrate"]).status().unwrap().success());
         let rng = Rng::with_seed(seed);
-        Self { world, mongo, rng, history: HISTORY, begun: Instant::now() }
+        let pace = Pace::Steady;
+        Self { world, mongo, rng, pace, history: HISTORY, begun: Instant::now() }
     }
 
     /// Disturbs it by one after the other, for as long as there is something to do.
@@ -86,8 +94,8 @@ impl Cut {
         let (uri, database) = (self.mongo.uri(), self.world.name.clone());
         let movers: Vec<_> = (0..MOVERS)
             .map(|_| {
-                let rng = self.rng.fork();
-                let mover = Mover { uri: uri.clone(), database: database.clone(), rng };
+                let (rng, pace) = (self.rng.fork(), self.pace);
+                let mover = Mover { uri: uri.clone(), database: database.clone(), rng, pace };
                 tokio::spawn(mover.work(moving.clone()))
             })
             .collect();
@@ -188,6 +196,22 @@ async fn no_snapshot_that_says_it_is_exact_ever_shows_a_wrong_sum() {
     let Outcome { moved, seen, compared } = outcome;
     let is_enough = moved > 300 && seen.moments > 50 && compared.tables > 50;
     assert!(is_enough, "too little was seen: {moved} moves, {seen:?}, {compared:?}");
+}
+
+/// Of a source that neither reads at one cluster time nor names the time of its reads, as Amazon
+/// DocumentDB: while it changes the tables are never said to be exact, and soon after they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_does_one_of_a_source_that_names_no_time_of_its_reads() {
+    let short = [Disturbance::Resync, Disturbance::Kill, Disturbance::Resync];
+    let mongo = Mongo::start(&MongoOptions::default()).unwrap();
+    let documentdb = DocumentDb::before(mongo.port(), Engine::default()).unwrap();
+    let mut cut = Cut { pace: Pace::WithRests, ..Cut::of(mongo, &documentdb.uri()).await };
+    let outcome = cut.run(|turn, _| short.get(turn).copied()).await;
+    outcome.assert_right();
+    let Outcome { moved, seen, compared } = outcome;
+    let is_enough = moved > 50 && seen.exact > 100 && seen.moments > 3 && compared.tables > 9;
+    assert!(is_enough, "too little was seen: {moved} moves, {seen:?}, {compared:?}");
+    assert!(seen.wrong_and_said_so > 0, "no mixture of two states was ever seen: {seen:?}");
 }
 
 /// The same and everything else for `TIDEMARK_CUT_MINUTES` (5); from ten minutes on with a lag of

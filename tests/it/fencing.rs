@@ -1,16 +1,16 @@
 //! Guarantee 6: one writer. A frozen leader wakes to find it may not write.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bson::doc;
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
-use tidemark::apply::{Commit, Setback, Statements, TableWriter, Writer};
+use tidemark::apply::{Commit, Mapping, Setback, Statements, TableWriter, Writer};
 use tidemark::error::Class;
 use tidemark::model::namespace::Table;
 use tidemark::model::position::{ClusterTime, Position, ResumeToken};
 use tidemark::postgres::Target;
-use tidemark::settings::{Origin, Settings};
+use tidemark::settings::{Keeping, Origin, Settings, StreamSettings};
 use tidemark::state::{
     Candidacy, Configured, IdleEnd, IdlePosition, Lease, Member, Renewal, Renewed, StateTables,
 };
@@ -141,8 +141,11 @@ fn parts(world: &World) -> (Settings, Target, StateTables) {
 }
 
 fn writer(settings: &Settings, target: &Target, state: &StateTables, lease: &Lease) -> Writer {
-    let statements = Statements::new(&Table { schema: "public".into(), name: "odd".into() }, &[]);
-    let table = TableWriter::new("odd".into(), vec![], statements, settings.record);
+    let odd = Table { schema: "public".into(), name: "odd".into() };
+    let statements = Statements::new(&odd, &[], Keeping::default());
+    let stream = StreamSettings { columns: vec![], ..settings.streams[0].clone() };
+    let mapping = Arc::new(Mapping::new(&stream, settings.row));
+    let table = TableWriter::new("odd".into(), mapping, statements, settings.record);
     Writer::new(target.clone(), state.clone(), lease.clone(), vec![table])
 }
 

@@ -184,6 +184,10 @@ async fn a_configuration_is_extended_and_never_replaced_unasked() {
     }
     let first = newcomer.init(&["--collection", "orders"]);
     assert!(first.contains("\"orders\"") && !first.contains("flights"), "{first}");
+    // What an editor looks for is where the first line says.
+    assert!(first.starts_with("#:schema ./tidemark.schema.json\n"), "{first}");
+    let schema = std::fs::read(newcomer.file.with_file_name("tidemark.schema.json")).unwrap();
+    assert_eq!(schema, newcomer.run(&["schema"]).stdout);
     let file = newcomer.file.to_str().unwrap();
 
     let refused = newcomer.run(&["init", "--all", "--out", file]);

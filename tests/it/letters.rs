@@ -4,7 +4,7 @@
 use mongodb::bson::doc;
 use serde_json::Value;
 
-use crate::support::{Config, World, run, stream};
+use crate::support::{Config, Daemon, World, run, stream};
 
 const DOCTORS: &str = "doctorsForDB";
 const TABLE: &str = "public.doctor";
@@ -26,6 +26,7 @@ async fn dead_letters_are_listed_shown_retried_and_discarded() {
             .unwrap();
     }
     world.until("four are set aside", "select count(*) = 4 from tidemark.dead_letter").await;
+    is_exact(&daemon, &world, false).await;
 
     let (code, said) = run(&world, &["dead-letter", "list"]);
     assert!(
@@ -64,8 +65,7 @@ async fn dead_letters_are_listed_shown_retried_and_discarded() {
 
     // Mended: what is in the source by now is what is written, a deletion too.
     world.execute("alter table public.doctor drop constraint picky").await;
-    doctors.delete_one(doc! { "_id": "3" }).await.unwrap();
-    doctors.delete_one(doc! { "_id": "5" }).await.unwrap();
+    doctors.delete_many(doc! { "_id": { "$in": ["3", "5"] } }).await.unwrap();
     world.until("the deletions are applied", "select count(*) = 1 from public.doctor").await;
     let mended = ["dead-letter", "retry", "--all", "doctor", "--reason", "mended", "--execute"];
     let (code, said) = run(&world, &mended);
@@ -77,7 +77,41 @@ async fn dead_letters_are_listed_shown_retried_and_discarded() {
         ["1 retried", "2 retried", "3 retried", "4 discarded"].map(str::to_owned).to_vec()
     );
     world.until_equal(DOCTORS, TABLE).await;
+    is_exact(&daemon, &world, true).await;
     assert_eq!(daemon.stop().0, Some(0), "{}", daemon.log());
+}
+
+/// Status and view say the same: a table that lacks what was set aside is not the source.
+async fn is_exact(daemon: &Daemon, world: &World, exact: bool) {
+    daemon.until("doctor", "says whether it is exact", |s| s["exact"] == exact).await;
+    let told = "select exact from tidemark.position where stream = 'doctor'";
+    assert_eq!(world.scalar::<bool>(told).await, exact, "the view");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_set_aside_before_a_kill_is_lacking_after_it() {
+    let world = World::new().await;
+    assert_eq!(run(&world, &["migrate"]).0, Some(0));
+    world
+        .execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')")
+        .await;
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    let bad = doc! { "_id": "1", "doctorLastName": "Bad", "doctorStatus": "DRAFT" };
+    world.collection(DOCTORS).insert_one(bad).await.unwrap();
+    world.until("it is set aside", "select count(*) = 1 from tidemark.dead_letter").await;
+    is_exact(&daemon, &world, false).await;
+    daemon.kill();
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    let good = doc! { "_id": "2", "doctorLastName": "Good", "doctorStatus": "DRAFT" };
+    world.collection(DOCTORS).insert_one(good).await.unwrap();
+    world.until("the other is written", "select count(*) = 1 from public.doctor").await;
+    is_exact(&daemon, &world, false).await;
+    let discard = ["dead-letter", "discard", "1", "--reason", "not needed", "--execute"];
+    let (code, said) = run(&world, &discard);
+    assert_eq!(code, Some(0), "{said}");
+    is_exact(&daemon, &world, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

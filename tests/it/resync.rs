@@ -8,7 +8,7 @@ use fastrand::Rng;
 use mongodb::bson::{Document, doc};
 use tokio::time::Instant;
 
-use crate::support::{Config, Daemon, World, eventually, run, state, stream};
+use crate::support::{Config, Daemon, World, eventually, run, state};
 
 pub const DOCTORS: &str = "doctorsForDB";
 pub const TABLE: &str = "public.doctor";
@@ -72,7 +72,9 @@ async fn a_rollover_while_the_daemon_was_down_is_repaired_and_the_other_stream_n
     let (mongo, world) = world(50_000, Config { apart: true, ..Config::default() }).await;
     follow_once(&world).await;
     // Another process keeps the other stream's place while this history rolls over.
-    let only = stream("recommendation", "recommendation", "");
+    let defaults = include_str!("../../config/default.toml");
+    let last = defaults.rsplit("\n[[stream]]").next().unwrap();
+    let only = format!("[[stream]]{last}");
     let keeper = world.beside(&Config { apart: true, streams: only, ..Config::default() });
     let mut kept = keeper.start();
     kept.until_phase("recommendation", "streaming").await;

@@ -188,8 +188,12 @@ impl World {
 
     /// Waits until a query answers true.
     pub async fn until(&self, what: &str, sql: &str) {
+        self.until_within(Duration::from_secs(60), what, sql).await;
+    }
+
+    pub async fn until_within(&self, patience: Duration, what: &str, sql: &str) {
         let mut connection = self.pg().await;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + patience;
         while !sqlx::query_scalar::<_, Option<bool>>(AssertSqlSafe(sql.to_owned()))
             .fetch_one(&mut connection)
             .await
@@ -197,7 +201,7 @@ impl World {
             .flatten()
             .unwrap_or(false)
         {
-            assert!(Instant::now() < deadline, "not within a minute: {what}\n{}", self.logs());
+            assert!(Instant::now() < deadline, "not within {patience:?}: {what}\n{}", self.logs());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -269,7 +269,7 @@ pub fn message_id(incident: &Incident, transition: u32) -> Uuid {
     Uuid::new_v5(&incident.tag, &transition.to_be_bytes())
 }
 
-fn section(text: &str) -> Value {
+pub(super) fn section(text: &str) -> Value {
     json!({ "type": "section", "text": mrkdwn(&cut_markup(text, SECTION_MAX)) })
 }
 
@@ -285,12 +285,12 @@ fn time(at: DateTime<Utc>) -> String {
 }
 
 /// What others wrote, with Slack's three special characters escaped.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     shown(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// A name among words of ours: nothing in it sets off code, emphasis or the parts of a link.
-fn name(text: &str) -> String {
+pub(super) fn name(text: &str) -> String {
     text.chars().map(|c| if matches!(c, '`' | '*' | '_' | '~' | '|') { ' ' } else { c }).collect()
 }
 

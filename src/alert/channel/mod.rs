@@ -7,3 +7,5 @@ pub mod message;
 pub mod sentry;
 pub mod sentry_checkin;
 pub mod slack;
+pub mod summary_message;
+pub mod webhook;

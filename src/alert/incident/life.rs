@@ -358,6 +358,18 @@ pub(super) fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
 }
 
 impl Incident {
+    /// Channels that heard nothing of it need hear nothing more. Returns whether there are any.
+    pub(in crate::alert) fn pass_over(&mut self) -> bool {
+        let (revision, worst) = (self.detail.revision, self.detail.worst);
+        let mut any = false;
+        for delivery in self.deliveries.values_mut().filter(|delivery| delivery.told == 0) {
+            (delivery.told, delivery.worst, delivery.ended) = (revision, Some(worst), true);
+            delivery.version += 1;
+            any = true;
+        }
+        any
+    }
+
     /// Whether some channel has not been told all of it.
     pub fn is_pending(&self) -> bool {
         self.deliveries.values().any(|delivery| delivery.is_pending(self))

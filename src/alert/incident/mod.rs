@@ -1,10 +1,11 @@
 //! Incidents: what one is and how it lives, the book of those that are open, and their rows.
 //!
-//! [`life`] and [`book`] are pure; only the files of the tables (`store` of `incident`,
+//! [`life`], [`book`] and [`mute`] are pure; only the files of the tables (`store` of `incident`,
 //! `outbox_rows`, `watch_row`) and [`record`] know Postgres.
 
 pub mod book;
 pub mod life;
+pub mod mute;
 mod outbox_rows;
 pub mod record;
 pub mod store;

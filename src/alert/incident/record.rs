@@ -92,6 +92,7 @@ impl Store {
                 now,
                 &[
                     crate::alert::outbox::BOT,
+                    crate::alert::outbox::SLACK_WEBHOOK,
                     crate::alert::outbox::WEBHOOK,
                     crate::alert::outbox::SENTRY,
                 ],

@@ -1,6 +1,7 @@
 //! The table `incident`: what is open, what was, and who has taken it on.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
@@ -83,7 +84,34 @@ impl Row {
     }
 }
 
+/// How many incidents of one code there were.
+#[derive(Debug, Clone, FromRow, Serialize)]
+pub struct IncidentCount {
+    pub code: String,
+    pub opened: i64,
+    pub resolved: i64,
+    /// Now.
+    pub open: i64,
+    /// Those that are open included.
+    pub longest_seconds: f64,
+}
+
 impl Store {
+    /// How many incidents there have been since a time, by code.
+    pub async fn incidents_since(&self, since: DateTime<Utc>) -> Result<Vec<IncidentCount>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select code, count(*) filter (where opened_at >= $3) as opened, count(*) filter \
+             (where resolved_at >= $3) as resolved, count(*) filter (where resolved_at is null) as \
+             open, max(extract(epoch from coalesce(resolved_at, now()) - opened_at))::double \
+             precision as longest_seconds from {}.incident where service = $1 and environment = $2 \
+             and (opened_at >= $3 or resolved_at >= $3 or resolved_at is null) group by code order \
+             by opened desc, code",
+            self.schema
+        ));
+        let query = sqlx::query_as(sql).bind(&*self.service).bind(&*self.environment).bind(since);
+        with_deadline(DEADLINE, query.fetch_all(self.pool())).await
+    }
+
     /// Incidents that are open, may be opened again, or have still to be told; with how far each
     /// channel has got.
     pub async fn load(

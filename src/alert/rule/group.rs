@@ -39,6 +39,10 @@ impl Causes<'_> {
             let what = format!("Postgres was met at an earlier state at {at}");
             self.add(Code::TargetRewound, of, what);
         }
+        // Nobody waits for what a person told to stop: how far it is behind is no trouble.
+        if group.is_paused() {
+            return;
+        }
         if let Some(since) = report.unconfirmed_since {
             let at = since.format("%Y-%m-%d %H:%M:%S UTC");
             let said = format!(

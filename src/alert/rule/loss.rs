@@ -12,7 +12,12 @@ pub(super) fn severity(reason: Reason, of_rule: Severity) -> Severity {
 /// What a walk of this reason is the repair of, if anything.
 pub(super) const fn lost_by(reason: Reason) -> Option<Code> {
     match reason {
-        Reason::FirstSnapshot | Reason::Divergence | Reason::Parked | Reason::Rejoined => None,
+        Reason::FirstSnapshot
+        | Reason::Divergence
+        | Reason::Parked
+        | Reason::Paused
+        | Reason::Rejoined
+        | Reason::MappingChanged => None,
         Reason::CollectionRecreated => Some(Code::SourceDropped),
         Reason::SourceAdopted => Some(Code::SourceForeign),
         _ => Some(Code::HistoryLost),
@@ -47,7 +52,9 @@ pub(super) const fn why(reason: Reason) -> &'static str {
         Reason::SourceAdopted => "the source is another one, and a person said that it is meant",
         Reason::CollectionRecreated => "the collection was dropped or renamed and is there again",
         Reason::Parked => "the stream was parked",
+        Reason::Paused => "the stream was paused",
         Reason::Rejoined => "the stream was out of the configuration for a while",
+        Reason::MappingChanged => "the configuration makes other rows of the documents",
         Reason::FirstSnapshot | Reason::Divergence => "a full walk is under way",
     }
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::channel::backoff::ChannelTrouble;
 use crate::alert::incident::life::Gap;
+use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;
 use crate::status::{FailingReport, StreamReport};
@@ -97,6 +98,11 @@ impl<'a> SeenGroup<'a> {
     /// Whether it is the one that incidents call so.
     pub fn is(&self, name: &str) -> bool {
         self.is_many() && self.name == name
+    }
+
+    /// Whether a person told all of its streams to stop for a while.
+    pub fn is_paused(&self) -> bool {
+        self.streams.iter().all(|seen| seen.report.phase == Phase::Paused)
     }
 
     /// Since when no process leads it.

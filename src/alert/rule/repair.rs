@@ -148,6 +148,11 @@ impl Causes<'_> {
     fn of_unrepaired(&mut self, walk: &KnownWalk) {
         let KnownWalk { stream, reason, gap, .. } = walk;
         let reason = *reason;
+        // Where nothing was lost, a walk that waits is nobody's trouble; one that ended without
+        // completing is.
+        if lost_by(reason).is_none() && ended_as(walk).is_none() {
+            return;
+        }
         let code = lost_by(reason).unwrap_or(Code::HistoryLost);
         let of = Of::Stream(stream);
         if self.has(code, of) {

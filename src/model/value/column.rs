@@ -124,7 +124,7 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// What `doc ->> field` would give for a scalar; documents and arrays do not fit. What cannot be
 /// stored grows as it is replaced: that ends where there is no more room.
-fn text(value: Value<'_>, end: usize, out: &mut Vec<u8>) -> Option<()> {
+pub(super) fn text(value: Value<'_>, end: usize, out: &mut Vec<u8>) -> Option<()> {
     match value.kind {
         kind::STRING | kind::SYMBOL => {
             let text = value.as_text()?;

@@ -75,6 +75,20 @@ pub fn decode_id(id: &str) -> Option<Vec<u8>> {
     (written == id.as_bytes()).then_some(decoded)
 }
 
+/// The `_id` in `{"": _id}`, as [`decode_id`] answers it, where documents can be asked for by it:
+/// in a list, a regular expression would mean whatever it matches.
+pub fn asked_for(decoded: &[u8]) -> Option<Value<'_>> {
+    let value = Doc::new(decoded).ok()?.get("").ok()??;
+    (value.kind != kind::REGEX).then_some(value)
+}
+
+/// The row's id of a document, if it has one.
+pub fn document_id(document: &[u8]) -> Option<String> {
+    let mut id = Vec::with_capacity(24);
+    encode_id(Doc::new(document).ok()?.get("_id").ok()??, &mut id).ok()?;
+    String::from_utf8(id).ok()
+}
+
 fn object_id(digits: &[u8; 24]) -> Option<Vec<u8>> {
     let mut bytes = [0; 12];
     for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {

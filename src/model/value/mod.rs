@@ -13,15 +13,19 @@ mod json;
 mod layout;
 mod numeric;
 mod scan;
+mod text;
+mod zone;
 
 pub use bound::{Bound, Unwritable};
 pub(crate) use column::find;
 pub use column::{ColumnType, Fit, encode_column};
 pub use date::{days_from_civil, rfc3339_millis};
-pub use id::{NoId, decode_id, encode_id};
+pub use id::{NoId, asked_for, decode_id, document_id, encode_id};
 pub use json::{Encoded, encode_value};
 pub use layout::Layout;
 pub use numeric::encode_numeric;
+pub use text::encode_text;
+pub use zone::{Zone, encode_day};
 
 /// Nesting beyond this is not BSON a server accepts (its own limit is 180 levels).
 pub const DEPTH_MAX: usize = 200;

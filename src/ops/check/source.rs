@@ -1,13 +1,15 @@
 //! The source: its change streams, documents and history, and fields against columns.
 
+use super::days::days;
 use super::finding::Finding;
+use super::hidden::HiddenPaths;
 use super::wire;
-use crate::apply::Mapping;
+use crate::apply::{Mapping, Sampled};
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::Doc;
 use crate::model::format::length_of;
 use crate::model::position::ClusterTime;
-use crate::settings::{GroupSettings, PostImage, RowLimits, Settings, StreamSettings};
+use crate::settings::{Column, GroupSettings, PostImage, RowLimits, Settings, StreamSettings};
 use crate::source::{ChangeStreamOptions, Found, Source};
 
 pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
@@ -36,8 +38,7 @@ pub(super) async fn source(settings: &Settings) -> Vec<Finding> {
         let readable = read.is_ok();
         findings.push(Finding::of(what, read));
         if readable {
-            let what = format!("fields of {}", source.namespace(&stream.collection));
-            findings.push(Finding::of(what, fields(&source, stream, settings.row).await));
+            findings.extend(fields(&source, stream, settings.row).await);
         }
     }
     findings.push(Finding::of("cluster", source.cluster().await.map(identified)));
@@ -139,31 +140,70 @@ async fn read(source: &Source, stream: &StreamSettings) -> Result<String, Fault>
 /// How many documents are looked at for columns that cannot take their fields.
 const SAMPLE: u64 = 200;
 
-/// A column none of whose sampled values fits its type is named: the configuration is wrong, or the
-/// field has changed.
-async fn fields(
+/// Fields against columns, and dates against days.
+async fn fields(source: &Source, stream: &StreamSettings, limits: RowLimits) -> Vec<Finding> {
+    let namespace = source.namespace(&stream.collection);
+    let what = format!("fields of {namespace}");
+    match look(source, stream, limits).await {
+        Err(fault) => vec![Finding::failed(what, &fault)],
+        Ok(Looked { seen, of, found, hidden }) => {
+            let mut findings = vec![Finding::of(what, fit(&stream.columns, seen, &of, &found))];
+            findings.extend(days(format!("days of {namespace}"), &stream.columns, &found));
+            findings.extend(hidden.finding(format!("hidden in {namespace}"), seen));
+            findings
+        }
+    }
+}
+
+/// What was seen in a sample.
+struct Looked {
+    /// Documents.
+    seen: u64,
+    /// Of how many, where a filter lets not all through.
+    of: String,
+    /// By column.
+    found: Vec<Sampled>,
+    hidden: HiddenPaths,
+}
+
+async fn look(
     source: &Source,
     stream: &StreamSettings,
     limits: RowLimits,
-) -> Result<String, Fault> {
-    let mapping = Mapping::new(&stream.columns, limits);
-    let (mut seen, mut found) = (0_u64, Vec::new());
+) -> Result<Looked, Fault> {
+    let mapping = Mapping::new(stream, limits);
+    let (mut sampled, mut seen, mut found) = (0, 0, Vec::new());
+    let mut hidden = HiddenPaths::of(stream.redaction.configured());
     let mut documents = source.sample(&stream.collection, SAMPLE, ClusterTime::default()).await?;
     while let Some(reply) = documents.next().await? {
-        for document in reply.items().filter_map(|bytes| Doc::new(bytes).ok()) {
+        sampled += crate::model::count(reply.len());
+        let followed = reply.items().filter(|bytes| mapping.follows(bytes));
+        for document in followed.filter_map(|bytes| Doc::new(bytes).ok()) {
             seen += 1;
             let _ = mapping.survey(document, &mut found);
+            hidden.look(document);
         }
     }
-    let unfit: Vec<String> = stream
-        .columns
+    let of = match mapping.filter() {
+        Some(_) => format!(" of {sampled} that the filter lets through"),
+        None => String::new(),
+    };
+    Ok(Looked { seen, of, found, hidden })
+}
+
+/// A column none of whose sampled values fits its type is named: the configuration is wrong, or the
+/// field has changed.
+fn fit(columns: &[Column], seen: u64, of: &str, found: &[Sampled]) -> Result<String, Fault> {
+    let unfit: Vec<String> = columns
         .iter()
-        .zip(&found)
-        .filter(|(_, (present, unfit))| *unfit > 0 && present == unfit)
-        .map(|(column, (present, _))| format!("{} takes none of {present} values", column.name))
+        .zip(found)
+        .filter(|(_, sampled)| sampled.unfit > 0 && sampled.present == sampled.unfit)
+        .map(|(column, sampled)| {
+            format!("{} takes none of {} values", column.name, sampled.present)
+        })
         .collect();
     if unfit.is_empty() {
-        return Ok(format!("every column takes its field in {seen} documents sampled"));
+        return Ok(format!("every column takes its field in {seen} documents sampled{of}"));
     }
     let hint = "correct the type of the [[stream.column]], and of the table's column";
     Err(Fault::new(Class::Halt, Code::FieldDrift, unfit.join("; "), hint))

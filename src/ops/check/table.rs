@@ -5,9 +5,10 @@ use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 use super::finding::Finding;
 use super::rights::{Ends, rights, unauthorised};
-use crate::apply::{Kind, LiveTable, Statements, read_live, rehearse};
+use crate::apply::{Kind, LiveTable, Statements, Wanted, read_live, rehearse};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
+use crate::ops::mapping_change::mapping_notes;
 use crate::postgres::with_deadline;
 use crate::settings::StreamSettings;
 
@@ -17,41 +18,113 @@ pub(super) async fn table(
     stream: &StreamSettings,
 ) -> Vec<Finding> {
     let table = ends.settings.table_of(stream);
-    let what = format!("table {table}");
-    let live = match read_live(connection, ends.target, &table).await {
-        Ok(live) => live,
-        Err(fault) => return vec![Finding::failed(what, &fault)],
-    };
-    let misfits = live.misfits(&table, &stream.columns);
-    if !misfits.is_empty() {
-        let hint = "alter it by hand, or change [[stream]]; tidemark never retypes or replaces \
-                    what is there";
-        let failed = |misfit| {
-            Finding::failed(
-                &what,
-                &Fault::new(Class::Halt, Code::TargetSchemaMismatch, misfit, hint),
-            )
+    let history = table.history();
+    let (mut findings, mut may, mut kind) = (Vec::new(), true, None);
+    for wanted in Wanted::all([&table, &history], &stream.columns, stream.keeping) {
+        let live = match read_live(connection, ends.target, wanted.table).await {
+            Ok(live) => live,
+            Err(fault) => {
+                findings.push(Finding::failed(format!("table {}", wanted.table), &fault));
+                return findings;
+            }
         };
-        return misfits.into_iter().map(failed).collect();
+        if wanted.table == &table {
+            findings.extend(changes(ends, stream, &live).await);
+        }
+        match of_one(connection, ends, &live, wanted).await {
+            Ok(found) => findings.push(found),
+            Err(found) => {
+                findings.extend(found);
+                return findings;
+            }
+        }
+        kind = kind.or(live.kind);
+        let lacking = ends.rights.on_table(connection, wanted.table).await;
+        let granted = lacking.and_then(|lacking| rights(&ends.rights, &lacking));
+        may &= granted.is_ok();
+        findings.push(Finding::of(format!("rights on {}", wanted.table), granted));
     }
-    let lacking = live.lacking(&table, &stream.columns);
-    if !lacking.is_empty() {
-        let made = pending(connection, ends, (&table, &live), lacking.join("; ")).await;
-        return vec![match made {
-            Ok(detail) => Finding::pending(what, &detail),
-            Err(fault) => Finding::failed(what, &fault),
-        }];
-    }
-    let mut findings =
-        vec![Finding::ok(&what, format!("{} columns as configured", stream.columns.len()))];
-    let lacking = ends.rights.on_table(connection, &table).await;
-    let granted = lacking.and_then(|lacking| rights(&ends.rights, &lacking));
-    let may = granted.is_ok();
-    findings.push(Finding::of(format!("rights on {table}"), granted));
     if may || !ends.executes {
-        findings.extend(statements(connection, ends, (&table, live.kind), stream).await);
+        findings.extend(statements(connection, ends, (&table, kind), stream).await);
     }
     findings
+}
+
+/// What is found of one of a stream's tables as it is.
+///
+/// # Errors
+/// What is found, if it cannot be written yet.
+async fn of_one(
+    connection: &mut PgConnection,
+    ends: &Ends<'_>,
+    live: &LiveTable,
+    wanted: Wanted<'_>,
+) -> Result<Finding, Vec<Finding>> {
+    let table = wanted.table;
+    let what = format!("table {table}");
+    let misfits = live.misfits(wanted);
+    if !misfits.is_empty() {
+        let remedy = retyping(live, wanted);
+        let fault = |misfit| Fault::new(Class::Halt, Code::TargetSchemaMismatch, misfit, "");
+        let failed = misfits.into_iter().map(|misfit| {
+            let failed = Finding::failed(&what, &fault(misfit));
+            Finding { remedy: remedy.clone(), ..failed }
+        });
+        let mut findings: Vec<Finding> = failed.collect();
+        if live.left_marks(wanted).is_some() {
+            findings.push(marked(connection, ends, table).await);
+        }
+        return Err(findings);
+    }
+    let lacking = live.lacking(wanted);
+    if !lacking.is_empty() {
+        let made = pending(connection, ends, (table, live), lacking.join("; ")).await;
+        return Err(vec![match made {
+            Ok(detail) => Finding::pending(what, &detail),
+            Err(fault) => Finding::failed(what, &fault),
+        }]);
+    }
+    let left = if live.leaves_doc(wanted) {
+        "; its column doc is not written any more, and shows what was"
+    } else {
+        ""
+    };
+    Ok(Finding::ok(&what, format!("{} columns as configured{left}", wanted.number())))
+}
+
+/// How many rows are marked as deleted, though nothing marks them any more.
+async fn marked(connection: &mut PgConnection, ends: &Ends<'_>, table: &Table) -> Finding {
+    let what = format!("rows of {table} marked as deleted");
+    let sql = format!("select count(*) from {} where _deleted_at is not null", table.sql());
+    let query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql));
+    match with_deadline(ends.target.deadline(), query.fetch_one(connection)).await {
+        Ok(rows) => Finding::ok(what, rows.to_string()),
+        Err(fault) => Finding::failed(what, &fault),
+    }
+}
+
+/// What a changed configuration will do to it.
+async fn changes(ends: &Ends<'_>, stream: &StreamSettings, live: &LiveTable) -> Vec<Finding> {
+    let notes = mapping_notes(ends.settings, &ends.state, stream, live).await;
+    let what = format!("mapping of {}", stream.name);
+    let told = notes.into_iter().map(|note| {
+        let told = Finding::ok(&what, note.said);
+        Finding { remedy: note.remedy, ..told }
+    });
+    told.collect()
+}
+
+/// What to do about a table that does not fit.
+fn retyping(live: &LiveTable, wanted: Wanted<'_>) -> String {
+    match live.retyping(wanted) {
+        Some(sql) => format!(
+            "`{sql}` (`rename` keeps the old values), then `tidemark migrate`: the stream is \
+             walked and fills it; or change [[stream]]; tidemark never retypes what is there"
+        ),
+        None => "alter it by hand, or change [[stream]]; tidemark never retypes or replaces what \
+                 is there"
+            .to_owned(),
+    }
 }
 
 /// Who makes what is missing, if somebody can.
@@ -93,7 +166,7 @@ async fn statements(
     (table, kind): (&Table, Option<Kind>),
     stream: &StreamSettings,
 ) -> Vec<Finding> {
-    let statements = Statements::new(table, &stream.columns);
+    let statements = Statements::new(table, &stream.columns, stream.keeping);
     let kind = kind.unwrap_or(Kind::Table);
     let (came, how) = if ends.executes {
         let came = rehearse(connection, ends.target, &statements, &stream.columns, kind).await;

@@ -13,10 +13,11 @@ use twox_hash::XxHash3_64;
 
 use super::suspect::{Kind, Suspect};
 use super::{Compared, Comparison, KEPT_MAX, SHOWN_MAX, id_of};
+use crate::apply::row_times;
 use crate::error::Fault;
 use crate::model::bson::{Doc, Value};
 use crate::model::position::ClusterTime;
-use crate::model::value::decode_id;
+use crate::model::value::{asked_for, decode_id};
 use crate::ops::wait::HURRY_INTERVAL;
 use crate::postgres::with_deadline;
 
@@ -174,7 +175,7 @@ impl Comparison<'_> {
     }
 
     /// The documents that are there, as hashes, and those of them that have another row, or none.
-    async fn hashes(
+    pub(super) async fn hashes(
         &mut self,
         part: &[(String, Vec<u8>)],
         after: ClusterTime,
@@ -186,6 +187,7 @@ impl Comparison<'_> {
         while let Some(reply) = documents.next().await? {
             let read = reply
                 .items()
+                .filter(|bytes| self.mapping.follows(bytes))
                 .filter_map(|bytes| Some((id_of(bytes)?.0, XxHash3_64::oneshot(bytes))));
             hashes.extend(read);
             let rows = self.encode(reply.items(), after);
@@ -195,40 +197,38 @@ impl Comparison<'_> {
     }
 
     /// The rows that are there, with their times.
-    async fn row_times(
+    pub(super) async fn row_times(
         &mut self,
         part: &[(String, Vec<u8>)],
     ) -> Result<HashMap<String, ClusterTime>, Fault> {
-        let sql = AssertSqlSafe(format!(
-            "select t.id, coalesce(t._cluster_time, 0) from {} as t where t.id = any($1)",
-            self.table.sql()
-        ));
         let ids: Vec<&str> = part.iter().map(|(id, _)| id.as_str()).collect();
-        let query =
-            sqlx::query_as::<_, (String, i64)>(sql).bind(ids).fetch_all(&mut self.connection);
-        let rows = with_deadline(self.target.deadline(), query).await?;
-        Ok(rows.into_iter().map(|(id, time)| (id, ClusterTime::from_sql(time))).collect())
+        row_times(&mut self.connection, self.target, &self.statements, &ids).await
     }
 
-    /// Rows the walk did not meet and that are older than its start: the source may not have them.
+    /// Rows the walk did not meet and that are older than its start, or of a time to come: the
+    /// source may not have them.
     async fn extra(&mut self, started: ClusterTime) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "with extra as (select t.id from {} as t where coalesce(t._cluster_time, 0) < $1 and \
-             not exists (select from tidemark_seen as s where s.id = t.id)) select (select \
-             count(*) from extra), coalesce((select array_agg(id) from (select id from extra limit \
-             $2) as e), '{{}}')",
-            self.table.sql()
+            "with extra as (select t.id from {} as t where (coalesce(t._cluster_time, 0) < $1 or \
+             t._cluster_time > $3) and not exists (select from tidemark_seen as s where s.id = \
+             t.id)) select (select count(*) from extra), coalesce((select array_agg(id) from \
+             (select id from extra limit $2) as e), '{{}}')",
+            self.statements.living
         ));
         let room = KEPT_MAX.saturating_sub(self.suspects.len());
         let query = sqlx::query_as::<_, (i64, Vec<String>)>(sql)
             .bind(started.to_sql())
             .bind(i64::try_from(room).unwrap_or(i64::MAX))
+            .bind(started.ahead_max().to_sql())
             .fetch_one(&mut self.connection);
         let (number, ids) = with_deadline(self.settings.resync.duration_max, query).await?;
         let beyond = u64::try_from(number)
             .unwrap_or_default()
             .saturating_sub(crate::model::count(ids.len()));
         self.found.extra = Some(beyond);
+        if beyond > 0 {
+            self.found.ids = None;
+        }
         for id in ids {
             match decode_id(&id) {
                 Some(raw_id) => drop(self.suspects.insert(id, Suspect::new(raw_id, Kind::Extra))),
@@ -248,6 +248,16 @@ impl Compared {
             Kind::Extra => (self.extra.get_or_insert(0), &mut self.extra_ids),
         };
         *number += 1;
+        // What cannot be asked for differs, and is repaired by nothing.
+        match (&id, kind) {
+            (Some(id), _) if decode_id(id).is_some_and(|raw| asked_for(&raw).is_some()) => {
+                if let Some(all) = &mut self.ids {
+                    all.push(id.clone());
+                }
+            }
+            (Some(_), Kind::Extra) => {}
+            _ => self.ids = None,
+        }
         if ids.len() < SHOWN_MAX {
             ids.extend(id);
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use twox_hash::XxHash3_64;
 
 use crate::model::bson::{Doc, Value, kind};
-use crate::model::value::{Bound, ColumnType, Fit, encode_column};
+use crate::model::value::{Bound, ColumnType, Fit, Zone, encode_column};
 
 /// How deep a field may lie to get a column of its own: `address`, `address.city`,
 /// `address.geo.latitude`.
@@ -75,16 +75,22 @@ pub struct Field {
     /// Whole numbers that leave an `integer` little room to grow.
     pub large: u64,
     pub midnights: u64,
+    /// How many of its dates begin a day in each of the zones that are asked for.
+    pub days_in: Vec<(Zone, u64)>,
     hours: BTreeSet<i64>,
     choices: BTreeSet<u64>,
     are_choices_over: bool,
-    /// Fields of the documents in it, in the order in which they were first seen.
+    /// Fields of the documents in it, in the order in which they were first seen until they are put
+    /// in that of the documents.
     pub children: Vec<(Box<str>, Self)>,
     places: HashMap<Box<str>, usize>,
     /// Fields that no column can name: empty or dotted keys, keys that are not UTF-8.
     pub unnamed: bool,
     /// The document in which it was last met, so that a key that stands twice counts once.
     met_in: u64,
+    /// Its places in the documents that hold it, added up; and how many these are.
+    stood_at: u64,
+    met: u64,
 }
 
 /// The fields of one collection.
@@ -93,11 +99,17 @@ pub struct Fields {
     pub documents: u64,
     pub root: Field,
     known: usize,
+    /// Whose days dates may be.
+    zones: Vec<Zone>,
     /// There were more than are told apart.
     pub is_over: bool,
 }
 
 impl Fields {
+    pub fn of_zones(zones: &[Zone]) -> Self {
+        Self { zones: zones.to_vec(), ..Self::default() }
+    }
+
     pub fn observe(&mut self, document: Doc<'_>) {
         self.documents += 1;
         let mut root = std::mem::take(&mut self.root);
@@ -106,8 +118,13 @@ impl Fields {
         self.root = root;
     }
 
+    /// Puts fields in the order of the documents, whichever of these were looked at first.
+    pub fn put_in_order(&mut self) {
+        self.root.put_in_order();
+    }
+
     fn observe_children(&mut self, parent: &mut Field, document: Doc<'_>, depth: usize) {
-        for (key, value) in document.elements().flatten() {
+        for (stands_at, (key, value)) in (0..).zip(document.elements().flatten()) {
             let named = std::str::from_utf8(key).ok();
             let Some(name) = named.filter(|name| !name.contains('.') && !name.trim().is_empty())
             else {
@@ -132,7 +149,8 @@ impl Fields {
                 continue;
             }
             field.met_in = self.documents;
-            field.observe(value);
+            (field.stood_at, field.met) = (field.stood_at + stands_at, field.met + 1);
+            field.observe(value, &self.zones);
             if let Some(inner) = value.as_document().filter(|_| value.kind == kind::DOCUMENT)
                 && depth < DEPTH_MAX
             {
@@ -143,7 +161,17 @@ impl Fields {
 }
 
 impl Field {
-    fn observe(&mut self, value: Value<'_>) {
+    /// By their mean place in the documents.
+    fn put_in_order(&mut self) {
+        let mean =
+            |field: &Self| u128::from(field.stood_at) * 1_000_000 / u128::from(field.met.max(1));
+        self.children.sort_by(|(a, x), (b, y)| (mean(x), a).cmp(&(mean(y), b)));
+        for (_, child) in &mut self.children {
+            child.put_in_order();
+        }
+    }
+
+    fn observe(&mut self, value: Value<'_>, zones: &[Zone]) {
         if matches!(value.kind, kind::NULL | kind::UNDEFINED) {
             self.nulls += 1;
             return;
@@ -165,7 +193,7 @@ impl Field {
         }
         match family {
             Family::Text => self.observe_choice(value.as_text().unwrap_or_default()),
-            Family::Date => self.observe_time(value.as_date().unwrap_or_default()),
+            Family::Date => self.observe_time(value.as_date().unwrap_or_default(), zones),
             Family::Whole => {
                 let number = value.as_i32().map(i64::from).or_else(|| value.as_i64());
                 let is_large = number.is_some_and(|n| n.unsigned_abs() > 1 << 30);
@@ -183,10 +211,16 @@ impl Field {
         }
     }
 
-    fn observe_time(&mut self, millis: i64) {
+    fn observe_time(&mut self, millis: i64, zones: &[Zone]) {
         const HOUR: i64 = 3_600_000;
         let in_day = millis.rem_euclid(24 * HOUR);
         self.midnights += u64::from(in_day == 0);
+        if self.days_in.is_empty() {
+            self.days_in = zones.iter().map(|zone| (*zone, 0)).collect();
+        }
+        for (zone, count) in &mut self.days_in {
+            *count += u64::from(Zone::begins_a_day(Some(*zone), millis));
+        }
         // −1 stands for every time that is not on the hour.
         self.hours.insert(if in_day % HOUR == 0 { in_day / HOUR } else { -1 });
     }

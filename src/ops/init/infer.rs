@@ -1,10 +1,19 @@
 //! From what was seen of a field to a column: its type, and what a person should know of it.
 
 use super::fields::{Family, Field};
-use crate::model::value::ColumnType;
+use crate::model::format::percent;
+use crate::model::value::{ColumnType, Zone};
 
 /// A nested document with more fields than these is one value: a map, or somebody else's document.
 const NESTED_FIELDS_MAX: usize = 40;
+
+/// Whose midnights all of a field's dates are, where they are not UTC's.
+pub fn zone(field: &Field) -> Option<Zone> {
+    let are_utc = field.midnights == field.present;
+    let is_all = |count: u64| count == field.present && field.is_only(&[Family::Date]);
+    let mut zones = field.days_in.iter().filter(|_| !are_utc);
+    zones.find(|(_, count)| is_all(*count)).map(|(zone, _)| *zone)
+}
 
 /// The type that takes what was seen, and why it is this one where that is not plain.
 pub fn column_type(field: &Field) -> (ColumnType, Option<String>) {
@@ -67,13 +76,14 @@ fn number(field: &Field) -> ColumnType {
 
 fn date(field: &Field) -> (ColumnType, Option<String>) {
     let Field { present, midnights, .. } = *field;
-    if midnights == present && field.fitting(ColumnType::Date) == present {
+    let are_days = midnights == present || zone(field).is_some();
+    if are_days && field.fitting(ColumnType::Date) == present {
         return (ColumnType::Date, None);
     }
     let warning = if field.are_local_midnights() {
         Some(format!(
             "! these read like days at midnight of a local time; {midnights} of {present} are \
-             midnight UTC, as a date column takes them"
+             midnight UTC, as a date column takes them: `init --zone Europe/London` tries a zone"
         ))
     } else if midnights * 2 > present {
         Some(format!("! {midnights} of {present} are midnight UTC: days and times are mixed"))
@@ -109,14 +119,6 @@ const fn name(family: Family) -> &'static str {
         Family::Document => "documents",
         Family::Binary => "binary",
         Family::Rare => "rare types",
-    }
-}
-
-/// Never 0 % of what is there, never 100 % of less than all.
-pub fn percent(part: u64, whole: u64) -> String {
-    match part * 100 / whole.max(1) {
-        0 if part > 0 => "under 1 %".to_owned(),
-        percent => format!("{percent} %"),
     }
 }
 

@@ -6,13 +6,18 @@ use std::collections::BTreeSet;
 const BYTES_MAX: usize = 63;
 
 /// Names that a column cannot have: tidemark's own, and those of Postgres's system columns.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 17] = [
     "id",
     "doc",
     "_cluster_time",
     "_applied_at",
     "_deleted_at",
     "_hash",
+    "_operation",
+    "_valid_from",
+    "_valid_from_at",
+    "_valid_to",
+    "_valid_to_at",
     "tableoid",
     "xmin",
     "cmin",

@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use super::fields::{Family, Field, Fields};
-use super::infer::{column_type, is_data, is_nested, percent};
+use super::infer::{column_type, is_data, is_nested, zone};
 use super::naming::{Names, snake};
 use super::sensitive;
-use crate::model::value::ColumnType;
+use crate::model::format::percent;
+use crate::model::value::{ColumnType, Zone};
 
 /// More columns than these are not proposed for one table.
 pub const COLUMNS_MAX: usize = 60;
@@ -38,6 +39,9 @@ pub struct ColumnProposal {
     pub field: String,
     #[serde(rename = "type")]
     pub kind: &'static str,
+    /// Of a date's days, where they are not UTC's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<&'static str>,
     pub required: bool,
     /// In how many of the documents looked at it has a value.
     pub present: u64,
@@ -132,6 +136,7 @@ fn column(candidate: &Candidate<'_>, documents: u64, names: &mut Names) -> Colum
         name: names.give(&parts.join("_"), "field"),
         field: path.join("."),
         kind: name_of(kind),
+        zone: zone(field).filter(|_| kind == ColumnType::Date).map(Zone::name),
         required: everywhere && documents >= REQUIRED_DOCUMENTS_MIN,
         present: field.present,
         fitting,

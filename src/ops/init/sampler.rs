@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::fields::Fields;
 use crate::error::Fault;
 use crate::model::bson::Doc;
+use crate::model::value::Zone;
 use crate::source::{CollectionSize, Documents, Pick, Source, is_picked_at_random};
 
 /// How many documents are looked at.
@@ -21,20 +22,22 @@ pub async fn sample(
     source: &Source,
     collection: &str,
     size: CollectionSize,
+    zones: &[Zone],
 ) -> Result<Fields, Fault> {
-    let mut fields = Fields::default();
+    let mut fields = Fields::of_zones(zones);
     let mut left = Left { until: Instant::now() + LENGTH_MAX, bytes: BYTES_MAX };
     if is_picked_at_random(SAMPLE, size) {
         let documents = source.glance(collection, SAMPLE, Pick::Random).await?;
         observe(documents, &mut fields, &mut left).await?;
-        return Ok(fields);
+    } else {
+        // What is new may have other fields than what is old.
+        for end in [Pick::Oldest, Pick::Newest] {
+            let documents = source.glance(collection, SAMPLE / 2, end).await?;
+            let mut half = Left { bytes: left.bytes / 2, ..left };
+            observe(documents, &mut fields, &mut half).await?;
+        }
     }
-    // What is new may have other fields than what is old.
-    for end in [Pick::Oldest, Pick::Newest] {
-        let documents = source.glance(collection, SAMPLE / 2, end).await?;
-        let mut half = Left { bytes: left.bytes / 2, ..left };
-        observe(documents, &mut fields, &mut half).await?;
-    }
+    fields.put_in_order();
     Ok(fields)
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::fields::Fields;
 use super::proposal::{COLUMNS_MAX, ColumnProposal, propose};
 use crate::model::bson::Doc;
-use crate::model::value::{Bound, ColumnType, Fit, encode_column, find};
+use crate::model::value::{Bound, ColumnType, Fit, Zone, encode_column, find};
 
 const DAY: i64 = 86_400_000;
 
@@ -31,6 +31,21 @@ fn turns(values: &[Bson]) -> ColumnProposal {
 
 fn date(millis: i64) -> Bson {
     DateTime::from_millis(millis).into()
+}
+
+#[test]
+fn columns_stand_in_the_order_of_the_documents_whichever_was_looked_at_first() {
+    let names = |documents: &[Document]| -> Vec<String> {
+        let mut fields = fields(documents);
+        fields.put_in_order();
+        fields.root.children.iter().map(|(name, _)| name.to_string()).collect()
+    };
+    let whole = doc! { "_id": 1, "a": 1, "b": 1, "c": 1 };
+    let documents = [doc! { "_id": 2, "a": 1, "c": 1 }, whole.clone(), doc! { "_id": 3, "b": 1 }];
+    let forwards = names(&documents);
+    assert_eq!(forwards, ["_id", "a", "b", "c"]);
+    let backwards: Vec<Document> = documents.into_iter().rev().collect();
+    assert_eq!(names(&backwards), forwards);
 }
 
 #[test]
@@ -81,6 +96,27 @@ fn what_is_not_plain_is_said() {
     assert_eq!(said(&[date(5), date(DAY + 7)]), "");
     let far = said(&[date(i64::MAX), date(1)]);
     assert_eq!(far, "! takes 50 % of its values");
+}
+
+#[test]
+fn dates_are_days_of_the_first_zone_whose_midnights_they_all_are() {
+    let zones = ["America/New_York", "Europe/London"].map(|name| Zone::parse(name).unwrap());
+    let column = |dates: &[Bson]| {
+        let mut fields = Fields::of_zones(&zones);
+        for date in dates {
+            let document = doc! { "v": date.clone() }.to_vec().unwrap();
+            fields.observe(Doc::new(&document).unwrap());
+        }
+        propose(&fields).0.remove(0)
+    };
+    // 1 July 2024 and 31 December 2024 in London.
+    let (summer, winter) = (date(1_719_788_400_000), date(1_735_603_200_000));
+    let london = column(&[summer.clone(), winter.clone()]);
+    assert_eq!((london.kind, london.zone, london.notes.len()), ("date", Some("Europe/London"), 0));
+    let utc = column(&[winter]);
+    assert_eq!((utc.kind, utc.zone), ("date", None), "midnight UTC is a day of UTC first");
+    let neither = column(&[summer, date(5)]);
+    assert_eq!((neither.kind, neither.zone), ("timestamptz", None));
 }
 
 #[test]

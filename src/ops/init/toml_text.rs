@@ -3,9 +3,12 @@
 use std::fmt::Write;
 
 use super::proposal::{ColumnProposal, StreamProposal};
-use crate::model::format::thousands;
+use crate::model::format::{percent, thousands};
 use crate::model::shown::{is_obeyed, shown};
 use crate::settings::Settings;
+
+/// What editors complete a configuration by, beside it.
+pub const SCHEMA_FILE: &str = "tidemark.schema.json";
 
 /// The whole of a new configuration that follows `database`. `aside` says of each collection that
 /// is not followed why.
@@ -32,7 +35,8 @@ fn head(settings: &Settings, database: &str) -> String {
     let source = &settings.source;
     let insecure = |insecure: bool| if insecure { "insecure = true\n" } else { "" };
     format!(
-        "# Proposed by `tidemark init` from a sample of each collection. Correct names and types \
+        "#:schema ./{SCHEMA_FILE}\n\
+         # Proposed by `tidemark init` from a sample of each collection. Correct names and types \
          now: later on\n# tidemark only adds columns. `tidemark check` proves it, `tidemark run` \
          follows. Every key there is, with its\n# meaning: config/default.toml. A ! is something \
          to look at. Whatever has no column is in the column doc.\n\nenvironment = {}\n\n\
@@ -78,13 +82,14 @@ pub fn block(stream: &StreamProposal) -> String {
 }
 
 fn percent_of(part: u64, whole: u64) -> String {
-    format!("in {}", super::infer::percent(part, whole))
+    format!("in {}", percent(part, whole))
 }
 
 fn column(column: &ColumnProposal) -> String {
     let required = if column.required { ", required = true" } else { "" };
+    let zone = column.zone.map(|zone| format!(", zone = {}", text(zone))).unwrap_or_default();
     format!(
-        "  {{ name = {}, field = {}, type = {}{required} }},",
+        "  {{ name = {}, field = {}, type = {}{zone}{required} }},",
         text(&column.name),
         text(&column.field),
         text(column.kind)

@@ -4,10 +4,11 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::toml_text::SCHEMA_FILE;
 use crate::ops::slip::{Slip, Unable};
 use crate::settings::{Origin, Settings};
 
-/// Writes a new configuration.
+/// Writes a new configuration, and beside it the schema that it names.
 ///
 /// # Errors
 /// The file is there already and is not to be replaced, cannot be written, or what would be written
@@ -20,7 +21,9 @@ pub fn create(file: &Path, text: &str, replace: bool, origin: &Origin) -> Result
     let trial = Trial::beside(file);
     fs::write(&trial.0, text).map_err(|error| failed(file, &error))?;
     trial.judge(origin)?;
-    fs::write(file, text).map_err(|error| failed(file, &error))
+    fs::write(file, text).map_err(|error| failed(file, &error))?;
+    let schema = file.with_file_name(SCHEMA_FILE);
+    fs::write(&schema, Settings::schema()).map_err(|error| failed(&schema, &error))
 }
 
 /// Adds to the end of a configuration.
@@ -44,7 +47,8 @@ fn add(file: &Path, end: &str, text: &str) -> std::io::Result<()> {
 }
 
 fn failed(file: &Path, error: &std::io::Error) -> Unable {
-    Slip::new(format!("{} cannot be written: {error}", file.display()), "").into()
+    let hint = "name a place that can be written to with --out";
+    Slip::new(format!("{} cannot be written: {error}", file.display()), hint).into()
 }
 
 /// What would be written, beside where it belongs; gone when dropped.

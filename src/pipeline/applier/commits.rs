@@ -124,7 +124,7 @@ impl Applier<'_> {
         for ((context, shown), exact) in self.group.streams.iter().zip(&mut self.exact).zip(now) {
             if *shown != Some(exact) {
                 *shown = Some(exact);
-                context.status.exact(exact);
+                context.status.level(exact);
             }
         }
     }
@@ -151,7 +151,8 @@ impl Applier<'_> {
         let group = self.group;
         for (context, noted) in group.streams.iter().zip(&mut self.noted) {
             let phase = context.status.own_phase();
-            if *noted != Some(phase) && phase != Phase::Parked {
+            let is_left_out = matches!(phase, Phase::Parked | Phase::Paused);
+            if *noted != Some(phase) && !is_left_out {
                 changed.push((&context.config.name, phase));
             }
             *noted = Some(phase);

@@ -27,6 +27,16 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// Whether a table is what the source was at the idle position, and is not said to be before
+    /// that is committed. Readers need not wait for the interval.
+    pub(super) fn makes_exact(&self) -> bool {
+        let Some(idle) = self.idle.as_ref().map(|position| position.cluster_time) else {
+            return false;
+        };
+        let mut unparked = self.ahead.iter().zip(&self.parked).filter(|(_, why)| why.is_none());
+        unparked.any(|(ahead, _)| self.committed < *ahead && *ahead <= idle)
+    }
+
     /// Tables that are looked at with an idle commit: some at a time, each in its turn, and none
     /// that is walked, since its walk finds out anyhow.
     fn next_to_look_at(&mut self) -> Vec<usize> {

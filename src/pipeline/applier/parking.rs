@@ -1,5 +1,5 @@
-//! Streams that cannot be followed for a cause of their own: the group goes on without them, and
-//! looks now and then whether the cause is gone.
+//! Streams that cannot be followed for a cause of their own, or that a person told to stop for a
+//! while: the group goes on without them, and looks now and then whether the cause is gone.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::error::{Class, Code, Fault};
 use crate::model::phase::Phase;
 use crate::pipeline::context::GroupContext;
 use crate::pipeline::preparer::Batch;
-use crate::pipeline::unpark;
+use crate::pipeline::start::LeftOut;
+use crate::pipeline::{pause, unpark};
 
 /// So many streams may be parked because their tables are slow, within so long.
 const SLOW_MAX: usize = 3;
@@ -77,9 +78,11 @@ impl Applier<'_> {
         self.probe();
     }
 
-    /// Looks at parked streams until one of them may go on.
+    /// Looks at parked streams until one of them may go on, and waits for the end of pauses.
     pub(super) fn probe(&mut self) {
+        let is_paused = |stream| self.paused.iter().any(|(paused, _)| *paused == stream);
         let streams = self.group.streams.iter().zip(&self.parked);
+        let streams = streams.filter(|(context, _)| !is_paused(context.place));
         let parked = streams.filter_map(|(context, code)| Some((context.clone(), (*code)?)));
         let parked: Vec<_> = parked.collect();
         self.prober.abort_all();
@@ -87,16 +90,25 @@ impl Applier<'_> {
         if !parked.is_empty() {
             self.prober.spawn(unpark::until_one_may_go_on(parked));
         }
+        if let Some(until) = self.paused.iter().map(|(_, pause)| pause.until).min() {
+            self.prober.spawn(pause::until_over(until));
+        }
     }
 }
 
 /// By stream: why the group goes on without it from its start, if it does. The streams are told.
-pub(super) fn parked_at_start(
-    group: &GroupContext,
-    faults: &[(usize, Fault)],
-) -> Vec<Option<Code>> {
+pub(super) fn left_out_at_start(group: &GroupContext, left_out: &LeftOut) -> Vec<Option<Code>> {
     let mut parked = vec![None; group.streams.len()];
-    for (stream, fault) in faults {
+    for (stream, pause) in &left_out.paused {
+        if let Some(slot) = parked.get_mut(*stream) {
+            *slot = Some(Code::StreamParked);
+        }
+        if let Some(context) = group.streams.get(*stream) {
+            context.status.walking(None);
+            context.status.paused(&pause.to_string());
+        }
+    }
+    for (stream, fault) in &left_out.parked {
         if let Some(slot) = parked.get_mut(*stream) {
             *slot = Some(fault.code);
         }

@@ -148,7 +148,9 @@ impl Applier<'_> {
         let last_event = Some(event.cluster_time);
         let (mut works, mut told) = (Vec::new(), Vec::new());
         for &stream in self.group.routes.of(event.collection) {
-            let (name, key) = (event.operation.name(), reply.item(0).to_vec());
+            let Some(context) = self.group.streams.get(stream) else { continue };
+            let name = event.operation.name();
+            let key = context.mapping.evidence_of_event(reply.item(0));
             let dead = vec![letter(id.clone(), name, key, last_event)];
             works.push(Work { stream, dead, events: 1, ..Work::default() });
             told.push(OfStream { stream, received, last_event, ..OfStream::default() });

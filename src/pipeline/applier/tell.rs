@@ -50,6 +50,7 @@ pub(super) fn tell_one(context: &Context, told: &OfStream, applied: &Applied, to
         received: told.received,
         not_applied: applied.dead_by_operation,
         gone: told.gone,
+        filtered: told.filtered,
         rows_changed: applied.rows_changed + applied.rows_deleted,
         rows_unchanged: applied.rows_unchanged,
         dead_letters: applied.set_aside.by_code.clone(),

@@ -3,10 +3,11 @@
 
 use super::begins::Begins;
 use crate::error::{Class, Code, Fault};
+use crate::model::mapping_digest::MappingDigest;
 use crate::model::reason::Reason;
 use crate::pipeline::binding::{BindingVerdict, Here, halt_on, judge};
 use crate::pipeline::context::Context;
-use crate::state::{StreamRow, WalkRow};
+use crate::state::{Pause, StreamRow, WalkRow};
 
 /// What is done about a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,19 +22,21 @@ pub(in crate::pipeline) enum Decision {
         is_blind: bool,
     },
     Park(Fault),
+    /// A person told it to stop for a while.
+    Pause(Pause),
 }
 
 impl Decision {
-    /// Whether it is a resync.
-    pub fn repairs(&self) -> bool {
-        matches!(self, Self::Walk { reason, .. } if *reason != Reason::FirstSnapshot)
+    /// Whether it makes up for what was missed, or may have been.
+    pub const fn repairs(&self) -> bool {
+        matches!(self, Self::Walk { is_blind: true, .. })
     }
 
     /// Why a walk begins.
     pub fn why(&self) -> Option<&str> {
         match self {
             Self::Walk { why, .. } => Some(why),
-            Self::GoOn | Self::Bind | Self::Park(_) => None,
+            Self::GoOn | Self::Bind | Self::Park(_) | Self::Pause(_) => None,
         }
     }
 }
@@ -69,6 +72,12 @@ impl Known<'_> {
     fn own_position(&self, stream: &str) -> Option<bool> {
         let own = self.begins.own.iter().find(|(own, _)| own.stream == stream);
         own.map(|(_, is_usable)| *is_usable)
+    }
+
+    /// Why the rows have to be made anew, if what makes them is another mapping by now. Rows of a
+    /// release that did not say what made them are taken as they are.
+    fn mapping_changed(&self, now: &MappingDigest) -> Option<String> {
+        self.row.and_then(StreamRow::mapping).and_then(|before| now.since(&before).why())
     }
 
     fn parked_code(&self) -> Option<Code> {
@@ -113,7 +122,13 @@ pub(super) async fn decide(
             return Ok(Decision::Bind);
         }
         (Reason::TableReplaced, "the table is empty, and the collection is not".to_owned())
-    } else if verdict == BindingVerdict::Known || left {
+    } else if let Some(why) = known.mapping_changed(context.mapping.digest()) {
+        tracing::warn!(stream = context.config.name, "the table is made anew by a walk: {why}");
+        return Ok(Decision::Walk { reason: Reason::MappingChanged, why, is_blind: false });
+    } else if verdict == BindingVerdict::Known
+        || left
+        || known.row.and_then(StreamRow::mapping).as_ref() != Some(context.mapping.digest())
+    {
         return Ok(Decision::Bind);
     } else {
         return Ok(Decision::GoOn);
@@ -166,6 +181,9 @@ fn unusable(
         Some(Code::HistoryLost) => {
             return Some((Reason::HistoryLost, row.parked_reason.clone().unwrap_or_default()));
         }
+        Some(_) if let Some(pause) = row.pause() => {
+            return Some((Reason::Paused, format!("the stream was {pause}")));
+        }
         Some(_) => {
             return Some((Reason::Parked, "the group went on without the stream".to_owned()));
         }
@@ -202,7 +220,8 @@ pub(in crate::pipeline) async fn allowed(
         };
         Err(Fault::new(Class::Halt, code, message, hint))
     };
-    if !settings.automatic {
+    // Who paused a stream was told that it is repaired when it goes on.
+    if !settings.automatic && reason != Reason::Paused {
         return halt(format!("{why}; resync.automatic is off"));
     }
     if !reason.is_counted() {

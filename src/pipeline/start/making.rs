@@ -79,7 +79,8 @@ impl Making<'_> {
         let stream = context.config.name.as_str();
         let row = self.rows.get(stream);
         match (decision, here) {
-            (Decision::GoOn, _) | (Decision::Bind | Decision::Walk { .. }, None) => {}
+            (Decision::GoOn | Decision::Pause(_), _)
+            | (Decision::Bind | Decision::Walk { .. }, None) => {}
             (Decision::Bind, Some(here)) => {
                 changes.bound.push((stream, remembered(context, self.place, here, row)));
             }
@@ -103,6 +104,8 @@ impl Making<'_> {
                         cluster: self.place.cluster.as_deref(),
                         collection_uuid: here.found.uuid(),
                         table: &context.table,
+                        living: &context.statements.living,
+                        mapping: context.mapping.digest(),
                     },
                 });
             }
@@ -114,6 +117,7 @@ impl Making<'_> {
                 let again = row.is_some_and(|row| {
                     known == Some(fault.code.name())
                         && row.parked_reason.as_deref() == Some(&fault.message)
+                        && row.pause().is_none()
                 });
                 if is_ours && !again {
                     changes.parked.push((stream, fault));

@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use sqlx::postgres::PgConnection;
 
-use crate::apply::{ensure, read_live};
+use crate::apply::{Wanted, ensure, ensure_as_of, read_live};
 use crate::error::Fault;
+use crate::model::namespace::Table;
 use crate::pipeline::context::Context;
 use crate::postgres::with_deadline;
 
@@ -15,21 +16,43 @@ pub(in crate::pipeline) async fn see_to(
     context: &Context,
     connection: &mut PgConnection,
 ) -> Result<(), Fault> {
-    let (target, table, columns) = (&context.target, &context.table, &context.config.columns);
+    let target = &context.target;
+    let history = context.table.history();
     if context.settings.migrate.automatic && !context.widened.load(Ordering::Relaxed) {
-        context.state.refuse_table(&mut *connection, table).await?;
-        for statement in ensure(connection, target, table, columns).await? {
-            tracing::info!(stream = context.config.name, "migrated: {statement}");
+        for wanted in wanted(context, &history) {
+            context.state.refuse_table(&mut *connection, wanted.table).await?;
+            for statement in ensure(connection, target, wanted).await? {
+                tracing::info!(stream = context.config.name, "migrated: {statement}");
+            }
         }
+        see_to_function(context, connection).await;
         context.widened.store(true, Ordering::Relaxed);
     }
     check_table(context, connection).await
 }
 
+/// What shows the table as it was is for people: it stops nothing if it cannot be made.
+async fn see_to_function(context: &Context, connection: &mut PgConnection) {
+    let (target, config) = (&context.target, &context.config);
+    let of = (&context.table, config.columns.as_slice());
+    match ensure_as_of(connection, target, of, config.keeping).await {
+        Ok(None) => {}
+        Ok(Some(made)) => tracing::info!(stream = config.name, "migrated: {made}"),
+        Err(fault) => tracing::warn!(stream = config.name, "left as it is: {fault}"),
+    }
+}
+
+fn wanted<'a>(context: &'a Context, history: &'a Table) -> impl Iterator<Item = Wanted<'a>> {
+    let config = &context.config;
+    Wanted::all([&context.table, history], &config.columns, config.keeping)
+}
+
 /// Every statement is prepared against the live schema before the first event.
 async fn check_table(context: &Context, connection: &mut PgConnection) -> Result<(), Fault> {
-    let (target, table) = (&context.target, &context.table);
-    read_live(connection, target, table).await?.fits(table, &context.config.columns)?;
+    let (target, history) = (&context.target, context.table.history());
+    for wanted in wanted(context, &history) {
+        read_live(connection, target, wanted.table).await?.fits(wanted)?;
+    }
     for (_, statement) in context.statements.preparable() {
         let sql = sqlx::AssertSqlSafe(statement.to_string());
         let prepare =

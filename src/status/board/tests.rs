@@ -27,7 +27,7 @@ pub fn following(streams: usize) -> Arc<Board> {
     main.placed(&Position { token: ResumeToken::of_text("826A"), cluster_time: time });
     for stream in board.streams() {
         stream.entered(Phase::Streaming);
-        stream.exact(true);
+        stream.level(true);
     }
     board
 }

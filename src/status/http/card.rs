@@ -22,10 +22,13 @@ pub(super) fn incident(out: &mut String, open: &IncidentReport, now: DateTime<Ut
         (Some(by), Some(until)) => format!("{} is on it until {}", escape(by), at(until)),
         _ => "nobody is on it".to_owned(),
     };
+    let muted = open.muted.as_ref().map_or_else(String::new, |mute| {
+        format!(" · not told until {} ({})", at(mute.until), escape(&mute.by))
+    });
     let _ = write!(
         out,
         "<article class=\"incident {0}\"><h3>{stream}<code>{1}</code></h3><p>{2}</p><p>{3}{4}</p>\
-         <p class=\"small\">incident {5} · {0} · open for {6} · met {7} · {owner}</p>\
+         <p class=\"small\">incident {5} · {0} · open for {6} · met {7} · {owner}{muted}</p>\
          </article>",
         open.severity,
         escape(&open.code),

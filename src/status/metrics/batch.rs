@@ -11,7 +11,7 @@ use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::event::Operation;
 
 /// Why an event changes nothing: documented in docs/reference.md.
-const SKIPPED: [&str; 2] = ["document_gone", "parked"];
+const SKIPPED: [&str; 3] = ["document_gone", "parked", "filtered"];
 
 const SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
@@ -152,15 +152,13 @@ impl BatchSizes {
 }
 
 impl BatchSeries {
-    /// Counts a batch's events by operation: received = applied + set aside + skipped. Only an
-    /// update is skipped, whose document was gone when it was looked up.
-    pub fn count(&self, came: [u64; 4], set_aside: [u64; 4], gone: u64) {
-        let gone_updates = [0, gone, 0, 0];
+    /// Counts a batch's events by operation: received = applied + set aside + skipped.
+    pub fn count(&self, came: [u64; 4], set_aside: [u64; 4], skipped: [u64; 4]) {
         let counters = self.received.iter().zip(&self.applied);
-        let numbers = came.into_iter().zip(set_aside).zip(gone_updates);
-        for ((received, applied), ((came, set_aside), gone)) in counters.zip(numbers) {
+        let numbers = came.into_iter().zip(set_aside).zip(skipped);
+        for ((received, applied), ((came, set_aside), skipped)) in counters.zip(numbers) {
             received.inc_by(came);
-            applied.inc_by(came.saturating_sub(set_aside + gone));
+            applied.inc_by(came.saturating_sub(set_aside + skipped));
         }
     }
 }

@@ -15,6 +15,7 @@ mod time;
 
 use std::sync::{Mutex, PoisonError};
 
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, IntCounter, Registry, TextEncoder};
 
 pub use batch::{BatchSeries, BatchSizes};
@@ -101,10 +102,15 @@ impl Metrics {
 
     /// The Prometheus text, with what the reports say.
     pub fn text(&self, groups: &[GroupReport], streams: &[StreamReport]) -> String {
+        let mut out = Vec::new();
+        let _ = TextEncoder::new().encode(&self.families(groups, streams), &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    /// The metrics, with what the reports say.
+    pub fn families(&self, groups: &[GroupReport], streams: &[StreamReport]) -> Vec<MetricFamily> {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         self.read(groups, streams);
-        let mut out = Vec::new();
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
-        String::from_utf8(out).unwrap_or_default()
+        self.registry.gather()
     }
 }

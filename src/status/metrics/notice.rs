@@ -5,7 +5,7 @@ use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
 use super::maker::Maker;
 use crate::error::{Code, Severity};
 
-const CHANNELS: [&str; 3] = ["slack", "sentry", "heartbeat"];
+const CHANNELS: [&str; 4] = ["slack", "sentry", "webhook", "heartbeat"];
 const RESULTS: [&str; 2] = ["ok", "failed"];
 
 #[derive(Debug)]

@@ -19,6 +19,8 @@ pub struct Committed<'a> {
     pub not_applied: [u64; 4],
     /// Updates whose document was gone.
     pub gone: u64,
+    /// Changes to documents that are not followed, by operation.
+    pub filtered: [u64; 4],
     /// A chunk of a walk or a part of a sweep, not a batch.
     pub of_walk: bool,
     pub rows_changed: u64,
@@ -54,8 +56,9 @@ impl Stream {
         let mut state = self.change();
         let report = &mut state.report;
         report.events_received += received;
-        report.events_applied += received.saturating_sub(not_applied + work.gone);
-        report.events_skipped += work.gone;
+        let skipped = work.gone + work.filtered.iter().sum::<u64>();
+        report.events_applied += received.saturating_sub(not_applied + skipped);
+        report.events_skipped += skipped;
         report.rows_changed += work.rows_changed;
         report.rows_unchanged += work.rows_unchanged;
         report.dead_letters += work.dead_letters.values().sum::<u64>();
@@ -64,6 +67,10 @@ impl Stream {
         }
         if let Some(at) = work.last_event {
             report.last_event_at = Some(at.at());
+        }
+        if !work.dead_letters.is_empty() {
+            state.lacks = true;
+            state.show_exact();
         }
         if work.of_walk {
             state.works(&[Step::Walk, Step::Sweep]);
@@ -78,12 +85,17 @@ impl Stream {
 
     fn count_committed(&self, work: &Committed<'_>, received: u64) {
         let Inner { label, metrics, series, sizes, .. } = &*self.inner;
-        series.count(work.received, work.not_applied, work.gone);
+        let [inserts, updates, replaces, deletes] = work.filtered;
+        let skipped = [inserts, updates + work.gone, replaces, deletes];
+        series.count(work.received, work.not_applied, skipped);
         series.rows_changed.inc_by(work.rows_changed);
         series.rows_unchanged.inc_by(work.rows_unchanged);
-        if work.gone > 0 {
-            let skipped = &metrics.batches.events_skipped;
-            skipped.with_label_values(&[label, "document_gone"]).inc_by(work.gone);
+        let filtered = work.filtered.iter().sum();
+        for (reason, number) in [("document_gone", work.gone), ("filtered", filtered)] {
+            if number > 0 {
+                let skipped = &metrics.batches.events_skipped;
+                skipped.with_label_values(&[label.as_str(), reason]).inc_by(number);
+            }
         }
         for (code, number) in &work.dead_letters {
             let code = code.name();

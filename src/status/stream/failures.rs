@@ -1,5 +1,6 @@
 //! What goes wrong in a stream alone, as it is told: steps of its walk that fail and are tried
-//! again, statements on its table that are slow, what parks it.
+//! again, statements on its table that are slow, what parks it; and that it
+//! is paused.
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use chrono::Utc;
 use super::Stream;
 use crate::error::Fault;
 use crate::model::phase::Phase;
+use crate::model::shown::shown;
 use crate::model::step::Step;
 
 impl Stream {
@@ -22,16 +24,37 @@ impl Stream {
         if report.phase != Phase::Parked {
             (report.phase, report.phase_since) = (Phase::Parked, Utc::now());
         }
-        report.exact = false;
         report.halt_code = Some(fault.code.name().to_owned());
         report.reason = Some(reason);
         report.failures += 1;
+        state.level = false;
+        state.show_exact();
         state.failing.clear();
         state.show_failing();
         drop(state);
         if !again {
             let code = fault.code.name();
             tracing::error!(stream = self.name(), code, hint, "stream parked: {fault}");
+        }
+    }
+
+    /// A person told it to stop for a while, and its group goes on without it; `how` says until
+    /// when, who, and why.
+    pub fn paused(&self, how: &str) {
+        let mut state = self.change();
+        let report = &mut state.report;
+        let again = report.phase == Phase::Paused && report.reason.as_deref() == Some(how);
+        if report.phase != Phase::Paused {
+            (report.phase, report.phase_since) = (Phase::Paused, Utc::now());
+        }
+        (report.exact, report.halt_code) = (false, None);
+        report.reason = Some(how.to_owned());
+        state.failing.clear();
+        state.show_failing();
+        drop(state);
+        if !again {
+            let phase = Phase::Paused.name();
+            tracing::warn!(stream = self.name(), phase, "stream {}", shown(how));
         }
     }
 

@@ -66,6 +66,10 @@ struct State {
     report: StreamReport,
     fields: Fields,
     failing: Failing,
+    /// Whether its table is what the source was at the position, but for what is set aside.
+    level: bool,
+    /// Dead letters of it are not resolved: their documents are not in the table as they are.
+    lacks: bool,
     /// The number of the last change of the report.
     changed: u64,
 }
@@ -76,6 +80,11 @@ impl State {
         if self.failing.works(steps) {
             self.show_failing();
         }
+    }
+
+    /// Keeps what the report says of the table in line.
+    const fn show_exact(&mut self) {
+        self.report.exact = self.level && !self.lacks;
     }
 
     /// Keeps what the report says of failing steps in line.
@@ -103,8 +112,14 @@ impl Stream {
             ..StreamReport::new(name, source, table)
         };
         let label = metrics.label_of(name, group.name()).to_owned();
-        let state =
-            State { report, fields: Fields::default(), failing: Failing::default(), changed: 0 };
+        let state = State {
+            report,
+            fields: Fields::default(),
+            failing: Failing::default(),
+            level: false,
+            lacks: false,
+            changed: 0,
+        };
         let inner = Inner {
             name: name.clone(),
             group: group.clone(),
@@ -193,11 +208,19 @@ impl Stream {
         self.state().report.phase
     }
 
-    /// Whether its table is the source at the group's position: not while it is walked, or parked.
-    pub fn exact(&self, exact: bool) {
-        if self.state().report.exact != exact {
-            self.change().report.exact = exact;
-        }
+    /// Whether its table is the source at the group's position, but for what is set aside: not
+    /// while it is walked, or parked.
+    pub fn level(&self, level: bool) {
+        let mut state = self.change();
+        state.level = level;
+        state.show_exact();
+    }
+
+    /// Whether dead letters of it are not resolved, which its table lacks.
+    pub fn lacks(&self, lacks: bool) {
+        let mut state = self.change();
+        state.lacks = lacks;
+        state.show_exact();
     }
 
     /// What the stream's last leader left, for what a new one cannot know.

@@ -4,8 +4,8 @@
 //!
 //! Tokens begin `01` instead of `82`; lost history is code 136, not 286; a token of another making
 //! is code 9; there is no `startAfter`, no pre- or post-image, no stage but five; no operation
-//! time; no oplog to read; on request no post-batch resume token, change streams not enabled, and
-//! logins by IAM alone.
+//! time; no oplog to read; no snapshot reads; on request no post-batch resume token, change streams
+//! not enabled, and logins by IAM alone.
 
 mod iam;
 
@@ -238,12 +238,13 @@ impl Shared {
                 return refuse(code, &text);
             }
         }
-        if request
-            .body
-            .get_document("readConcern")
-            .is_ok_and(|concern| concern.contains_key("afterClusterTime"))
-        {
-            return refuse(303, "Feature not supported: afterClusterTime");
+        if let Ok(concern) = request.body.get_document("readConcern") {
+            if concern.contains_key("afterClusterTime") {
+                return refuse(303, "Feature not supported: afterClusterTime");
+            }
+            if concern.get_str("level").is_ok_and(|level| level == "snapshot") {
+                return refuse(303, "Feature not supported: readConcern level snapshot");
+            }
         }
         if !is_stream {
             return Ok(request);
@@ -271,6 +272,7 @@ impl Shared {
             reply.insert("msg", "isdbgrid");
         }
         let Ok(cursor) = reply.get_document_mut("cursor") else { return };
+        cursor.remove("atClusterTime");
         if self.engine.without_post_batch_token {
             cursor.remove("postBatchResumeToken");
         } else if let Ok(token) = cursor.get_document_mut("postBatchResumeToken") {

@@ -1,8 +1,10 @@
-//! Stand-ins for Slack, Sentry and a heartbeat receiver: they speak the real protocols over
-//! loopback, keep what they are sent, refuse what the real ones would, and fail on demand.
+//! Stand-ins for Slack, Sentry, a webhook's and a heartbeat's receiver: they speak the real
+//! protocols over loopback, keep what they are sent, refuse what the real ones would, and fail on
+//! demand.
 
 mod page;
 mod slack;
+mod webhook;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +19,8 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use crate::Result;
+
+pub use webhook::Delivered;
 
 /// What a fake does with the next calls.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,8 +52,10 @@ struct Received {
     slack: Behaviour,
     sentry: Behaviour,
     heartbeat: Behaviour,
+    receiver: Behaviour,
     messages: Vec<Message>,
     webhook: Vec<Value>,
+    delivered: Vec<Delivered>,
     /// Every call to Slack: method, answered with.
     calls: Vec<(String, String, Instant)>,
     events: Vec<Value>,
@@ -62,7 +68,7 @@ struct Received {
     raw: Vec<String>,
 }
 
-/// The three of them, on one port.
+/// All of them, on one port.
 #[derive(Clone)]
 pub struct Fakes {
     port: u16,
@@ -72,6 +78,7 @@ pub struct Fakes {
 
 pub const TOKEN: &str = "xoxb-fake-token";
 pub const CHANNEL: &str = "C0FAKE";
+pub const RECEIVER_SECRET: &str = "only-the-receiver-knows";
 
 impl Fakes {
     /// On a free loopback port, on a thread of their own.
@@ -87,8 +94,10 @@ impl Fakes {
             slack: Behaviour::Normal,
             sentry: Behaviour::Normal,
             heartbeat: Behaviour::Normal,
+            receiver: Behaviour::Normal,
             messages: Vec::new(),
             webhook: Vec::new(),
+            delivered: Vec::new(),
             calls: Vec::new(),
             events: Vec::new(),
             check_ins: Vec::new(),
@@ -103,6 +112,7 @@ impl Fakes {
             .route("/slack/api/{method}", post(slack::bot))
             .route("/slack/webhook/{id}", post(slack::webhook))
             .route("/sentry/api/{project}/envelope/", post(sentry))
+            .route("/receiver", post(webhook::receive))
             .route("/heartbeat/{id}", get(heartbeat))
             .route("/received", get(received_json))
             .route("/", get(page::received))
@@ -144,6 +154,12 @@ impl Fakes {
         format!("{}/slack/webhook/{}", self.base(), self.received().secrets[1])
     }
 
+    /// `[alert.webhook]` of a configuration that delivers here, and the secret it signs with.
+    pub fn receiver_config(&self) -> String {
+        let url = format!("{}/receiver", self.base());
+        format!("alert.webhook.url = {url:?}\nalert.webhook.secret = {RECEIVER_SECRET:?}\n")
+    }
+
     pub fn heartbeat_url(&self) -> String {
         format!("{}/heartbeat/h0fake", self.base())
     }
@@ -162,6 +178,15 @@ impl Fakes {
 
     pub fn sentry(&self, behaviour: Behaviour) {
         self.received().sentry = behaviour;
+    }
+
+    /// The receiver of signed deliveries.
+    pub fn receiver(&self, behaviour: Behaviour) {
+        self.received().receiver = behaviour;
+    }
+
+    pub fn delivered(&self) -> Vec<Delivered> {
+        self.received().delivered.clone()
     }
 
     pub fn heartbeat(&self, behaviour: Behaviour) {

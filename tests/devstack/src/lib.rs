@@ -7,6 +7,7 @@
 
 mod authority;
 mod binaries;
+mod collector;
 mod compare;
 mod documentdb;
 mod failover;
@@ -22,10 +23,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use authority::{Authority, Certificate};
+pub use collector::{Collector, HEADERS as COLLECTOR_HEADERS};
 pub use compare::{Comparison, compare, plain_json};
 pub use documentdb::{AccessKey, DocumentDb, Engine};
 pub use failover::Failover;
-pub use fakes::{Behaviour, Fakes, Message};
+pub use fakes::{Behaviour, Delivered, Fakes, Message, RECEIVER_SECRET};
 pub use mongo::{Mongo, MongoOptions};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Postgres, PostgresOptions};

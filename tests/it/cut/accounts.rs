@@ -1,7 +1,7 @@
 //! The source of the cut: amounts that are moved between documents of three collections, whose sum
 //! is the same in every state the source was ever in, and in no mixture of two of them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 use mongodb::bson::{Document, doc};
@@ -45,6 +45,22 @@ pub struct Mover {
     pub uri: String,
     pub database: String,
     pub rng: Rng,
+    pub pace: Pace,
+}
+
+/// When amounts are moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    Steady,
+    /// By all movers at once for two seconds of eight; else only the source's time moves.
+    WithRests,
+}
+
+impl Pace {
+    fn rests(self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self == Self::WithRests && now.as_secs() % 8 >= 2
+    }
 }
 
 type Accounts = [Collection<Document>; 3];
@@ -55,8 +71,14 @@ impl Mover {
         let client = Client::with_uri_str(&self.uri).await.unwrap();
         let database = client.database(&self.database);
         let accounts = ACCOUNTS.map(|name| database.collection::<Document>(name));
+        let elsewhere = database.collection::<Document>("elsewhere");
         let mut moved = 0;
         while !stop.is_cancelled() {
+            if self.pace.rests() {
+                let _ = elsewhere.insert_one(doc! {}).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
             let Ok(mut session) = client.start_session().await else { continue };
             // A primary that steps down, or a conflict: whatever came of it, the sum is the same.
             match self.one(&mut session, &accounts).await {

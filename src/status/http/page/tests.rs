@@ -26,6 +26,7 @@ fn report(streams: Vec<StreamReport>) -> Report {
         groups: vec![GroupReport::new("main")],
         streams,
         incidents: Vec::new(),
+        mutes: Vec::new(),
         channels: Vec::new(),
     }
 }
@@ -113,7 +114,7 @@ fn trouble(board: &crate::status::Board) {
             state: ResyncState::Running,
             ..walk()
         }));
-        stream.exact(false);
+        stream.level(false);
         if place < 702 {
             stream.entered(Phase::Resyncing);
         } else {

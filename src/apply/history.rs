@@ -1,0 +1,106 @@
+//! The versions of a followed table's rows, kept beside it by the very statements that write the
+//! rows: what they changed, and nothing else, has a version more. A replay changes nothing.
+//!
+//! A row that had none yet has that which is replaced written down with the one that replaces it:
+//! rows of a bulk load, and of the time before versions were kept. The same goes for a row that is
+//! newer than its last version, because they were not kept for a while.
+
+use super::contents::Contents;
+use crate::model::namespace::Table;
+use crate::model::version_operation::VersionOperation;
+use crate::settings::Keeping;
+
+/// What is to be deleted: ids, the times that the rows may not be newer than, and the times at
+/// which the documents were gone.
+pub(super) const GONE: &str =
+    "unnest($1::text[], $2::bigint[], $3::bigint[]) as d (id, cluster_time, gone)";
+
+/// What marks a row as deleted.
+pub(super) const MARK: &str =
+    "_deleted_at = to_timestamp(d.gone >> 32), _cluster_time = d.gone, _applied_at = now()";
+
+pub(super) const UNMARKED: &str = "t._deleted_at is null";
+
+/// The answer of whatever deletes.
+pub(super) const DELETED: &str =
+    "select count(*), coalesce((array_agg(id))[1:5], '{}') from deleted";
+
+/// Where versions are kept.
+pub(super) struct History {
+    /// For SQL.
+    table: String,
+    /// The followed table's rows of documents that there are, as something to select from.
+    living: String,
+}
+
+impl History {
+    pub fn new(table: &Table, living: &str) -> Self {
+        Self { table: table.history().sql(), living: living.to_owned() }
+    }
+
+    /// An upsert that keeps what it writes. `fresh` is what its rows `t` tell besides, for the
+    /// `answer`, a select from `written`.
+    pub fn upsert(&self, contents: &Contents, upsert: &str, fresh: &str, answer: &str) -> String {
+        let Self { table, living } = self;
+        let (names, values) = (contents.list(""), contents.places("w."));
+        let (after, before) = (contents.aliased("t."), contents.aliased("b."));
+        let wrote = contents.kinds.len() + 4;
+        let (insert, update) = (VersionOperation::Insert, VersionOperation::Update);
+        let first = self.first(contents, "before");
+        let renewed = contents.assignments();
+        // The tables are seen as they were before the statement: `before` are the rows replaced.
+        format!(
+            "with written as ({upsert} returning t.id, {after}, t._cluster_time as time, {fresh} \
+             as fresh), before as (select b.id, {before}, coalesce(b._cluster_time, 0) as time, \
+             w.time as ended from written as w join {living} as b on b.id = w.id), closed as \
+             (update {table} as h set _valid_to = greatest(h._valid_from, case when b.time > \
+             h._valid_from then b.time else w.time end) from written as w left join before as b on \
+             b.id = w.id where h.id = w.id and h._valid_to is null and h._valid_from <> w.time), \
+             kept as (insert into {table} as h (id, {names}, _valid_from, _valid_to, _operation) \
+             select w.id, {values}, w.time, null::bigint, coalesce(${wrote}::text, case when b.id \
+             is null then '{insert}' else '{update}' end) from written as w left join before as b \
+             on b.id = w.id union all {first} on conflict (id, _valid_from) do update set \
+             {renewed}_valid_to = excluded._valid_to) {answer}"
+        )
+    }
+
+    /// Deletes, or marks, and ends the versions.
+    pub fn delete(&self, contents: &Contents, sql: &str, keeping: Keeping) -> String {
+        let (table, names) = (&self.table, contents.list(""));
+        let which = "t.id = d.id and (t._cluster_time <= d.cluster_time) is not false";
+        let returning = format!("returning t.id, {}", contents.aliased("t."));
+        let deleted = if keeping.marks_deletes() {
+            format!(
+                "update {sql} as t set {MARK} from (select d.*, b._cluster_time as began from \
+                 {GONE} join {sql} as b on b.id = d.id) as d where {which} and {UNMARKED} \
+                 {returning}, coalesce(d.began, 0) as time, d.gone as ended"
+            )
+        } else {
+            format!(
+                "delete from {sql} as t using {GONE} where {which} {returning}, \
+                 coalesce(t._cluster_time, 0) as time, d.gone as ended"
+            )
+        };
+        let first = self.first(contents, "deleted");
+        let renewed = contents.assignments();
+        format!(
+            "with deleted as ({deleted}), closed as (update {table} as h set _valid_to = \
+             greatest(h._valid_from, case when d.time > h._valid_from then d.time else d.ended \
+             end) from deleted as d where h.id = d.id and h._valid_to is null), kept as (insert \
+             into {table} as h (id, {names}, _valid_from, _valid_to, _operation) {first} on \
+             conflict (id, _valid_from) do update set {renewed}_valid_to = excluded._valid_to) \
+             {DELETED}"
+        )
+    }
+
+    /// Those of the rows ended that have no version of their own yet.
+    fn first(&self, contents: &Contents, ended: &str) -> String {
+        let (table, values) = (&self.table, contents.places("e."));
+        let operation = VersionOperation::Snapshot;
+        format!(
+            "select e.id, {values}, e.time, greatest(e.time, e.ended), '{operation}' from {ended} \
+             as e where e.time <> e.ended and not exists (select from {table} as o where o.id = \
+             e.id and o._valid_to is null and o._valid_from >= e.time)"
+        )
+    }
+}

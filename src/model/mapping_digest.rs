@@ -1,0 +1,129 @@
+//! What a stream's rows are made by, in short: remembered with the stream, so that a configuration
+//! that makes other rows of the same documents is noticed. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A digest of each column, and one of which documents are followed, and which of their fields. Two
+/// that are equal make the same row of every document.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MappingDigest {
+    /// By name.
+    pub columns: BTreeMap<String, String>,
+    /// Empty if all documents are, and all of each.
+    pub selection: String,
+}
+
+/// What is changed of a mapping.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct MappingChange {
+    /// Columns that were not there.
+    pub added: Vec<String>,
+    /// Columns that read other fields or are of another type.
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
+    /// Columns that were not there and read what one did that was removed: the old name, the new.
+    pub renamed: Vec<(String, String)>,
+    /// Other documents are followed, or other fields of them.
+    pub selects_otherwise: bool,
+}
+
+impl MappingDigest {
+    /// As it was stored; `None` if this release cannot read it.
+    pub fn stored(json: &serde_json::Value) -> Option<Self> {
+        serde_json::from_value(json.clone()).ok()
+    }
+
+    /// What is changed since another one.
+    pub fn since(&self, before: &Self) -> MappingChange {
+        let names = |of: &Self, other: &Self| -> Vec<String> {
+            of.columns.keys().filter(|name| !other.columns.contains_key(*name)).cloned().collect()
+        };
+        let (added, removed) = (names(self, before), names(before, self));
+        let differs = |name: &&String| {
+            let (now, then) = (self.columns.get(*name), before.columns.get(*name));
+            then.is_some() && now != then
+        };
+        let same = |old: &&String, new: &String| before.columns.get(*old) == self.columns.get(new);
+        let renamed = added.iter().filter_map(|new| {
+            removed.iter().find(|old| same(old, new)).map(|old| (old.clone(), new.clone()))
+        });
+        MappingChange {
+            renamed: renamed.collect(),
+            changed: self.columns.keys().filter(differs).cloned().collect(),
+            selects_otherwise: self.selection != before.selection,
+            added,
+            removed,
+        }
+    }
+}
+
+impl MappingChange {
+    /// Why the rows that are there have to be made anew; `None` if they need not.
+    pub fn why(&self) -> Option<String> {
+        let told = |names: &[String], one: &str, more: &str| match names {
+            [] => None,
+            [name] => Some(format!("column {name} {one}")),
+            names => Some(format!("columns {} {more}", names.join(", "))),
+        };
+        let selects = self
+            .selects_otherwise
+            .then(|| "other documents are followed, or other fields of them".to_owned());
+        let clauses = [
+            told(&self.added, "is new", "are new"),
+            told(&self.changed, "is made otherwise", "are made otherwise"),
+            selects,
+        ];
+        let clauses: Vec<String> = clauses.into_iter().flatten().collect();
+        (!clauses.is_empty()).then(|| clauses.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(columns: &[(&str, &str)], selection: &str) -> MappingDigest {
+        let columns = columns.iter().map(|(name, of)| ((*name).to_owned(), (*of).to_owned()));
+        MappingDigest { columns: columns.collect(), selection: selection.to_owned() }
+    }
+
+    #[test]
+    fn only_what_makes_other_rows_is_a_reason_to_make_them_anew() {
+        let before = digest(&[("a", "1"), ("b", "2")], "");
+        let why = |now: &MappingDigest| now.since(&before).why();
+        assert_eq!(why(&before), None);
+        let fewer = digest(&[("a", "1")], "");
+        assert_eq!(why(&fewer), None, "what is there stays as it is");
+        assert_eq!(fewer.since(&before).removed, ["b"]);
+        let more = digest(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")], "");
+        assert_eq!(why(&more).unwrap(), "columns c, d are new");
+        let other = digest(&[("a", "9"), ("b", "2"), ("c", "3")], "x");
+        let told = "column c is new; column a is made otherwise; other documents are followed, or \
+                    other fields of them";
+        assert_eq!(why(&other).unwrap(), told);
+        assert_eq!(before.since(&other).removed, ["c"]);
+    }
+
+    #[test]
+    fn a_column_that_reads_what_another_did_is_one_that_is_called_otherwise() {
+        let before = digest(&[("a", "1"), ("b", "2")], "");
+        let change = digest(&[("z", "1"), ("b", "2")], "").since(&before);
+        assert_eq!(change.renamed, [("a".to_owned(), "z".to_owned())]);
+        assert_eq!(change.why().unwrap(), "column z is new", "its rows are made anew all the same");
+        let both = digest(&[("a", "1"), ("z", "1"), ("b", "2")], "").since(&before);
+        assert_eq!(both.renamed, [], "the one that it is like is there still");
+    }
+
+    #[test]
+    fn what_was_stored_is_read_back_and_what_another_release_adds_is_no_hindrance() {
+        let stored = digest(&[("a", "1")], "x");
+        let mut json = serde_json::to_value(&stored).unwrap();
+        assert_eq!(MappingDigest::stored(&json), Some(stored.clone()));
+        json["children"] = serde_json::json!({});
+        assert_eq!(MappingDigest::stored(&json), Some(stored));
+        assert_eq!(MappingDigest::stored(&serde_json::json!([1])), None);
+    }
+}
