@@ -9,5 +9,5 @@ mod plan;
 mod route;
 
 pub use gather::{BatchLimits, EventRef, Gather, Piece, Taken};
-pub use plan::{Broken, Change, Plan, Stop, StreamPlan, plan};
+pub use plan::{Broken, Change, Plan, Stop, StreamPlan, collection_of, plan};
 pub use route::Routes;

@@ -139,7 +139,7 @@ fn followers(routes: &Routes, collection: Option<&str>) -> Vec<usize> {
 }
 
 /// The collection of an event that cannot be read whole.
-fn collection_of(event: &[u8]) -> Option<&str> {
+pub fn collection_of(event: &[u8]) -> Option<&str> {
     Doc::new(event).ok()?.get("ns").ok()??.as_document()?.get("coll").ok()??.as_str()
 }
 

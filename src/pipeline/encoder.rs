@@ -9,12 +9,13 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use super::block_in_place::block_in_place_if_many;
 use super::context::{Context, GroupContext, retry};
 use crate::apply::{DeadLetter, Drift, Rows, Work};
-use crate::batch::{Change, EventRef, Plan, StreamPlan};
+use crate::batch::{Change, EventRef, Plan, StreamPlan, collection_of};
 use crate::error::Fault;
 use crate::model::bson::Doc;
 use crate::model::dead_letter_code::DeadLetterCode;
 use crate::model::event::Operation;
 use crate::model::position::ClusterTime;
+use crate::model::redaction::Evidence;
 use crate::model::step::Step;
 use crate::model::value::encode_id;
 use crate::source::Reply;
@@ -134,12 +135,24 @@ impl<'a> Encoder<'a> {
         work.dead.extend(of.broken.iter().map(|broken| DeadLetter {
             document_id: None,
             operation: broken.operation,
-            event: context.mapping.evidence_of_event(self.bytes_of(broken.event)),
+            event: self.evidence_of_broken(context, self.bytes_of(broken.event)),
             code: DeadLetterCode::Malformed,
             error: broken.error.clone(),
             cluster_time: broken.cluster_time,
         }));
         (work, told)
+    }
+
+    /// What does not tell its collection may be of any stream's: nothing of it is kept where one of
+    /// them hides something.
+    fn evidence_of_broken(&self, context: &Context, event: &[u8]) -> Evidence {
+        let mut streams = self.group.streams.iter();
+        if collection_of(event).is_none()
+            && streams.any(|stream| !stream.mapping.redaction().is_none())
+        {
+            return Evidence::of_key(None);
+        }
+        context.mapping.evidence_of_event(event)
     }
 
     /// One row, as the document was at a time; or, if the document is not BSON or too large, a dead

@@ -15,6 +15,7 @@ use crate::error::{Class, Code, Fault};
 use crate::model::bson::Value;
 use crate::model::filter::Filter;
 use crate::model::position::ClusterTime;
+use crate::model::reason::Reason;
 use crate::model::step::Step;
 use crate::model::value::{asked_for, decode_id, document_id};
 use crate::postgres::with_deadline;
@@ -61,6 +62,8 @@ pub struct Search {
     context: Context,
     id: i64,
     start: ClusterTime,
+    /// By a changed mapping.
+    makes_anew: bool,
     /// The collection that was walked.
     collection: Option<Uuid>,
     documents: u64,
@@ -82,6 +85,7 @@ impl Search {
             context: context.clone(),
             id: walk.id,
             start: walk.start_time(),
+            makes_anew: walk.reason() == Reason::MappingChanged,
             collection: walk.collection_uuid,
             documents: u64::try_from(walk.documents_read).unwrap_or_default(),
             approved: walk.rows_approved.and_then(|rows| u64::try_from(rows).ok()),
@@ -116,8 +120,8 @@ impl Search {
         .await?;
         let now = context.source.now().await?;
         let living = &context.statements.living;
-        let unseen =
-            context.state.unseen(&mut connection, living, self.id, self.start, now).await?;
+        let before = self.swept_before(&mut connection).await?;
+        let unseen = context.state.unseen(&mut connection, living, self.id, before, now).await?;
         with_deadline(
             context.target.deadline(),
             sqlx::raw_sql(unseen.planning()).execute(&mut connection),
@@ -153,6 +157,16 @@ impl Search {
         let _ = self.found.send(Ok(FoundPart::All)).await;
         let _ = with_deadline(context.target.deadline(), connection.close()).await;
         Ok(())
+    }
+
+    /// Rows that are older than this are swept, if the walk did not see them. Where the walk before
+    /// started at the same time, since the source's stood still, its rows carry that very time; and
+    /// no event deletes those that are followed no more.
+    async fn swept_before(&self, connection: &mut PgConnection) -> Result<ClusterTime, Fault> {
+        let (state, stream) = (&self.context.state, &self.context.config.name);
+        let is_shared = self.makes_anew
+            && state.shares_its_start(connection, stream, self.id, self.start).await?;
+        Ok(if is_shared { self.start.next() } else { self.start })
     }
 
     /// What was deleted while the walk went on, and the live stream has still to delete, is neither

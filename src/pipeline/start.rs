@@ -11,7 +11,6 @@ mod table_check;
 use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use self::begins::Begins;
 use self::decide::{Decision, Known, decide};
@@ -21,7 +20,6 @@ use super::context::{Context, GroupContext, retry};
 use crate::error::{Class, Code, Fault};
 use crate::model::phase::Phase;
 use crate::model::position::{ClusterTime, Position};
-use crate::model::reason::Reason;
 use crate::model::step::Step;
 use crate::source::ChangeStream;
 use crate::state::{Configured, Lease, Pause, StreamRow, WalkRow};
@@ -143,7 +141,7 @@ async fn attempt(
         rows: &rows,
         position: &goes_on_from,
         is_new: new.is_some() || begins.is_own,
-        now: later_than_the_walk_before(group, &decisions, now).await?,
+        now,
     };
     let revision = making.change(lease, &decisions, &walks, &leaving).await?;
     let left_out = LeftOut::of(decisions);
@@ -261,34 +259,6 @@ async fn taken_up(
     let change_stream = new.map(|(_, change_stream)| change_stream);
     let was_halted = false;
     Ok(Started { position, revision, change_stream, walks, left_out, ahead, was_halted })
-}
-
-/// How long a silent source's time is waited for: it moves every ten seconds.
-const TIME_MOVES_WITHIN: Duration = Duration::from_secs(15);
-
-/// The source's time, later than the walk before started, whose rows carry that time: a walk that
-/// lets go of rows that are followed no more, and that no event deletes, takes them for its own
-/// else.
-async fn later_than_the_walk_before(
-    group: &GroupContext,
-    decisions: &[(Option<Here>, Decision)],
-    mut now: ClusterTime,
-) -> Result<ClusterTime, Fault> {
-    let made_anew = |decision: &Decision| {
-        matches!(decision, Decision::Walk { reason: Reason::MappingChanged, .. })
-    };
-    let both = group.streams.iter().zip(decisions);
-    let walked = both.filter(|(_, (_, decision))| made_anew(decision));
-    let walked: Vec<&str> = walked.map(|(context, _)| context.config.name.as_str()).collect();
-    if walked.is_empty() {
-        return Ok(now);
-    }
-    let (before, begun) = (group.state.latest_start(&walked).await?, Instant::now());
-    while now < before && begun.elapsed() < TIME_MOVES_WITHIN {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        now = group.source.now().await?;
-    }
-    Ok(now)
 }
 
 /// How many replies a first token is waited for, where the server gives none with an empty reply.

@@ -30,6 +30,16 @@ pub struct Letter {
     pub resolution: Option<String>,
 }
 
+/// A letter that is to be rewritten, as another configuration made it.
+#[derive(Debug, Clone, FromRow)]
+pub struct OldLetter {
+    pub id: i64,
+    pub operation: String,
+    pub event: Vec<u8>,
+    /// What it was made under.
+    redaction: Option<Vec<u8>>,
+}
+
 /// One event to be set aside.
 #[derive(Debug, Clone, Copy)]
 pub struct SetAside<'a> {
@@ -162,15 +172,15 @@ impl StateTables {
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
-    /// Some letters of a stream that were not made under this redaction: id, operation and event;
-    /// as many as are no larger than 4 MiB together, or one; none if there are none.
+    /// Some letters of a stream that were not made under this redaction: as many as are no larger
+    /// than 4 MiB together, or one; none if there are none.
     pub async fn letters_of_other_redactions(
         &self,
         stream: &str,
         redaction: &[u8],
-    ) -> Result<Vec<(i64, String, Vec<u8>)>, Fault> {
+    ) -> Result<Vec<OldLetter>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select id, operation, event from (select id, operation, event, \
+            "select id, operation, event, redaction from (select id, operation, event, redaction, \
              sum(octet_length(event)) over (order by id) - octet_length(event) as before from \
              {}.dead_letter where stream = $1 and redaction is distinct from $2 order by id limit \
              1000) as d where before < 4194304 order by id",
@@ -180,24 +190,26 @@ impl StateTables {
         with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 
-    /// Puts other evidence in the place of letters' events, with the mark of what hides the rest.
+    /// Puts other evidence in the place of letters' events, with the mark of what hides the rest;
+    /// but where somebody has done so since they were read, who may hide more.
     pub async fn rewrite_letters(
         &self,
         stream: &str,
         redaction: &[u8],
-        letters: &[(i64, Evidence)],
+        letters: &[(OldLetter, Evidence)],
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.dead_letter as d set event = n.event, redaction = $2 from \
-             unnest($3::bigint[], $4::bytea[]) as n (id, event) where d.id = n.id and d.stream = \
-             $1",
+             unnest($3::bigint[], $4::bytea[], $5::bytea[]) as n (id, event, before) where d.id = \
+             n.id and d.stream = $1 and d.redaction is not distinct from n.before",
             self.schema
         ));
         let query = sqlx::query(sql)
             .bind(stream)
             .bind(redaction)
-            .bind(letters.iter().map(|(id, _)| *id).collect::<Vec<_>>())
-            .bind(letters.iter().map(|(_, evidence)| evidence.bytes()).collect::<Vec<_>>());
+            .bind(letters.iter().map(|(letter, _)| letter.id).collect::<Vec<_>>())
+            .bind(letters.iter().map(|(_, evidence)| evidence.bytes()).collect::<Vec<_>>())
+            .bind(letters.iter().map(|(letter, _)| letter.redaction.as_ref()).collect::<Vec<_>>());
         with_deadline(self.deadline, query.execute(&self.pool)).await.map(drop)
     }
 

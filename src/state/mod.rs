@@ -48,7 +48,7 @@ pub use attempt::{Before, Mark, Road, TakenInHand};
 pub use checkpoint::{Start, Stored};
 pub use checkpoint_history::Retired;
 pub use command::{Command, known_as, recording_ack};
-pub use dead_letter::{Letter, Letters, SetAside};
+pub use dead_letter::{Letter, Letters, OldLetter, SetAside};
 pub use execution::Act;
 pub use fence::Fence;
 pub use gap_report::GapReport;

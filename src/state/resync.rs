@@ -346,9 +346,10 @@ pub(super) fn beginning(schema: &str) -> String {
     )
 }
 
-/// The latest time at which a walk of the streams in `$1` started.
-pub(super) fn latest_start(schema: &str) -> String {
-    format!("select max(start_time) from {schema}.resync where stream = any($1)")
+/// Whether a walk of the stream in `$1`, other than that in `$2`, started at the time in `$3`.
+pub(super) fn started_at(schema: &str) -> String {
+    let other = "stream = $1 and id <> $2 and start_time = $3";
+    format!("select exists (select from {schema}.resync where {other})")
 }
 
 /// Gives the walk in `$1` its turn, which may last so many seconds as `$2` says, for ever if null.

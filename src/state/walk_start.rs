@@ -182,12 +182,17 @@ impl StateTables {
         self.walk_ahead(connection, walk.stream).await
     }
 
-    /// The latest time at which a walk of these streams started.
-    pub async fn latest_start(&self, streams: &[&str]) -> Result<ClusterTime, Fault> {
-        let sql = AssertSqlSafe(resync::latest_start(&self.schema));
-        let query = sqlx::query_scalar::<_, Option<i64>>(sql).bind(streams);
-        let latest = with_deadline(self.deadline, query.fetch_one(&self.pool)).await?;
-        Ok(latest.map(ClusterTime::from_sql).unwrap_or_default())
+    /// Whether another walk of the stream started at the same time.
+    pub async fn shares_its_start(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        walk: i64,
+        start: ClusterTime,
+    ) -> Result<bool, Fault> {
+        let sql = AssertSqlSafe(resync::started_at(&self.schema));
+        let query = sqlx::query_scalar(sql).bind(stream).bind(walk).bind(start.to_sql());
+        with_deadline(self.deadline, query.fetch_one(connection)).await
     }
 
     /// A walk has its turn: from now on its time counts.

@@ -4,6 +4,7 @@
 use crate::error::Fault;
 use crate::model::redaction::Evidence;
 use crate::pipeline::context::{Context, GroupContext};
+use crate::state::OldLetter;
 
 /// Rewrites the letters of a group's streams.
 pub(super) async fn hide_in_letters(group: &GroupContext) -> Result<(), Fault> {
@@ -27,11 +28,11 @@ async fn hide_in_letters_of(context: &Context) -> Result<(), Fault> {
         if letters.is_empty() {
             break;
         }
-        let rewrite = |letter: &(i64, String, Vec<u8>)| {
-            let (id, operation, event) = letter;
-            (*id, context.mapping.evidence_of_letter(operation, event))
+        let rewrite = |letter: OldLetter| {
+            let evidence = context.mapping.evidence_of_letter(&letter.operation, &letter.event);
+            (letter, evidence)
         };
-        let kept: Vec<(i64, Evidence)> = letters.iter().map(rewrite).collect();
+        let kept: Vec<(OldLetter, Evidence)> = letters.into_iter().map(rewrite).collect();
         context.state.rewrite_letters(stream, mark, &kept).await?;
         rewritten += kept.len();
     }
