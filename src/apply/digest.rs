@@ -55,35 +55,20 @@ mod tests {
     use crate::model::filter::Filter;
     use crate::model::redaction::{Hidden, Redaction, parse_path};
     use crate::model::value::{ColumnType, Zone};
-    use crate::settings::{Keeping, PostImage};
+    use crate::settings::Keeping;
 
     fn column(name: &str, kind: ColumnType, paths: &[&str]) -> Column {
         let paths = paths.iter().map(|path| path.split('.').map(Into::into).collect()).collect();
         Column { name: name.to_owned(), paths, kind, required: false, mask: None, zone: None }
     }
 
-    fn stream(columns: Vec<Column>) -> StreamSettings {
-        StreamSettings {
-            name: "s".to_owned(),
-            group: "main".to_owned(),
-            collection: "s".to_owned(),
-            table: "s".to_owned(),
-            post_image: PostImage::Lookup,
-            filter: None,
-            expect_changes_within: None,
-            keeping: Keeping::default(),
-            columns,
-            redaction: Redaction::new(&Hidden::default(), None),
-        }
-    }
-
     #[test]
     fn a_filter_is_another_if_it_says_something_else_however_it_is_laid_out() {
         let of = |text: &str| {
             let filter = Filter::parse(text).unwrap();
-            digest(&StreamSettings { filter, ..stream(vec![]) }).selection
+            digest(&StreamSettings { filter, ..StreamSettings::of_columns(vec![]) }).selection
         };
-        assert_eq!(digest(&stream(vec![])).selection, "");
+        assert_eq!(digest(&StreamSettings::of_columns(vec![])).selection, "");
         assert_eq!(of("{}"), "");
         assert_eq!(of(r#"{"a": {"$in": [1]}}"#), of(r#" {"a":{"$in":[1]}} "#));
         assert_ne!(of(r#"{"a": 1}"#), of(r#"{"a": 2}"#));
@@ -94,18 +79,19 @@ mod tests {
         let hides = |path: &str| {
             let hidden = Hidden { exclude: vec![parse_path(path).unwrap()], ..Hidden::default() };
             let redaction = Redaction::new(&hidden, None);
-            digest(&StreamSettings { redaction, ..stream(vec![]) }).selection
+            digest(&StreamSettings { redaction, ..StreamSettings::of_columns(vec![]) }).selection
         };
         assert_eq!(hides("a.b"), hides("a.b"));
         assert_ne!(hides("a.b"), hides("a.c"));
         let keeping = Keeping { doc: false, ..Keeping::default() };
-        let alone = digest(&StreamSettings { keeping, ..stream(vec![]) }).selection;
+        let alone =
+            digest(&StreamSettings { keeping, ..StreamSettings::of_columns(vec![]) }).selection;
         assert!(!alone.is_empty() && alone != hides("a.b"));
     }
 
     #[test]
     fn a_column_is_another_if_its_type_its_field_or_the_order_of_its_aliases_is() {
-        let of = |column: Column| digest(&stream(vec![column]));
+        let of = |column: Column| digest(&StreamSettings::of_columns(vec![column]));
         let plain = of(column("a", ColumnType::Text, &["b.c", "d"]));
         // Stored by releases to come.
         assert_eq!(plain.columns["a"], "7f6797b17435b3f1");

@@ -12,6 +12,8 @@ use super::selection;
 use super::values::{Reader, parse_duration};
 use crate::model::filter::Filter;
 use crate::model::namespace::HISTORY;
+#[cfg(test)]
+use crate::model::redaction::Hidden;
 use crate::model::redaction::{MaskKey, Redaction};
 
 /// The group of a stream that names none.
@@ -51,6 +53,25 @@ pub struct StreamSettings {
     pub columns: Vec<Column>,
     /// What it leaves out of documents, and hides in them.
     pub redaction: Redaction,
+}
+
+#[cfg(test)]
+impl StreamSettings {
+    /// One with these columns that asks for nothing else.
+    pub fn of_columns(columns: Vec<Column>) -> Self {
+        Self {
+            name: "s".to_owned(),
+            group: MAIN.to_owned(),
+            collection: "s".to_owned(),
+            table: "s".to_owned(),
+            post_image: PostImage::Lookup,
+            filter: None,
+            expect_changes_within: None,
+            keeping: Keeping::default(),
+            columns,
+            redaction: Redaction::new(&Hidden::default(), None),
+        }
+    }
 }
 
 const STREAM_KEYS: [&str; 13] = [

@@ -9,15 +9,21 @@ use crate::support::{Config, Daemon, World, run, stream};
 const DOCTORS: &str = "doctorsForDB";
 const TABLE: &str = "public.doctor";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dead_letters_are_listed_shown_retried_and_discarded() {
+/// A table that refuses who is called Bad, followed.
+async fn picky() -> (World, Daemon) {
     let world = World::new().await;
     assert_eq!(run(&world, &["migrate"]).0, Some(0));
     world
         .execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')")
         .await;
-    let mut daemon = world.start();
+    let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
+    (world, daemon)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_are_listed_shown_retried_and_discarded() {
+    let (world, mut daemon) = picky().await;
     let doctors = world.collection(DOCTORS);
     for (id, name) in [("1", "Bad"), ("2", "Good"), ("3", "Bad"), ("4", "Bad"), ("5", "Bad")] {
         doctors
@@ -90,13 +96,7 @@ async fn is_exact(daemon: &Daemon, world: &World, exact: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_set_aside_before_a_kill_is_lacking_after_it() {
-    let world = World::new().await;
-    assert_eq!(run(&world, &["migrate"]).0, Some(0));
-    world
-        .execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')")
-        .await;
-    let daemon = world.start();
-    daemon.until_phase("doctor", "streaming").await;
+    let (world, daemon) = picky().await;
     let bad = doc! { "_id": "1", "doctorLastName": "Bad", "doctorStatus": "DRAFT" };
     world.collection(DOCTORS).insert_one(bad).await.unwrap();
     world.until("it is set aside", "select count(*) = 1 from tidemark.dead_letter").await;
@@ -116,13 +116,7 @@ async fn what_was_set_aside_before_a_kill_is_lacking_after_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_never_takes_a_row_back_in_time() {
-    let world = World::new().await;
-    assert_eq!(run(&world, &["migrate"]).0, Some(0));
-    world
-        .execute("alter table public.doctor add constraint picky check (last_name <> 'Bad')")
-        .await;
-    let daemon = world.start();
-    daemon.until_phase("doctor", "streaming").await;
+    let (world, _daemon) = picky().await;
     let doctors = world.collection(DOCTORS);
     doctors
         .insert_one(doc! { "_id": "1", "doctorLastName": "Bad", "doctorStatus": "DRAFT" })

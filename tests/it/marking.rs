@@ -3,6 +3,7 @@
 use fastrand::Rng;
 use mongodb::bson::{Document, doc};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 use crate::refusals::letters;
 use crate::support::{Config, Daemon, World, run, state, stream};
@@ -35,6 +36,24 @@ async fn followed(extra: &str, rows: i32) -> (World, Daemon) {
     daemon.until_phase("odd", "streaming").await;
     world.until_equal("odd", LIVING).await;
     (world, daemon)
+}
+
+/// Documents of `odd` that are written, changed and deleted, at random and over and over.
+pub fn come_and_go(world: &World, seed: u64) -> JoinHandle<()> {
+    let odd = world.collection("odd");
+    tokio::spawn(async move {
+        let mut rng = Rng::with_seed(seed);
+        for _ in 0..1_500 {
+            let key = doc! { "_id": format!("{:06}", rng.u32(0..60)) };
+            if rng.u8(0..3) == 0 {
+                odd.delete_one(key).await.unwrap();
+            } else {
+                let n = rng.i32(0..3);
+                odd.replace_one(key, doc! { "n": n }).upsert(true).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    })
 }
 
 /// The position is gone, as if history were lost.
@@ -230,20 +249,7 @@ async fn killed_again_and_again_the_living_rows_are_the_source_and_none_is_gone(
              after update or delete on public.odd for each row execute function look()",
         )
         .await;
-    let odd = world.collection("odd");
-    let changing = tokio::spawn(async move {
-        let mut rng = Rng::with_seed(seed);
-        for _ in 0..1_500 {
-            let key = doc! { "_id": format!("{:06}", rng.u32(0..60)) };
-            if rng.u8(0..3) == 0 {
-                odd.delete_one(key).await.unwrap();
-            } else {
-                let n = rng.u32(0..3);
-                odd.replace_one(key, doc! { "n": n }).upsert(true).await.unwrap();
-            }
-            tokio::time::sleep(Duration::from_millis(3)).await;
-        }
-    });
+    let changing = come_and_go(&world, seed);
     let mut rng = Rng::with_seed(seed);
     let mut kills = 0;
     while !changing.is_finished() || kills < 4 {

@@ -5,6 +5,7 @@ use fastrand::Rng;
 use mongodb::bson::{Document, doc};
 use std::time::Duration;
 
+use crate::marking::come_and_go;
 use crate::refusals::letters;
 use crate::support::{Config, Daemon, World, run, state, stream};
 
@@ -279,20 +280,7 @@ async fn killed_again_and_again_rows_and_versions_tell_the_same() {
         println!("seed {seed}");
         let world = World::with(config(rest, "")).await;
         assert_eq!(run(&world, &["migrate"]).0, Some(0));
-        let odd = world.collection("odd");
-        let changing = tokio::spawn(async move {
-            let mut rng = Rng::with_seed(seed);
-            for _ in 0..1_500 {
-                let key = doc! { "_id": format!("{:06}", rng.u32(0..60)) };
-                if rng.u8(0..3) == 0 {
-                    odd.delete_one(key).await.unwrap();
-                } else {
-                    let n = rng.i32(0..3);
-                    odd.replace_one(key, doc! { "n": n }).upsert(true).await.unwrap();
-                }
-                tokio::time::sleep(Duration::from_millis(3)).await;
-            }
-        });
+        let changing = come_and_go(&world, seed);
         let mut rng = Rng::with_seed(seed);
         let mut kills = 0;
         while !changing.is_finished() || kills < 4 {

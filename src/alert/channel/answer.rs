@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::{Response, header::RETRY_AFTER};
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Response, StatusCode};
 
 /// What came of sending something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,4 +36,21 @@ pub fn unanswered(error: &reqwest::Error) -> Sent {
 pub fn retry_after(answer: &Response) -> Option<Duration> {
     let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+/// What these answers mean whoever gives them; `None` for the others.
+pub fn of_anybody(status: StatusCode, after: Option<Duration>) -> Option<Sent> {
+    match status {
+        _ if status.is_success() => Some(Sent::Done(None)),
+        StatusCode::TOO_MANY_REQUESTS => {
+            let after = after.or(Some(Duration::from_secs(60)));
+            Some(Sent::Later { after, reason: said(status) })
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => Some(Sent::Malformed(said(status))),
+        _ => None,
+    }
+}
+
+pub fn said(status: StatusCode) -> String {
+    format!("answered HTTP {}", status.as_u16())
 }

@@ -10,7 +10,7 @@ use sentry::protocol::{Breadcrumb, Context, Envelope, Event, Level, MonitorCheck
 use sentry::types::Dsn;
 use serde_json::{Value, json};
 
-use crate::alert::channel::answer::{Sent, retry_after, unanswered};
+use crate::alert::channel::answer::{Sent, of_anybody, retry_after, said, unanswered};
 use crate::alert::channel::message::{self, Voice};
 use crate::alert::incident::life::Incident;
 use crate::error::Severity;
@@ -150,16 +150,12 @@ impl Sentry {
 }
 
 fn classify(status: StatusCode, after: Option<Duration>) -> Sent {
-    let said = format!("answered HTTP {}", status.as_u16());
-    match status {
-        _ if status.is_success() => Sent::Done(None),
-        StatusCode::TOO_MANY_REQUESTS => {
-            Sent::Later { after: after.or(Some(Duration::from_secs(60))), reason: said }
-        }
-        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::BAD_REQUEST => Sent::Malformed(said),
+    let said = said(status);
+    of_anybody(status, after).unwrap_or_else(|| match status {
+        StatusCode::BAD_REQUEST => Sent::Malformed(said),
         _ if status.is_client_error() => Sent::Refused(format!("{said}: check alert.sentry.dsn")),
         _ => Sent::Later { after, reason: said },
-    }
+    })
 }
 
 fn breadcrumb(crumb: &Crumb) -> Breadcrumb {

@@ -11,7 +11,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::alert::channel::answer::{Sent, retry_after, unanswered};
+use crate::alert::channel::answer::{Sent, of_anybody, retry_after, said, unanswered};
 use crate::alert::channel::message::{Voice, title};
 use crate::alert::incident::life::{Incident, Transition};
 use crate::error::rules;
@@ -71,17 +71,12 @@ fn signature(secret: &str, at: i64, body: &str) -> String {
 /// What its receiver has to do about the answer: every delivery has the same shape, so one that is
 /// refused means that something is set up wrongly.
 fn classify(status: StatusCode, after: Option<Duration>) -> Sent {
-    let said = format!("answered HTTP {}", status.as_u16());
-    match status {
-        _ if status.is_success() => Sent::Done(None),
-        StatusCode::TOO_MANY_REQUESTS => {
-            Sent::Later { after: after.or(Some(Duration::from_secs(60))), reason: said }
-        }
-        StatusCode::PAYLOAD_TOO_LARGE => Sent::Malformed(said),
+    let said = said(status);
+    of_anybody(status, after).unwrap_or_else(|| match status {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Sent::Later { after, reason: said },
         _ if status.is_server_error() => Sent::Later { after, reason: said },
         _ => Sent::Refused(format!("{said}: check alert.webhook")),
-    }
+    })
 }
 
 /// An incident as it is now. `first`: this receiver has heard nothing of it yet; `skipped`

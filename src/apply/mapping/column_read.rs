@@ -52,12 +52,7 @@ impl Mapping {
 mod tests {
     use super::*;
     use crate::model::value::ColumnType;
-    use crate::settings::{Column, Origin, RowLimits, Settings, StreamSettings};
-
-    fn mapping(columns: Vec<Column>, limits: RowLimits) -> Mapping {
-        let settings = Settings::load(&Origin::default()).unwrap();
-        Mapping::new(&StreamSettings { columns, ..settings.streams[0].clone() }, limits)
-    }
+    use crate::settings::{Column, RowLimits, StreamSettings};
 
     #[test]
     fn each_column_is_told_by_the_path_that_was_taken_and_how_its_value_fits() {
@@ -82,7 +77,9 @@ mod tests {
         };
         let bytes = bson::serialize_to_vec(&document).unwrap();
         let limits = RowLimits { fields_max: 100, bytes_max: 1_000 };
-        let read = mapping(columns.to_vec(), limits).read(Doc::new(&bytes).unwrap()).unwrap();
+        let read = Mapping::new(&StreamSettings::of_columns(columns.to_vec()), limits)
+            .read(Doc::new(&bytes).unwrap())
+            .unwrap();
         let told: Vec<_> = read.iter().map(|r| (r.path, r.fitting)).collect();
         let expected = [
             (Some(0), Fitting::Fits),

@@ -2,7 +2,6 @@ use bson::{Document, doc};
 
 use super::*;
 use crate::model::redaction::{Hidden, parse_path};
-use crate::settings::PostImage;
 
 const LIMITS: RowLimits = RowLimits { fields_max: 100, bytes_max: 1 << 20 };
 
@@ -17,18 +16,8 @@ fn mapping(exclude: &[&str], zone: Option<&str>) -> Mapping {
         mask: None,
         zone: zone.and_then(Zone::parse),
     };
-    let stream = StreamSettings {
-        name: "s".to_owned(),
-        group: "main".to_owned(),
-        collection: "s".to_owned(),
-        table: "s".to_owned(),
-        post_image: PostImage::Lookup,
-        filter: None,
-        expect_changes_within: None,
-        keeping: Keeping::default(),
-        columns: vec![column],
-        redaction: Redaction::new(&hidden, None),
-    };
+    let redaction = Redaction::new(&hidden, None);
+    let stream = StreamSettings { redaction, ..StreamSettings::of_columns(vec![column]) };
     Mapping::new(&stream, LIMITS)
 }
 

@@ -18,6 +18,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use serde_json::Value;
 
+use crate::fakes::serve_until;
 use crate::{Behaviour, Result};
 
 /// What it asks of each request.
@@ -63,17 +64,7 @@ impl Collector {
             .route("/v1/metrics", post(take))
             .layer(axum::extract::DefaultBodyLimit::max(20 << 20))
             .with_state(Arc::clone(&received));
-        std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                tokio::select! {
-                    _ = axum::serve(listener, router) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
+        serve_until(listener, router, stopped);
         Ok(Self { port, received, _stop: Arc::new(stop) })
     }
 

@@ -117,17 +117,7 @@ impl Fakes {
             .route("/received", get(received_json))
             .route("/", get(page::received))
             .with_state(Arc::clone(&fakes.received));
-        std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                tokio::select! {
-                    _ = axum::serve(listener, router) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
+        serve_until(listener, router, stopped);
         Ok(fakes)
     }
 
@@ -336,4 +326,22 @@ async fn received_json(State(shared): Shared) -> Response {
         "heartbeats": received.pings,
     }))
     .into_response()
+}
+
+/// Serves on a thread of its own until it is told to stop.
+pub(crate) fn serve_until(
+    listener: std::net::TcpListener,
+    router: Router,
+    stopped: tokio::sync::oneshot::Receiver<()>,
+) {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            tokio::select! {
+                _ = axum::serve(listener, router) => {}
+                _ = stopped => {}
+            }
+        });
+    });
 }
