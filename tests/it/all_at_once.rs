@@ -58,6 +58,22 @@ fn explained(world: &World, id: &str) -> Value {
     serde_json::from_str(&told).unwrap()
 }
 
+/// By the time at which it was asked for, so that its document can be there again.
+async fn what_is_of_a_time_to_come_goes(world: &World) {
+    let people = world.collection("person");
+    let astray = "insert into public.person (id, _cluster_time) values ('z', (extract(epoch from \
+                  now())::bigint + 1000000) << 32)";
+    world.execute(astray).await;
+    let part = ["resync", "person", "--ids", "z", "--reason", "a test", "--execute"];
+    let (code, said) = run(world, &part);
+    assert_eq!(code, Some(0), "{said}");
+    until(world, "what is astray is gone", "b Ca 1990-07-01 1").await;
+    people.insert_one(person("z", "open", 2)).await.unwrap();
+    until(world, "it is there again", "b Ca 1990-07-01 1, z Ca 1990-07-01 2").await;
+    people.delete_one(doc! { "_id": "z" }).await.unwrap();
+    until(world, "and is deleted", "b Ca 1990-07-01 1").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stream_may_ask_for_holds_together() {
     let (world, mut daemon) = followed().await;
@@ -107,19 +123,11 @@ async fn what_a_stream_may_ask_for_holds_together() {
     assert_eq!(code, Some(1), "it differed: {said}");
     until(&world, "the repair", "b Ca 1990-07-01 1").await;
 
-    // A row of a time to come goes by the time at which it was asked for, so that its document can
-    // be there again.
-    let astray = "insert into public.person (id, _cluster_time) values ('z', (extract(epoch from \
-                  now())::bigint + 1000000) << 32)";
-    world.execute(astray).await;
-    let part = [&["resync", "person", "--ids", "z"][..], &execute].concat();
-    let (code, said) = run(&world, &part);
-    assert_eq!(code, Some(0), "{said}");
-    until(&world, "what is astray is gone", "b Ca 1990-07-01 1").await;
-    people.insert_one(person("z", "open", 2)).await.unwrap();
-    until(&world, "it is there again", "b Ca 1990-07-01 1, z Ca 1990-07-01 2").await;
-    people.delete_one(doc! { "_id": "z" }).await.unwrap();
-    until(&world, "and is deleted", "b Ca 1990-07-01 1").await;
+    what_is_of_a_time_to_come_goes(&world).await;
+
+    // What is marked is no row whose number a cap is a share of.
+    let (_, told) = run(&world, &["resync", "person", "--reason", "a test", "--json"]);
+    assert!(told.contains("\"rows\": 1,"), "{told}");
 
     // Views are of what is there.
     let (code, sql) = run(&world, &["views"]);

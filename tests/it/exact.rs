@@ -93,3 +93,25 @@ async fn what_is_written_after_the_first_position_is_later_than_it() {
     let written: i64 = world.scalar("select _cluster_time from public.kept").await;
     assert!(written > position, "{written} was said to be shown at {position}, before it was");
 }
+
+/// However rarely the position of a silent group is made durable: readers need not wait for it.
+#[tokio::test]
+async fn a_position_that_makes_a_table_exact_is_durable_at_once() {
+    let extra = "checkpoint.idle_interval = \"1h\"".to_owned();
+    let world = World::with(Config { extra, streams: two_streams(), ..Config::default() }).await;
+    world.source.create_collection("other").await.unwrap();
+    world.collection("kept").insert_one(doc! { "_id": 1, "n": 1 }).await.unwrap();
+    // Nothing that is followed changes; the source's time moves, so that the walk reads later than
+    // the first position.
+    let elsewhere = world.collection("elsewhere");
+    let moving = tokio::spawn(async move {
+        loop {
+            elsewhere.insert_one(doc! {}).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    });
+    let daemon = world.start();
+    daemon.until_phase("kept", "streaming").await;
+    world.until("all is exact", "select bool_and(exact) from tidemark.position").await;
+    moving.abort();
+}

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use devstack::{Mongo, MongoOptions};
 use mongodb::bson::{Document, doc};
 use serde_json::Value;
 
@@ -195,4 +196,41 @@ async fn what_cannot_be_meant_is_refused_with_the_way_to_say_it() {
     world.until("it is refused", refused).await;
     daemon.until_phase("still", "streaming").await;
     assert!(!daemon.phases("still").contains(&"paused".to_owned()), "{:?}", daemon.phases("still"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_stays_paused_when_another_source_is_adopted_for_its_neighbour() {
+    let safe = "resync.delete_count_min = 1000\n";
+    let world = world(&["still", "well"], safe).await;
+    let mut daemon = world.start();
+    until_equal(&world, &daemon, &["still", "well"]).await;
+    pause(&world, "still", "2h");
+    daemon.until_phase("still", "paused").await;
+    daemon.stop();
+    let before = "select string_agg(id || _applied_at, ',' order by id) from still";
+    let before = (before, world.scalar::<String>(before).await);
+
+    let another = Mongo::start(&MongoOptions::default()).unwrap();
+    let extra = format!("{QUICK}{safe}source.uri = {:?}\n", another.uri());
+    let streams = ["still", "well"].map(|name| stream(name, name, COLUMN)).concat();
+    let mut other = world.beside(&Config { extra, streams, ..Config::default() });
+    other.source = another.client().await.unwrap().database(&world.name);
+    for name in ["still", "well"] {
+        let documents = (150..300).map(|n| doc! { "_id": n, "n": n + 1 });
+        other.collection(name).insert_many(documents).await.unwrap();
+    }
+    let daemon = other.start();
+    daemon.until("well", "is halted", |s| s["halt_code"] == "source_foreign").await;
+    let adopt = ["source", "adopt", "well", "--reason", "moved", "--execute"];
+    let (code, told) = run(&other, &adopt);
+    assert_eq!(code, Some(0), "{told}");
+    daemon.until_phase("well", "streaming").await;
+    other.until_equal("well", "public.well").await;
+    daemon.until_phase("still", "paused").await;
+    assert_eq!(world.scalar::<String>(before.0).await, before.1, "nothing is written to it");
+
+    let (code, told) = run(&other, &["resume", "still", "--reason", "moved", "--execute"]);
+    assert_eq!(code, Some(0), "{told}");
+    daemon.until_phase("still", "streaming").await;
+    other.until_equal("still", "public.still").await;
 }

@@ -31,6 +31,23 @@ fn a_resync_that_a_person_asked_for_opens_no_incident_when_it_is_over() {
 }
 
 #[test]
+fn a_walk_that_waits_is_nobodys_trouble_where_nothing_was_lost_but_one_that_failed_is() {
+    for reason in [Reason::Paused, Reason::MappingChanged, Reason::Parked, Reason::Rejoined] {
+        let mut book = Book::new(PACE);
+        for (from, state) in [(0, ResyncState::Running), (60, ResyncState::Failed)] {
+            let mut seen = observed(stream(after(from)));
+            let walk = KnownWalk { reason, ..ended(state) };
+            seen.facts.as_mut().unwrap().unrepaired = vec![walk];
+            for second in from..from + 60 {
+                look(&mut book, after(second), &seen);
+            }
+            let is_trouble = usize::from(state == ResyncState::Failed);
+            assert_eq!(book.incidents.len(), is_trouble, "{reason} {state}");
+        }
+    }
+}
+
+#[test]
 fn only_a_completed_resync_ends_what_it_was_to_repair() {
     for (reason, code) in [
         (Reason::HistoryLost, Code::HistoryLost),
