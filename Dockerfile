@@ -54,7 +54,8 @@ WORKDIR /tidemark.d
 USER 65532:65532
 # Inside a container the status address is reached from outside it: set TIDEMARK__STATUS__TOKEN_FILE where others can, and
 # TIDEMARK__STATUS__HOSTS to the names it is asked under; its IP addresses need none.
-ENV TIDEMARK__STATUS__LISTEN=0.0.0.0:9464 TIDEMARK__LOG__FORMAT=json
+# The C library's allocator keeps a pool of freed memory for each of so many arenas.
+ENV TIDEMARK__STATUS__LISTEN=0.0.0.0:9464 TIDEMARK__LOG__FORMAT=json MALLOC_ARENA_MAX=2
 EXPOSE 9464
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["/tidemark", "healthcheck"]

@@ -5,6 +5,7 @@
 //! values of secrets.
 
 mod alert;
+mod child;
 mod collector;
 mod columns;
 mod ends;
@@ -20,6 +21,7 @@ mod listen;
 mod maintenance;
 mod origin;
 mod resync;
+mod row_spec;
 mod schedule;
 mod secret;
 mod selection;
@@ -31,6 +33,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub use alert::Alert;
+pub use child::Child;
 pub use collector::{Collector, headers as collector_headers};
 pub use columns::Column;
 pub use ends::{SourceSettings, TargetSettings};
@@ -41,6 +44,7 @@ pub use limits::{Record, RowLimits};
 pub use maintenance::{Maintenance, Window};
 pub use origin::{Origin, Problem, Problems};
 pub use resync::Resync;
+pub use row_spec::RowSpec;
 pub use schedule::Schedule;
 pub use secret::{Patience, Secret, output_of};
 pub use stream::{MAIN, PostImage, StreamSettings};

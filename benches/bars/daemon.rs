@@ -140,7 +140,9 @@ impl World {
 
     pub async fn start(&self) -> Running {
         let log = self.config.with_extension("log");
+        // As the image and the systemd unit set it.
         let child = Command::new(crate::binary())
+            .env("MALLOC_ARENA_MAX", "2")
             .args(["run", "--config"])
             .arg(&self.config)
             .stdin(Stdio::null())

@@ -22,12 +22,15 @@ pub struct Latencies {
     pub after_acknowledged: Vec<f64>,
     /// Less than nothing where the row was there first.
     pub over_bare: Vec<f64>,
+    /// A bare commit's, beside each: the floor on this machine, at this time.
+    pub of_commits: Vec<f64>,
 }
 
 impl Latencies {
     pub fn add(&mut self, other: Self) {
         self.after_acknowledged.extend(other.after_acknowledged);
         self.over_bare.extend(other.over_bare);
+        self.of_commits.extend(other.of_commits);
     }
 }
 
@@ -44,6 +47,8 @@ pub struct Watched {
     collections: Vec<Collection<Document>>,
     listener: PgListener,
     written: usize,
+    /// Commits one row beside each write, where that is wanted.
+    committer: Option<PgConnection>,
 }
 
 impl Watched {
@@ -69,7 +74,18 @@ impl Watched {
         let mut listener = PgListener::connect(url).await.unwrap();
         listener.listen("told").await.unwrap();
         let collections = collections.iter().map(|name| source.collection(name)).collect();
-        Self { source: source.clone(), collections, listener, written: 0 }
+        Self { source: source.clone(), collections, listener, written: 0, committer: None }
+    }
+
+    /// From now on one row is changed and committed, by one statement, in the midst of each pause,
+    /// and watched for in the same way.
+    pub async fn beside_commits(mut self, url: &str) -> Self {
+        let mut pg = PgConnection::connect(url).await.unwrap();
+        let sql = "create table bare (id text); insert into bare values ('bare'); create trigger \
+                   told after update on bare for each row execute function told()";
+        sqlx::raw_sql(sql).execute(&mut pg).await.unwrap();
+        self.committer = Some(pg);
+        self
     }
 
     /// Writes one after the other, each once the one before is visible and after a pause: an
@@ -97,9 +113,20 @@ impl Watched {
                 all.after_acknowledged.push(millis(acknowledged, visible));
                 all.over_bare.push(millis(arrived, visible));
             }
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pause / 2).await;
+            all.of_commits.extend(self.commit_one().await);
+            tokio::time::sleep(pause / 2).await;
         }
         all
+    }
+
+    /// Milliseconds from before a bare commit until it is told of.
+    async fn commit_one(&mut self) -> Option<f64> {
+        let committer = self.committer.as_mut()?;
+        let begun = Instant::now();
+        sqlx::query("update bare set id = id").execute(committer).await.unwrap();
+        assert_eq!(self.listener.recv().await.unwrap().payload(), "bare");
+        Some(millis(begun, Instant::now()))
     }
 
     /// Writes one and returns its id.

@@ -26,15 +26,15 @@ impl From<EndedWalk> for KnownWalk {
 
 impl Store {
     /// Reads what concerns this service and environment alone, since others may share these tables.
-    pub async fn facts(&self, me: &Process) -> Result<Facts, Fault> {
+    /// First `snapshots` that have ended are told to Sentry's monitors, and to nobody else.
+    pub async fn facts(&self, me: &Process, snapshots: bool) -> Result<Facts, Fault> {
         let state = self.state();
         let letters = state.open_letters().await?;
         let (failed, ended): (Vec<_>, Vec<_>) = state
-            .ended_walks()
+            .ended_walks(snapshots)
             .await?
             .into_iter()
             .partition(|walk| walk.state == ResyncState::Failed.name());
-        let repairs = |walk: &EndedWalk| walk.state == ResyncState::Completed.name();
         let unrepaired = state.unrepaired_walks().await?;
         let known = |walks: Vec<EndedWalk>| walks.into_iter().map(KnownWalk::from).collect();
         Ok(Facts {
@@ -42,7 +42,7 @@ impl Store {
                 .into_iter()
                 .map(|(stream, number)| (stream, u64::try_from(number).unwrap_or_default()))
                 .collect(),
-            ended: known(ended.into_iter().filter(repairs).collect()),
+            ended: known(ended),
             failed: known(failed),
             unrepaired: known(unrepaired),
             crashes: crate::model::count(self.dead(me).await?.len()),

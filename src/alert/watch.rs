@@ -2,7 +2,7 @@
 //! down. One process of a service watches at a time; while Postgres is away, the one that watched
 //! last goes on from memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,9 @@ enum Role {
 
 /// What one look needs to know from Postgres.
 struct Known {
+    /// Groups that this process leads: of their streams it has no need to ask.
+    led_here: BTreeSet<String>,
+    /// Of the streams of other groups.
     leases: Vec<LedStream>,
     facts: Facts,
     acks: Vec<(i64, Ack)>,
@@ -225,16 +228,21 @@ impl Watch {
     }
 
     async fn ask(&mut self) -> Result<Known, Fault> {
+        let groups = self.outbox.board.groups().iter().filter(|group| group.leads());
+        let led_here: BTreeSet<String> = groups.map(|group| group.name().to_owned()).collect();
         let asked = async {
-            let (leases, facts) = (self.state.led().await?, self.store.facts(&self.me).await?);
+            let here: Vec<&str> = led_here.iter().map(String::as_str).collect();
+            let leases = self.state.led_beside(&here).await?;
+            let facts = self.store.facts(&self.me, self.check_ins.is_some()).await?;
             let (acks, mutes) = (self.store.acks().await?, self.state.mutes_said().await?);
-            Ok(Known { leases, facts, acks, mutes })
+            Ok((leases, facts, acks, mutes))
         };
-        let known = asked.await;
+        let known: Result<_, Fault> = asked.await;
         if known.is_err() {
             self.held_at = None;
         }
-        known
+        let (leases, facts, acks, mutes) = known?;
+        Ok(Known { led_here, leases, facts, acks, mutes })
     }
 
     /// Another process watches and speaks; this one shows what that one has written down.
@@ -256,7 +264,8 @@ impl Watch {
         let (_, own) = self.outbox.board.summaries();
         let own = own.into_iter().map(|own| {
             let held = held.remove(own.name.as_str());
-            seen(own, held, known.is_some())
+            let answers = known.is_some_and(|known| !known.led_here.contains(&own.group));
+            seen(own, held, answers)
         });
         let mut streams: Vec<Seen> = own.collect();
         // Another process of this service may lead streams that this one is not configured for.
@@ -272,7 +281,7 @@ impl Watch {
 }
 
 /// What is known of a stream: from here if it is led here, else from what its leader last wrote
-/// down.
+/// down. `answers`: Postgres was asked for it, and has answered.
 fn seen(own: StreamReport, held: Option<&LedStream>, answers: bool) -> Seen {
     if own.leader {
         return Seen { report: own, fresh: true, unled_since: None };

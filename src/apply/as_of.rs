@@ -12,7 +12,7 @@ use crate::error::Fault;
 use crate::model::namespace::{Table, quote};
 use crate::model::value::ColumnType;
 use crate::postgres::{Target, ddl, with_deadline};
-use crate::settings::{Column, Keeping};
+use crate::settings::RowSpec;
 
 /// What follows a table's name in that of the function.
 const AS_OF: &str = "_as_of";
@@ -24,14 +24,14 @@ const AS_OF: &str = "_as_of";
 pub async fn ensure_as_of(
     connection: &mut PgConnection,
     target: &Target,
-    (table, columns): (&Table, &[Column]),
-    keeping: Keeping,
+    table: &Table,
+    rows: RowSpec<'_>,
 ) -> Result<Option<String>, Fault> {
-    if !keeping.history {
+    if !rows.keeping.history {
         return Ok(None);
     }
     let name = format!("{}{AS_OF}", table.name);
-    let function = Function::new(table, columns, keeping);
+    let function = Function::new(table, rows);
     let query = sqlx::query_scalar::<_, String>(
         "select p.prosrc from pg_proc as p join pg_namespace as n on n.oid = p.pronamespace where \
          n.nspname = $1 and p.proname = $2 and p.proargtypes::text = \
@@ -60,13 +60,13 @@ struct Function {
 }
 
 impl Function {
-    fn new(table: &Table, columns: &[Column], keeping: Keeping) -> Self {
-        let contents = Contents::new(columns, keeping);
+    fn new(table: &Table, rows: RowSpec<'_>) -> Self {
+        let contents = Contents::new(RowSpec { children: &[], ..rows });
         let name = format!("{}.{}", quote(&table.schema), quote(&format!("{}{AS_OF}", table.name)));
         let kinds = contents.kinds.iter().map(|kind: &ColumnType| kind.sql());
         let shape: Vec<String> =
             contents.names.iter().zip(kinds).map(|(name, kind)| format!("{name} {kind}")).collect();
-        let (history, living) = (table.history().sql(), living(&table.sql(), keeping));
+        let (history, living) = (table.history().sql(), living(&table.sql(), rows.keeping));
         // All that was at the second: the last cluster time of it.
         let time = "(floor(extract(epoch from $1))::bigint << 32) + 4294967295";
         let body = format!(

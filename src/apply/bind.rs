@@ -9,8 +9,8 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, Postgres};
 use sqlx::{Type, TypeInfo};
 
-use super::rows::{Rows, field};
-use crate::model::value::ColumnType;
+use super::rows::Rows;
+use crate::model::value::{ColumnType, array_literal, read_field};
 
 /// (element oid, array oid) of a column's type; `pg_type.dat` in Postgres's source.
 const fn oids(kind: ColumnType) -> (u32, u32) {
@@ -59,7 +59,7 @@ impl<'r> Columns<'r> {
             places: self.places.clone(),
         };
         for (place, index) in self.places.iter_mut().zip(self.range.clone()) {
-            field(self.rows.tuple(index).unwrap_or_default(), place);
+            read_field(self.rows.tuple(index).unwrap_or_default(), place);
         }
         column
     }
@@ -88,7 +88,7 @@ impl Encode<'_, Postgres> for ColumnArray<'_> {
         }
         for (&place, index) in self.places.iter().zip(self.range.clone()) {
             let mut place = place;
-            match field(self.rows.tuple(index).unwrap_or_default(), &mut place) {
+            match read_field(self.rows.tuple(index).unwrap_or_default(), &mut place) {
                 None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
                 Some(value) if self.kind == ColumnType::TextArray => {
                     let literal =
@@ -104,32 +104,4 @@ impl Encode<'_, Postgres> for ColumnArray<'_> {
         }
         Ok(IsNull::No)
     }
-}
-
-/// A binary `text[]` as the literal `{"a",NULL}`.
-fn array_literal(binary: &[u8]) -> Option<Vec<u8>> {
-    let mut out = vec![b'{'];
-    let mut at = 20;
-    while at < binary.len() {
-        if out.len() > 1 {
-            out.push(b',');
-        }
-        let is_null = binary.get(at..)?.first_chunk::<4>()? == &(-1_i32).to_be_bytes();
-        match field(binary, &mut at) {
-            None if is_null => out.extend_from_slice(b"NULL"),
-            None => return None,
-            Some(element) => {
-                out.push(b'"');
-                for &byte in element {
-                    if matches!(byte, b'"' | b'\\') {
-                        out.push(b'\\');
-                    }
-                    out.push(byte);
-                }
-                out.push(b'"');
-            }
-        }
-    }
-    out.push(b'}');
-    Some(out)
 }

@@ -5,21 +5,21 @@ use std::fmt::Write;
 use super::mapping::content_types;
 use crate::model::namespace::quote;
 use crate::model::value::ColumnType;
-use crate::settings::{Column, Keeping};
+use crate::settings::RowSpec;
 
 /// What a row has of its document, in the order of the parameters: the columns, then `doc` if it is
-/// kept.
+/// kept; and after them what goes into other tables.
 pub(super) struct Contents {
-    /// For SQL.
+    /// Those of its own table, for SQL.
     pub names: Vec<String>,
     pub kinds: Vec<ColumnType>,
 }
 
 impl Contents {
-    pub fn new(columns: &[Column], keeping: Keeping) -> Self {
-        let names = columns.iter().map(|column| quote(&column.name));
-        let doc = keeping.doc.then(|| "doc".to_owned());
-        Self { names: names.chain(doc).collect(), kinds: content_types(columns, keeping).collect() }
+    pub fn new(rows: RowSpec<'_>) -> Self {
+        let names = rows.columns.iter().map(|column| quote(&column.name));
+        let doc = rows.keeping.doc.then(|| "doc".to_owned());
+        Self { names: names.chain(doc).collect(), kinds: content_types(rows).collect() }
     }
 
     /// The names with `prefix` before each.
@@ -51,8 +51,8 @@ impl Contents {
         })
     }
 
-    /// The rows of the parameters as a table `u`, and their contents as they are compared and
-    /// stored.
+    /// The rows of the parameters as a table `u`, and the contents of their own table as they are
+    /// compared and stored.
     pub fn given(&self) -> Given {
         let (mut arrays, mut aliases, mut values) = (String::new(), String::new(), Vec::new());
         for (index, kind) in self.kinds.iter().enumerate() {
@@ -60,7 +60,9 @@ impl Contents {
             let element = if is_array { "text" } else { kind.sql() };
             let _ = write!(arrays, "${}::{element}[], ", index + 2);
             let _ = write!(aliases, "c{index}, ");
-            values.push(format!("u.c{index}{}", if is_array { "::text[]" } else { "" }));
+            if index < self.names.len() {
+                values.push(format!("u.c{index}{}", if is_array { "::text[]" } else { "" }));
+            }
         }
         let (hash, time) = (self.kinds.len() + 2, self.kinds.len() + 3);
         let from = format!(

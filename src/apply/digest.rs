@@ -5,7 +5,7 @@
 use twox_hash::XxHash3_64;
 
 use crate::model::mapping_digest::MappingDigest;
-use crate::settings::{Column, StreamSettings};
+use crate::settings::{Child, Column, StreamSettings};
 
 /// The digest of a stream's mapping.
 pub(super) fn digest(stream: &StreamSettings) -> MappingDigest {
@@ -21,7 +21,8 @@ pub(super) fn digest(stream: &StreamSettings) -> MappingDigest {
         part(&mut selection, "doc", b"false");
     }
     let selection = if selection.is_empty() { String::new() } else { hashed(&selection) };
-    MappingDigest { columns: columns.collect(), selection }
+    let children = stream.children.iter().map(|child| (child.table.clone(), of_child(child)));
+    MappingDigest { columns: columns.collect(), children: children.collect(), selection }
 }
 
 /// Of what makes a column's value.
@@ -33,6 +34,17 @@ fn of_column(column: &Column) -> String {
     }
     if let Some(zone) = &column.zone {
         part(&mut text, "zone", zone.name().as_bytes());
+    }
+    hashed(&text)
+}
+
+/// Of what makes a table's rows.
+fn of_child(child: &Child) -> String {
+    let mut text = Vec::new();
+    part(&mut text, "path", child.path.join(".").as_bytes());
+    for column in &child.columns {
+        part(&mut text, "column", column.name.as_bytes());
+        part(&mut text, "of", of_column(column).as_bytes());
     }
     hashed(&text)
 }

@@ -38,9 +38,9 @@ impl History {
         Self { table: table.history().sql(), living: living.to_owned() }
     }
 
-    /// An upsert that keeps what it writes. `fresh` is what its rows `t` tell besides, for the
-    /// `answer`, a select from `written`.
-    pub fn upsert(&self, contents: &Contents, upsert: &str, fresh: &str, answer: &str) -> String {
+    /// An upsert that keeps what it writes, as expressions for a `with`. `fresh` is what its rows
+    /// `t` tell besides.
+    pub fn upsert(&self, contents: &Contents, upsert: &str, fresh: &str) -> String {
         let Self { table, living } = self;
         let (names, values) = (contents.list(""), contents.places("w."));
         let (after, before) = (contents.aliased("t."), contents.aliased("b."));
@@ -50,7 +50,7 @@ impl History {
         let renewed = contents.assignments();
         // The tables are seen as they were before the statement: `before` are the rows replaced.
         format!(
-            "with written as ({upsert} returning t.id, {after}, t._cluster_time as time, {fresh} \
+            "written as ({upsert} returning t.id, {after}, t._cluster_time as time, {fresh} \
              as fresh), before as (select b.id, {before}, coalesce(b._cluster_time, 0) as time, \
              w.time as ended from written as w join {living} as b on b.id = w.id), closed as \
              (update {table} as h set _valid_to = greatest(h._valid_from, case when b.time > \
@@ -60,11 +60,11 @@ impl History {
              select w.id, {values}, w.time, null::bigint, coalesce(${wrote}::text, case when b.id \
              is null then '{insert}' else '{update}' end) from written as w left join before as b \
              on b.id = w.id union all {first} on conflict (id, _valid_from) do update set \
-             {renewed}_valid_to = excluded._valid_to) {answer}"
+             {renewed}_valid_to = excluded._valid_to)"
         )
     }
 
-    /// Deletes, or marks, and ends the versions.
+    /// Deletes, or marks, and ends the versions, as expressions for a `with`.
     pub fn delete(&self, contents: &Contents, sql: &str, keeping: Keeping) -> String {
         let (table, names) = (&self.table, contents.list(""));
         let which = "t.id = d.id and (t._cluster_time <= d.cluster_time) is not false";
@@ -84,12 +84,11 @@ impl History {
         let first = self.first(contents, "deleted");
         let renewed = contents.assignments();
         format!(
-            "with deleted as ({deleted}), closed as (update {table} as h set _valid_to = \
+            "deleted as ({deleted}), closed as (update {table} as h set _valid_to = \
              greatest(h._valid_from, case when d.time > h._valid_from then d.time else d.ended \
              end) from deleted as d where h.id = d.id and h._valid_to is null), kept as (insert \
              into {table} as h (id, {names}, _valid_from, _valid_to, _operation) {first} on \
-             conflict (id, _valid_from) do update set {renewed}_valid_to = excluded._valid_to) \
-             {DELETED}"
+             conflict (id, _valid_from) do update set {renewed}_valid_to = excluded._valid_to)"
         )
     }
 

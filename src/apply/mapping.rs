@@ -1,6 +1,8 @@
 //! From a document to a row: the configured columns, the whole document, its time.
 
+mod child_cells;
 mod column_read;
+mod seed;
 
 use std::borrow::Cow;
 
@@ -21,15 +23,21 @@ use crate::model::value::{
     Bound, ColumnType, Encoded, Fit, Unwritable, Zone, encode_column, encode_day, encode_value,
     find,
 };
-use crate::settings::{Column, Keeping, RowLimits, StreamSettings};
+use crate::settings::{Child, Column, Keeping, RowLimits, RowSpec, StreamSettings};
 
 pub use column_read::ColumnRead;
+use seed::seed;
 
 /// How documents of one stream become rows.
 #[derive(Debug, Clone)]
 pub struct Mapping {
     columns: Vec<Column>,
-    /// Top-level field names that columns begin at, each once; a slot is an index into this.
+    /// Arrays that are kept in tables of their own.
+    children: Vec<Child>,
+    /// How many columns drift is told of: arrays, and their columns, after the own ones.
+    told: usize,
+    /// Top-level field names that columns or arrays begin at, each once; a slot is an index into
+    /// this.
     heads: Vec<Box<str>>,
     /// For each column, for each of its paths: the slot of its head.
     slots: Vec<Vec<usize>>,
@@ -44,7 +52,7 @@ pub struct Mapping {
     keeping: Keeping,
 }
 
-/// What documents that were looked at hold for one column.
+/// What documents, or elements, that were looked at hold for one column.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sampled {
     /// Those that have a value for it.
@@ -55,19 +63,29 @@ pub struct Sampled {
     pub amid_days: u64,
 }
 
-/// Part of the seed. It is raised in a release in which a document becomes another row than before
-/// under the same columns, so that no hash of an older release is taken for one of this.
-const ENCODING: u64 = 2;
+impl Sampled {
+    /// Of one value for a column.
+    fn of(value: Option<Value<'_>>, column: &Column, bound: Bound) -> Self {
+        let fit = encode(value, column, bound, &mut Vec::new());
+        let at = value.and_then(|value| value.as_date());
+        let is_amid = at.is_some_and(|at| !Zone::begins_a_day(column.zone, at));
+        Self {
+            present: u64::from(fit != Fit::Null),
+            unfit: u64::from(fit == Fit::Drift),
+            amid_days: u64::from(is_amid && fit == Fit::Value),
+        }
+    }
 
-/// In the seed, before the name of a column's zone.
-const ZONE: u8 = 0xff;
-
-/// In the seed, before the redaction's fingerprint.
-const REDACTION: u8 = 0xfe;
+    const fn add(&mut self, other: Self) {
+        self.present += other.present;
+        self.unfit += other.unfit;
+        self.amid_days += other.amid_days;
+    }
+}
 
 impl Mapping {
     pub fn new(stream: &StreamSettings, limits: RowLimits) -> Self {
-        let StreamSettings { columns, redaction, .. } = stream;
+        let StreamSettings { columns, children, redaction, .. } = stream;
         let mut heads: Vec<Box<str>> = Vec::new();
         let mut slot = |path: &Vec<Box<str>>| {
             let head = path.first().cloned().unwrap_or_default();
@@ -78,13 +96,28 @@ impl Mapping {
         };
         let slots =
             columns.iter().map(|column| column.paths.iter().map(&mut slot).collect()).collect();
+        for child in children {
+            let _ = slot(&child.path);
+        }
         let keeping = stream.keeping;
-        let seed = seed(columns, redaction.fingerprint());
-        // A row that lacks the document is not the row that has it.
-        let seed = if keeping.doc { seed } else { !seed };
+        let seed = seed(stream);
         let (digest, filter) = (digest(stream), stream.filter.clone());
-        let (columns, redaction) = (columns.clone(), redaction.clone());
-        Self { columns, heads, slots, redaction, seed, filter, digest, limits, keeping }
+        let told = stream.columns_told().len();
+        let (columns, children) = (columns.clone(), children.clone());
+        let redaction = redaction.clone();
+        Self {
+            columns,
+            children,
+            told,
+            heads,
+            slots,
+            redaction,
+            seed,
+            filter,
+            digest,
+            limits,
+            keeping,
+        }
     }
 
     /// Whether a document becomes a row. Asked wherever one is read: what does not is as if it were
@@ -102,8 +135,9 @@ impl Mapping {
         &self.digest
     }
 
-    pub fn columns(&self) -> &[Column] {
-        &self.columns
+    /// What its rows hold.
+    pub fn rows(&self) -> RowSpec<'_> {
+        RowSpec { columns: &self.columns, keeping: self.keeping, children: &self.children }
     }
 
     /// A document as its stream lets it be seen.
@@ -185,7 +219,7 @@ impl Mapping {
     ) -> Result<(), Unwritable> {
         let fields = self.fields_of(document)?;
         let shape = rows.shapes.of(self.seed, &self.heads, &fields);
-        drift.begin(self.columns.len());
+        drift.begin(self.told);
         for (key, _) in shape.unmapped.iter().filter_map(|place| fields.get(*place)) {
             drift.unmapped(key);
         }
@@ -226,6 +260,10 @@ impl Mapping {
                 }
             }
         }
+        if let Err(error) = self.encode_children(document, &mut row, bound, drift) {
+            row.abandon();
+            return Err(error);
+        }
         let hash = self.hash_of_redacted(document.bytes());
         row.field(|out| (true, out.extend_from_slice(&hash.to_be_bytes())));
         row.field(|out| (true, out.extend_from_slice(&at.to_sql().to_be_bytes())));
@@ -238,21 +276,17 @@ impl Mapping {
     /// # Errors
     /// The document is not BSON, or has more fields than it may.
     pub fn survey(&self, document: Doc<'_>, found: &mut Vec<Sampled>) -> Result<(), Unwritable> {
-        found.resize(self.columns.len(), Sampled::default());
+        found.resize(self.told, Sampled::default());
         let redacted = self.redacted(document)?;
-        let fields = self.fields_of(Doc::new(&redacted)?)?;
-        let bound = self.bound(0);
+        let document = Doc::new(&redacted)?;
+        let fields = self.fields_of(document)?;
         let shape = Shapes::default().of(self.seed, &self.heads, &fields);
-        for ((index, column), sampled) in self.columns.iter().enumerate().zip(found) {
+        for ((index, column), sampled) in self.columns.iter().enumerate().zip(&mut *found) {
             let value = self.value(index, column, &shape, &fields);
-            let fit = encode(value, column, bound, &mut Vec::new());
-            sampled.present += u64::from(fit != Fit::Null);
-            sampled.unfit += u64::from(fit == Fit::Drift);
-            let at = value.and_then(|value| value.as_date());
-            let is_amid = at.is_some_and(|at| !Zone::begins_a_day(column.zone, at));
-            sampled.amid_days += u64::from(is_amid && fit == Fit::Value);
+            sampled.add(Sampled::of(value, column, self.bound(0)));
         }
-        Ok(())
+        let of_children = found.get_mut(self.columns.len()..).unwrap_or_default();
+        self.survey_children(document, of_children)
     }
 
     /// The limits of a row that begins at byte `start` of its buffer.
@@ -319,50 +353,20 @@ fn encode_doc(
     }
 }
 
-fn seed(columns: &[Column], redaction: &[u8]) -> u64 {
-    let mut text = Vec::new();
-    for column in columns {
-        for part in [&column.name, column.kind.sql()]
-            .into_iter()
-            .chain(column.paths.iter().flatten().map(|p| &**p))
-        {
-            text.extend_from_slice(part.as_bytes());
-            text.push(0);
-        }
-        for path in &column.paths {
-            text.extend_from_slice(&path.len().to_be_bytes());
-        }
-        // What is not UTF-8 stands for what an older configuration could not say.
-        if let Some(zone) = column.zone {
-            text.push(ZONE);
-            text.extend_from_slice(zone.name().as_bytes());
-        }
-    }
-    if !redaction.is_empty() {
-        text.push(REDACTION);
-        text.extend_from_slice(redaction);
-    }
-    XxHash3_64::oneshot_with_seed(ENCODING, &text)
-}
-
 /// The first byte of a binary `jsonb`.
 const JSONB_VERSION: u8 = 1;
 
 /// The types of a tuple's fields after the id: its contents', `_hash` and `_cluster_time`.
-pub(super) fn field_types(
-    columns: &[Column],
-    keeping: Keeping,
-) -> impl Iterator<Item = ColumnType> {
-    content_types(columns, keeping).chain([ColumnType::Bigint, ColumnType::Bigint])
+pub(super) fn field_types(rows: RowSpec<'_>) -> impl Iterator<Item = ColumnType> {
+    content_types(rows).chain([ColumnType::Bigint, ColumnType::Bigint])
 }
 
-/// The types of what a row has of its document: the columns', then that of `doc` if it is kept.
-pub(super) fn content_types(
-    columns: &[Column],
-    keeping: Keeping,
-) -> impl Iterator<Item = ColumnType> {
-    let doc = keeping.doc.then_some(ColumnType::Jsonb);
-    columns.iter().map(|column| column.kind).chain(doc)
+/// The types of what a row has of its document: the columns', then that of `doc` if it is kept, and
+/// those of arrays that go into other tables.
+pub(super) fn content_types(rows: RowSpec<'_>) -> impl Iterator<Item = ColumnType> {
+    let doc = rows.keeping.doc.then_some(ColumnType::Jsonb);
+    let children = rows.children.iter().map(|_| ColumnType::Jsonb);
+    rows.columns.iter().map(|column| column.kind).chain(doc).chain(children)
 }
 
 #[cfg(test)]

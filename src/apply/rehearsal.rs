@@ -11,14 +11,14 @@ use super::schema::Kind;
 use super::statements::Statements;
 use crate::error::Fault;
 use crate::postgres::{Target, with_deadline};
-use crate::settings::{Column, Keeping};
+use crate::settings::RowSpec;
 
 /// What each statement comes to on a table of this kind, by its name.
 pub async fn rehearse(
     connection: &mut PgConnection,
     target: &Target,
     statements: &Statements,
-    columns: &[Column],
+    rows: RowSpec<'_>,
     kind: Kind,
 ) -> Vec<(&'static str, Result<(), Fault>)> {
     let mut came = Vec::new();
@@ -27,12 +27,11 @@ pub async fn rehearse(
         if name == if kind == Kind::Partitioned { "repair" } else { "repair of partitions" } {
             continue;
         }
-        came.push((
-            name,
-            execute(connection, target, sql, arguments(name, columns, statements.keeping)).await,
-        ));
+        came.push((name, execute(connection, target, sql, arguments(name, rows)).await));
     }
-    came.push(("copy", copy(connection, target, &statements.copy).await));
+    if !statements.writes_beside {
+        came.push(("copy", copy(connection, target, &statements.copy).await));
+    }
     came
 }
 
@@ -64,13 +63,13 @@ async fn copy(connection: &mut PgConnection, target: &Target, sql: &str) -> Resu
 }
 
 /// The arguments with which the statement of this name is executed over no row at all.
-fn arguments(name: &str, columns: &[Column], keeping: Keeping) -> Result<PgArguments, Fault> {
+fn arguments(name: &str, rows: RowSpec<'_>) -> Result<PgArguments, Fault> {
     let (none, no_numbers): (&[&str], &[i64]) = (&[], &[]);
     let mut arguments = PgArguments::default();
     let added = match name {
         "upsert" | "repair" | "repair of partitions" | "compare" => {
-            arguments = row_arguments(&Rows::default(), 0..0, columns, keeping)?;
-            if keeping.history && name != "compare" {
+            arguments = row_arguments(&Rows::default(), 0..0, rows)?;
+            if rows.keeping.history && name != "compare" {
                 add_operation(&mut arguments, None)?;
             }
             if name.starts_with("repair") { arguments.add(false) } else { Ok(()) }

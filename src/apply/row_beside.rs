@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 
+use super::child_tables::ChildTables;
 use super::contents::Contents;
 use super::row_writer::row_arguments;
 use super::rows::Rows;
@@ -32,6 +33,11 @@ pub struct RowBeside {
     /// By column.
     pub values: Vec<Option<String>>,
     pub same: Vec<bool>,
+    /// By array that is kept in a table of its own: how many elements it has there, and how many
+    /// in the document; whether they are the same.
+    pub child_rows: Vec<i64>,
+    pub child_elements: Vec<i64>,
+    pub child_same: Vec<bool>,
 }
 
 /// The row with this id.
@@ -72,7 +78,7 @@ pub async fn row_beside(
     if rows.is_empty() {
         return Ok(None);
     }
-    let arguments = row_arguments(rows, 0..1, columns, *keeping)?;
+    let arguments = row_arguments(rows, 0..1, stream.rows())?;
     let is_array = |column: &Column| column.kind.sql() == "text[]";
     let value = |(index, column): (usize, &Column)| {
         let cast = if is_array(column) { "::text[]" } else { "" };
@@ -90,10 +96,14 @@ pub async fn row_beside(
     } else {
         ("null::text".to_owned(), "true".to_owned())
     };
+    let contents = Contents::new(stream.rows());
+    let [there, given, are_same] = ChildTables::new(table, stream.rows(), &contents).beside();
     let sql = AssertSqlSafe(format!(
         "select {doc} as doc, {doc_is_same} as doc_is_same, array[{values}]::text[] as values, \
-         array[{sames}]::bool[] as same from {} left join {} as t on t.id = u.id",
-        Contents::new(columns, *keeping).given().from,
+         array[{sames}]::bool[] as same, array[{there}]::bigint[] as child_rows, \
+         array[{given}]::bigint[] as child_elements, array[{are_same}]::bool[] as child_same from \
+         {} left join {} as t on t.id = u.id",
+        contents.given().from,
         living(&table.sql(), *keeping)
     ));
     let query = sqlx::query_as_with(sql, arguments).fetch_optional(connection);

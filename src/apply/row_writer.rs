@@ -19,7 +19,7 @@ use crate::model::position::ClusterTime;
 use crate::model::value::ColumnType;
 use crate::model::version_operation::VersionOperation;
 use crate::postgres::{Target, Trouble, about_rows};
-use crate::settings::{Column, Keeping};
+use crate::settings::RowSpec;
 use crate::state::{ChunkRead, SetAside, StateTables, Touched};
 
 /// How many of the rows written last are offered as the table's witness; the newest of them becomes
@@ -98,15 +98,14 @@ impl RowWriter<'_> {
         range: Range<usize>,
         done: &mut Applied,
     ) -> Result<(), Trouble> {
-        let (columns, keeping) = (self.mapping.columns(), self.statements.keeping);
-        let mut arguments = row_arguments(&work.rows, range, columns, keeping)?;
-        if keeping.history {
+        let mut arguments = row_arguments(&work.rows, range, self.mapping.rows())?;
+        if self.statements.keeping.history {
             add_operation(&mut arguments, Some(work))?;
         }
         let deadline = self.target.deadline();
         if !work.is_repair() {
             let sql = AssertSqlSafe(self.statements.upsert.to_string());
-            if keeping.history {
+            if self.statements.writes_beside {
                 let query = sqlx::query_scalar_with::<_, i64, _>(sql, arguments);
                 let written = about_rows(deadline, query.fetch_one(connection)).await?;
                 done.rows_changed += u64::try_from(written).unwrap_or_default();
@@ -253,12 +252,11 @@ pub(super) fn add_operation(arguments: &mut PgArguments, work: Option<&Work>) ->
 pub fn row_arguments(
     rows: &Rows,
     range: Range<usize>,
-    columns: &[Column],
-    keeping: Keeping,
+    spec: RowSpec<'_>,
 ) -> Result<PgArguments, Fault> {
     let mut arguments = PgArguments::default();
     let mut read = Columns::new(rows, range);
-    for kind in [ColumnType::Text].into_iter().chain(field_types(columns, keeping)) {
+    for kind in [ColumnType::Text].into_iter().chain(field_types(spec)) {
         arguments.add(read.next(kind)).map_err(|_| Fault::bug("a column could not be bound"))?;
     }
     Ok(arguments)

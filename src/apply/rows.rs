@@ -2,7 +2,8 @@
 //! table, COPY and `unnest`.
 //!
 //! A tuple is what COPY takes: a 16-bit field count, then each field with its 32-bit length (-1 =
-//! NULL), in the order id, columns, doc, `_hash`, `_cluster_time`. For `unnest` the same bytes are
+//! NULL), in the order id, columns, doc, arrays of
+//! other tables, `_hash`, `_cluster_time`. For `unnest` the same bytes are
 //! read out column by column.
 
 use std::ops::Range;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::shape::Shapes;
 use crate::model::position::ClusterTime;
+use crate::model::value::read_field;
 
 /// Encoded rows. Indices are in the order of encoding.
 #[derive(Debug, Default)]
@@ -62,7 +64,7 @@ impl Rows {
     /// The id of row `index`.
     pub fn id(&self, index: usize) -> Option<&str> {
         let tuple = self.tuple(index)?;
-        std::str::from_utf8(field(tuple, &mut 2)?).ok()
+        std::str::from_utf8(read_field(tuple, &mut 2)?).ok()
     }
 
     /// Row `index` as COPY takes it.
@@ -137,16 +139,6 @@ impl RowBuffers {
             buffers.push(rows);
         }
     }
-}
-
-/// Reads one length-prefixed field, advancing `at`; `None` is NULL (or the end).
-pub(super) fn field<'t>(tuple: &'t [u8], at: &mut usize) -> Option<&'t [u8]> {
-    let length = i32::from_be_bytes(*tuple.get(*at..)?.first_chunk::<4>()?);
-    *at += 4;
-    let length = usize::try_from(length).ok()?;
-    let value = tuple.get(*at..*at + length)?;
-    *at += length;
-    Some(value)
 }
 
 impl RowEncoder<'_> {

@@ -47,8 +47,8 @@ impl Kind {
 
 impl LiveTable {
     /// The statements that bring the table to what the configuration needs.
-    pub fn additions(&self, wanted: Wanted<'_>) -> Vec<String> {
-        let Wanted { table, .. } = wanted;
+    pub fn additions(&self, wanted: &Wanted<'_>) -> Vec<String> {
+        let table = &wanted.table;
         let sql = table.sql();
         let mut statements = Vec::new();
         if !self.schema_exists {
@@ -70,13 +70,13 @@ impl LiveTable {
     }
 
     /// Whether rows without the whole document are refused, as they are where it was kept before.
-    const fn refuses_rows(&self, wanted: Wanted<'_>) -> bool {
-        self.needs_doc && !wanted.keeping.doc
+    fn refuses_rows(&self, wanted: &Wanted<'_>) -> bool {
+        self.needs_doc && !wanted.keeping.doc && wanted.child().is_none()
     }
 
     /// Whether it has whole documents of the time when they were kept.
-    pub fn leaves_doc(&self, wanted: Wanted<'_>) -> bool {
-        !wanted.keeping.doc && !self.lacks(DOC.0)
+    pub fn leaves_doc(&self, wanted: &Wanted<'_>) -> bool {
+        !wanted.keeping.doc && !self.lacks(DOC.0) && wanted.child().is_none()
     }
 
     fn lacks(&self, column: &str) -> bool {
@@ -85,8 +85,8 @@ impl LiveTable {
 
     /// What adding does not mend, one sentence each: it is looked for before anything is added, so
     /// that nothing is done to a table that is not tidemark's.
-    pub fn misfits(&self, wanted: Wanted<'_>) -> Vec<String> {
-        let Wanted { table, .. } = wanted;
+    pub fn misfits(&self, wanted: &Wanted<'_>) -> Vec<String> {
+        let table = &wanted.table;
         match self.kind {
             None => return Vec::new(),
             Some(Kind::Other(what)) => return vec![format!("{table} is {what}, not a table")],
@@ -107,8 +107,8 @@ impl LiveTable {
     }
 
     /// Rows that were marked as deleted would count as documents that there are.
-    pub fn left_marks(&self, wanted: Wanted<'_>) -> Option<String> {
-        let (Wanted { table, .. }, (name, _)) = (wanted, DELETED_AT);
+    pub fn left_marks(&self, wanted: &Wanted<'_>) -> Option<String> {
+        let (table, (name, _)) = (&wanted.table, DELETED_AT);
         (!wanted.has_marks() && !self.lacks(name)).then(|| {
             let sql = table.sql();
             format!(
@@ -121,7 +121,7 @@ impl LiveTable {
 
     /// What brings a column of another type to what the configuration says, in SQL: it is made
     /// anew, and filled by a walk.
-    pub fn retyping(&self, wanted: Wanted<'_>) -> Option<String> {
+    pub fn retyping(&self, wanted: &Wanted<'_>) -> Option<String> {
         let is_other = |column: &&Column| {
             let live = self.columns.iter().find(|(name, _)| *name == column.name);
             live.is_some_and(|(_, kind)| kind != column.kind.sql())
@@ -152,8 +152,8 @@ impl LiveTable {
     }
 
     /// What is to be added, one clause each.
-    pub fn lacking(&self, wanted: Wanted<'_>) -> Vec<String> {
-        let Wanted { table, .. } = wanted;
+    pub fn lacking(&self, wanted: &Wanted<'_>) -> Vec<String> {
+        let table = &wanted.table;
         if self.kind.is_none() {
             return vec![format!("table {table} does not exist")];
         }
@@ -170,7 +170,7 @@ impl LiveTable {
     ///
     /// # Errors
     /// They cannot, and why; where adding would mend it, with the statements.
-    pub fn fits(&self, wanted: Wanted<'_>) -> Result<(), Fault> {
+    pub fn fits(&self, wanted: &Wanted<'_>) -> Result<(), Fault> {
         let misfits = self.misfits(wanted);
         if !misfits.is_empty() {
             let hint = "`tidemark check` says what to do, in SQL; or name another table in \
@@ -236,9 +236,9 @@ pub async fn read_live(
 pub async fn ensure(
     connection: &mut PgConnection,
     target: &Target,
-    wanted: Wanted<'_>,
+    wanted: &Wanted<'_>,
 ) -> Result<Vec<String>, Fault> {
-    let table = wanted.table;
+    let table = &wanted.table;
     let live = read_live(connection, target, table).await?;
     let additions = live.additions(wanted);
     if live.misfits(wanted).is_empty() && !additions.is_empty() {
@@ -271,7 +271,7 @@ mod tests {
         };
         let columns = [column("a", ColumnType::Text), column("b", ColumnType::Date)];
         let keeping = Keeping::default();
-        let wanted = Wanted::of(&table, &columns, keeping);
+        let wanted = &Wanted::of(&table, &columns, keeping);
         let fresh = LiveTable::default();
         assert_eq!(fresh.additions(wanted).len(), 4);
         assert_eq!(fresh.misfits(wanted), [""; 0], "what is not there fits");
@@ -295,7 +295,7 @@ mod tests {
             old.retyping(wanted).unwrap(),
             "alter table \"public\".\"doctor\" drop column \"a\";"
         );
-        let others = Wanted::of(&table, &columns[1..], Keeping::default());
+        let others = &Wanted::of(&table, &columns[1..], Keeping::default());
         assert_eq!(old.retyping(others), None);
         assert_eq!(old.strays(&columns[1..]).collect::<Vec<_>>(), ["a"]);
         let strange = live(&[
@@ -304,7 +304,7 @@ mod tests {
             ("_applied_at", "timestamp with time zone"),
         ]);
         assert_eq!(
-            strange.misfits(Wanted::of(&table, &[], keeping)),
+            strange.misfits(&Wanted::of(&table, &[], keeping)),
             [
                 "column id of table public.doctor is integer, the configuration says text",
                 "table public.doctor has no column _cluster_time bigint, as every table of \
@@ -319,7 +319,7 @@ mod tests {
     fn a_table_that_marks_has_its_column_added_and_what_is_left_marked_is_told() {
         let table = Table { schema: "public".into(), name: "doctor".into() };
         let marking = Keeping { on_delete: OnDelete::Mark, ..Keeping::default() };
-        let wanted = Wanted::of(&table, &[], marking);
+        let wanted = &Wanted::of(&table, &[], marking);
         let columns =
             FIXED.iter().chain([&HASH]).map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect();
         let mut live =
@@ -330,7 +330,7 @@ mod tests {
         assert!(live.fits(wanted).is_err());
         live.columns.push((DELETED_AT.0.to_owned(), DELETED_AT.1.to_owned()));
         assert!(live.fits(wanted).is_ok());
-        let deleting = Wanted::of(&table, &[], Keeping::default());
+        let deleting = &Wanted::of(&table, &[], Keeping::default());
         let told = live.misfits(deleting).join("; ");
         assert!(told.contains("delete from \"public\".\"doctor\" where"), "{told}");
     }
@@ -339,7 +339,7 @@ mod tests {
     fn without_doc_none_is_made_and_one_that_is_there_may_stay_empty() {
         let table = Table { schema: "public".into(), name: "doctor".into() };
         let keeping = Keeping { doc: false, ..Keeping::default() };
-        let wanted = Wanted::of(&table, &[], keeping);
+        let wanted = &Wanted::of(&table, &[], keeping);
         let made = LiveTable::default().additions(wanted).join("; ");
         assert!(!made.contains("doc jsonb"), "{made}");
         let columns =
@@ -352,7 +352,7 @@ mod tests {
         assert!(live.fits(wanted).is_ok());
         live.columns.retain(|(name, _)| name != "doc");
         assert!(live.fits(wanted).is_ok());
-        let with = Wanted::of(&table, &[], Keeping::default());
+        let with = &Wanted::of(&table, &[], Keeping::default());
         assert!(live.misfits(with).join("; ").contains("no column doc jsonb"));
     }
 }

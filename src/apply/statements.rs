@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use super::child_tables::ChildTables;
 use super::contents::{Contents, Given};
 use super::history::{DELETED, GONE, History, MARK, UNMARKED};
+use super::upsert::Upsert;
 use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
-use crate::settings::{Column, Keeping};
+use crate::settings::{Keeping, RowSpec};
 
 /// The statements that touch a followed table.
 #[derive(Debug, Clone)]
@@ -16,8 +18,7 @@ pub struct Statements {
     pub table: Arc<str>,
     /// Its rows of documents that there are, as something to select from.
     pub living: Arc<str>,
-    /// Where versions are kept, its last parameter is what wrote them, and it answers how many rows
-    /// were written.
+    /// Where versions are kept, its last parameter is what wrote them.
     pub upsert: Arc<str>,
     /// The upsert of a resync: answers rows inserted, rows changed, and a few of their ids. The
     /// last parameter says whether rows are written of which the hash alone is another.
@@ -36,24 +37,33 @@ pub struct Statements {
     pub compare: Arc<str>,
     /// Answers how many rows were deleted, or marked as deleted, and a few of their ids.
     pub delete: Arc<str>,
-    /// Answers the rows with the ids given: each id, and the row's time.
+    /// Answers the rows with the ids given: each id, and the row's time; and of time zero those
+    /// that only have elements in tables of arrays.
     pub times: Arc<str>,
     /// Of the ids given, those whose row is older than a time.
     pub older: Arc<str>,
     pub copy: Arc<str>,
+    /// Selects the ids of elements in tables of arrays whose document has no row; empty if there
+    /// are no such tables.
+    pub orphans: Arc<str>,
     /// Whether any row is there.
     pub any: Arc<str>,
     /// What they keep of documents.
     pub keeping: Keeping,
+    /// The upsert writes more than the table's rows: it answers how many of these were written. No
+    /// COPY can take its place.
+    pub writes_beside: bool,
 }
 
 impl Statements {
-    pub fn new(table: &Table, columns: &[Column], keeping: Keeping) -> Self {
+    pub fn new(table: &Table, rows: RowSpec<'_>) -> Self {
+        let keeping = rows.keeping;
         let sql = table.sql();
         let living = living(&sql, keeping);
-        let contents = Contents::new(columns, keeping);
-        let upsert = Upsert::new(&sql, &contents, keeping);
+        let contents = Contents::new(rows);
+        let children = ChildTables::new(table, rows, &contents);
         let history = keeping.history.then(|| History::new(table, &living));
+        let upsert = Upsert::new(&sql, &contents, &children, history.as_ref(), keeping);
         // A stamp that is none, or of no time at all, would keep every later change out: a repair
         // mends it.
         let astray = format!(
@@ -62,45 +72,28 @@ impl Statements {
         );
         // Beside id, contents, hash and time, and a version's operation.
         let last = contents.kinds.len() + 4 + usize::from(keeping.history);
-        let renewed = format!("${last}::boolean and t._hash is distinct from");
-        let differs = format!("({} or {renewed} excluded._hash)", upsert.differs);
-        let repair = upsert.on(&format!("{NOT_NEWER} and {differs} or {astray}"));
+        let renewed = format!("${last}::boolean and t._hash is distinct from excluded._hash");
         // A row of a partitioned table has no system columns to return (0A000, as of PostgreSQL
         // 18): that it was not there is looked up in the table as it was before the statement, at
         // the cost of a look into the index.
         let was_not_there = format!("(select true from {sql} as b where b.id = t.id) is null");
-        let told_apart = |fresh: &str| {
-            let answer = "select count(*) filter (where fresh), count(*) filter (where not fresh), \
-                          coalesce((array_agg(id))[1:5], '{}') from written";
-            if let Some(history) = &history {
-                return history.upsert(&contents, &repair, fresh, answer);
-            }
-            format!("with written as ({repair} returning t.id, {fresh} as fresh) {answer}")
-        };
-        let plain = upsert.on(&format!("{NOT_NEWER} and {}", upsert.differs));
-        let written = match &history {
-            Some(history) => {
-                history.upsert(&contents, &plain, "true", "select count(*) from written")
-            }
-            None => plain,
-        };
-        let delete = match &history {
+        let deleted = match &history {
             Some(history) => history.delete(&contents, &sql, keeping),
             None => delete(&sql, keeping),
         };
+        let left = children.deleting(&sql, keeping);
+        let orphans = children.orphans(&sql);
         Self {
-            repair: told_apart("t.xmax = 0").into(),
-            repair_partitioned: told_apart(&was_not_there).into(),
-            upsert: written.into(),
+            repair: upsert.repair("t.xmax = 0", &renewed, &astray).into(),
+            repair_partitioned: upsert.repair(&was_not_there, &renewed, &astray).into(),
+            writes_beside: upsert.writes_beside(),
+            upsert: upsert.plain().into(),
             segment: segment(&living).into(),
             unknown_between: unknown_between(&living).into(),
             unknown: unknown(&living).into(),
-            compare: compare(&living, &contents).into(),
-            delete: delete.into(),
-            times: format!(
-                "select t.id, coalesce(t._cluster_time, 0) from {living} as t where t.id = any($1)"
-            )
-            .into(),
+            compare: compare(&living, &contents, &children).into(),
+            delete: format!("with {deleted}{left} {DELETED}").into(),
+            times: times(&living, &orphans).into(),
             older: format!(
                 "select t.id from {living} as t where t.id = any($1) and (t._cluster_time < $2) \
                  is not false"
@@ -111,6 +104,7 @@ impl Statements {
                 contents.list("")
             )
             .into(),
+            orphans: orphans.into(),
             any: format!("select exists (select from {sql})").into(),
             table: sql.into(),
             living: living.into(),
@@ -145,46 +139,8 @@ pub fn living(sql: &str, keeping: Keeping) -> String {
     }
 }
 
-/// The guard: nothing older replaces what is newer. A row that carries no time, of a table that was
-/// adopted, is older than any.
-const NOT_NEWER: &str = "(t._cluster_time <= excluded._cluster_time) is not false";
-
-/// An upsert but for the condition under which a row that is there is written.
-struct Upsert {
-    write: String,
-    /// The row would change.
-    differs: String,
-}
-
-impl Upsert {
-    fn new(sql: &str, contents: &Contents, keeping: Keeping) -> Self {
-        let Given { from, values } = contents.given();
-        let assignments = contents.assignments();
-        let (names, before, after) =
-            (contents.list(""), contents.list("t."), contents.list("excluded."));
-        let differs = format!("({before}) is distinct from ({after})");
-        // A document that is there again takes the mark off its row.
-        let (unmarked, differs) = if keeping.marks_deletes() {
-            (", _deleted_at = null", format!("({differs} or t._deleted_at is not null)"))
-        } else {
-            ("", differs)
-        };
-        let write = format!(
-            "insert into {sql} as t (id, {names}, _hash, _cluster_time, _applied_at) select u.id, \
-             {values}, u.hash, u.cluster_time, now() from {from} on conflict (id) do update set \
-             {assignments}_hash = excluded._hash, _cluster_time = excluded._cluster_time, \
-             _applied_at = excluded._applied_at{unmarked}"
-        );
-        Self { write, differs }
-    }
-
-    fn on(&self, condition: &str) -> String {
-        format!("{} where {condition}", self.write)
-    }
-}
-
-/// Takes ids, the times that their rows may not be newer than, and the times at which their
-/// documents were gone.
+/// What deletes, or marks, as an expression for a `with`. Takes ids, the times that their rows may
+/// not be newer than, and the times at which their documents were gone.
 fn delete(sql: &str, keeping: Keeping) -> String {
     let which = "t.id = d.id and (t._cluster_time <= d.cluster_time) is not false";
     let delete = if keeping.marks_deletes() {
@@ -192,7 +148,17 @@ fn delete(sql: &str, keeping: Keeping) -> String {
     } else {
         format!("delete from {sql} as t using {GONE} where {which}")
     };
-    format!("with deleted as ({delete} returning t.id) {DELETED}")
+    format!("deleted as ({delete} returning t.id)")
+}
+
+fn times(living: &str, orphans: &str) -> String {
+    let rows = format!(
+        "select t.id, coalesce(t._cluster_time, 0) from {living} as t where t.id = any($1)"
+    );
+    if orphans.is_empty() {
+        return rows;
+    }
+    format!("{rows} union all select o.id, 0 from ({orphans}) as o where o.id = any($1)")
 }
 
 /// The limit keeps the planner to the index, whatever it thinks of the table's size.
@@ -222,12 +188,13 @@ fn unknown_between(living: &str) -> String {
     )
 }
 
-fn compare(living: &str, contents: &Contents) -> String {
+fn compare(living: &str, contents: &Contents, children: &ChildTables) -> String {
     let Given { from, values } = contents.given();
     let before = contents.list("t.");
+    let or = if children.is_none() { String::new() } else { format!(" or {}", children.differ()) };
     format!(
         "select u.id, t.id is null from {from} left join {living} as t on t.id = u.id \
-         where t.id is null or ({before}) is distinct from ({values})"
+         where t.id is null or ({before}) is distinct from ({values}){or}"
     )
 }
 
@@ -236,11 +203,12 @@ mod tests {
     use super::*;
     use crate::model::on_delete::OnDelete;
     use crate::model::value::ColumnType;
+    use crate::settings::{Child, Column};
 
     #[test]
     fn a_stream_without_columns_and_a_hostile_column_name_make_whole_statements() {
         let table = Table { schema: "public".into(), name: "t".into() };
-        let none = Statements::new(&table, &[], Keeping::default());
+        let none = Statements::new(&table, RowSpec::of(&[], Keeping::default()));
         assert!(none.upsert.contains("(t.doc) is distinct from (excluded.doc)"));
         assert!(none.copy.contains("(id, doc, _hash, _cluster_time)"));
         let column = Column {
@@ -251,7 +219,7 @@ mod tests {
             mask: None,
             zone: None,
         };
-        let hostile = Statements::new(&table, &[column], Keeping::default());
+        let hostile = Statements::new(&table, RowSpec::of(&[column], Keeping::default()));
         assert!(hostile.upsert.contains("u.c0::text[]"));
         assert!(hostile.upsert.contains("\"a\"\"b\" = excluded.\"a\"\"b\""));
     }
@@ -260,7 +228,7 @@ mod tests {
     fn where_rows_are_marked_no_statement_reads_one_that_is_but_the_upsert_takes_the_mark_off() {
         let table = Table { schema: "public".into(), name: "t".into() };
         let marking = Keeping { on_delete: OnDelete::Mark, ..Keeping::default() };
-        let marking = Statements::new(&table, &[], marking);
+        let marking = Statements::new(&table, RowSpec::of(&[], marking));
         for (name, sql) in marking.preparable() {
             let reads_all = sql.contains("\"t\" as t") && !sql.contains("insert into");
             let may = matches!(name, "delete" | "exists");
@@ -268,7 +236,7 @@ mod tests {
         }
         assert!(marking.upsert.contains("_deleted_at = null"));
         assert!(!marking.delete.contains("delete from"));
-        let deleting = Statements::new(&table, &[], Keeping::default());
+        let deleting = Statements::new(&table, RowSpec::of(&[], Keeping::default()));
         assert!(deleting.preparable().iter().all(|(_, sql)| !sql.contains("_deleted_at")));
     }
 
@@ -277,13 +245,46 @@ mod tests {
         let table = Table { schema: "public".into(), name: "t".into() };
         for on_delete in OnDelete::ALL {
             let keeping = Keeping { history: true, on_delete, ..Keeping::default() };
-            for (name, sql) in Statements::new(&table, &[], keeping).preparable() {
+            for (name, sql) in Statements::new(&table, RowSpec::of(&[], keeping)).preparable() {
                 let writes =
                     matches!(name, "upsert" | "repair" | "repair of partitions" | "delete");
                 assert_eq!(sql.contains("\"t_history\""), writes, "{name}: {sql}");
             }
         }
-        let plain = Statements::new(&table, &[], Keeping::default());
+        let plain = Statements::new(&table, RowSpec::of(&[], Keeping::default()));
         assert!(plain.preparable().iter().all(|(_, sql)| !sql.contains("history")));
+    }
+
+    #[test]
+    fn what_writes_a_row_writes_its_elements_and_what_compares_it_compares_them() {
+        let table = Table { schema: "public".into(), name: "t".into() };
+        let column = Column {
+            name: "a".into(),
+            paths: vec![],
+            kind: ColumnType::TextArray,
+            required: false,
+            mask: None,
+            zone: None,
+        };
+        let children =
+            [Child { table: "k\"t".into(), path: vec!["k".into()], columns: vec![column] }];
+        for on_delete in OnDelete::ALL {
+            for history in [false, true] {
+                let keeping = Keeping { history, on_delete, doc: true };
+                let rows = RowSpec { children: &children, ..RowSpec::of(&[], keeping) };
+                let made = Statements::new(&table, rows);
+                assert!(made.writes_beside);
+                let named = made.preparable().into_iter();
+                let named = named.filter(|(_, sql)| sql.contains("\"k\"\"t\""));
+                let named: Vec<&str> = named.map(|(name, _)| name).collect();
+                let should_be =
+                    ["upsert", "repair", "repair of partitions", "compare", "delete", "times"];
+                assert_eq!(named, should_be);
+                for sql in [&made.upsert, &made.repair, &made.repair_partitioned] {
+                    assert!(sql.contains("t.id in (select a.id from altered as a)"), "{sql}");
+                    assert!(sql.contains("(e.cells ->> 0)::text[]"), "{sql}");
+                }
+            }
+        }
     }
 }

@@ -83,8 +83,7 @@ impl TableWriter {
         self.no_copy_for = self.no_copy_for.saturating_sub(1);
         if !self.pace.allows(statement(work)) {
             InsertPath::Parts
-        } else if !self.statements.keeping.history && is_worth_a_copy(work) && self.no_copy_for == 0
-        {
+        } else if !self.statements.writes_beside && is_worth_a_copy(work) && self.no_copy_for == 0 {
             InsertPath::Copy
         } else {
             InsertPath::Whole

@@ -10,7 +10,8 @@ use super::console::{complain, failed, print, print_json};
 use super::render;
 use crate::model::value::Zone;
 use crate::ops::init::{
-    Followed, Proposals, SCHEMA_FILE, Survey, Surveyed, append, block, create, survey, whole,
+    Followed, Proposals, SCHEMA_FILE, StreamProposal, Survey, Surveyed, Wishes, append, block,
+    create, survey, whole,
 };
 use crate::ops::slip::{Slip, Unable};
 use crate::settings::{Origin, Settings};
@@ -28,6 +29,8 @@ pub(super) struct InitArgs {
     /// given several times, the first that fits counts
     #[arg(long, value_name = "ZONE")]
     zone: Vec<String>,
+    #[command(flatten)]
+    shape: Shape,
     /// Propose every collection that can be followed, without asking
     #[arg(long)]
     all: bool,
@@ -40,6 +43,18 @@ pub(super) struct InitArgs {
     /// Print what was found and what is proposed as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What of documents is to be kept where.
+#[derive(Debug, Args)]
+struct Shape {
+    /// Propose a table of its own for each array of documents (`[[stream.child]]`): a row an
+    /// element, with its document's id and its place
+    #[arg(long)]
+    children: bool,
+    /// Propose columns alone (`doc = false`), for all that was seen: whole documents are not kept
+    #[arg(long)]
+    no_doc: bool,
 }
 
 impl InitArgs {
@@ -72,7 +87,8 @@ async fn proposed(settings: &Settings, origin: &Origin, args: &InitArgs) -> Resu
         survey.choose(&names)?
     };
     let bar = bar(chosen.len());
-    let proposals = survey.propose(&chosen, &followed, || bar.inc(1)).await?;
+    let wishes = Wishes { children: args.shape.children, doc: !args.shape.no_doc };
+    let proposals = survey.propose(&chosen, &followed, wishes, || bar.inc(1)).await?;
     bar.finish_and_clear();
     if args.json {
         print_json(&serde_json::json!({
@@ -111,17 +127,28 @@ fn written(
     if !args.json {
         let columns: usize = streams.iter().map(|stream| stream.columns.len()).sum();
         let (file, number) = (file.display(), streams.len());
+        let children = children(streams);
         let schema = if args.add.is_empty() {
             format!("{SCHEMA_FILE} beside it: editors complete it by that\n")
         } else {
             String::new()
         };
         print(&format!(
-            "{file}: {number} stream(s), {columns} column(s)\n{schema}next: look at the lines \
-             with a !, then `tidemark check --config {file}`\n"
+            "{file}: {number} stream(s), {columns} column(s){children}\n{schema}next: look at \
+             the lines with a !, then `tidemark check --config {file}`\n"
         ));
     }
     Ok(())
+}
+
+/// How many tables of arrays there are, if any.
+fn children(streams: &[StreamProposal]) -> String {
+    let all = || streams.iter().flat_map(|stream| &stream.children);
+    let columns: usize = all().map(|child| child.columns.len()).sum();
+    match all().count() {
+        0 => String::new(),
+        number => format!("; {number} table(s) of arrays, {columns} column(s)"),
+    }
 }
 
 fn zones(names: &[String]) -> Result<Vec<Zone>, Slip> {

@@ -49,6 +49,7 @@ fn walk(text: &str) -> WalkRow {
         rows_approved: None,
         deadline_at: None,
         collection_uuid: None,
+        by_content: false,
         seconds_left: None,
         walked_since: None,
         read_until: None,

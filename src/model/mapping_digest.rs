@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct MappingDigest {
     /// By name.
     pub columns: BTreeMap<String, String>,
+    /// Of arrays that are kept in tables of their own, by these tables' names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub children: BTreeMap<String, String>,
     /// Empty if all documents are, and all of each.
     pub selection: String,
 }
@@ -26,6 +29,9 @@ pub struct MappingChange {
     pub removed: Vec<String>,
     /// Columns that were not there and read what one did that was removed: the old name, the new.
     pub renamed: Vec<(String, String)>,
+    /// Tables of arrays that were not there, or that are made otherwise.
+    pub children: Vec<String>,
+    pub children_removed: Vec<String>,
     /// Other documents are followed, or other fields of them.
     pub selects_otherwise: bool,
 }
@@ -50,7 +56,12 @@ impl MappingDigest {
         let renamed = added.iter().filter_map(|new| {
             removed.iter().find(|old| same(old, new)).map(|old| (old.clone(), new.clone()))
         });
+        let children = self.children.iter();
+        let others = children.filter(|(name, of)| before.children.get(*name) != Some(of));
+        let gone = before.children.keys().filter(|name| !self.children.contains_key(*name));
         MappingChange {
+            children: others.map(|(name, _)| name.clone()).collect(),
+            children_removed: gone.cloned().collect(),
             renamed: renamed.collect(),
             changed: self.columns.keys().filter(differs).cloned().collect(),
             selects_otherwise: self.selection != before.selection,
@@ -63,17 +74,23 @@ impl MappingDigest {
 impl MappingChange {
     /// Why the rows that are there have to be made anew; `None` if they need not.
     pub fn why(&self) -> Option<String> {
-        let told = |names: &[String], one: &str, more: &str| match names {
+        let told = |what: &str, names: &[String], one: &str, more: &str| match names {
             [] => None,
-            [name] => Some(format!("column {name} {one}")),
-            names => Some(format!("columns {} {more}", names.join(", "))),
+            [name] => Some(format!("{what} {name} {one}")),
+            names => Some(format!("{what}s {} {more}", names.join(", "))),
         };
         let selects = self
             .selects_otherwise
             .then(|| "other documents are followed, or other fields of them".to_owned());
         let clauses = [
-            told(&self.added, "is new", "are new"),
-            told(&self.changed, "is made otherwise", "are made otherwise"),
+            told("column", &self.added, "is new", "are new"),
+            told("column", &self.changed, "is made otherwise", "are made otherwise"),
+            told(
+                "child table",
+                &self.children,
+                "is new or made otherwise",
+                "are new or made otherwise",
+            ),
             selects,
         ];
         let clauses: Vec<String> = clauses.into_iter().flatten().collect();
@@ -87,7 +104,11 @@ mod tests {
 
     fn digest(columns: &[(&str, &str)], selection: &str) -> MappingDigest {
         let columns = columns.iter().map(|(name, of)| ((*name).to_owned(), (*of).to_owned()));
-        MappingDigest { columns: columns.collect(), selection: selection.to_owned() }
+        MappingDigest {
+            columns: columns.collect(),
+            selection: selection.to_owned(),
+            ..MappingDigest::default()
+        }
     }
 
     #[test]
@@ -122,7 +143,7 @@ mod tests {
         let stored = digest(&[("a", "1")], "x");
         let mut json = serde_json::to_value(&stored).unwrap();
         assert_eq!(MappingDigest::stored(&json), Some(stored.clone()));
-        json["children"] = serde_json::json!({});
+        json["more"] = serde_json::json!({});
         assert_eq!(MappingDigest::stored(&json), Some(stored));
         assert_eq!(MappingDigest::stored(&serde_json::json!([1])), None);
     }

@@ -33,7 +33,13 @@ impl Table {
     /// The table of the versions of this one's rows.
     #[must_use]
     pub fn history(&self) -> Self {
-        Self { schema: self.schema.clone(), name: format!("{}{HISTORY}", self.name) }
+        self.beside(&format!("{}{HISTORY}", self.name))
+    }
+
+    /// Another table of its schema.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Self {
+        Self { schema: self.schema.clone(), name: name.to_owned() }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod connections;
 mod days;
+mod export;
 mod finding;
 mod hidden;
 mod rights;
@@ -21,6 +22,7 @@ pub async fn check(settings: &Settings, role: Option<&str>) -> Vec<Finding> {
     let mut findings = source::source(settings).await;
     findings.extend(target::target(settings, role).await);
     findings.extend(alerts(settings).await);
+    findings.extend(export::export(&settings.collector).await);
     let remedy = if address::is_open(settings) { address::REMEDY } else { "" };
     findings.push(Finding {
         remedy: remedy.to_owned(),
@@ -39,6 +41,7 @@ async fn alerts(settings: &Settings) -> Vec<Finding> {
     let others = [
         ("slack webhook", &alert.slack_webhook_url),
         ("sentry", &alert.sentry_dsn),
+        ("webhook", &alert.webhook_url),
         ("heartbeat", &alert.heartbeat_url),
     ];
     for (what, _) in others.iter().filter(|(_, secret)| !secret.is_empty()) {

@@ -127,7 +127,7 @@ impl<'a> Comparison<'a> {
             settings,
             plan,
             mapping: Mapping::new(config, settings.row),
-            statements: Statements::new(&table, &config.columns, config.keeping),
+            statements: Statements::new(&table, config.rows()),
             suspects: HashMap::new(),
             found: Compared {
                 stream: config.name.clone(),
@@ -221,7 +221,7 @@ impl Comparison<'_> {
         let (config, mut all) = (self.config, Vec::new());
         let mut ranges: Vec<Range<usize>> = std::iter::once(0..rows.len()).collect();
         while let Some(range) = ranges.pop() {
-            let arguments = row_arguments(rows, range.clone(), &config.columns, config.keeping)?;
+            let arguments = row_arguments(rows, range.clone(), config.rows())?;
             let sql = AssertSqlSafe(self.statements.compare.to_string());
             let query = sqlx::query_as_with::<_, (String, bool), _>(sql, arguments)
                 .fetch_all(&mut self.connection);

@@ -3,6 +3,7 @@
 //!
 //! Types and sizes only; contents are told to who asks for them.
 
+mod child_rows;
 mod history_rows;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::postgres::PgConnection;
 
+pub use child_rows::ChildRows;
 pub use history_rows::HistoryRows;
 
 use super::resync::own_stream;
@@ -43,6 +45,8 @@ pub struct Explanation {
     pub document: Option<DocumentNow>,
     pub row: Option<RowFound>,
     pub columns: Vec<ColumnExplained>,
+    /// Arrays in tables of their own; none if there is no document.
+    pub children: Vec<ChildRows>,
     pub group: String,
     /// The group's position.
     pub position: Option<DateTime<Utc>>,
@@ -167,6 +171,7 @@ pub async fn explain(
         source: settings.namespace_of(stream).to_string(),
         table: ends.table.to_string(),
         columns: columns(&stream.columns, &look, shows_values),
+        children: look.beside.as_ref().map(|it| child_rows::of(stream, it)).unwrap_or_default(),
         document: look.document_now(),
         row: look.row_found(shows_values),
         group: stream.group.clone(),
@@ -256,7 +261,7 @@ impl Look {
             (None, None, _) => true,
             (Some(_), None, _) => self.is_left_out,
             (Some(_), Some(_), Some(beside)) => {
-                beside.doc_is_same && beside.same.iter().all(|same| *same)
+                beside.doc_is_same && beside.same.iter().chain(&beside.child_same).all(|it| *it)
             }
             _ => false,
         }

@@ -11,22 +11,25 @@ mod proposal;
 mod sampler;
 mod sensitive;
 mod toml_text;
+mod uncovered;
 mod write;
 
 use futures_util::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
-pub use proposal::{ColumnProposal, StreamProposal};
+pub use proposal::{ChildProposal, ColumnProposal, StreamProposal, Wishes};
 pub use toml_text::{SCHEMA_FILE, block, size, whole};
 pub use write::{append, create};
 
 use super::slip::{Slip, Unable};
 use crate::error::Fault;
+use crate::model::namespace::HISTORY;
 use crate::model::value::Zone;
 use crate::settings::{MAIN, Origin, Settings, StreamSettings};
 use crate::source::{CatalogueEntry, CollectionSize, Found, Source};
 use fields::Fields;
 use naming::{Names, label, snake};
+use proposal::{Proposed, propose};
 
 /// How many collections are looked into at once.
 const AT_ONCE: usize = 4;
@@ -139,6 +142,7 @@ impl Survey {
         &self,
         chosen: &[&Surveyed],
         followed: &Followed,
+        wishes: Wishes,
         looked_at: impl Fn(),
     ) -> Result<Proposals, Fault> {
         let looked_at = &looked_at;
@@ -165,37 +169,51 @@ impl Survey {
                 proposals.aside.push((one.name.clone(), obstacle.clone()));
             }
         }
-        let mut streams = Names::of_streams(followed.streams.iter().cloned());
-        let mut tables = Names::of_tables(followed.tables.iter().cloned());
+        let mut looked = Vec::new();
         for (one, fields) in looks {
             match fields {
-                Ok(fields) => {
-                    proposals.streams.push(stream(one, &fields, &mut streams, &mut tables));
-                }
+                Ok(fields) => looked.push((one, fields)),
                 Err(fault) => proposals.aside.push((one.name.clone(), fault.message)),
             }
         }
+        proposals.streams = streams(&looked, followed, wishes);
         Ok(proposals)
     }
 }
 
-fn stream(
-    one: &Surveyed,
-    fields: &Fields,
-    streams: &mut Names,
-    tables: &mut Names,
-) -> StreamProposal {
-    let (columns, notes) = proposal::propose(fields);
-    StreamProposal {
-        name: streams.give(&label(&one.name, "collection"), "collection"),
-        collection: one.name.clone(),
-        table: tables.give(&snake(&one.name, "collection"), "collection"),
-        documents: one.documents.unwrap_or(fields.documents),
-        bytes: one.bytes.unwrap_or_default(),
-        sampled: fields.documents,
-        columns,
-        notes,
+fn streams(
+    looked: &[(&Surveyed, Fields)],
+    followed: &Followed,
+    wishes: Wishes,
+) -> Vec<StreamProposal> {
+    let mut names = Names::of_streams(followed.streams.iter().cloned());
+    let mut tables = Names::of_tables(followed.tables.iter().cloned());
+    let streams = looked.iter().map(|(one, fields)| {
+        let Proposed { doc, columns, children, notes } = propose(fields, wishes);
+        StreamProposal {
+            name: names.give(&label(&one.name, "collection"), "collection"),
+            collection: one.name.clone(),
+            table: tables.give(&snake(&one.name, "collection"), "collection"),
+            doc,
+            documents: one.documents.unwrap_or(fields.documents),
+            bytes: one.bytes.unwrap_or_default(),
+            sampled: fields.documents,
+            columns,
+            children,
+            notes,
+        }
+    });
+    let mut streams: Vec<StreamProposal> = streams.collect();
+    // Tables of arrays make way for those of streams, and of the versions these may have one day.
+    for stream in &streams {
+        tables.take(format!("{}{HISTORY}", stream.table));
     }
+    for StreamProposal { table, children, .. } in &mut streams {
+        for child in children {
+            child.table = tables.give(&format!("{table}_{}", child.table), "array");
+        }
+    }
+    streams
 }
 
 /// What the configuration that is added to has already.
@@ -219,7 +237,7 @@ impl Followed {
         let streams = settings.streams.iter().map(|stream| stream.name.clone());
         Self {
             streams: groups.chain(streams).collect(),
-            tables: settings.streams.iter().map(|stream| stream.table.clone()).collect(),
+            tables: settings.streams.iter().flat_map(tables_of).collect(),
             collections: settings
                 .streams
                 .iter()
@@ -241,6 +259,12 @@ impl Followed {
             None => Ok(()),
         }
     }
+}
+
+/// All that a stream has or may have.
+fn tables_of(stream: &StreamSettings) -> impl Iterator<Item = String> + '_ {
+    let own = [stream.table.clone(), format!("{}{HISTORY}", stream.table)];
+    own.into_iter().chain(stream.children.iter().map(|child| child.table.clone()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a changed configuration comes to for a table that is there, said before it does: what is
 //! walked, and what is a person's to alter, in SQL.
 
-use crate::apply::{LiveTable, Mapping};
+use crate::apply::{LiveTable, Mapping, Wanted};
 use crate::model::format::thousands;
 use crate::model::mapping_digest::{MappingChange, MappingDigest};
 use crate::model::namespace::{Table, quote};
@@ -49,6 +49,7 @@ pub async fn mapping_notes(
         notes.push(MappingNote { said: format!("{why}: {walked}"), remedy: String::new() });
     }
     notes.extend(of_columns(&change, &table, live, &stream.columns));
+    notes.extend(change.children_removed.iter().map(|name| of_left_child(&table.beside(name))));
     notes
 }
 
@@ -59,6 +60,33 @@ fn changed(settings: &Settings, stream: &StreamSettings, before: &MappingDigest)
 async fn estimate(settings: &Settings, stream: &StreamSettings) -> Option<u64> {
     let source = Source::new(settings).await.ok()?.of_database(settings.database_of(stream));
     source.estimate(&stream.collection).await.ok()
+}
+
+/// The table of an array that is not configured any more.
+fn of_left_child(table: &Table) -> MappingNote {
+    MappingNote {
+        said: format!("child table {table} is not configured any more: it keeps the rows it has"),
+        remedy: format!("if nobody reads it: `drop table {};`", table.sql()),
+    }
+}
+
+/// What of the columns of an array's table is a person's to alter.
+pub fn notes_of_child(live: &LiveTable, wanted: &Wanted<'_>) -> Vec<MappingNote> {
+    if wanted.child().is_none() {
+        return Vec::new();
+    }
+    let strays = live.strays(wanted.columns()).filter(|name| !wanted.is_fixed(name));
+    strays.map(|name| of_stray(&wanted.table, name)).collect()
+}
+
+fn of_stray(table: &Table, name: &str) -> MappingNote {
+    let (sql, column) = (table.sql(), quote(name));
+    MappingNote {
+        said: format!(
+            "column {name} of table {table} is not configured: it keeps the values it has"
+        ),
+        remedy: format!("if nobody reads it: `alter table {sql} drop column {column};`"),
+    }
 }
 
 /// What of the table's columns is a person's to alter.
@@ -84,12 +112,7 @@ fn of_columns(
         })
         .collect();
     let strays = live.strays(columns).filter(|name| !renamed.iter().any(|(old, _)| old == name));
-    notes.extend(strays.map(|name| MappingNote {
-        said: format!(
-            "column {name} of table {table} is not configured: it keeps the values it has"
-        ),
-        remedy: format!("if nobody reads it: `alter table {sql} drop column {};`", quote(name)),
-    }));
+    notes.extend(strays.map(|name| of_stray(table, name)));
     notes
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::mapping_change::{MappingNote, mapping_notes};
-use crate::apply::{Wanted, ensure, ensure_as_of, read_live};
+use crate::apply::{Lacked, Mapping, Wanted, ensure, ensure_as_of, read_live};
 use crate::error::{Class, Code, Fault};
 use crate::postgres::{Target, close, with_deadline};
 use crate::retry;
@@ -39,22 +39,23 @@ pub async fn migrate(settings: &Settings, target: &Target, state: &StateTables) 
     }
     for stream in &settings.streams {
         let table = settings.table_of(stream);
-        let history = table.history();
-        let wanted = || Wanted::all([&table, &history], &stream.columns, stream.keeping);
         let mut tries = 0;
         loop {
             let made = async {
                 let mut connection = target.connect().await?;
                 state.refuse_strangers(&mut connection, &[&stream.name]).await?;
+                let tables = Wanted::all(&table, stream.rows());
+                let lacked = Lacked::of(&mut connection, target, tables).await?;
+                let mapping = Mapping::new(stream, settings.row);
+                lacked.forget(&mut connection, state, &stream.name, mapping.digest()).await?;
                 let live = read_live(&mut connection, target, &table).await?;
                 let notes = mapping_notes(settings, state, stream, &live).await;
                 let mut made = Vec::new();
-                for wanted in wanted() {
-                    state.refuse_table(&mut connection, wanted.table).await?;
-                    made.extend(ensure(&mut connection, target, wanted).await?);
+                for wanted in Wanted::all(&table, stream.rows()) {
+                    state.refuse_table(&mut connection, &wanted.table).await?;
+                    made.extend(ensure(&mut connection, target, &wanted).await?);
                 }
-                let of = (&table, stream.columns.as_slice());
-                let function = ensure_as_of(&mut connection, target, of, stream.keeping).await?;
+                let function = ensure_as_of(&mut connection, target, &table, stream.rows()).await?;
                 made.extend(function);
                 close(connection).await;
                 Ok::<_, Fault>((made, notes))

@@ -1,10 +1,10 @@
-//! Views for readers, as SQL made of the configuration alone: one a stream, its columns commented
+//! Views for readers, as SQL made of the configuration alone: one a table, its columns commented
 //! with the fields they read, and of which time they are. Pure; asks nobody.
 
 use std::fmt::Write;
 
 use crate::model::namespace::{Table, quote};
-use crate::settings::{Column, Settings, StreamSettings};
+use crate::settings::{Child, Column, Settings, StreamSettings};
 
 /// What a view says beside the configured columns: its name, what it is made of, and what it means.
 /// They come first, so that a column that is configured later is added at the end, which is the
@@ -38,6 +38,9 @@ pub fn views(settings: &Settings) -> String {
     );
     for stream in &settings.streams {
         view(&mut out, settings, stream);
+        for child in &stream.children {
+            child_view(&mut out, settings, stream, child);
+        }
     }
     out
 }
@@ -68,6 +71,34 @@ fn view(out: &mut String, settings: &Settings, stream: &StreamSettings) {
         comment(out, &name, own, means);
     }
     for column in &stream.columns {
+        comment(out, &name, &column.name, &about(column));
+    }
+}
+
+/// The elements of documents that there are.
+fn child_view(out: &mut String, settings: &Settings, stream: &StreamSettings, child: &Child) {
+    let followed = settings.table_of(stream);
+    let table = followed.beside(&child.table);
+    let name = followed.beside(&format!("{}_view", child.table)).sql();
+    let own = [("parent_id", "the document's _id, as text"), ("position", "from 0 on")];
+    let mut columns: Vec<String> = own.iter().map(|(own, _)| format!("    k.{own}")).collect();
+    columns.extend(child.columns.iter().map(|column| format!("    k.{}", quote(&column.name))));
+    let _ = write!(
+        out,
+        "\ncreate or replace view {name} as\nselect\n{}\nfrom {} as k\njoin {} as t on t.id = \
+         k.parent_id{};\n",
+        columns.join(",\n"),
+        table.sql(),
+        followed.sql(),
+        if stream.keeping.marks_deletes() { "\nwhere t._deleted_at is null" } else { "" },
+    );
+    let source = settings.namespace_of(stream);
+    let of = format!("elements of {} in {source}, stream {}", child.field(), stream.name);
+    let _ = writeln!(out, "comment on view {name} is {};", literal(&of));
+    for (own, means) in own {
+        comment(out, &name, own, means);
+    }
+    for column in &child.columns {
         comment(out, &name, &column.name, &about(column));
     }
 }

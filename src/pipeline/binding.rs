@@ -116,11 +116,12 @@ fn provable(group: &GroupContext, stored: &Stored) -> Option<ClusterTime> {
 
 /// The time of the oplog's entry that a token stands at. Seen on MongoDB 6.0.5 (idle, under load,
 /// over elections and kills, on collections and on a database with a filter): every token but the
-/// first is of an entry that a majority has. The first is one tick past the newest entry, and a
-/// time that a person named is any time.
+/// first is of an entry that a majority has. The first is one tick past the newest entry, whose
+/// time is the one that the position begins with; and a time that a person named is any time.
 pub(super) fn entry_of(token: &ResumeToken, begun_time: Option<i64>) -> Option<ClusterTime> {
     let time = token.cluster_time()?;
-    let proves = time.increment() > 0 && begun_time != Some(time.to_sql());
+    let is_first = |begun: i64| begun == time.to_sql() || begun + 1 == time.to_sql();
+    let proves = time.increment() > 0 && !begun_time.is_some_and(is_first);
     proves.then_some(time)
 }
 
@@ -187,11 +188,11 @@ fn of_another_cluster(was: Option<&String>, is: Option<&String>) -> Option<Strin
 }
 
 fn taken_back(entry: Option<Entry>) -> Option<String> {
-    (entry == Some(Entry::Gone)).then(|| {
+    let Some(Entry::Gone { at, next }) = entry else { return None };
+    Some(format!(
         "the source was taken back to an earlier moment: its oplog reaches back past the position \
-         and has no entry at it"
-            .to_owned()
-    })
+         and has no entry at it ({at}; the next is at {next})"
+    ))
 }
 
 /// # Errors
@@ -325,10 +326,20 @@ mod tests {
     }
 
     #[test]
+    fn a_first_token_proves_nothing_and_every_later_one_does() {
+        let token = |time: u64| ResumeToken::of_text(&format!("82{time:016x}2B0229296E04"));
+        let proves = |time: u64, begun| entry_of(&token((7 << 32) + time), begun).is_some();
+        let begun = Some((7_i64 << 32) + 11);
+        assert!(!proves(11, begun) && !proves(12, begun) && proves(13, begun) && proves(10, begun));
+        assert!(proves(12, None) && !proves(0, None));
+    }
+
+    #[test]
     fn what_is_at_the_source_is_told_from_what_was() {
         assert_eq!(judged(|_, _| {}), BindingVerdict::Same);
         assert_eq!(taken_back(Some(Entry::There)), None);
-        assert!(taken_back(Some(Entry::Gone)).is_some());
+        let (at, next) = (ClusterTime::new(1), ClusterTime::new(2));
+        assert!(taken_back(Some(Entry::Gone { at, next })).is_some());
         assert!(matches!(
             judged(|_, here| here.cluster = Some("b".into())),
             BindingVerdict::Foreign(_)

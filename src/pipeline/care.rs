@@ -190,7 +190,8 @@ impl Care {
         Ok(InHand { _turn: Some(turn), is_doomed: false })
     }
 
-    const fn step_on(&mut self, size: usize) {
+    /// So many things are gone over.
+    pub const fn step_on(&mut self, size: usize) {
         self.singly = self.singly.saturating_sub(size);
         self.left = self.left.saturating_sub(size);
     }

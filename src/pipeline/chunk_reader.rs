@@ -124,8 +124,14 @@ impl Read {
         chunk: &Chunk,
         fetched: &Fetched,
     ) -> Result<Option<InHand>, Fault> {
-        let number = fetched.followed();
-        let Some(care) = self.care.as_mut().filter(|_| number > 0) else { return Ok(None) };
+        let Some(care) = self.care.as_mut() else { return Ok(None) };
+        // What a filter leaves out counts as gone over: else the walk would come to what it lets
+        // through, far on, in the smallest steps.
+        let number = fetched.number;
+        if fetched.followed() == 0 {
+            care.step_on(number);
+            return Ok(None);
+        }
         let place = walk_place(self.id, chunk.place.class(), chunk.place.after());
         let first = fetched.first_key();
         retry!(self.context, Step::Walk, care.take(&place, &first, number, pending())).map(Some)

@@ -250,6 +250,7 @@ impl Asked<'_> {
             start_time: position.map_or(ClusterTime::default(), |p| p.cluster_time),
             blind_from: if fresh.is_some() { blind_from(&stored) } else { None },
             documents_estimated: context.source.estimate(&context.config.collection).await.ok(),
+            by_content: !reason.is_automatic(),
             bound: here.bound(context),
         };
         self.begin(fresh.as_ref(), (vec![walk], Vec::new()), why).await
@@ -339,6 +340,7 @@ impl Asked<'_> {
                 start_time: position.cluster_time,
                 blind_from: blind_from(&stored),
                 documents_estimated: stream.source.estimate(&stream.config.collection).await.ok(),
+                by_content: !Reason::SourceAdopted.is_automatic(),
                 bound: here.bound(stream),
             });
         }

@@ -178,9 +178,13 @@ async fn one(
         if let Some(pause) = known.row.and_then(StreamRow::pause_in_force) {
             return Ok((None, Decision::Pause(pause)));
         }
-        table_check::see_to(context, connection).await?;
+        let mut row = known.row.cloned();
+        if table_check::see_to(context, connection).await? {
+            row = context.state.stream_row(&context.config.name).await?;
+        }
+        let known = Known { row: row.as_ref(), ..*known };
         let here = place.of(context, known.row).await?;
-        let decision = decide(context, &here, known).await?;
+        let decision = decide(context, &here, &known).await?;
         Ok((Some(here), decision))
     };
     match decided.await {

@@ -104,9 +104,10 @@ impl Walker {
             estimated,
             "walk under way"
         );
-        // Where a person doubts the table, rows are compared by their content, not by the hash of
-        // what was written.
-        let doubts = Reason::parse(&walk.reason).is_none_or(|reason| !reason.is_automatic());
+        // Where a person doubts the table, or it lacked something for a while, rows are compared
+        // by their content, not by the hash of what was written.
+        let is_asked = Reason::parse(&walk.reason).is_none_or(|reason| !reason.is_automatic());
+        let doubts = walk.by_content || is_asked;
         let trusts = !walk.is_snapshot() && !doubts;
         Self {
             context: context.clone(),

@@ -84,7 +84,8 @@ impl OpenWalks {
                 });
             }
             context.status.entered(phase(&row));
-            let bulk_loads = resync.documents_per_second_max == 0 && care.is_none();
+            let may_copy = context.config.children.is_empty();
+            let bulk_loads = may_copy && resync.documents_per_second_max == 0 && care.is_none();
             let resync = OpenResync::take_up(context, &row, self.reached.clone(), care);
             self.open.push(OpenWalk { stream, resync, bulk_loads });
         }

@@ -29,7 +29,8 @@ impl Column {
 }
 
 const COLUMN_KEYS: [&str; 7] = ["name", "field", "type", "required", "aliases", "mask", "zone"];
-const RESERVED: [&str; 11] = [
+/// What a followed table, or that of its versions, has besides.
+pub(super) const RESERVED: [&str; 11] = [
     "id",
     "doc",
     "_cluster_time",
@@ -43,23 +44,24 @@ const RESERVED: [&str; 11] = [
     "_operation",
 ];
 
-pub(super) fn read_columns(entry: &mut Entry<'_>, stream: &str) -> Vec<Column> {
+/// The columns of the table `within`, none called as the `reserved` ones that it has besides.
+pub(super) fn read_columns(entry: &mut Entry<'_>, within: &str, reserved: &[&str]) -> Vec<Column> {
     let Some(value) = entry.table.remove("column") else { return Vec::new() };
     let Ok(elements) = value.into_array() else {
         entry.problem("column", "must be a list of tables: [[stream.column]]");
         return Vec::new();
     };
     let mut columns = Vec::with_capacity(elements.len());
-    let mut seen: BTreeSet<String> = RESERVED.iter().map(|&name| name.to_owned()).collect();
+    let mut seen: BTreeSet<String> = reserved.iter().map(|&name| name.to_owned()).collect();
     for (index, element) in elements.into_iter().enumerate() {
         let table = element.into_table().map(|t| t.into_iter().collect()).unwrap_or_default();
-        let place = format!("[{stream}].column[{index}]");
+        let place = format!("{within}.column[{index}]");
         let mut entry = Entry { reader: &mut *entry.reader, list: entry.list, place, table };
         let column = read_column(&mut entry);
         if !seen.insert(column.name.clone()) {
             entry.problem(
                 "name",
-                &format!("{:?} is used twice or is one of {}", column.name, RESERVED.join(", ")),
+                &format!("{:?} is used twice or is one of {}", column.name, reserved.join(", ")),
             );
         }
         entry.finish(&COLUMN_KEYS);
@@ -100,7 +102,7 @@ fn read_column(entry: &mut Entry<'_>) -> Column {
     Column { name, paths, kind: kind.unwrap_or(ColumnType::Text), required, mask, zone }
 }
 
-fn path(dotted: &str) -> Vec<Box<str>> {
+pub(super) fn path(dotted: &str) -> Vec<Box<str>> {
     dotted.split('.').map(Into::into).collect()
 }
 

@@ -95,7 +95,8 @@ fn check_tables(r: &mut Reader, groups: &[GroupSettings], streams: &[StreamSetti
     for group in groups {
         for stream in group.streams.iter().filter_map(|&index| streams.get(index)) {
             let history = stream.keeping.history.then(|| format!("{}{HISTORY}", stream.table));
-            for table in [Some(stream.table.clone()), history].into_iter().flatten() {
+            let children = stream.children.iter().map(|child| child.table.clone());
+            for table in std::iter::once(stream.table.clone()).chain(history).chain(children) {
                 let message = format!("table {table:?} is used twice in schema {:?}", group.schema);
                 r.check("stream", seen.insert((&group.schema, table)), &message);
             }

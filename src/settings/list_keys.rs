@@ -1,4 +1,4 @@
-//! The keys of `[[group]]`, `[[stream]]` and `[[stream.column]]`, for the JSON Schema: one line
+//! The keys of `[[group]]`, `[[stream]]` and what is in it, for the JSON Schema: one line
 //! each. A test holds them against what is read; a key of a section needs none, since the reader
 //! notes its shape and `config/default.toml` its meaning.
 
@@ -54,6 +54,13 @@ pub(super) const STREAM: &[ListKey] = &[
     may("history", Shape::Boolean, "false", "whether every version is kept, in TABLE_history"),
     may("doc", Shape::Boolean, "true", "whether the whole document is kept, as jsonb"),
     may("column", Shape::Tables(COLUMN), "[]", "typed columns beside id and doc"),
+    may("child", Shape::Tables(CHILD), "[]", "arrays of documents, each in a table of its own"),
+];
+
+const CHILD: &[ListKey] = &[
+    must("table", Shape::Name, "the table of the array's elements, by parent_id and position"),
+    must("field", Shape::Word, "the array in the document, as a dotted path"),
+    must("column", Shape::Tables(COLUMN), "typed columns; their fields are an element's"),
 ];
 
 pub(super) const MAINTENANCE: &[ListKey] = &[

@@ -3,6 +3,7 @@
 
 use config::Value;
 
+use super::child::Child;
 use super::columns::Column;
 use super::entry::Entry;
 use super::limits::MASK_KEY;
@@ -14,15 +15,18 @@ use crate::model::redaction::{
 pub(super) fn read(
     entry: &mut Entry<'_>,
     columns: &[Column],
+    children: &[Child],
     mask_key: Option<&MaskKey>,
 ) -> Redaction {
+    let of_children = children.iter().flat_map(Child::columns_from_root);
+    let columns: Vec<Column> = columns.iter().cloned().chain(of_children).collect();
     let include = read_paths(entry, "include");
     let exclude = read_paths(entry, "exclude");
     let masked = columns.iter().filter_map(|column| Some((column, column.mask?)));
     let masks =
         masked.flat_map(|(column, mask)| column.paths.iter().map(move |path| (path.clone(), mask)));
     let hidden = Hidden { include, exclude, masks: masks.collect() };
-    let problems = problems(&hidden, columns, mask_key.is_some());
+    let problems = problems(&hidden, &columns, mask_key.is_some());
     let is_right = problems.is_empty();
     for (key, message) in problems {
         entry.problem(key, &message);

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use config::Value;
 
-use super::columns::{Column, read_columns};
+use super::child::{Child, read_children};
+use super::columns::{Column, RESERVED, read_columns};
 use super::entry::Entry;
 use super::keeping::{self, Keeping};
+use super::row_spec::RowSpec;
 use super::selection;
 use super::values::{Reader, parse_duration};
 use crate::model::filter::Filter;
@@ -51,8 +53,27 @@ pub struct StreamSettings {
     pub expect_changes_within: Option<Duration>,
     pub keeping: Keeping,
     pub columns: Vec<Column>,
+    /// Arrays that are kept in tables of their own.
+    pub children: Vec<Child>,
     /// What it leaves out of documents, and hides in them.
     pub redaction: Redaction,
+}
+
+impl StreamSettings {
+    /// What its rows hold.
+    pub fn rows(&self) -> RowSpec<'_> {
+        RowSpec { columns: &self.columns, keeping: self.keeping, children: &self.children }
+    }
+
+    /// All columns that are told of: after its own, each array, called as its table, and the
+    /// array's columns.
+    pub fn columns_told(&self) -> Vec<Column> {
+        let of_children = self
+            .children
+            .iter()
+            .flat_map(|child| [child.as_column()].into_iter().chain(child.columns_from_root()));
+        self.columns.iter().cloned().chain(of_children).collect()
+    }
 }
 
 #[cfg(test)]
@@ -69,12 +90,13 @@ impl StreamSettings {
             expect_changes_within: None,
             keeping: Keeping::default(),
             columns,
+            children: Vec::new(),
             redaction: Redaction::new(&Hidden::default(), None),
         }
     }
 }
 
-const STREAM_KEYS: [&str; 13] = [
+const STREAM_KEYS: [&str; 14] = [
     "name",
     "group",
     "collection",
@@ -88,6 +110,7 @@ const STREAM_KEYS: [&str; 13] = [
     "history",
     "doc",
     "column",
+    "child",
 ];
 
 pub(super) fn read(r: &mut Reader, mask_key: Option<&MaskKey>) -> Vec<StreamSettings> {
@@ -127,7 +150,8 @@ fn read_one(
         }
     });
     let keeping = keeping::read(&mut entry);
-    let columns = read_columns(&mut entry, &name);
+    let columns = read_columns(&mut entry, &format!("[{name}]"), &RESERVED);
+    let children = read_children(&mut entry, &name);
     if keeping.history && target.len() + HISTORY.len() > 63 {
         let message =
             format!("is too long for a history: {HISTORY} is put at its end, of 63 bytes");
@@ -136,7 +160,12 @@ fn read_one(
     if columns.is_empty() && !keeping.doc {
         entry.problem("doc", "must be true where no [[stream.column]] is given");
     }
-    let redaction = selection::read(&mut entry, &columns, mask_key);
+    if keeping.history && !keeping.doc && !children.is_empty() {
+        let message = "needs doc = true beside [[stream.child]]: of an array, versions keep what \
+                       stands in doc";
+        entry.problem("history", message);
+    }
+    let redaction = selection::read(&mut entry, &columns, &children, mask_key);
     entry.finish(&STREAM_KEYS);
     StreamSettings {
         name,
@@ -148,6 +177,7 @@ fn read_one(
         expect_changes_within,
         keeping,
         columns,
+        children,
         redaction,
     }
 }

@@ -24,7 +24,10 @@ pub enum Entry {
     There,
     /// The oplog has entries before and after that time, and none at it: the source was taken back,
     /// or is another one.
-    Gone,
+    Gone {
+        at: ClusterTime,
+        next: ClusterTime,
+    },
 }
 
 impl Source {
@@ -119,12 +122,13 @@ impl Source {
             let message = "the source has not come to the position's time yet";
             return Err(Fault::new(Class::Transient, Code::SourceUnreachable, message, ""));
         };
-        if time(&entry, "ts") == Some(at) {
+        let next = time(&entry, "ts").unwrap_or_default();
+        if next == at {
             return Ok(Some(Entry::There));
         }
         // The entry may have been the oldest, and have gone just now.
         let still = self.asked_oldest_entry().await?.is_some_and(|oldest| oldest <= at);
-        Ok(still.then_some(Entry::Gone))
+        Ok(still.then_some(Entry::Gone { at, next }))
     }
 
     /// The time of the oldest oplog entry; `None` where it is not to be had (no privilege, a

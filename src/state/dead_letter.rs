@@ -217,8 +217,8 @@ impl StateTables {
     pub async fn open_letters(&self) -> Result<Vec<(String, i64)>, Fault> {
         let (schema, ours) = (&self.schema, stream::is_ours(&self.schema, "d.stream", 1));
         let sql = format!(
-            "select stream, count(*) from {schema}.dead_letter as d where resolved_at is null and \
-             {ours} group by stream"
+            "select stream, number from (select stream, count(*) as number from \
+             {schema}.dead_letter where resolved_at is null group by stream) as d where {ours}"
         );
         let owner = self.target.owner();
         let query = sqlx::query_as(AssertSqlSafe(sql));

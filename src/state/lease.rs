@@ -222,6 +222,11 @@ impl StateTables {
 
     /// Who leads which of the owner's streams, with what is said of each.
     pub async fn led(&self) -> Result<Vec<LedStream>, Fault> {
+        self.led_beside(&[]).await
+    }
+
+    /// The same without the streams of some groups: what is said of many is long.
+    pub async fn led_beside(&self, groups: &[&str]) -> Result<Vec<LedStream>, Fault> {
         let (schema, streams) = (&self.schema, stream::reported(&self.schema));
         let sql = AssertSqlSafe(format!(
             "select s.stream, s.\"group\", l.holder, coalesce(l.epoch, 0) as epoch, \
@@ -229,10 +234,11 @@ impl StateTables {
              coalesce(l.expires_at > clock_timestamp(), false) as live, s.report, l.report as \
              group_report from {streams} as s left join {schema}.lease as \
              l on (l.\"group\", l.service, l.environment) = (s.\"group\", s.service, \
-             s.environment) where s.service = $1 and s.environment = $2 order by s.stream"
+             s.environment) where s.service = $1 and s.environment = $2 and (s.\"group\" <> \
+             all($3)) is not false order by s.stream"
         ));
         let owner = self.target.owner();
-        let query = sqlx::query_as(sql).bind(&owner.service).bind(&owner.environment);
+        let query = sqlx::query_as(sql).bind(&owner.service).bind(&owner.environment).bind(groups);
         with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::walk_row::{COLUMNS, ChunkRead, EndedWalk, WalkCount, WalkRow};
+use super::walk_row::{COLUMNS, ChunkRead, ENDED, EndedWalk, WalkCount, WalkRow};
 use super::{StateTables, checkpoint, gap_report, resync_kept, resync_seen, stream};
 use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
@@ -63,11 +63,8 @@ impl StateTables {
             "select {COLUMNS} from {schema}.resync as r where {ours} order by id desc limit $1"
         );
         let owner = self.target.owner();
-        let query = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(limit)
-            .bind(&owner.service)
-            .bind(&owner.environment);
-        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
+        let query = sqlx::query_as(AssertSqlSafe(sql)).bind(limit).bind(&owner.service);
+        with_deadline(self.deadline, query.bind(&owner.environment).fetch_all(&self.pool)).await
     }
 
     /// How many resyncs that count were begun in the last 24 hours.
@@ -82,15 +79,19 @@ impl StateTables {
             .unwrap_or_default())
     }
 
-    /// Of each of the owner's streams the newest walk that has ended.
-    pub async fn ended_walks(&self) -> Result<Vec<EndedWalk>, Fault> {
-        let ours = stream::is_ours(&self.schema, "r.stream", 1);
+    /// Of each of the owner's streams the newest walk that has ended, if it is told of: one that
+    /// failed; or that completed a repair in the last ten minutes, or at any time if one of the
+    /// same loss did so then; or a first `snapshots` of the last ten minutes.
+    pub async fn ended_walks(&self, snapshots: bool) -> Result<Vec<EndedWalk>, Fault> {
+        let (schema, ours) = (&self.schema, stream::is_ours(&self.schema, "r.stream", 1));
+        let (failed, completed) = (ResyncState::Failed, ResyncState::Completed);
         self.ended(format!(
-            "select distinct on (stream) id, stream, reason, state, note, ended_at > now() - \
-             interval '10 minutes' as lately, blind_from, blind_until, rows_inserted, \
-             rows_changed, rows_deleted from {}.resync r where ended_at is not null and {ours} \
-             order by stream, id desc",
-            self.schema
+            "select * from (select *, bool_or(lately) over (partition by blind_from) as told from \
+             (select distinct on (stream) {ENDED}, ended_at > now() - interval '10 minutes' as \
+             lately from {schema}.resync where ended_at is not null order by stream, id desc) as \
+             newest) as r where (state = '{failed}' or state = '{completed}' and (told and reason \
+             <> '{}' or lately and {snapshots})) and {ours} order by stream",
+            Reason::FirstSnapshot
         ))
         .await
     }
@@ -100,12 +101,11 @@ impl StateTables {
     /// time from which the stream was blind.
     pub async fn unrepaired_walks(&self) -> Result<Vec<EndedWalk>, Fault> {
         let (schema, ours) = (&self.schema, stream::is_ours(&self.schema, "r.stream", 1));
+        let completed = ResyncState::Completed;
         self.ended(format!(
-            "select distinct on (stream) id, stream, reason, state, note, false as lately, \
-             blind_from, blind_until, rows_inserted, rows_changed, rows_deleted from \
-             {schema}.resync r where {ours} and (automatic or blind_from is not null) and state <> \
-             'completed' and not exists (select from {schema}.resync c where c.stream = r.stream \
-             and c.id > r.id and c.state = 'completed') order by stream, id desc"
+            "select * from (select distinct on (stream) {ENDED}, false as lately from \
+             {schema}.resync where automatic or blind_from is not null or state = '{completed}' \
+             order by stream, id desc) as r where state <> '{completed}' and {ours}"
         ))
         .await
     }
@@ -124,9 +124,8 @@ impl StateTables {
 
     async fn ended(&self, sql: String) -> Result<Vec<EndedWalk>, Fault> {
         let owner = self.target.owner();
-        let query = sqlx::query_as(AssertSqlSafe(sql));
-        let query = query.bind(&owner.service).bind(&owner.environment);
-        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
+        let query = sqlx::query_as(AssertSqlSafe(sql)).bind(&owner.service);
+        with_deadline(self.deadline, query.bind(&owner.environment).fetch_all(&self.pool)).await
     }
 
     /// A chunk was read and written. `false`: the walk is not reading.
@@ -328,7 +327,8 @@ impl StateTables {
 /// Makes the row of a walk, which waits for its turn. One still open ends as failed: what it had
 /// repaired is carried over to the new one's report. Parameters: stream, reason, why; whether it
 /// counts towards the day's allowance, the cluster time it starts at, since when the stream was
-/// blind, and until when, in seconds; documents estimated, the collection's UUID.
+/// blind, and until when, in seconds; documents estimated, the collection's UUID, whether hashes
+/// tell nothing.
 pub(super) fn beginning(schema: &str) -> String {
     let (failed, running) = (ResyncState::Failed, ResyncState::Running);
     let open = may_become(failed);
@@ -337,12 +337,13 @@ pub(super) fn beginning(schema: &str) -> String {
         "with before as (update {schema}.resync set state = '{failed}', ended_at = now(), note = \
          $3 where stream = $1 and {open} returning *), {forgetting} insert into {schema}.resync \
          (stream, reason, state, automatic, start_time, blind_from, blind_until, \
-         documents_estimated, rows_inserted, rows_changed, rows_deleted, \
-         rows_upserted, sample_ids, collection_uuid) select $1, $2, '{running}', $4, $5, \
+         documents_estimated, rows_inserted, rows_changed, rows_deleted, rows_upserted, \
+         sample_ids, collection_uuid, by_content) select $1, $2, '{running}', $4, $5, \
          least(before.blind_from, $6), to_timestamp($7), $8, \
          coalesce(before.rows_inserted, 0), coalesce(before.rows_changed, 0), \
          coalesce(before.rows_deleted, 0), coalesce(before.rows_upserted, 0), \
-         coalesce(before.sample_ids, '{{}}'), $9 from (select 1) as one left join before on true"
+         coalesce(before.sample_ids, '{{}}'), $9, $10 or coalesce(before.by_content, false) from \
+         (select 1) as one left join before on true"
     )
 }
 

@@ -4,9 +4,11 @@
 
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgExecutor};
+use sqlx::types::Json;
 
 use super::{Lease, StateTables, checkpoint, stream};
 use crate::error::Fault;
+use crate::model::mapping_digest::MappingDigest;
 use crate::model::phase::Phase;
 use crate::model::position::ClusterTime;
 use crate::postgres::with_deadline;
@@ -128,6 +130,40 @@ impl StateTables {
         ));
         let query = sqlx::query(sql).bind(stream).bind(until.to_sql());
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
+    }
+
+    /// Rows have no values of what the table lacked until it is made, or made again: it is as new
+    /// as if it had just been configured. Of rows of which it is not known what made them, that was
+    /// `now` but for what is lacking. `false`: nothing was remembered of it.
+    pub async fn forget_made(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        now: &MappingDigest,
+        (columns, children): (&[String], &[String]),
+    ) -> Result<bool, Fault> {
+        let known = "coalesce(s.mapping, $6)";
+        let left = |part: &str, parameter: u8| {
+            format!("'{part}', coalesce({known} -> '{part}', '{{}}') - ${parameter}::text[]")
+        };
+        let sql = AssertSqlSafe(format!(
+            "{} set mapping = {known} || jsonb_build_object({}, {}) where stream = $1 and \
+             (service, environment) = ($4, $5) and ({known} -> 'columns' ?| $2::text[] or \
+             {known} -> 'children' ?| $3::text[])",
+            stream::changing(&self.schema),
+            left("columns", 2),
+            left("children", 3)
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query(sql)
+            .bind(stream)
+            .bind(columns)
+            .bind(children)
+            .bind(&owner.service)
+            .bind(&owner.environment)
+            .bind(Json(now));
+        let forgotten = with_deadline(self.deadline, query.execute(connection)).await?;
+        Ok(forgotten.rows_affected() > 0)
     }
 
     /// Writes down the phases of some streams, for those who ask the database. Only under the

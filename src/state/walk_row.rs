@@ -52,6 +52,9 @@ pub struct WalkRow {
     /// The collection it walks; `None` where the source does not tell.
     #[serde(skip)]
     pub collection_uuid: Option<Uuid>,
+    /// Rows may lack what their hashes say they hold.
+    #[serde(skip)]
+    pub by_content: bool,
     /// Until the deadline, on the database's clock.
     #[serde(skip)]
     pub seconds_left: Option<f64>,
@@ -71,7 +74,7 @@ pub(super) const COLUMNS: &str = concat!(
     "documents_estimated, rows_inserted, rows_changed, rows_deleted, rows_to_delete, ",
     "start_time, blind_from, blind_until, sample_ids, held_code, note, approved_at, ",
     "rows_approved, deadline_at, started_at, ended_at, collection_uuid, walked_since, ",
-    "read_until, extract(epoch from deadline_at - clock_timestamp())::float8 as ",
+    "read_until, by_content, extract(epoch from deadline_at - clock_timestamp())::float8 as ",
     "seconds_left",
 );
 
@@ -108,6 +111,10 @@ pub struct ChunkRead<'a> {
     pub rows_changed: u64,
     pub sample_ids: &'a [String],
 }
+
+/// The columns of [`EndedWalk`] but `lately`.
+pub(super) const ENDED: &str = "id, stream, reason, state, note, blind_from, blind_until, \
+                                rows_inserted, rows_changed, rows_deleted";
 
 /// A walk that has ended, for those who are told of it.
 #[derive(Debug, Clone, FromRow)]

@@ -28,6 +28,8 @@ pub struct Beginning<'a> {
     pub start_time: ClusterTime,
     pub blind_from: Option<DateTime<Utc>>,
     pub documents_estimated: Option<u64>,
+    /// Rows may lack what their hashes say they hold.
+    pub by_content: bool,
     /// What the rows are of from now on, found before the position was taken.
     pub bound: BoundTo<'a>,
 }
@@ -175,7 +177,8 @@ impl StateTables {
             .bind(walk.blind_from)
             .bind(f64::from(walk.start_time.seconds()))
             .bind(walk.documents_estimated.and_then(|n| i64::try_from(n).ok()))
-            .bind(walk.bound.collection_uuid);
+            .bind(walk.bound.collection_uuid)
+            .bind(walk.by_content);
         with_deadline(self.deadline, query.execute(&mut *connection)).await?;
         self.bind_in(connection, walk.stream, &walk.bound).await?;
         self.unpark(connection, walk.stream).await?;

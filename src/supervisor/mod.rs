@@ -253,7 +253,7 @@ impl Parts<'_> {
             .enumerate()
             .filter_map(|(place, config)| {
                 let status = board.stream(&config.name)?;
-                let columns = config.columns.iter();
+                let columns = config.columns_told().into_iter();
                 status
                     .mapped(columns.map(|column| (column.name.clone(), column.fields())).collect());
                 let table = self.settings.table_of(config);
@@ -264,7 +264,7 @@ impl Parts<'_> {
                     source: source.clone(),
                     namespace: source.namespace(&config.collection),
                     target: self.target.clone(),
-                    statements: Statements::new(&table, &config.columns, config.keeping),
+                    statements: Statements::new(&table, config.rows()),
                     table,
                     state: self.state.clone(),
                     mapping: Arc::new(Mapping::new(config, self.settings.row)),

@@ -169,3 +169,27 @@ async fn an_endpoint_in_clear_text_is_taken_only_where_it_is_meant() {
     assert_eq!(code, Some(78), "{told}");
     assert!(told.contains("must be name=value") && !told.contains("hunter2"), "{told}");
 }
+
+#[tokio::test]
+async fn check_says_whether_the_collector_takes_what_is_sent() {
+    let collector = Collector::start().unwrap();
+    let world = World::with(collected(&collector.endpoint())).await;
+    let told = || run(&world, &["check"]).1;
+    let lines =
+        |told: &str, begin: &str| told.lines().filter(|line| line.starts_with(begin)).count();
+    let all = told();
+    assert_eq!(lines(&all, "ok     collector of "), 2, "{all}");
+    collector.behave(Behaviour::Status(401));
+    let all = told();
+    assert_eq!(lines(&all, "FAILED collector of "), 2, "{all}");
+    assert!(all.contains("answers with 401") && all.contains("see [telemetry]"), "{all}");
+    assert!(!all.contains(COLLECTOR_HEADERS), "no secret: {all}");
+    assert!(collector.metrics().is_empty(), "nothing was sent");
+    drop(collector);
+    let all = told();
+    assert_eq!(
+        lines(&all, "FAILED collector of ") + lines(&all, "DOWN   collector of "),
+        2,
+        "{all}"
+    );
+}

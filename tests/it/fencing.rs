@@ -10,7 +10,7 @@ use tidemark::error::Class;
 use tidemark::model::namespace::Table;
 use tidemark::model::position::{ClusterTime, Position, ResumeToken};
 use tidemark::postgres::Target;
-use tidemark::settings::{Keeping, Origin, Settings, StreamSettings};
+use tidemark::settings::{Keeping, Origin, RowSpec, Settings, StreamSettings};
 use tidemark::state::{
     Candidacy, Configured, IdleEnd, IdlePosition, Lease, Member, Renewal, Renewed, StateTables,
 };
@@ -142,7 +142,8 @@ fn parts(world: &World) -> (Settings, Target, StateTables) {
 
 fn writer(settings: &Settings, target: &Target, state: &StateTables, lease: &Lease) -> Writer {
     let odd = Table { schema: "public".into(), name: "odd".into() };
-    let statements = Statements::new(&odd, &[], Keeping::default());
+    let rows = RowSpec { columns: &[], keeping: Keeping::default(), children: &[] };
+    let statements = Statements::new(&odd, rows);
     let stream = StreamSettings { columns: vec![], ..settings.streams[0].clone() };
     let mapping = Arc::new(Mapping::new(&stream, settings.row));
     let table = TableWriter::new("odd".into(), mapping, statements, settings.record);

@@ -1,7 +1,9 @@
 //! From nothing to followed tables: `init` on databases of known shapes, and what it proposed taken
 //! as it is.
 
+mod arrays;
 mod data;
+mod nested;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -66,13 +68,7 @@ impl Newcomer {
     /// `check` proves it, `run` follows it, `compare` finds nothing, and the rows are as many as
     /// the documents; all of it as it was proposed.
     async fn follow(&self, streams: &[(&str, u64)]) -> Daemon {
-        let checked = self.configured(&["check"]);
-        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked));
-        let log = self.file.with_file_name("proposed.log");
-        let mut command = self.command(&["run", "--config", self.file.to_str().unwrap()]);
-        command.stdout(std::process::Stdio::null());
-        command.stderr(std::fs::File::create(&log).unwrap());
-        let daemon = Daemon::start(command, log);
+        let daemon = self.start();
         for (stream, documents) in streams {
             daemon.until_phase(stream, "streaming").await;
             let compared = self.configured(&["compare", stream, "--json"]);
@@ -86,6 +82,17 @@ impl Newcomer {
             assert_eq!(drift.as_array().map_or(0, Vec::len), 0, "{stream}: {drift:#}");
         }
         daemon
+    }
+
+    /// `run`, once `check` has proved what was proposed.
+    fn start(&self) -> Daemon {
+        let checked = self.configured(&["check"]);
+        assert_eq!(checked.status.code(), Some(0), "{}", text(&checked));
+        let log = self.file.with_file_name("proposed.log");
+        let mut command = self.command(&["run", "--config", self.file.to_str().unwrap()]);
+        command.stdout(std::process::Stdio::null());
+        command.stderr(std::fs::File::create(&log).unwrap());
+        Daemon::start(command, log)
     }
 
     async fn insert(&self, collection: &str, documents: Vec<Document>) {
@@ -240,6 +247,8 @@ async fn a_survey_is_json_and_holds_no_document_either() {
     let collections = told["collections"].as_array().unwrap();
     assert_eq!(collections.len(), 6, "{collections:#?}");
     assert_eq!(told["streams"][0]["sampled"], 300, "{told:#}");
+    assert_eq!(told["streams"][0]["doc"], true);
+    assert_eq!(told["streams"][3]["children"], serde_json::json!([]), "unasked there are none");
     let column = &told["streams"][0]["columns"][0];
     let keys: Vec<&String> = column.as_object().unwrap().keys().collect();
     assert_eq!(keys.len(), 7, "{keys:?}");

@@ -190,15 +190,22 @@ async fn a_column_that_is_retyped_or_renamed_is_altered_as_check_says() {
 }
 
 #[tokio::test]
-async fn what_an_older_release_made_is_taken_as_it_is() {
+async fn what_an_older_release_made_is_taken_as_it_is_but_for_what_its_table_lacks() {
     let world = filled().await;
     world.execute("update tidemark.stream set mapping = null").await;
-    let wider = world.beside(&config(&[N, RARE], 0));
-    let mut daemon = wider.start();
+    let mut daemon = world.start();
     until_streaming(&daemon, &["one", "two"]).await;
     let known = "select bool_and(mapping is not null) from tidemark.stream";
     world.until("it is remembered from now on", known).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(walks(&world).await["one"], "first_snapshot");
+    daemon.stop();
+    world.execute("update tidemark.stream set mapping = null").await;
+    let mut daemon = world.beside(&config(&[N, RARE], 0)).start();
+    until_walked(&world, "one", "mapping_changed").await;
+    let filled = "select count(*) filter (where rare is not null) from public.one";
+    assert_eq!(world.scalar::<i64>(filled).await, 30);
+    until_streaming(&daemon, &["one", "two"]).await;
+    assert_eq!(walks(&world).await["two"], "first_snapshot");
     daemon.stop();
 }

@@ -107,6 +107,36 @@ async fn a_document_that_kills_in_a_walk_is_stepped_over() {
     }
 }
 
+/// The walk is asked for by one find a step: they are counted by the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_filter_leaves_out_is_gone_over_in_steps_beside_what_kills() {
+    let extra = "lease.duration = \"2s\"\nresync.chunk_documents = 100".to_owned();
+    let streams = stream("odd", "odd", "filter = '{\"k\": 1}'");
+    let world = World::with(Config { extra, streams, ..Config::default() }).await;
+    assert_eq!(run(&world, &["migrate"]).0, Some(0));
+    let text = |id| if id == 150 { "zqpoison" } else { "good" };
+    let k = |id: i32| i32::from(!(100..120_100).contains(&id) || id == 150);
+    let odd = world.collection("odd");
+    for from in (0..120_200).step_by(30_050) {
+        let many = from..from + 30_050;
+        odd.insert_many(many.map(|id| doc! { "_id": id, "text": text(id), "k": k(id) }))
+            .await
+            .unwrap();
+    }
+    let profile = doc! { "create": "system.profile", "capped": true, "size": 32 << 20 };
+    world.source.run_command(profile).await.unwrap();
+    world.source.run_command(doc! { "profile": 2 }).await.unwrap();
+    restart_until_past(&world, "snapshot").await;
+    world.source.run_command(doc! { "profile": 0 }).await.unwrap();
+    let finds = doc! { "op": "query", "command.find": "odd" };
+    let finds = world.collection("system.profile").count_documents(finds).await.unwrap();
+    println!("{finds} finds");
+    assert!((1..2_100).contains(&finds), "{finds} finds, of 50 documents each if all with care");
+    assert_eq!(world.scalar::<i64>("select count(*) from public.odd").await, 200);
+    let letters = "select document_id from tidemark.dead_letter";
+    assert_eq!(world.column(letters).await, ["{\"$numberInt\":\"150\"}"]);
+}
+
 /// Whoever ends a process in good order while it rests before the poison waits for no rest, and
 /// meets no poison; the suspicion stands.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::model::fitting::Fitting;
 use crate::model::format::thousands;
 use crate::model::shown::{shown, shown_whole};
-use crate::ops::explain::{ColumnExplained, Explanation};
+use crate::ops::explain::{ChildRows, ColumnExplained, Explanation};
 
 /// A document, its row, and each column with why it is what it is.
 pub fn explanation(explained: &Explanation) -> String {
@@ -47,6 +47,14 @@ pub fn explanation(explained: &Explanation) -> String {
             shown(&kept.table),
             at(kept.first_at),
             at(kept.last_at),
+        );
+    }
+    for ChildRows { table, field, rows, elements, is_same } in &explained.children {
+        let same = if *is_same { "the same" } else { "not the same" };
+        let (table, field) = (shown(table), shown(field));
+        let _ = writeln!(
+            out,
+            "  child        {table} holds {rows}, {field} of the document {elements}: {same}"
         );
     }
     columns(&mut out, &explained.columns);

@@ -4,7 +4,9 @@
 use super::{at, walk};
 use crate::model::fitting::Fitting;
 use crate::model::standing::Standing;
-use crate::ops::explain::{ColumnExplained, DocumentNow, Explanation, HistoryRows, RowFound};
+use crate::ops::explain::{
+    ChildRows, ColumnExplained, DocumentNow, Explanation, HistoryRows, RowFound,
+};
 use crate::state::Letter;
 
 pub(super) fn whole(text: &str) -> Explanation {
@@ -41,6 +43,7 @@ pub(super) fn whole(text: &str) -> Explanation {
             doc: Some(t()),
         }),
         columns: Fitting::ALL.into_iter().map(column).collect(),
+        children: vec![ChildRows { table: t(), field: t(), rows: 2, elements: 3, is_same: false }],
         group: t(),
         position: Some(at()),
         standing: Standing::SetAside,
@@ -74,6 +77,7 @@ pub(super) fn empty(text: &str) -> Explanation {
         document: None,
         row: None,
         columns: vec![column],
+        children: Vec::new(),
         position: None,
         letters: Vec::new(),
         walk: None,

@@ -1,7 +1,7 @@
 //! Typed columns: one field of a document, in Postgres's binary format.
 
 use super::bound::{Bound, Unwritable};
-use super::date::{day_of, days_from_civil};
+use super::date::{PG_EPOCH_DAYS, day_of, days_from_civil};
 use super::json::encode_value;
 use super::numeric::{encode_numeric, write_number};
 use super::scan::{is_plain, write_hex};
@@ -193,16 +193,18 @@ fn double(value: Value<'_>) -> Option<f64> {
 }
 
 fn numeric(value: Value<'_>, out: &mut Vec<u8>) -> Option<()> {
+    encode_numeric(&numeric_text(value)?, out).then_some(())
+}
+
+/// A number's exact text.
+pub(super) fn numeric_text(value: Value<'_>) -> Option<String> {
     let mut digits = Vec::with_capacity(48);
     if !matches!(value.kind, kind::INT32 | kind::INT64 | kind::DOUBLE | kind::DECIMAL128) {
         return None;
     }
     write_number(value, &mut digits)?;
-    encode_numeric(std::str::from_utf8(&digits).ok()?, out).then_some(())
+    String::from_utf8(digits).ok()
 }
-
-/// Days from 1970-01-01 to Postgres's epoch, 2000-01-01.
-const PG_EPOCH_DAYS: i64 = 10_957;
 
 /// Days since 2000-01-01, within what `date` holds (4713 BC to 5874897 AD).
 fn pg_date(millis: i64) -> Option<i32> {

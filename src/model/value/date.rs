@@ -1,6 +1,10 @@
 //! BSON dates: milliseconds since 1970 in an i64, far wider than any calendar.
 
 const DAY_MILLIS: i64 = 86_400_000;
+const DAY_MICROS: i64 = DAY_MILLIS * 1000;
+
+/// Days from 1970-01-01 to Postgres's epoch, 2000-01-01.
+pub(super) const PG_EPOCH_DAYS: i64 = 10_957;
 
 /// Days since 1970-01-01 → (year, month, day), proleptic Gregorian. Howard Hinnant's
 /// `civil_from_days`.
@@ -56,6 +60,28 @@ pub fn rfc3339_millis(millis: i64, out: &mut Vec<u8>) -> bool {
     }
     out.extend_from_slice(&text);
     true
+}
+
+/// A day, counted from Postgres's epoch, as Postgres reads it whatever a session's settings are.
+pub(super) fn postgres_date(days: i64) -> String {
+    let (day, era) = day_and_era(days);
+    day + era
+}
+
+/// A time in UTC, in microseconds from Postgres's epoch, read so likewise.
+pub(super) fn postgres_time(micros: i64) -> String {
+    let (day, era) = day_and_era(micros.div_euclid(DAY_MICROS));
+    let in_day = micros.rem_euclid(DAY_MICROS);
+    let (seconds, fraction) = (in_day / 1_000_000, in_day % 1_000_000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{day} {hour:02}:{minute:02}:{second:02}.{fraction:06}+00{era}")
+}
+
+/// Of a year before the first, Postgres wants the number that people give it.
+fn day_and_era(days: i64) -> (String, &'static str) {
+    let (year, month, day) = civil_from_days(days + PG_EPOCH_DAYS);
+    let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+    (format!("{year:04}-{month:02}-{day:02}"), era)
 }
 
 /// Fills `digits` from the right; formatting machinery would be a tenth of all encoding.

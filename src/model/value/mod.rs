@@ -5,7 +5,9 @@
 //! tree. Invariants: distinct `_id`s never share an `id`; a document that BSON can hold always
 //! lands.
 
+mod binary;
 mod bound;
+mod cell;
 mod column;
 mod date;
 mod id;
@@ -16,7 +18,9 @@ mod scan;
 mod text;
 mod zone;
 
+pub use binary::{array_literal, read_field};
 pub use bound::{Bound, Unwritable};
+pub use cell::encode_cell;
 pub(crate) use column::find;
 pub use column::{ColumnType, Fit, encode_column};
 pub use date::{days_from_civil, rfc3339_millis};

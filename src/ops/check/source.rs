@@ -147,8 +147,9 @@ async fn fields(source: &Source, stream: &StreamSettings, limits: RowLimits) -> 
     match look(source, stream, limits).await {
         Err(fault) => vec![Finding::failed(what, &fault)],
         Ok(Looked { seen, of, found, hidden }) => {
-            let mut findings = vec![Finding::of(what, fit(&stream.columns, seen, &of, &found))];
-            findings.extend(days(format!("days of {namespace}"), &stream.columns, &found));
+            let columns = stream.columns_told();
+            let mut findings = vec![Finding::of(what, fit(&columns, seen, &of, &found))];
+            findings.extend(days(format!("days of {namespace}"), &columns, &found));
             findings.extend(hidden.finding(format!("hidden in {namespace}"), seen));
             findings
         }

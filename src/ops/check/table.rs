@@ -8,7 +8,7 @@ use super::rights::{Ends, rights, unauthorised};
 use crate::apply::{Kind, LiveTable, Statements, Wanted, read_live, rehearse};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
-use crate::ops::mapping_change::mapping_notes;
+use crate::ops::mapping_change::{MappingNote, mapping_notes, notes_of_child};
 use crate::postgres::with_deadline;
 use crate::settings::StreamSettings;
 
@@ -18,33 +18,34 @@ pub(super) async fn table(
     stream: &StreamSettings,
 ) -> Vec<Finding> {
     let table = ends.settings.table_of(stream);
-    let history = table.history();
-    let (mut findings, mut may, mut kind) = (Vec::new(), true, None);
-    for wanted in Wanted::all([&table, &history], &stream.columns, stream.keeping) {
-        let live = match read_live(connection, ends.target, wanted.table).await {
+    let (mut findings, mut is_whole, mut may, mut kind) = (Vec::new(), true, true, None);
+    for wanted in Wanted::all(&table, stream.rows()) {
+        let live = match read_live(connection, ends.target, &wanted.table).await {
             Ok(live) => live,
             Err(fault) => {
                 findings.push(Finding::failed(format!("table {}", wanted.table), &fault));
                 return findings;
             }
         };
-        if wanted.table == &table {
+        if wanted.is_followed() {
             findings.extend(changes(ends, stream, &live).await);
         }
-        match of_one(connection, ends, &live, wanted).await {
+        findings.extend(told(stream, notes_of_child(&live, &wanted)));
+        match of_one(connection, ends, &live, &wanted).await {
             Ok(found) => findings.push(found),
             Err(found) => {
                 findings.extend(found);
-                return findings;
+                is_whole = false;
+                continue;
             }
         }
         kind = kind.or(live.kind);
-        let lacking = ends.rights.on_table(connection, wanted.table).await;
+        let lacking = ends.rights.on_table(connection, &wanted.table).await;
         let granted = lacking.and_then(|lacking| rights(&ends.rights, &lacking));
         may &= granted.is_ok();
         findings.push(Finding::of(format!("rights on {}", wanted.table), granted));
     }
-    if may || !ends.executes {
+    if is_whole && (may || !ends.executes) {
         findings.extend(statements(connection, ends, (&table, kind), stream).await);
     }
     findings
@@ -58,9 +59,9 @@ async fn of_one(
     connection: &mut PgConnection,
     ends: &Ends<'_>,
     live: &LiveTable,
-    wanted: Wanted<'_>,
+    wanted: &Wanted<'_>,
 ) -> Result<Finding, Vec<Finding>> {
-    let table = wanted.table;
+    let table = &wanted.table;
     let what = format!("table {table}");
     let misfits = live.misfits(wanted);
     if !misfits.is_empty() {
@@ -89,7 +90,7 @@ async fn of_one(
     } else {
         ""
     };
-    Ok(Finding::ok(&what, format!("{} columns as configured{left}", wanted.number())))
+    Ok(Finding::ok(&what, format!("{} columns as configured{left}", wanted.columns().len())))
 }
 
 /// How many rows are marked as deleted, though nothing marks them any more.
@@ -105,7 +106,10 @@ async fn marked(connection: &mut PgConnection, ends: &Ends<'_>, table: &Table) -
 
 /// What a changed configuration will do to it.
 async fn changes(ends: &Ends<'_>, stream: &StreamSettings, live: &LiveTable) -> Vec<Finding> {
-    let notes = mapping_notes(ends.settings, &ends.state, stream, live).await;
+    told(stream, mapping_notes(ends.settings, &ends.state, stream, live).await)
+}
+
+fn told(stream: &StreamSettings, notes: Vec<MappingNote>) -> Vec<Finding> {
     let what = format!("mapping of {}", stream.name);
     let told = notes.into_iter().map(|note| {
         let told = Finding::ok(&what, note.said);
@@ -115,7 +119,7 @@ async fn changes(ends: &Ends<'_>, stream: &StreamSettings, live: &LiveTable) -> 
 }
 
 /// What to do about a table that does not fit.
-fn retyping(live: &LiveTable, wanted: Wanted<'_>) -> String {
+fn retyping(live: &LiveTable, wanted: &Wanted<'_>) -> String {
     match live.retyping(wanted) {
         Some(sql) => format!(
             "`{sql}` (`rename` keeps the old values), then `tidemark migrate`: the stream is \
@@ -166,10 +170,10 @@ async fn statements(
     (table, kind): (&Table, Option<Kind>),
     stream: &StreamSettings,
 ) -> Vec<Finding> {
-    let statements = Statements::new(table, &stream.columns, stream.keeping);
+    let statements = Statements::new(table, stream.rows());
     let kind = kind.unwrap_or(Kind::Table);
     let (came, how) = if ends.executes {
-        let came = rehearse(connection, ends.target, &statements, &stream.columns, kind).await;
+        let came = rehearse(connection, ends.target, &statements, stream.rows(), kind).await;
         (came, "executed over no row and rolled back")
     } else {
         let mut came = Vec::new();

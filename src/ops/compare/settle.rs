@@ -13,7 +13,7 @@ use twox_hash::XxHash3_64;
 
 use super::suspect::{Kind, Suspect};
 use super::{Compared, Comparison, KEPT_MAX, SHOWN_MAX, id_of};
-use crate::apply::row_times;
+use crate::apply::{Statements, row_times};
 use crate::error::Fault;
 use crate::model::bson::{Doc, Value};
 use crate::model::position::ClusterTime;
@@ -208,12 +208,18 @@ impl Comparison<'_> {
     /// Rows the walk did not meet and that are older than its start, or of a time to come: the
     /// source may not have them.
     async fn extra(&mut self, started: ClusterTime) -> Result<(), Fault> {
+        let Statements { living, orphans, .. } = &self.statements;
+        let unseen = "not exists (select from tidemark_seen as s where s.id = t.id)";
+        // Of elements whose document has no row nobody knows the time.
+        let or = if orphans.is_empty() {
+            String::new()
+        } else {
+            format!(" union select t.id from ({orphans}) as t where {unseen}")
+        };
         let sql = AssertSqlSafe(format!(
-            "with extra as (select t.id from {} as t where (coalesce(t._cluster_time, 0) < $1 or \
-             t._cluster_time > $3) and not exists (select from tidemark_seen as s where s.id = \
-             t.id)) select (select count(*) from extra), coalesce((select array_agg(id) from \
-             (select id from extra limit $2) as e), '{{}}')",
-            self.statements.living
+            "with extra as (select t.id from {living} as t where (coalesce(t._cluster_time, 0) < \
+             $1 or t._cluster_time > $3) and {unseen}{or}) select (select count(*) from extra), \
+             coalesce((select array_agg(id) from (select id from extra limit $2) as e), '{{}}')"
         ));
         let room = KEPT_MAX.saturating_sub(self.suspects.len());
         let query = sqlx::query_as::<_, (i64, Vec<String>)>(sql)

@@ -11,7 +11,7 @@ use crate::model::bson::{Doc, Value, kind};
 use crate::model::value::{Bound, ColumnType, Fit, Zone, encode_column};
 
 /// How deep a field may lie to get a column of its own: `address`, `address.city`,
-/// `address.geo.latitude`.
+/// `address.geo.latitude`; in an array's element as in a document.
 const DEPTH_MAX: usize = 3;
 
 /// More fields than these of a collection are not told apart.
@@ -86,11 +86,23 @@ pub struct Field {
     places: HashMap<Box<str>, usize>,
     /// Fields that no column can name: empty or dotted keys, keys that are not UTF-8.
     pub unnamed: bool,
-    /// The document in which it was last met, so that a key that stands twice counts once.
+    /// Of the arrays in it, unless it is in an array itself: what they hold.
+    pub elements: Option<Box<ArrayElements>>,
+    /// The document, or the element, in which it was last met, so that a key that stands twice
+    /// counts once.
     met_in: u64,
     /// Its places in the documents that hold it, added up; and how many these are.
     stood_at: u64,
     met: u64,
+}
+
+/// What all the arrays of one field hold.
+#[derive(Debug, Default)]
+pub struct ArrayElements {
+    /// How many, but for nulls.
+    pub number: u64,
+    /// Those that are documents.
+    pub documents: Field,
 }
 
 /// The fields of one collection.
@@ -98,11 +110,41 @@ pub struct Field {
 pub struct Fields {
     pub documents: u64,
     pub root: Field,
-    known: usize,
+    /// Of the documents.
+    pub known: KnownFields,
+    /// Of arrays' elements.
+    pub known_in_arrays: KnownFields,
     /// Whose days dates may be.
     zones: Vec<Zone>,
-    /// There were more than are told apart.
+    /// Documents and elements so far.
+    turn: u64,
+}
+
+/// How many fields are told apart.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KnownFields {
+    number: usize,
+    /// There were more.
     pub is_over: bool,
+}
+
+impl KnownFields {
+    const fn has_room(&mut self) -> bool {
+        if self.number == FIELDS_MAX {
+            self.is_over = true;
+        } else {
+            self.number += 1;
+        }
+        !self.is_over
+    }
+}
+
+/// Where fields are met.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    turn: u64,
+    depth: usize,
+    is_in_array: bool,
 }
 
 impl Fields {
@@ -112,9 +154,11 @@ impl Fields {
 
     pub fn observe(&mut self, document: Doc<'_>) {
         self.documents += 1;
+        self.turn += 1;
         let mut root = std::mem::take(&mut self.root);
         root.present += 1;
-        self.observe_children(&mut root, document, 1);
+        let place = Place { turn: self.turn, depth: 1, is_in_array: false };
+        self.observe_children(&mut root, document, place);
         self.root = root;
     }
 
@@ -123,7 +167,7 @@ impl Fields {
         self.root.put_in_order();
     }
 
-    fn observe_children(&mut self, parent: &mut Field, document: Doc<'_>, depth: usize) {
+    fn observe_children(&mut self, parent: &mut Field, document: Doc<'_>, place: Place) {
         for (stands_at, (key, value)) in (0..).zip(document.elements().flatten()) {
             let named = std::str::from_utf8(key).ok();
             let Some(name) = named.filter(|name| !name.contains('.') && !name.trim().is_empty())
@@ -131,32 +175,43 @@ impl Fields {
                 parent.unnamed = true;
                 continue;
             };
-            let place = match parent.places.get(name) {
-                Some(place) => *place,
-                None if self.known == FIELDS_MAX => {
-                    self.is_over = true;
-                    continue;
-                }
-                None => {
-                    self.known += 1;
-                    parent.children.push((name.into(), Field::default()));
-                    parent.places.insert(name.into(), parent.children.len() - 1);
-                    parent.children.len() - 1
-                }
-            };
-            let Some((_, field)) = parent.children.get_mut(place) else { continue };
-            if field.met_in == self.documents {
+            let known = if place.is_in_array { &mut self.known_in_arrays } else { &mut self.known };
+            let Some(field) = parent.child(name, known) else { continue };
+            if field.met_in == place.turn {
                 continue;
             }
-            field.met_in = self.documents;
+            field.met_in = place.turn;
             (field.stood_at, field.met) = (field.stood_at + stands_at, field.met + 1);
             field.observe(value, &self.zones);
-            if let Some(inner) = value.as_document().filter(|_| value.kind == kind::DOCUMENT)
-                && depth < DEPTH_MAX
-            {
-                self.observe_children(field, inner, depth + 1);
+            match (value.kind, value.as_document()) {
+                (kind::DOCUMENT, Some(inner)) if place.depth < DEPTH_MAX => {
+                    let place = Place { depth: place.depth + 1, ..place };
+                    self.observe_children(field, inner, place);
+                }
+                (kind::ARRAY, Some(array)) if !place.is_in_array => {
+                    self.observe_elements(field, array);
+                }
+                _ => {}
             }
         }
+    }
+
+    fn observe_elements(&mut self, field: &mut Field, array: Doc<'_>) {
+        let mut elements = field.elements.take().unwrap_or_default();
+        for (_, element) in array.elements().flatten() {
+            if matches!(element.kind, kind::NULL | kind::UNDEFINED) {
+                continue;
+            }
+            elements.number += 1;
+            let document = element.as_document().filter(|_| element.kind == kind::DOCUMENT);
+            if let Some(document) = document {
+                self.turn += 1;
+                elements.documents.present += 1;
+                let place = Place { turn: self.turn, depth: 1, is_in_array: true };
+                self.observe_children(&mut elements.documents, document, place);
+            }
+        }
+        field.elements = Some(elements);
     }
 }
 
@@ -166,9 +221,24 @@ impl Field {
         let mean =
             |field: &Self| u128::from(field.stood_at) * 1_000_000 / u128::from(field.met.max(1));
         self.children.sort_by(|(a, x), (b, y)| (mean(x), a).cmp(&(mean(y), b)));
-        for (_, child) in &mut self.children {
+        let elements = self.elements.as_mut().map(|elements| &mut elements.documents);
+        for child in self.children.iter_mut().map(|(_, child)| child).chain(elements) {
             child.put_in_order();
         }
+    }
+
+    /// The field of this name in its documents; none where no more are told apart.
+    fn child(&mut self, name: &str, known: &mut KnownFields) -> Option<&mut Self> {
+        let place = match self.places.get(name) {
+            Some(place) => *place,
+            None if !known.has_room() => return None,
+            None => {
+                self.children.push((name.into(), Self::default()));
+                self.places.insert(name.into(), self.children.len() - 1);
+                self.children.len() - 1
+            }
+        };
+        self.children.get_mut(place).map(|(_, field)| field)
     }
 
     fn observe(&mut self, value: Value<'_>, zones: &[Zone]) {

@@ -1,11 +1,14 @@
 //! From what was seen of a field to a column: its type, and what a person should know of it.
 
-use super::fields::{Family, Field};
+use super::fields::{ArrayElements, Family, Field};
 use crate::model::format::percent;
 use crate::model::value::{ColumnType, Zone};
 
 /// A nested document with more fields than these is one value: a map, or somebody else's document.
 const NESTED_FIELDS_MAX: usize = 40;
+
+/// An array is a table of its own if so many in a hundred of its elements are documents.
+const NEARLY_ALL: u64 = 95;
 
 /// Whose midnights all of a field's dates are, where they are not UTC's.
 pub fn zone(field: &Field) -> Option<Zone> {
@@ -15,14 +18,27 @@ pub fn zone(field: &Field) -> Option<Zone> {
     zones.find(|(_, count)| is_all(*count)).map(|(zone, _)| *zone)
 }
 
-/// The type that takes what was seen, and why it is this one where that is not plain.
-pub fn column_type(field: &Field) -> (ColumnType, Option<String>) {
-    match natural_type(field) {
-        (kind, _) if field.fitting(kind) == 0 => {
-            (ColumnType::Jsonb, Some(format!("! out of the range of {}", kind.sql())))
-        }
-        natural => natural,
+/// The type that takes what was seen, and why it is this one where that is not plain. `all` of it
+/// must fit where nothing else keeps it.
+pub fn column_type(field: &Field, all: bool) -> (ColumnType, Option<String>) {
+    if !is_ever_set(field) {
+        return (ColumnType::Jsonb, Some("never more than null or empty in the sample".to_owned()));
     }
+    let (kind, why) = natural_type(field);
+    let (fitting, present) = (field.fitting(kind), field.present);
+    if fitting == 0 {
+        (ColumnType::Jsonb, Some(format!("! out of the range of {}", kind.sql())))
+    } else if all && fitting < present {
+        let share = percent(present - fitting, present);
+        (ColumnType::Jsonb, Some(format!("! {share} out of the range of {}", kind.sql())))
+    } else {
+        (kind, why)
+    }
+}
+
+/// Whether it was more than null or an empty array.
+pub fn is_ever_set(field: &Field) -> bool {
+    field.present > 0 && !field.is_only(&[Family::EmptyArray])
 }
 
 fn natural_type(field: &Field) -> (ColumnType, Option<String>) {
@@ -48,7 +64,7 @@ fn natural_type(field: &Field) -> (ColumnType, Option<String>) {
         [Family::Array | Family::EmptyArray | Family::Texts, ..]
             if field.is_only(&[Family::Array, Family::EmptyArray, Family::Texts]) =>
         {
-            "arrays".to_owned()
+            if elements(field).is_some() { "arrays of documents" } else { "arrays" }.to_owned()
         }
         [Family::Document] => "documents".to_owned(),
         [Family::Binary] => "binary, as base64".to_owned(),
@@ -124,14 +140,32 @@ const fn name(family: Family) -> &'static str {
 
 /// Whether a field's documents have a column for each of their fields, instead of being one value.
 pub fn is_nested(field: &Field) -> bool {
-    let names = field.children.iter().map(|(name, _)| &**name);
     field.is_only(&[Family::Document])
-        && !field.children.is_empty()
         && field.children.len() <= NESTED_FIELDS_MAX
-        && !is_map(field)
-        && !is_geo_json(field)
-        && !names.clone().any(is_data)
+        && has_columns(field)
         && !field.unnamed
+}
+
+/// The elements of a field's arrays, if they are documents that could be the rows of a table.
+pub fn elements(field: &Field) -> Option<&ArrayElements> {
+    let elements = field.elements.as_deref()?;
+    let is_nearly_all = |part: u64, whole: u64| part > 0 && part * 100 >= whole * NEARLY_ALL;
+    let is_table = is_nearly_all(arrays(field), field.present)
+        && is_nearly_all(elements.documents.present, elements.number)
+        && has_columns(&elements.documents);
+    is_table.then_some(elements)
+}
+
+/// How many of a field's values are arrays.
+pub fn arrays(field: &Field) -> u64 {
+    let families = [Family::Array, Family::EmptyArray, Family::Texts];
+    families.iter().map(|family| field.of(*family)).sum()
+}
+
+/// Whether documents are alike, and not one value each.
+fn has_columns(field: &Field) -> bool {
+    let mut names = field.children.iter().map(|(name, _)| &**name);
+    !field.children.is_empty() && !is_map(field) && !is_geo_json(field) && !names.any(is_data)
 }
 
 /// A map has other keys in each document.

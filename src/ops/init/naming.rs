@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 const BYTES_MAX: usize = 63;
 
 /// Names that a column cannot have: tidemark's own, and those of Postgres's system columns.
-const COLUMNS: [&str; 17] = [
+const COLUMNS: &[&str] = &[
     "id",
     "doc",
     "_cluster_time",
@@ -26,40 +26,59 @@ const COLUMNS: [&str; 17] = [
     "ctid",
 ];
 
+/// The same of a table of an array's elements.
+const ELEMENT_COLUMNS: &[&str] =
+    &["parent_id", "position", "tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"];
+
 /// Names of streams that commands would take for something else, and of the first group.
-const STREAMS: [&str; 5] = ["main", "list", "cancel", "approve", "reload"];
+const STREAMS: &[&str] = &["main", "list", "cancel", "approve", "reload"];
 
 /// The names that are taken; each that is given out is another.
 #[derive(Debug, Default)]
-pub struct Names(BTreeSet<String>);
+pub struct Names {
+    taken: BTreeSet<String>,
+    reserved: &'static [&'static str],
+}
 
 impl Names {
     /// For the columns of one table.
     pub fn of_columns() -> Self {
-        Self(COLUMNS.map(str::to_owned).into())
+        Self { reserved: COLUMNS, ..Self::default() }
+    }
+
+    /// For the columns of the table of an array's elements.
+    pub fn of_element_columns() -> Self {
+        Self { reserved: ELEMENT_COLUMNS, ..Self::default() }
     }
 
     /// For streams, beside those that there are.
     pub fn of_streams(taken: impl IntoIterator<Item = String>) -> Self {
-        Self(STREAMS.map(str::to_owned).into_iter().chain(taken).collect())
+        Self { taken: taken.into_iter().collect(), reserved: STREAMS }
     }
 
     /// For tables, beside those that there are.
     pub fn of_tables(taken: impl IntoIterator<Item = String>) -> Self {
-        Self(taken.into_iter().collect())
+        Self { taken: taken.into_iter().collect(), ..Self::default() }
     }
 
     /// A free name like this one. What is reserved is told apart by what it is (`id_field`), what
     /// stands twice by a number.
     pub fn give(&mut self, wanted: &str, what: &str) -> String {
-        let is_reserved = COLUMNS.contains(&wanted) || STREAMS.contains(&wanted);
+        let is_reserved = self.reserved.contains(&wanted);
         let plain = cut(wanted, BYTES_MAX).to_owned();
         let named = is_reserved.then(|| with_suffix(wanted, &format!("_{what}")));
         let numbered = (2_u64..).map(|number| with_suffix(wanted, &format!("_{number}")));
         let mut candidates = std::iter::once(plain).chain(named).chain(numbered);
-        let free = candidates.find(|name| !self.0.contains(name)).unwrap_or_default();
-        self.0.insert(free.clone());
+        let is_free =
+            |name: &String| !self.taken.contains(name) && !self.reserved.contains(&&**name);
+        let free = candidates.find(is_free).unwrap_or_default();
+        self.taken.insert(free.clone());
         free
+    }
+
+    /// Nothing gets this name any more.
+    pub fn take(&mut self, name: String) {
+        self.taken.insert(name);
     }
 }
 

@@ -1,10 +1,15 @@
+mod arrays;
+
 use bson::{Bson, DateTime, Document, doc};
 use proptest::prelude::*;
 
 use super::fields::Fields;
-use super::proposal::{COLUMNS_MAX, ColumnProposal, propose};
+use super::proposal::{COLUMNS_MAX, ColumnProposal, Proposed, Wishes, propose};
 use crate::model::bson::Doc;
 use crate::model::value::{Bound, ColumnType, Fit, Zone, encode_column, find};
+
+/// What `init` proposes unless something else is asked for.
+const PLAIN: Wishes = Wishes { children: false, doc: true };
 
 const DAY: i64 = 86_400_000;
 
@@ -17,7 +22,7 @@ fn fields(documents: &[Document]) -> Fields {
 }
 
 fn columns(documents: &[Document]) -> Vec<ColumnProposal> {
-    propose(&fields(documents)).0
+    propose(&fields(documents), PLAIN).columns
 }
 
 /// Thirty documents whose field `v` takes these values in turn.
@@ -107,7 +112,7 @@ fn dates_are_days_of_the_first_zone_whose_midnights_they_all_are() {
             let document = doc! { "v": date.clone() }.to_vec().unwrap();
             fields.observe(Doc::new(&document).unwrap());
         }
-        propose(&fields).0.remove(0)
+        propose(&fields, PLAIN).columns.remove(0)
     };
     // 1 July 2024 and 31 December 2024 in London.
     let (summer, winter) = (date(1_719_788_400_000), date(1_735_603_200_000));
@@ -177,7 +182,7 @@ fn the_fields_in_most_documents_come_first_and_the_rest_is_counted() {
                 .collect()
         })
         .collect();
-    let (columns, notes) = propose(&fields(&documents));
+    let Proposed { columns, notes, .. } = propose(&fields(&documents), PLAIN);
     assert_eq!(columns.len(), COLUMNS_MAX);
     assert!(columns.iter().all(|column| column.present == 100), "{columns:?}");
     assert_eq!(notes, ["the 60 fields in most documents; 940 more stay in doc"]);

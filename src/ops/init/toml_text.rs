@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::proposal::{ColumnProposal, StreamProposal};
+use super::proposal::{ChildProposal, ColumnProposal, StreamProposal};
 use crate::model::format::{percent, thousands};
 use crate::model::shown::{is_obeyed, shown};
 use crate::settings::Settings;
@@ -18,7 +18,8 @@ pub fn whole(
     streams: &[StreamProposal],
     aside: &[(String, String)],
 ) -> String {
-    let mut out = head(settings, database);
+    let is_alone = streams.iter().any(|stream| !stream.doc);
+    let mut out = head(settings, database, is_alone);
     for stream in streams {
         out.push_str(&block(stream));
     }
@@ -31,15 +32,20 @@ pub fn whole(
     out
 }
 
-fn head(settings: &Settings, database: &str) -> String {
+fn head(settings: &Settings, database: &str, is_alone: bool) -> String {
     let source = &settings.source;
+    let rest = if is_alone {
+        "With doc = false, what has no column is lost."
+    } else {
+        "Whatever has no column is in the column doc."
+    };
     let insecure = |insecure: bool| if insecure { "insecure = true\n" } else { "" };
     format!(
         "#:schema ./{SCHEMA_FILE}\n\
          # Proposed by `tidemark init` from a sample of each collection. Correct names and types \
          now: later on\n# tidemark only adds columns. `tidemark check` proves it, `tidemark run` \
          follows. Every key there is, with its\n# meaning: config/default.toml. A ! is something \
-         to look at. Whatever has no column is in the column doc.\n\nenvironment = {}\n\n\
+         to look at. {rest}\n\nenvironment = {}\n\n\
          [source]\n# uri is a secret: set TIDEMARK__SOURCE__URI, or TIDEMARK__SOURCE__URI_FILE to \
          a file that holds it\ndatabase = {}\n{}\n[target]\n# url is a secret: set \
          TIDEMARK__TARGET__URL, or TIDEMARK__TARGET__URL_FILE\nschema = {}\n{}",
@@ -58,27 +64,52 @@ pub fn block(stream: &StreamProposal) -> String {
         "\n[[stream]]  # about {documents} documents, {bytes}; {} looked at\n",
         thousands(stream.sampled)
     );
-    for note in &stream.notes {
-        let _ = writeln!(out, "# {note}");
-    }
+    push_notes(&mut out, &stream.notes);
     let named = [("name", &stream.name), ("collection", &stream.collection)];
     for (key, value) in named.into_iter().chain([("table", &stream.table)]) {
         let _ = writeln!(out, "{key} = {}", text(value));
     }
-    if stream.columns.is_empty() {
-        return out;
+    if !stream.doc {
+        out.push_str("doc = false\n");
+    }
+    push_columns(&mut out, &stream.columns, stream.sampled);
+    for child in &stream.children {
+        push_child(&mut out, child, stream.sampled);
+    }
+    out
+}
+
+/// The table of an array's elements.
+fn push_child(out: &mut String, child: &ChildProposal, sampled: u64) {
+    let present = percent_of(child.present, sampled);
+    let elements = thousands(child.elements);
+    let _ = writeln!(out, "\n[[stream.child]]  # {present}; {elements} elements looked at");
+    push_notes(out, &child.notes);
+    let _ = writeln!(out, "table = {}\nfield = {}", text(&child.table), text(&child.field));
+    push_columns(out, &child.columns, child.documents);
+}
+
+fn push_notes(out: &mut String, notes: &[String]) {
+    for note in notes {
+        let _ = writeln!(out, "# {note}");
+    }
+}
+
+/// Columns, each with in how many of the `rows` it has a value.
+fn push_columns(out: &mut String, columns: &[ColumnProposal], rows: u64) {
+    if columns.is_empty() {
+        return;
     }
     out.push_str("column = [\n");
-    let lines: Vec<String> = stream.columns.iter().map(column).collect();
+    let lines: Vec<String> = columns.iter().map(column).collect();
     let width = lines.iter().map(|line| line.chars().count()).max().unwrap_or_default().min(96);
-    for (line, column) in lines.iter().zip(&stream.columns) {
-        let present = percent_of(column.present, stream.sampled);
+    for (line, column) in lines.iter().zip(columns) {
+        let present = percent_of(column.present, rows);
         let told: Vec<&str> =
             std::iter::once(&*present).chain(column.notes.iter().map(String::as_str)).collect();
         let _ = writeln!(out, "{line:<width$}  # {}", told.join("; "));
     }
     out.push_str("]\n");
-    out
 }
 
 fn percent_of(part: u64, whole: u64) -> String {

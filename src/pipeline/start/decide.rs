@@ -20,6 +20,8 @@ pub(in crate::pipeline) enum Decision {
         why: String,
         /// Something was missed, or may have been.
         is_blind: bool,
+        /// Rows may lack what their hashes say they hold.
+        by_content: bool,
     },
     Park(Fault),
     /// A person told it to stop for a while.
@@ -75,7 +77,8 @@ impl Known<'_> {
     }
 
     /// Why the rows have to be made anew, if what makes them is another mapping by now. Rows of a
-    /// release that did not say what made them are taken as they are.
+    /// release that did not say what made them are taken as they are, but for what their table
+    /// lacked.
     fn mapping_changed(&self, now: &MappingDigest) -> Option<String> {
         self.row.and_then(StreamRow::mapping).and_then(|before| now.since(&before).why())
     }
@@ -124,7 +127,8 @@ pub(super) async fn decide(
         (Reason::TableReplaced, "the table is empty, and the collection is not".to_owned())
     } else if let Some(why) = known.mapping_changed(context.mapping.digest()) {
         tracing::warn!(stream = context.config.name, "the table is made anew by a walk: {why}");
-        return Ok(Decision::Walk { reason: Reason::MappingChanged, why, is_blind: false });
+        let reason = Reason::MappingChanged;
+        return Ok(Decision::Walk { reason, why, is_blind: false, by_content: true });
     } else if verdict == BindingVerdict::Known
         || left
         || known.row.and_then(StreamRow::mapping).as_ref() != Some(context.mapping.digest())
@@ -139,12 +143,14 @@ pub(super) async fn decide(
         reason = reason.name(),
         "the table cannot be gone on with, it is healed by a resync: {why}"
     );
-    Ok(Decision::Walk { reason, why, is_blind: true })
+    // It makes up for what the table lacks, too.
+    let by_content = known.mapping_changed(context.mapping.digest()).is_some();
+    Ok(Decision::Walk { reason, why, is_blind: true, by_content })
 }
 
 fn first_snapshot() -> Decision {
     let (reason, why) = (Reason::FirstSnapshot, "first snapshot".to_owned());
-    Decision::Walk { reason, why, is_blind: false }
+    Decision::Walk { reason, why, is_blind: false, by_content: false }
 }
 
 /// Why a table that was followed cannot be gone on with from the group's position.

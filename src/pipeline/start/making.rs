@@ -84,7 +84,7 @@ impl Making<'_> {
             (Decision::Bind, Some(here)) => {
                 changes.bound.push((stream, remembered(context, self.place, here, row)));
             }
-            (Decision::Walk { reason, why, is_blind }, Some(here)) => {
+            (Decision::Walk { reason, why, is_blind, by_content }, Some(here)) => {
                 let estimated = self.group.source.estimate(&context.config.collection).await.ok();
                 changes.walks.push(Beginning {
                     stream,
@@ -100,6 +100,7 @@ impl Making<'_> {
                     },
                     blind_from: if *is_blind { blind_from(self.stored) } else { None },
                     documents_estimated: estimated,
+                    by_content: *by_content,
                     bound: BoundTo {
                         cluster: self.place.cluster.as_deref(),
                         collection_uuid: here.found.uuid(),

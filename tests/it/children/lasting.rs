@@ -1,0 +1,205 @@
+//! What becomes of arrays' tables when the configuration or the tables themselves are changed.
+
+use std::time::Duration;
+
+use mongodb::bson::doc;
+
+use super::{COLUMN, ITEMS, config, document, followed, item, until_equal};
+use crate::support::{Config, World, run, stream};
+
+const PLAIN: &str = "column = [ { name = \"name\", field = \"name\", type = \"text\" } ]";
+
+async fn reasons(world: &World) -> Vec<String> {
+    world.column("select reason from tidemark.resync order by id").await
+}
+
+async fn until_walked(world: &World, reason: &str) {
+    let sql = format!(
+        "select state = 'completed' and reason = '{reason}' from tidemark.resync order by id desc \
+         limit 1"
+    );
+    world.until("the walk is completed", &sql).await;
+}
+
+#[tokio::test]
+async fn a_child_that_is_configured_later_is_filled_and_one_that_is_not_any_more_is_told_of() {
+    for rest in ["", "doc = false"] {
+        let plain = stream("odd", "odd", &format!("{rest}\n{PLAIN}"));
+        let plain = || Config { streams: plain.clone(), ..Config::default() };
+        let world = World::with(plain()).await;
+        let odd = world.collection("odd");
+        let many = (0..150).map(|id| document(id, vec![item("a", id), item("b", id)]));
+        odd.insert_many(many).await.unwrap();
+        let mut daemon = world.start();
+        daemon.until_phase("odd", "streaming").await;
+        world.until("all rows", "select count(*) = 150 from public.odd").await;
+        assert_eq!(daemon.stop().0, Some(0));
+        world.configure(&config(rest));
+        let (code, told) = run(&world, &["check"]);
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains("child table odd_item is new or made otherwise"), "{told}");
+        assert!(told.contains("table public.odd_item does not exist"), "{told}");
+        let mut daemon = world.start();
+        until_walked(&world, "mapping_changed").await;
+        odd.insert_one(document(200, vec![item("c", 1)])).await.unwrap();
+        assert_eq!(until_equal(&world).await, 301);
+        let (code, told) = run(&world, &["check"]);
+        assert!(code == Some(0) && !told.contains("will be walked"), "{told}");
+        assert_eq!(daemon.stop().0, Some(0));
+        world.configure(&plain());
+        let (code, told) = run(&world, &["check"]);
+        assert_eq!(code, Some(0), "{told}");
+        let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains("public.odd_item is not configured any more: it keeps"), "{told}");
+        assert!(told.contains("`drop table \"public\".\"odd_item\";`"), "{told}");
+        // One that is configured again is filled again.
+        let mut daemon = world.start();
+        odd.delete_one(doc! { "_id": 3 }).await.unwrap();
+        world.until("deleted", "select count(*) = 150 from public.odd").await;
+        assert_eq!(daemon.stop().0, Some(0));
+        world.configure(&config(rest));
+        let _daemon = world.start();
+        world.until("walked", "select count(*) = 3 from tidemark.resync").await;
+        until_walked(&world, "mapping_changed").await;
+        // Nobody deleted the elements of what was deleted meanwhile.
+        let repair = ["compare", "odd", "--repair", "--reason", "a test", "--execute"];
+        assert_eq!(run(&world, &repair).0, Some(1));
+        assert_eq!(until_equal(&world).await, 299);
+    }
+}
+
+/// Guarantee 1: what was made again, empty, is filled, by whomever it was made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_table_or_column_that_was_dropped_is_made_again_and_filled() {
+    let many = (0..150).map(|id| document(id, vec![item("a", id), item("b", id)]));
+    let (world, mut daemon) = followed("doc = false", many.collect()).await;
+    let odd = world.collection("odd");
+    let drops = [
+        "drop table public.odd_item",
+        "alter table public.odd_item drop column n",
+        "alter table public.odd drop column name",
+    ];
+    let filled = "select count(*) = 0 from public.odd where name is null";
+    for (number, drop) in drops.iter().enumerate() {
+        // Found when it is written to: parked, made again by a person.
+        world.execute(drop).await;
+        odd.update_many(doc! {}, doc! { "$inc": { "in.items.0.of.n": 1 } }).await.unwrap();
+        daemon.until("odd", "waits", |s| s["phase"] != "streaming").await;
+        let (code, told) = run(&world, &["migrate"]);
+        assert!(code == Some(0) && told.contains("stream odd will be walked"), "{told}");
+        world.until("filled", filled).await;
+        assert_eq!(until_equal(&world).await, 300, "{drop}");
+        daemon.until_phase("odd", "streaming").await;
+        // Found at a start, which makes it by itself; killed meanwhile.
+        assert_eq!(daemon.stop().0, Some(0));
+        world.execute(drop).await;
+        let slow = [("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "50")];
+        daemon = world.start_with(&slow);
+        let walks = format!("select count(*) >= {} from tidemark.resync", 3 + 2 * number);
+        world.until("it is walked", &walks).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        daemon.kill();
+        daemon = world.start();
+        world.until("filled", filled).await;
+        assert_eq!(until_equal(&world).await, 300, "{drop}");
+        daemon.until_phase("odd", "streaming").await;
+    }
+    let mut reasons = reasons(&world).await;
+    reasons.dedup();
+    assert_eq!(reasons[0], "first_snapshot");
+    assert!(reasons.iter().all(|reason| reason != "table_replaced"), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_child_table_is_refused_with_its_place() {
+    let world = World::with(config("")).await;
+    let refused = |child: &str, rest: &str| {
+        let streams = stream("odd", "odd", &format!("{rest}\n{COLUMN}\n{child}"));
+        world.configure(&Config { streams, ..Config::default() });
+        let (code, told) = run(&world, &["check", "--offline"]);
+        assert_eq!(code, Some(78), "{told}");
+        told
+    };
+    for (child, says) in [
+        ("child = [ { table = \"k\", field = \"a\" } ]", "[odd].child[0].column must be given"),
+        ("child = [ { field = \"a\", column = [] } ]", "[odd].child[0].table must be given"),
+        ("child = \"k\"", "child must be a list of tables"),
+        (&ITEMS.replace("odd_item", "odd"), "table \"odd\" is used twice"),
+        (&ITEMS.replace("\"sku\", field", "\"position\", field"), "\"position\" is used twice or"),
+        (&ITEMS.replace("in.items", "_id.items"), "leads into _id"),
+        (&ITEMS.replace("table =", "tabel ="), "tabel is not a key; did you mean table?"),
+    ] {
+        let told = refused(child, "");
+        assert!(told.contains(says), "{says} is not in {told}");
+    }
+    let told = refused(ITEMS, "exclude = [\"in\"]");
+    assert!(told.contains("leaves out \"in\", but column \"odd_item.sku\" reads"), "{told}");
+    let told = refused(ITEMS, "history = true\ndoc = false");
+    assert!(told.contains("needs doc = true beside [[stream.child]]"), "{told}");
+    // A table of that name that is somebody else's.
+    world.configure(&config(""));
+    world.execute("create table public.odd_item (id int, sku text)").await;
+    let (code, told) = run(&world, &["check"]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("public.odd_item has no column parent_id text"), "{told}");
+}
+
+/// Guarantee 1: the hashes of rows say what was written, not what is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_parked_stream_lacked_is_filled_though_its_rows_have_the_hashes_of_their_documents()
+{
+    let other = stream("other", "other", "");
+    let both = config("doc = false");
+    let both = Config { streams: both.streams + &other, ..both };
+    let world = World::with(both).await;
+    let odd = world.collection("odd");
+    let many = (0..150).map(|id| document(id, vec![item("a", id), item("b", id)]));
+    odd.insert_many(many).await.unwrap();
+    let daemon = world.start();
+    daemon.until_phase("odd", "streaming").await;
+    until_equal(&world).await;
+    for drop in ["table public.odd_item drop column sku", "table public.odd drop column name"] {
+        world.execute(&format!("alter {drop}")).await;
+        odd.update_one(doc! { "_id": 0 }, doc! { "$inc": { "in.items.0.of.n": 1 } }).await.unwrap();
+        daemon.until_phase("odd", "parked").await;
+        assert_eq!(run(&world, &["migrate"]).0, Some(0));
+        let filled = "select count(name) = 150 from public.odd";
+        world.until("filled", filled).await;
+        assert_eq!(until_equal(&world).await, 300, "{drop}");
+    }
+    assert_eq!(reasons(&world).await.iter().filter(|reason| *reason == "parked").count(), 2);
+}
+
+#[tokio::test]
+async fn what_rows_of_an_older_release_lack_is_filled_and_nothing_else_is_walked() {
+    let (world, mut daemon) = followed("", vec![document(1, vec![item("a", 1)])]).await;
+    let older = "update tidemark.stream set mapping = null";
+    assert_eq!(daemon.stop().0, Some(0));
+    world.execute(older).await;
+    let mut daemon = world.start();
+    daemon.until_phase("odd", "streaming").await;
+    assert_eq!(reasons(&world).await, ["first_snapshot"]);
+    assert_eq!(daemon.stop().0, Some(0));
+    world.execute(&format!("{older}; alter table public.odd drop column name")).await;
+    world.execute("drop table public.odd_item").await;
+    let _daemon = world.start();
+    until_walked(&world, "mapping_changed").await;
+    assert_eq!(until_equal(&world).await, 1);
+    assert_eq!(world.column("select name from public.odd").await, ["x"]);
+}
+
+#[tokio::test]
+async fn a_child_table_of_another_service_is_refused() {
+    let (world, _daemon) = followed("", vec![document(1, vec![item("a", 1)])]).await;
+    let theirs = config("").streams.replace("\"odd\"\n", "\"odd2\"\n");
+    let theirs = theirs.replace("table = \"odd\"", "table = \"odd2\"");
+    let other = world.beside(&Config {
+        streams: theirs.replace("name = \"odd\"", "name = \"odd2\""),
+        extra: "service = \"another\"".to_owned(),
+        ..Config::default()
+    });
+    let (code, told) = run(&other, &["migrate"]);
+    assert_eq!(code, Some(1), "{told}");
+    let refused = "table public.odd_item is followed into by stream odd of";
+    assert!(told.contains(refused), "{told}");
+}
