@@ -154,11 +154,11 @@ impl ChildTable {
             .collect();
         format!(
             ", left{number} as (delete from {table} as k using given as u where u.id = \
-             k.parent_id and k.position >= jsonb_array_length(u.c{place}) and u.id in (select \
-             w.id from written as w)), put{number} as (insert into {table} as k (parent_id, \
-             position{}) select u.id, g.position{} from given as u cross join lateral {} as g \
-             where u.id in (select w.id from written as w) on conflict (parent_id, position) do \
-             update set {} where {})",
+             k.parent_id and k.position not between 0 and jsonb_array_length(u.c{place}) - 1 and \
+             u.id in (select w.id from written as w)), put{number} as (insert into {table} as k \
+             (parent_id, position{}) select u.id, g.position{} from given as u cross join \
+             lateral {} as g where u.id in (select w.id from written as w) on conflict \
+             (parent_id, position) do update set {} where {})",
             self.names(""),
             self.values(),
             self.elements(),

@@ -43,8 +43,17 @@ async fn should_be(world: &World) -> Vec<String> {
     all
 }
 
-/// Waits until the table is the source's, and compares them by the command, too.
 async fn until_equal(world: &World) -> usize {
+    until_same(world, shown, should_be).await
+}
+
+/// Waits until what tables show of `odd` is what the source has, and compares them by the command,
+/// too.
+pub async fn until_same(
+    world: &World,
+    shown: impl AsyncFn(&World) -> Vec<String>,
+    should_be: impl AsyncFn(&World) -> Vec<String>,
+) -> usize {
     let (mut is, mut should) = (shown(world).await, should_be(world).await);
     for _ in 0..1_200 {
         if is == should {

@@ -199,6 +199,34 @@ async fn the_page_in_a_real_browser() {
     }
 }
 
+/// What a person told it, in a real browser: a stream that is paused, an incident that is muted.
+#[ignore = "needs a Chromium on PATH: CI runs it with --ignored"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_paused_and_muted_in_a_real_browser() {
+    let world = world("").await;
+    let daemon = world.start();
+    daemon.until_phase("doctor", "streaming").await;
+    world.until_equal(DOCTORS, TABLE).await;
+    let told = |arguments: &[&str]| {
+        let rest = ["--reason", "an index is built", "--execute"];
+        let (code, said) = crate::support::run(&world, &[arguments, &rest].concat());
+        assert_eq!(code, Some(0), "{said}");
+    };
+    let drift = mongodb::bson::doc! { "$set": { "existsInGmc": "perhaps" } };
+    world.collection(DOCTORS).update_many(mongodb::bson::doc! {}, drift).await.unwrap();
+    told(&["incident", "mute", "field_drift", "--until", "3h", "--by", "Mary"]);
+    told(&["pause", "recommendation", "--until", "2h"]);
+    daemon.until_phase("recommendation", "paused").await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    for (name, flags) in [("told", &[WIDE][..]), ("told-phone-dark", &[PHONE, DARK])] {
+        let dom = open(&daemon, name, flags);
+        assert!(dom.contains("paused until") && dom.contains("not told until"), "{dom}");
+    }
+    for arguments in [&["status"][..], &["incident", "list"], &["resync", "list"]] {
+        println!("{}", crate::support::run(&world, arguments).1);
+    }
+}
+
 /// More streams than are shown whole, one of them busy and one parked, in a real browser.
 #[ignore = "needs a Chromium on PATH: CI runs it with --ignored"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
