@@ -74,7 +74,8 @@ async fn a_pooler_that_keeps_no_sessions_is_refused_in_a_sentence_until_it_does(
         }
         let daemon = world.start();
         let halted = daemon.until("doctor", "halted", |s| s["phase"] == "halted").await;
-        assert!(halted["reason"].as_str().unwrap().contains(IN_THE_WAY), "{halted:#}");
+        // What of a session is missed first is a matter of chance; what to do is said in any case.
+        assert!(halted["reason"].as_str().unwrap().contains("pool_mode = session"), "{halted:#}");
         // Whoever shares the pool finds its sessions as they were.
         let database = world.target_url.rsplit('/').next().unwrap();
         let sharer =
