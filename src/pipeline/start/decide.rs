@@ -122,13 +122,13 @@ pub(super) async fn decide(
         // The first release did not bind its positions.
         if here.table.holds_rows || context.source.estimate(&context.config.collection).await? == 0
         {
-            return Ok(Decision::Bind);
+            // Nor did it remember a mapping: what its table lacked is all that is known of it.
+            let lacked = known.mapping_changed(context.mapping.digest());
+            return Ok(lacked.map_or(Decision::Bind, |why| made_anew(context, why)));
         }
         (Reason::TableReplaced, "the table is empty, and the collection is not".to_owned())
     } else if let Some(why) = known.mapping_changed(context.mapping.digest()) {
-        tracing::warn!(stream = context.config.name, "the table is made anew by a walk: {why}");
-        let reason = Reason::MappingChanged;
-        return Ok(Decision::Walk { reason, why, is_blind: false, by_content: true });
+        return Ok(made_anew(context, why));
     } else if verdict == BindingVerdict::Known
         || left
         || known.row.and_then(StreamRow::mapping).as_ref() != Some(context.mapping.digest())
@@ -146,6 +146,13 @@ pub(super) async fn decide(
     // It makes up for what the table lacks, too.
     let by_content = known.mapping_changed(context.mapping.digest()).is_some();
     Ok(Decision::Walk { reason, why, is_blind: true, by_content })
+}
+
+/// The walk of a mapping that is another, or of a table that lacked a part of it.
+fn made_anew(context: &Context, why: String) -> Decision {
+    tracing::warn!(stream = context.config.name, "the table is made anew by a walk: {why}");
+    let reason = Reason::MappingChanged;
+    Decision::Walk { reason, why, is_blind: false, by_content: true }
 }
 
 fn first_snapshot() -> Decision {
