@@ -21,6 +21,10 @@ use tidemark::status::{Board, Report};
 use tidemark::supervisor::Daemon;
 use tokio_util::sync::CancellationToken;
 
+const USAGE: &str = "usage: cargo run --example demo -- [--once] [--seed N]\n\nFollows a working \
+                     day on throwaway servers until Ctrl-C; --once ends by itself, and exits 0 \
+                     only if source and tables are equal.";
+
 const DATABASE: &str = "revalidation";
 const MASTER_DOCTOR: &str = include_str!("../migrations/examples/master_doctor.sql");
 
@@ -28,7 +32,12 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match demo().await {
+    let Some(Arguments { once, seed }) = Arguments::of(std::env::args().skip(1)) else {
+        println!("{USAGE}");
+        let asks = |argument: String| matches!(&*argument, "--help" | "-h");
+        return if std::env::args().skip(1).any(asks) { ExitCode::SUCCESS } else { 2.into() };
+    };
+    match demo(once, seed).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -38,15 +47,28 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demo() -> Outcome<bool> {
-    let arguments: Vec<String> = std::env::args().collect();
-    let once = arguments.iter().any(|argument| argument == "--once");
-    let seed = arguments
-        .iter()
-        .skip_while(|a| *a != "--seed")
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(2026);
+/// What the demo is asked.
+struct Arguments {
+    once: bool,
+    seed: u64,
+}
+
+impl Arguments {
+    /// `None` for what it does not know, and for `--help`.
+    fn of(mut given: impl Iterator<Item = String>) -> Option<Self> {
+        let mut arguments = Self { once: false, seed: 2026 };
+        while let Some(argument) = given.next() {
+            match &*argument {
+                "--once" => arguments.once = true,
+                "--seed" => arguments.seed = given.next()?.parse().ok()?,
+                _ => return None,
+            }
+        }
+        Some(arguments)
+    }
+}
+
+async fn demo(once: bool, seed: u64) -> Outcome<bool> {
     println!("starting a throwaway MongoDB replica set and Postgres …");
     let stack = tokio::task::spawn_blocking(Stack::start).await??;
     let source = stack.mongo.client().await?.database(DATABASE);

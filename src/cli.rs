@@ -207,6 +207,9 @@ async fn check(settings: &Settings, args: &CheckArgs) -> u8 {
     if args.offline {
         if !args.print {
             print("configuration is valid\n");
+            if let Some(found) = ops::check::unlisted(&settings.groups) {
+                print(&format!("{}; {}\n", found.detail, found.remedy));
+            }
         }
         return 0;
     }

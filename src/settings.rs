@@ -274,7 +274,7 @@ impl Settings {
                         ("json", LogFormat::Json),
                     ],
                 ),
-                filter: r.text("log.filter"),
+                filter: r.log_filter("log.filter"),
             },
             collector: Collector::read(r),
             streams: Vec::new(),

@@ -167,7 +167,8 @@ fn wrong(code: Code, now: DateTime<Utc>) -> Observed {
                 vec![ChannelTrouble { name: "slack", since: start(), refused: false, reason }];
         }
         _ => {
-            report.phase = Phase::Halted;
+            let is_parked = code == Code::StreamParked;
+            report.phase = if is_parked { Phase::Parked } else { Phase::Halted };
             report.phase_since = start();
             (report.halt_code, report.reason) = (Some(code.name().into()), Some("refused".into()));
         }

@@ -9,7 +9,9 @@ use crate::settings::{Child, Column, StreamSettings};
 
 /// The digest of a stream's mapping.
 pub(super) fn digest(stream: &StreamSettings) -> MappingDigest {
-    let columns = stream.columns.iter().map(|column| (column.name.clone(), of_column(column)));
+    let of_columns = |columns: &[Column]| {
+        columns.iter().map(|column| (column.name.clone(), of_column(column))).collect()
+    };
     let mut selection = Vec::new();
     if let Some(filter) = &stream.filter {
         part(&mut selection, "filter", filter.bytes());
@@ -22,7 +24,15 @@ pub(super) fn digest(stream: &StreamSettings) -> MappingDigest {
     }
     let selection = if selection.is_empty() { String::new() } else { hashed(&selection) };
     let children = stream.children.iter().map(|child| (child.table.clone(), of_child(child)));
-    MappingDigest { columns: columns.collect(), children: children.collect(), selection }
+    let child_columns =
+        stream.children.iter().map(|child| (child.table.clone(), of_columns(&child.columns)));
+    MappingDigest {
+        columns: of_columns(&stream.columns),
+        children: children.collect(),
+        child_columns: child_columns.collect(),
+        selection,
+        versions: stream.keeping.history,
+    }
 }
 
 /// Of what makes a column's value.

@@ -64,9 +64,11 @@ impl History {
         )
     }
 
-    /// Deletes, or marks, and ends the versions, as expressions for a `with`.
+    /// Deletes, or marks, and ends the versions, as expressions for a `with`: those of rows that
+    /// go, and those that no row is left of, so that nobody's last content outlives its document.
     pub fn delete(&self, contents: &Contents, sql: &str, keeping: Keeping) -> String {
-        let (table, names) = (&self.table, contents.list(""));
+        let Self { table, living } = self;
+        let names = contents.list("");
         let which = "t.id = d.id and (t._cluster_time <= d.cluster_time) is not false";
         let returning = format!("returning t.id, {}", contents.aliased("t."));
         let deleted = if keeping.marks_deletes() {
@@ -85,10 +87,29 @@ impl History {
         let renewed = contents.assignments();
         format!(
             "deleted as ({deleted}), closed as (update {table} as h set _valid_to = \
-             greatest(h._valid_from, case when d.time > h._valid_from then d.time else d.ended \
-             end) from deleted as d where h.id = d.id and h._valid_to is null), kept as (insert \
-             into {table} as h (id, {names}, _valid_from, _valid_to, _operation) {first} on \
+             greatest(h._valid_from, case when e.time > h._valid_from then e.time else d.gone \
+             end) from {GONE} left join deleted as e on e.id = d.id where h.id = d.id and \
+             h._valid_to is null and (e.id is not null or (h._valid_from <= d.cluster_time and \
+             not exists (select from {living} as b where b.id = d.id)))), kept as (insert into \
+             {table} as h (id, {names}, _valid_from, _valid_to, _operation) {first} on \
              conflict (id, _valid_from) do update set {renewed}_valid_to = excluded._valid_to)"
+        )
+    }
+
+    /// Ends those of the next `$2` versions of now, by id after `$1`, whose document has no row, at
+    /// `$3`, or whose row is newer, when it became so. Answers how many, and the last id looked at.
+    pub fn end_stale(&self) -> String {
+        let Self { table, living } = self;
+        format!(
+            "with step as materialized (select h.id, h._valid_from as began from {table} as h \
+             where h._valid_to is null and h.id > $1 order by h.id limit $2), stale as (select \
+             h.id, h._valid_from, coalesce(b._cluster_time, $3) as ended from step as s join \
+             {table} as h on h.id = s.id and h._valid_from = s.began left join {living} as b on \
+             b.id = h.id where h._valid_to is null and (b.id is null or b._cluster_time > \
+             h._valid_from) for update of h skip locked), closed as (update {table} as h set \
+             _valid_to = greatest(h._valid_from, s.ended) from stale as s where h.id = s.id and \
+             h._valid_from = s._valid_from returning 1) select (select count(*) from closed), \
+             (select s.id from step as s order by s.id desc limit 1)"
         )
     }
 

@@ -6,7 +6,7 @@
 
 use sqlx::postgres::PgConnection;
 
-use super::wanted::{DELETED_AT, DOC, FIXED, HASH, Typed, Wanted};
+use super::wanted::{DELETED_AT, DOC, FIXED, HASH, Typed, VERSION, Wanted};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::{Table, quote};
 use crate::postgres::{Target, ddl, with_deadline};
@@ -119,21 +119,14 @@ impl LiveTable {
         })
     }
 
-    /// What brings a column of another type to what the configuration says, in SQL: it is made
-    /// anew, and filled by a walk.
-    pub fn retyping(&self, wanted: &Wanted<'_>) -> Option<String> {
+    /// Columns of another type than the configuration says: they are to be made anew, and filled by
+    /// a walk.
+    pub fn retyped<'w>(&self, wanted: &Wanted<'w>) -> Vec<&'w str> {
         let is_other = |column: &&Column| {
             let live = self.columns.iter().find(|(name, _)| *name == column.name);
             live.is_some_and(|(_, kind)| kind != column.kind.sql())
         };
-        let drops: Vec<String> = wanted
-            .columns
-            .iter()
-            .filter(is_other)
-            .map(|column| format!("drop column {}", quote(&column.name)))
-            .collect();
-        (!drops.is_empty())
-            .then(|| format!("alter table {} {};", wanted.table.sql(), drops.join(", ")))
+        wanted.columns.iter().filter(is_other).map(|column| column.name.as_str()).collect()
     }
 
     /// Columns that are neither of every followed table nor configured.
@@ -144,6 +137,11 @@ impl LiveTable {
                 && !FIXED.iter().any(|(fixed, _)| fixed == name)
                 && !columns.iter().any(|column| column.name == *name)
         })
+    }
+
+    /// Whether it is a table of versions, by the columns that no other has.
+    pub(super) fn is_of_versions(&self) -> bool {
+        VERSION.iter().all(|(name, _)| self.has(name))
     }
 
     /// Whether it has a column of this name.
@@ -291,12 +289,9 @@ mod tests {
             old.misfits(wanted),
             ["column a of table public.doctor is integer, the configuration says text"]
         );
-        assert_eq!(
-            old.retyping(wanted).unwrap(),
-            "alter table \"public\".\"doctor\" drop column \"a\";"
-        );
+        assert_eq!(old.retyped(wanted), ["a"]);
         let others = &Wanted::of(&table, &columns[1..], Keeping::default());
-        assert_eq!(old.retyping(others), None);
+        assert_eq!(old.retyped(others), [""; 0]);
         assert_eq!(old.strays(&columns[1..]).collect::<Vec<_>>(), ["a"]);
         let strange = live(&[
             ("id", "integer"),

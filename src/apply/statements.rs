@@ -46,6 +46,8 @@ pub struct Statements {
     /// Selects the ids of elements in tables of arrays whose document has no row; empty if there
     /// are no such tables.
     pub orphans: Arc<str>,
+    /// Ends versions of now that are no row's; empty if versions are not kept.
+    pub stale_versions: Arc<str>,
     /// Whether any row is there.
     pub any: Arc<str>,
     /// What they keep of documents.
@@ -105,6 +107,7 @@ impl Statements {
             )
             .into(),
             orphans: orphans.into(),
+            stale_versions: history.as_ref().map(History::end_stale).unwrap_or_default().into(),
             any: format!("select exists (select from {sql})").into(),
             table: sql.into(),
             living: living.into(),

@@ -21,7 +21,7 @@ pub(super) const DOC: Typed<'static> = ("doc", "jsonb");
 pub(super) const DELETED_AT: Typed<'static> = ("_deleted_at", "timestamp with time zone");
 
 /// The columns of every table of versions, beside those of the rows' contents.
-const VERSION: [Typed<'static>; 6] = [
+pub(super) const VERSION: [Typed<'static>; 6] = [
     ("id", "text"),
     ("_valid_from", "bigint"),
     ("_valid_to", "bigint"),
@@ -72,6 +72,11 @@ impl<'a> Wanted<'a> {
     /// It is the table that a stream is followed into.
     pub fn is_followed(&self) -> bool {
         self.role == Role::Followed
+    }
+
+    /// It is the table of versions.
+    pub fn is_of_versions(&self) -> bool {
+        self.role == Role::Versions
     }
 
     /// The name by which the mapping remembers it, if it is a table of an array's elements.

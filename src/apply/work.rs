@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::dead_letter::{DeadLetter, Tally};
 use super::mapping::Mapping;
 use super::rows::{Deletes, Rows};
+use super::slow_tables::Took;
 use super::walk::Walk;
 use crate::batch::EventRef;
 use crate::error::Fault;
@@ -24,6 +25,8 @@ pub struct Commit {
     pub parked: Vec<(usize, Fault)>,
     /// The position after this; `None` leaves the stored one.
     pub position: Option<Position>,
+    /// The time of the position before this, where it is known.
+    pub after: Option<ClusterTime>,
     /// Streams whose tables are looked at, though nothing is written to them: whether they are what
     /// they were.
     pub looks: Vec<usize>,
@@ -163,6 +166,8 @@ pub struct Applied {
     pub sample_ids: Vec<String>,
     /// Events or documents it stands for.
     pub events: u64,
+    /// How long its statements took, where that tells of the table.
+    pub took: Option<Took>,
 }
 
 /// Ids kept of what one transaction of a resync did.

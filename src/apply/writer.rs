@@ -5,7 +5,7 @@
 mod doubt;
 mod together;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Postgres, Transaction};
@@ -252,7 +252,7 @@ impl Writer {
         let mut transaction: Transaction<'_, _> =
             with_deadline(deadline, connection.begin_with(load.begin(self.tables.len()))).await?;
         failpoint::hit("apply.begun");
-        let lease = self.lease.clone();
+        let (lease, begun) = (self.lease.clone(), Instant::now());
         let fence = match &load {
             Load::Whole(commit, _) => {
                 let after = commit.position.as_ref();
@@ -260,9 +260,12 @@ impl Writer {
             }
             _ => Fence::raise(&mut transaction, &self.state, &lease).await?,
         };
+        let answer = begun.elapsed();
         self.knows(fence.revision())?;
         let done = match load {
-            Load::Whole(commit, paths) => self.write_works(&mut transaction, commit, paths).await?,
+            Load::Whole(commit, paths) => {
+                self.write_works(&mut transaction, commit, paths, answer).await?
+            }
             Load::Pieces(pieces) => self.write_pieces(&mut transaction, &fence, pieces).await?,
             Load::Chunks(stream, chunks, buffers) => {
                 self.write_chunks(&mut transaction, &fence, stream, chunks, buffers).await?
@@ -293,8 +296,9 @@ impl Writer {
         transaction: &mut Transaction<'_, Postgres>,
         commit: &Commit,
         paths: &[InsertPath],
+        answer: Duration,
     ) -> Result<Vec<Applied>, Met> {
-        let ends = Ends { target: &self.target, state: &self.state };
+        let ends = Ends { target: &self.target, state: &self.state, answer };
         let mut all = Vec::with_capacity(commit.works.len());
         for (place, (work, path)) in commit.works.iter().zip(paths).enumerate() {
             let Some(table) = self.tables.get_mut(work.stream) else {
@@ -315,7 +319,8 @@ impl Writer {
         }
         for (stream, fault) in &commit.parked {
             if let Some(table) = self.tables.get(*stream) {
-                self.state.park(transaction, table.stream(), fault).await?;
+                let stream = table.stream();
+                self.state.park(transaction, stream, fault, commit.after).await?;
             }
         }
         if let Some(amid) = commit.amid {
@@ -337,7 +342,7 @@ impl Writer {
         while let Some(commit) = next_piece(&self.target, transaction, &mut pieces).await? {
             let paths = vec![InsertPath::Parts; commit.works.len()];
             let of = |place: Option<usize>| Some(commit.works.get(place?)?.stream);
-            let written = self.write_works(transaction, &commit, &paths).await;
+            let written = self.write_works(transaction, &commit, &paths, Duration::ZERO).await;
             let done = written.map_err(|met| Met { work: of(met.work), ..met })?;
             for (work, done) in commit.works.iter().zip(done) {
                 if let Some(all) = all.get_mut(work.stream) {
@@ -371,7 +376,8 @@ impl Writer {
         let Some(table) = self.tables.get(stream) else {
             return Err(Fault::bug("chunks of no stream of the group").into());
         };
-        let row_writer = table.row_writer(Ends { target: &self.target, state: &self.state });
+        let (target, state) = (&self.target, &self.state);
+        let row_writer = table.row_writer(Ends { target, state, answer: Duration::ZERO });
         let loaded = row_writer.bulk_load(transaction, chunks, buffers).await;
         let (rows_changed, rest) =
             loaded.map_err(|trouble| Met { work: Some(0), stream: None, trouble })?;

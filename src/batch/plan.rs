@@ -109,24 +109,26 @@ pub fn plan<'a>(events: &'a [EventRef], routes: &Routes) -> Plan<'a> {
             continue;
         }
         for stream in streams {
-            plan.of(stream).take(index, &event);
+            if routes.applies(stream, event.cluster_time) {
+                plan.of(stream).take(index, &event);
+            }
         }
     }
     plan
 }
 
-/// The streams that an event is about: those of its collection, of the name that a rename gave it,
-/// or, where it is about neither, all.
+/// The streams that an event is about: those of its collection and of the name that a rename gave
+/// it; all, where it is about the whole database. Collections that nobody follows are let through,
+/// too, while a position is of one of their events: what becomes of them is nothing to a stream.
 fn concerned(routes: &Routes, event: &Event<'_>) -> Vec<usize> {
     if event.operation.changes_a_row() {
         return followers(routes, event.collection);
     }
-    let of = [event.collection, event.renamed_to].map(|name| routes.of(name));
-    if event.collection.is_none() || of.iter().all(|streams| streams.is_empty()) {
-        (0..routes.len()).collect()
-    } else {
-        of.concat()
+    let is_of_all = matches!(event.operation, Operation::DropDatabase | Operation::Invalidate);
+    if is_of_all || event.collection.is_none() {
+        return (0..routes.len()).collect();
     }
+    [event.collection, event.renamed_to].map(|name| routes.of(name)).concat()
 }
 
 /// The streams of a collection; the first one of the group for what does not tell its collection,

@@ -12,6 +12,8 @@ pub struct Routes {
     /// By stream: what stopped it up to this time does not any more, because its collection was
     /// looked at later, and is walked as it was found.
     stops_after: Vec<AtomicU64>,
+    /// By stream: changes up to this time are in what is walked.
+    changes_after: Vec<AtomicU64>,
 }
 
 impl Routes {
@@ -22,6 +24,7 @@ impl Routes {
             let streams = routes.by_collection.entry(collection.to_owned()).or_default();
             streams.push(routes.stops_after.len());
             routes.stops_after.push(AtomicU64::default());
+            routes.changes_after.push(AtomicU64::default());
         }
         routes
     }
@@ -46,6 +49,20 @@ impl Routes {
         if let Some(after) = self.stops_after.get(stream) {
             after.fetch_max(until.packed(), Ordering::Relaxed);
         }
+    }
+
+    /// Changes of a stream up to this time are not applied: its collection is walked as it was
+    /// found later. From then on only those up to this time are not.
+    pub fn skip(&self, stream: usize, until: ClusterTime) {
+        if let Some(after) = self.changes_after.get(stream) {
+            after.store(until.packed(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether what changes a row, at this time, is applied to a stream.
+    pub fn applies(&self, stream: usize, at: ClusterTime) -> bool {
+        let after = self.changes_after.get(stream).map(|after| after.load(Ordering::Relaxed));
+        after.is_none_or(|after| at.packed() > after)
     }
 
     /// Whether what changes no row, at this time, stops a stream.

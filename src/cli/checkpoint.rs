@@ -21,6 +21,7 @@ pub(super) struct CheckpointArgs {
 enum CheckpointVerb {
     /// The stored position, decoded
     Show {
+        /// The stream; the position is its group's
         stream: String,
         /// Print the report as JSON
         #[arg(long)]
@@ -28,6 +29,7 @@ enum CheckpointVerb {
     },
     /// Retired positions, newest first
     History {
+        /// The stream; the position is its group's
         stream: String,
         /// Print the report as JSON
         #[arg(long)]
@@ -35,12 +37,13 @@ enum CheckpointVerb {
     },
     /// Go back to an earlier position; what follows it is applied again, which is harmless
     Rewind {
+        /// The stream; the position is its group's
         stream: String,
         /// A retired position's id, a time (2026-11-22T10:14:50Z), or a resume token in hex
         #[arg(long, value_name = "TOKEN|TIME|ID")]
         to: String,
         /// Why; recorded with who and when
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = super::console::reason)]
         reason: String,
         #[command(flatten)]
         act: Act,

@@ -8,6 +8,7 @@ use super::render;
 use crate::ops;
 use crate::ops::command::{Asked, ask};
 use crate::ops::compare::Compared;
+use crate::ops::left_out::refuse_left_out;
 use crate::ops::resync::{Preview, own_stream, preview};
 use crate::ops::resync_part::{self, PartPreview};
 use crate::ops::slip::Unable;
@@ -17,9 +18,10 @@ use crate::state::{StateTables, Verb};
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
+    /// The stream to compare
     stream: String,
     /// Compare this many documents picked at random, instead of all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     sample: Option<u64>,
     /// Say what would repair what differs
     #[arg(long)]
@@ -29,6 +31,7 @@ pub(super) struct CompareArgs {
     execute: bool,
     /// Why the repair; recorded with who and when
     #[arg(long, value_name = "TEXT", requires = "repair")]
+    #[arg(value_parser = super::console::reason)]
     reason: Option<String>,
     /// Print the report as JSON
     #[arg(long)]
@@ -57,6 +60,9 @@ pub(super) async fn compare(settings: &Settings, args: &CompareArgs) -> u8 {
     let compared = async {
         let (target, state) = ends(settings)?;
         let stream = own_stream(settings, &state, &args.stream).await?;
+        if args.repair {
+            refuse_left_out(&state, &args.stream).await?;
+        }
         let plan = ops::compare::ComparePlan {
             sample: args.sample,
             documents_per_second_max: settings.resync.documents_per_second_max,
@@ -100,7 +106,7 @@ async fn plan_repair(
 
 async fn request(state: &StateTables, repair: &Repair, reason: &str) -> Result<Asked, Unable> {
     Ok(match repair {
-        Repair::Part(part) => resync_part::ask_for(state, part, "divergence", reason).await?,
+        Repair::Part(part) => resync_part::ask_for(state, part, reason).await?,
         Repair::Resync(whole) => {
             let arguments = serde_json::json!({ "divergence": true });
             ask(state, Verb::Resync, &whole.stream, &arguments, reason).await?

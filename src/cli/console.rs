@@ -13,7 +13,7 @@ use crate::ops::command::Asked;
 use crate::ops::slip::Unable;
 use crate::postgres::Target;
 use crate::settings::{Problems, Settings};
-use crate::state::{StateTables, is_too_old};
+use crate::state::{StateTables, Verb, is_too_old};
 
 /// Exit codes beside 0 and those of `status`.
 pub mod exit {
@@ -35,6 +35,12 @@ pub(super) struct Act {
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Why something is asked for, as it is recorded.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("say why, in a few words".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 pub(super) fn runtime() -> Option<Runtime> {
@@ -79,9 +85,13 @@ pub(super) fn next_step(why: &Unable) -> String {
 
 /// The configuration is not valid, and all that is wrong with it was found.
 pub(super) fn misconfigured(problems: &Problems) -> u8 {
-    complain(&format!(
-        "{problems}\n  mend these keys; `tidemark check --offline` says whether all is well then"
-    ));
+    let is_no_file = problems.0.iter().all(|problem| problem.layer == "--config");
+    let step = if is_no_file {
+        "name a configuration that can be read: --config FILE"
+    } else {
+        "mend these keys; `tidemark check --offline` says whether all is well then"
+    };
+    complain(&format!("{problems}\n  {step}"));
     exit::CONFIGURATION
 }
 
@@ -118,22 +128,45 @@ pub(super) fn only_shown() -> u8 {
     0
 }
 
+/// The same where a reason is wanted only then.
+pub(super) fn only_shown_yet(reason: Option<&str>) -> u8 {
+    if reason.is_some() {
+        return only_shown();
+    }
+    complain("nothing was changed; add --reason TEXT --execute to do it");
+    0
+}
+
 pub(super) fn answer(asked: &Asked, json: bool) -> u8 {
     if json {
         print_json(asked);
     } else {
         print(&render::asked(asked));
     }
-    if !asked.refused() {
-        return 0;
-    }
-    if !json {
+    let (is_refused, late) = (asked.refused(), !asked.unanswered.is_empty());
+    if is_refused && !json {
         complain(&match asked.stream.as_str() {
+            "" if asked.verb == Verb::Reload => {
+                "who refused goes on as before: mend what it reads, where it runs; `tidemark check \
+                 --offline` says whether all is well then"
+                    .to_owned()
+            }
             "" => "`tidemark status` says how things are".to_owned(),
             stream => format!("`tidemark status --stream {stream}` says how things are"),
         });
     }
-    exit::FAILED
+    if asked.is_done_by_some() && !json {
+        complain("the others have taken it: not all run under the same any more");
+    }
+    if late && asked.outcome.is_some() && !json {
+        let who = shown_lines(&asked.unanswered.join(", "));
+        complain(&format!("not answered yet by {who}: `tidemark reload` shows which run"));
+    }
+    match (is_refused, late && asked.outcome.is_some()) {
+        (true, _) => exit::FAILED,
+        (false, true) => exit::TRY_AGAIN,
+        (false, false) => 0,
+    }
 }
 
 #[cfg(test)]

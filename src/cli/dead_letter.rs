@@ -27,6 +27,7 @@ enum LetterVerb {
     },
     /// One of them; its content only if asked for
     Show {
+        /// The letter, as `dead-letter list` numbers it
         id: i64,
         /// Print the event itself, as canonical Extended JSON: it holds a document's content
         #[arg(long)]
@@ -46,12 +47,13 @@ enum LetterVerb {
 
 #[derive(Debug, Args)]
 struct Accept {
+    /// The stream whose events may be set aside
     stream: String,
     /// How many more; 0 takes an earlier word back
     #[arg(long, value_name = "N")]
     count: u32,
     /// Why; recorded with who and when
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = super::console::reason)]
     reason: String,
     #[command(flatten)]
     act: Act,
@@ -66,7 +68,7 @@ struct Which {
     #[arg(long, value_name = "STREAM")]
     all: Option<String>,
     /// Why; recorded with who and when
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = super::console::reason)]
     reason: String,
     #[command(flatten)]
     act: Act,

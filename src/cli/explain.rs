@@ -10,6 +10,7 @@ use crate::settings::Settings;
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArgs {
+    /// The stream that the document is of
     stream: String,
     /// The document, as the table's column id has it
     id: String,

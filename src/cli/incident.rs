@@ -27,6 +27,7 @@ enum IncidentVerb {
     },
     /// One incident, whole
     Show {
+        /// The incident, as `incident list` numbers it
         id: i64,
         /// Print the report as JSON
         #[arg(long)]
@@ -34,6 +35,7 @@ enum IncidentVerb {
     },
     /// Take an incident on: no reminders until then
     Ack {
+        /// The incident, as `incident list` numbers it
         id: i64,
         /// Who takes it on
         #[arg(long, value_name = "NAME")]

@@ -84,17 +84,26 @@ async fn proposed(settings: &Settings, origin: &Origin, args: &InitArgs) -> Resu
     let chosen = if names.is_empty() && !args.all && !args.json && is_attended() {
         ask(&survey)?
     } else {
-        survey.choose(&names)?
+        let again = if args.add.is_empty() {
+            "name another with --collection"
+        } else {
+            "name another with --add"
+        };
+        survey.choose(&names, again)?
     };
     let bar = bar(chosen.len());
     let wishes = Wishes { children: args.shape.children, doc: !args.shape.no_doc };
     let proposals = survey.propose(&chosen, &followed, wishes, || bar.inc(1)).await?;
     bar.finish_and_clear();
     if args.json {
+        let aside = proposals.aside.iter();
+        let aside: Vec<_> =
+            aside.map(|(name, why)| serde_json::json!({ "name": name, "why": why })).collect();
         print_json(&serde_json::json!({
             "database": survey.database(),
             "collections": survey.collections,
             "streams": proposals.streams,
+            "aside": aside,
         }));
     }
     written(settings, origin, args, survey.database(), &proposals)
@@ -175,7 +184,7 @@ fn ask(survey: &Survey) -> Result<Vec<&Surveyed>, Slip> {
     let told = |text: &str| {
         let _ = std::io::stderr().write_all(text.as_bytes());
     };
-    let offered = survey.choose(&[])?;
+    let offered = survey.choose(&[], "")?;
     told(&render::collections(&survey.collections));
     loop {
         told("follow which? numbers (1,3-5), or all [all]: ");

@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 
-use super::console::{Act, answer, ends, failed, only_shown, show};
+use super::console::{Act, answer, ends, failed, only_shown_yet, show};
 use crate::model::shown::shown;
-use crate::ops::command::ask;
+use crate::ops::command::ask_all;
 use crate::ops::slip::Unable;
 use crate::settings::Settings;
 use crate::state::Verb;
@@ -35,8 +35,9 @@ enum LogVerb {
         #[arg(long = "for", value_name = "DURATION", value_parser = length)]
         length: Duration,
         /// Why; recorded with who and when
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        reason: String,
+        #[arg(long, value_name = "TEXT", value_parser = super::console::reason)]
+        #[arg(required_if_eq("execute", "true"))]
+        reason: Option<String>,
         #[command(flatten)]
         act: Act,
     },
@@ -59,14 +60,14 @@ struct LevelPreview {
 
 pub(super) async fn log(settings: &Settings, args: LogArgs) -> u8 {
     let LogVerb::Level { filter, length, reason, act } = args.verb;
-    level(settings, filter, length, &reason, &act).await.unwrap_or_else(failed)
+    level(settings, filter, length, reason.as_deref(), &act).await.unwrap_or_else(failed)
 }
 
 async fn level(
     settings: &Settings,
     filter: String,
     length: Duration,
-    reason: &str,
+    reason: Option<&str>,
     act: &Act,
 ) -> Result<u8, Unable> {
     let (_, state) = ends(settings)?;
@@ -74,10 +75,10 @@ async fn level(
     if !act.execute {
         let preview = LevelPreview { filter, until, configured: settings.log.filter.clone() };
         show(act.json, &preview, |preview| told(settings, preview));
-        return Ok(only_shown());
+        return Ok(only_shown_yet(reason));
     }
     let arguments = json!({ "filter": filter, "until": until });
-    let asked = ask(&state, Verb::LogLevel, "", &arguments, reason).await?;
+    let asked = ask_all(&state, Verb::LogLevel, &arguments, reason.unwrap_or_default()).await?;
     Ok(answer(&asked, act.json))
 }
 

@@ -30,7 +30,7 @@ pub(super) struct MuteArgs {
     #[arg(long, value_name = "NAME")]
     by: String,
     /// Why; recorded with who and when
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = super::console::reason)]
     reason: String,
     #[command(flatten)]
     act: Act,
@@ -45,7 +45,7 @@ pub(super) struct UnmuteArgs {
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
     /// Why; recorded with who and when
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = super::console::reason)]
     reason: String,
     #[command(flatten)]
     act: Act,

@@ -15,12 +15,13 @@ use crate::state::Verb;
 
 #[derive(Debug, Args)]
 pub(super) struct PauseArgs {
+    /// The stream to stop
     stream: String,
     /// Until when: a time (2026-11-22T18:00:00Z) or a length (2h), within seven days
     #[arg(long, value_name = "TIME", value_parser = ops::deadline::within_a_week)]
     until: DateTime<Utc>,
     /// Why; recorded with who and when
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = super::console::reason)]
     reason: String,
     #[command(flatten)]
     act: Act,
@@ -28,9 +29,10 @@ pub(super) struct PauseArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ResumeArgs {
+    /// The stream to let go on
     stream: String,
     /// Why; recorded with who and when
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = super::console::reason)]
     reason: String,
     #[command(flatten)]
     act: Act,

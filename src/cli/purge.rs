@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use clap::Args;
 
-use super::console::{Act, answer, ends, failed, only_shown, show};
+use super::console::{Act, answer, ends, failed, only_shown_yet, show};
 use super::render;
 use crate::ops::command::ask;
 use crate::ops::purge;
@@ -17,8 +17,9 @@ pub(super) struct PurgeArgs {
     #[arg(long, value_name = "TIME", value_parser = purge::before)]
     before: DateTime<Utc>,
     /// Why; recorded with who and when
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
+    #[arg(long, value_name = "TEXT", value_parser = super::console::reason)]
+    #[arg(required_if_eq("execute", "true"))]
+    reason: Option<String>,
     #[command(flatten)]
     act: Act,
 }
@@ -32,8 +33,9 @@ async fn forget(settings: &Settings, args: &PurgeArgs) -> Result<u8, Unable> {
     if !args.act.execute {
         let over = purge::preview(&state, args.before).await?;
         show(args.act.json, over.as_slice(), render::forgettable);
-        return Ok(only_shown());
+        return Ok(only_shown_yet(args.reason.as_deref()));
     }
-    let asked = ask(&state, Verb::Purge, "", &purge::arguments(args.before), &args.reason).await?;
+    let (arguments, reason) = (purge::arguments(args.before), args.reason.as_deref());
+    let asked = ask(&state, Verb::Purge, "", &arguments, reason.unwrap_or_default()).await?;
     Ok(answer(&asked, args.act.json))
 }

@@ -58,7 +58,7 @@ pub fn walks(listed: &[Listed]) -> String {
         "{:>5} {:<16} {:<20} {:<10} {:<20} {:>10} {:>9} {:>9} {:>9}  BLIND\n",
         "ID", "STREAM", "REASON", "STATE", "STARTED", "READ", "INSERTED", "CHANGED", "DELETED"
     );
-    for Listed { walk, asked, approved, .. } in listed {
+    for Listed { walk, asked, approved, is_left, .. } in listed {
         let at = |at: Option<chrono::DateTime<chrono::Utc>>| {
             at.map_or_else(|| "-".to_owned(), |at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string())
         };
@@ -73,7 +73,7 @@ pub fn walks(listed: &[Listed]) -> String {
             walk.id,
             shown(&walk.stream),
             shown(&walk.reason),
-            shown(&walk.state),
+            if *is_left { "left".to_owned() } else { shown(&walk.state) },
             at(Some(walk.started_at)),
             walk.documents_read,
             walk.rows_inserted,
@@ -88,6 +88,11 @@ pub fn walks(listed: &[Listed]) -> String {
         }
         if let Some(note) = &walk.note {
             let _ = writeln!(out, "{:>5} {}", "", shown(note));
+        }
+        if *is_left {
+            let told = "its stream is not configured any more; when it is again, its table is \
+                        walked anew";
+            let _ = writeln!(out, "{:>5} {told}", "");
         }
     }
     out
@@ -295,6 +300,12 @@ pub fn forgettable(over: &[Forgotten]) -> String {
 pub fn asked(asked: &Asked) -> String {
     let command = asked.command;
     match (&asked.outcome, &asked.result) {
+        // Each process has said its own.
+        (Some(_), Some(result)) if asked.is_of_all() => {
+            let lines: Vec<String> =
+                result.lines().map(|line| format!("  {}\n", shown(line))).collect();
+            format!("command {command}:\n{}", lines.concat())
+        }
         (Some(_), Some(result)) => format!("command {command}: {}\n", shown(result)),
         (None, Some(told)) if asked.verb == Verb::ResyncPart => {
             let on_the_way = "`tidemark resync list --parts` shows how far it is";

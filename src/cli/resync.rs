@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::console::{Act, answer, ends, failed, only_shown, show};
+use super::console::{Act, answer, ends, failed, only_shown, only_shown_yet, show};
 use super::render;
 use crate::ops::command::ask;
 use crate::ops::resync as walks;
@@ -26,7 +26,7 @@ pub(super) struct ResyncArgs {
     #[arg(required = true)]
     stream: Option<String>,
     /// Why; recorded with who and when
-    #[arg(long, value_name = "TEXT", required = true)]
+    #[arg(long, value_name = "TEXT", required = true, value_parser = super::console::reason)]
     reason: Option<String>,
     #[command(flatten)]
     part: PartArgs,
@@ -68,10 +68,12 @@ enum ResyncVerb {
 
 #[derive(Debug, Args)]
 struct OneWalk {
+    /// The resync, as `resync list` numbers it
     id: i64,
     /// Why; recorded with who and when
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
+    #[arg(long, value_name = "TEXT", value_parser = super::console::reason)]
+    #[arg(required_if_eq("execute", "true"))]
+    reason: Option<String>,
     #[command(flatten)]
     act: Act,
 }
@@ -97,7 +99,7 @@ pub(super) async fn resync(settings: &Settings, args: ResyncArgs) -> u8 {
 
 async fn list(settings: &Settings, json: bool) -> Result<u8, Unable> {
     let (_, state) = ends(settings)?;
-    let listed = walks::list(&state).await?;
+    let listed = walks::list(settings, &state).await?;
     show(json, listed.as_slice(), render::walks);
     Ok(0)
 }
@@ -146,11 +148,7 @@ async fn part(
         show(act.json, &preview, render::part);
         return Ok(only_shown());
     }
-    let by = match which {
-        Which::Ids(_) => "ids",
-        Which::Filter(_) => "filter",
-    };
-    let asked = resync_part::ask_for(&state, &preview, by, reason).await?;
+    let asked = resync_part::ask_for(&state, &preview, reason).await?;
     Ok(answer(&asked, act.json))
 }
 
@@ -167,16 +165,21 @@ async fn begin(settings: &Settings, stream: &str, reason: &str, act: &Act) -> Re
 
 async fn about(settings: &Settings, verb: Verb, one: &OneWalk) -> Result<u8, Unable> {
     let (_, state) = ends(settings)?;
-    let walk = walks::open(&state, one.id).await?;
+    let walk = match verb {
+        Verb::ResyncCancel => walks::cancellable(&state, one.id).await?,
+        _ => walks::open(&state, one.id).await?,
+    };
     if !one.act.execute {
         show(
             one.act.json,
-            [walks::Listed { walk, gap: None, asked: None, approved: None }].as_slice(),
+            [walks::Listed { walk, gap: None, is_left: false, asked: None, approved: None }]
+                .as_slice(),
             render::walks,
         );
-        return Ok(only_shown());
+        return Ok(only_shown_yet(one.reason.as_deref()));
     }
-    let asked =
-        ask(&state, verb, &walk.stream, &serde_json::json!({ "id": one.id }), &one.reason).await?;
+    let (arguments, reason) = (serde_json::json!({ "id": one.id }), one.reason.as_deref());
+    let reason = reason.unwrap_or_default();
+    let asked = ask(&state, verb, &walk.stream, &arguments, reason).await?;
     Ok(answer(&asked, one.act.json))
 }

@@ -21,9 +21,10 @@ enum SourceVerb {
     /// Say that another source, or one taken back in time, is meant: the stream takes a new
     /// position and repairs its table from it by a resync
     Adopt {
+        /// The stream, or any of the group that halts
         stream: String,
         /// Why; recorded with who and when
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = super::console::reason)]
         reason: String,
         #[command(flatten)]
         act: Act,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
+use serde::Serialize;
 
 use super::console::{complain, failed, show, state};
 use super::mute::mutes;
@@ -19,7 +20,8 @@ use crate::ops;
 use crate::postgres::Target;
 use crate::settings::Settings;
 use crate::status::{
-    GroupReport, Report, ResyncReport, SharedGroups, StreamReport, judge, worst_first,
+    GroupReport, IncidentReport, Report, ResyncReport, SharedGroups, StreamReport, Verdict, judge,
+    worst_first,
 };
 
 /// More streams than these are told in one line.
@@ -78,8 +80,34 @@ fn tell(report: &Report, args: &StatusArgs) -> u8 {
         return report.verdict.exit_code();
     };
     let Some(one) = report.streams.iter().find(|stream| stream.name == *name) else { return 0 };
-    show(args.json, one, |one| detail(one, Utc::now()));
-    judge(&[], std::slice::from_ref(one), &[], &[]).0.exit_code()
+    let mut incidents = report.incidents.clone();
+    incidents.retain(|incident| incident.stream.as_ref() == Some(name));
+    let one = OneStream { stream: one, incidents };
+    show(args.json, &one, |one| detail(one, Utc::now()));
+    one.judge().0.exit_code()
+}
+
+/// A stream, with the incidents that are open of it.
+#[derive(Debug, Serialize)]
+pub(super) struct OneStream<'a> {
+    #[serde(flatten)]
+    pub stream: &'a StreamReport,
+    pub incidents: Vec<IncidentReport>,
+}
+
+impl OneStream<'_> {
+    /// What it is told to be, and what a person must do about it. One that nobody leads is not
+    /// followed, whatever was last said of it.
+    fn judge(&self) -> (Verdict, Option<String>) {
+        let one = self.stream;
+        match judge(&[], std::slice::from_ref(one), &self.incidents, &[]) {
+            (verdict, _) if !one.leader && verdict < Verdict::Critical => {
+                let to_do = format!("nobody follows stream {}: start tidemark", one.name);
+                (Verdict::Critical, Some(to_do))
+            }
+            judged => judged,
+        }
+    }
 }
 
 /// The report: the verdict, groups, streams, incidents.
@@ -101,7 +129,7 @@ pub(super) fn overview(report: &Report, all: bool, now: DateTime<Utc>) -> String
     let _ = writeln!(
         out,
         "\n{:<width$} {:<13} {:>8} {:>10} {:>12} {:>12} {:>12}  POSITION",
-        "STREAM", "PHASE", "LAG", "HEADROOM", "EVENTS", "ROWS", "CHANGED"
+        "STREAM", "PHASE", "LAG", "HEADROOM", "EVENTS", "WRITTEN", "CHANGED"
     );
     for (_, one) in ranked.iter().take(limit) {
         row(&mut out, one, width, now);
@@ -214,8 +242,8 @@ fn walk(walk: &ResyncReport, now: DateTime<Utc>) -> String {
 }
 
 /// All that is known of one stream.
-pub(super) fn detail(one: &StreamReport, now: DateTime<Utc>) -> String {
-    let (verdict, action) = judge(&[], std::slice::from_ref(one), &[], &[]);
+pub(super) fn detail(of: &OneStream<'_>, now: DateTime<Utc>) -> String {
+    let ((verdict, action), one) = (of.judge(), of.stream);
     let mut out = format!("stream {}: {}\n", shown(&one.name), verdict.name());
     if let Some(action) = action {
         let _ = writeln!(out, "to do: {}", shown(&action));
@@ -270,6 +298,9 @@ pub(super) fn detail(one: &StreamReport, now: DateTime<Utc>) -> String {
     }
     for note in notes(one, now) {
         let _ = writeln!(out, "  {note}");
+    }
+    if !of.incidents.is_empty() {
+        let _ = write!(out, "\n{}", render::incidents(&of.incidents));
     }
     out
 }

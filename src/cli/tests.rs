@@ -14,7 +14,7 @@ use crate::ops::command::Asked;
 use crate::ops::compare::Compared;
 use crate::ops::init::Surveyed;
 use crate::ops::resync::{Listed, Preview};
-use crate::ops::resync_part::PartPreview;
+use crate::ops::resync_part::{PartBy, PartPreview};
 use crate::ops::rewind::Rewind;
 use crate::ops::source::{Adoption, Ends};
 use crate::state::{Command, Outcome, PartListed, Retired, Verb, WalkRow};
@@ -104,12 +104,17 @@ fn printed(text: &str) -> Vec<String> {
     [of_streams(text), of_parts(text), of_people(text)].concat()
 }
 
+fn detail(text: &str) -> String {
+    let Report { streams, incidents, .. } = report(text);
+    status::detail(&status::OneStream { stream: &streams[0], incidents }, at())
+}
+
 fn of_streams(text: &str) -> Vec<String> {
     let t = || text.to_owned();
     let ends = || Ends { owner: t(), cluster: Some(t()), collection: Some(t()) };
     vec![
         status::overview(&report(text), false, at()),
-        status::detail(&report(text).streams[0], at()),
+        detail(text),
         render::preview(&Preview {
             stream: t(),
             source: t(),
@@ -173,6 +178,8 @@ fn of_parts(text: &str) -> Vec<String> {
             stream: t(),
             source: t(),
             table: t(),
+            by: PartBy::Ids,
+            is_filtered: true,
             named: 4,
             documents: 2,
             rows_to_insert: 1,
@@ -227,6 +234,7 @@ fn listed(text: &str) -> Listed {
     Listed {
         walk: walk(text),
         gap: None,
+        is_left: false,
         asked: Some(command(text)),
         approved: Some(command(text)),
     }
@@ -262,6 +270,7 @@ fn of_people(text: &str) -> Vec<String> {
         db_address: Some(t()),
         outcome,
         result,
+        unanswered: vec![t()],
     };
     let nested: Value =
         json!({ text: text, "list": [text, { text: text }], "object": { text: { text: text } } });

@@ -12,9 +12,10 @@ use crate::settings::Settings;
 
 #[derive(Debug, Args)]
 pub(super) struct WaitArgs {
+    /// The stream whose table is waited for
     stream: String,
     /// A time (2026-11-22T18:00:00Z), a cluster time SECONDS.INCREMENT, or a number as a row's time
-    #[arg(long = "for", value_name = "TIME", value_parser = wait::time)]
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
     until: ClusterTime,
     /// How long; exit 75 if the table does not show it by then
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
@@ -22,6 +23,10 @@ pub(super) struct WaitArgs {
     /// Print what came of it as JSON
     #[arg(long)]
     json: bool,
+}
+
+fn time(text: &str) -> Result<ClusterTime, String> {
+    wait::time(text).map_err(|slip| format!("{slip}; {}", slip.hint))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -40,17 +45,23 @@ async fn wait_for(settings: &Settings, args: &WaitArgs) -> Result<u8, Unable> {
 }
 
 fn told(waited: &Waited) -> String {
-    let position = waited.position.as_deref().unwrap_or("none");
-    let stream = &waited.stream;
+    let (until, position) = waited.times;
+    let (until, stream) = (shown(until), &waited.stream);
+    let position = position.map_or_else(|| "none".to_owned(), shown);
     match (waited.shown, &waited.because) {
-        (true, _) => format!("{stream} shows {}\n", waited.waited_for),
+        (true, _) => format!("{stream} shows {until}\n"),
         (false, Some(because)) => format!(
             "{stream} does not show it: {because}; `tidemark status --stream {stream}` says more\n"
         ),
         (false, None) => format!(
-            "{stream} does not show {} yet: its position is {position}; `tidemark status` says \
-             why\n",
-            waited.waited_for
+            "{stream} does not show {until} yet: its position is {position}; `tidemark status` \
+             says why\n"
         ),
     }
+}
+
+/// As people write it, with the place in its second unless all of that is meant.
+fn shown(of: ClusterTime) -> String {
+    let second = of.at().format("%Y-%m-%dT%H:%M:%SZ");
+    if of.increment() == u32::MAX { second.to_string() } else { format!("{second} ({of})") }
 }

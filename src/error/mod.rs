@@ -97,9 +97,9 @@ impl Fault {
         Self { class, code, message: shown(message.as_ref()), hint }
     }
 
-    /// Another writer holds the stream.
-    pub fn fenced(stream: &str) -> Self {
-        let message = format!("stream {stream} has been granted to another process");
+    /// The group's row is of another grant, or of none.
+    pub fn fenced(group: &str) -> Self {
+        let message = format!("group {group} is not held under this grant any more");
         Self::new(Class::Fenced, Code::Stalled, message, "")
     }
 

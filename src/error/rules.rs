@@ -211,8 +211,8 @@ pub const RULES: &[Rule] = &[
         "the table does not fit the configuration",
         KEEPS,
         PROBES,
-        "Run `tidemark migrate`, or alter the column named in the reason; `tidemark check` proves \
-         it.",
+        "Run `tidemark check`: it says in SQL what to alter. What is only lacking, `tidemark \
+         migrate` adds.",
     ),
     rule(Code::TargetUnauthorised, Critical, AtOnce, End, &[]).says(
         "Postgres refuses access",
@@ -285,11 +285,12 @@ pub const RULES: &[Rule] = &[
         "Each new process goes on where the last one committed.",
         "See the last lines of its log, the container's exit code and its memory limit.",
     ),
-    rule(Code::StreamParked, Warning, AtOnce, Stream, &[]).says(
-        "a stream is parked",
-        "The table keeps its last state, and falls behind; the other tables of its group do not.",
-        PARKED,
-        "See the reason in `tidemark status`, and end it: a lock, a session idle in a transaction.",
+    rule(Code::StreamParked, Warning, Escalated, Stream, &[]).says(
+        "a stream is not let go by the group it was in",
+        "That group follows it, or nobody does: then the table keeps its last state.",
+        "It looks again every second, and goes on from where that group lets the stream go.",
+        "Give every process of this service the same configuration: one that leads the group named \
+         in the reason still has the stream in it, or has ended without a successor.",
     ),
     rule(Code::Stalled, Critical, AtOnce, Stream, STOPPED).says(
         "nothing moves",

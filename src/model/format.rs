@@ -50,9 +50,20 @@ pub fn thousands(number: u64) -> String {
     out
 }
 
+/// `1 row`, `2 rows`.
+pub fn many(number: u64, noun: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{end}", thousands(number))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_a_kind_is_told_as_one() {
+        assert_eq!([0, 1, 2_000].map(|n| many(n, "row")), ["0 rows", "1 row", "2,000 rows"]);
+    }
 
     #[test]
     fn lengths_and_numbers_read_well() {

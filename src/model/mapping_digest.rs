@@ -15,8 +15,15 @@ pub struct MappingDigest {
     /// Of arrays that are kept in tables of their own, by these tables' names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub children: BTreeMap<String, String>,
+    /// A digest of each of these tables' columns, by table and name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub child_columns: BTreeMap<String, BTreeMap<String, String>>,
     /// Empty if all documents are, and all of each.
     pub selection: String,
+    /// Versions of the rows are kept. That they are makes no other rows; but while they were not,
+    /// rows went and came of which they say nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub versions: bool,
 }
 
 /// What is changed of a mapping.
@@ -32,6 +39,8 @@ pub struct MappingChange {
     /// Tables of arrays that were not there, or that are made otherwise.
     pub children: Vec<String>,
     pub children_removed: Vec<String>,
+    /// The same of columns of tables of arrays, by table.
+    pub child_renamed: BTreeMap<String, Vec<(String, String)>>,
     /// Other documents are followed, or other fields of them.
     pub selects_otherwise: bool,
 }
@@ -44,31 +53,48 @@ impl MappingDigest {
 
     /// What is changed since another one.
     pub fn since(&self, before: &Self) -> MappingChange {
-        let names = |of: &Self, other: &Self| -> Vec<String> {
-            of.columns.keys().filter(|name| !other.columns.contains_key(*name)).cloned().collect()
-        };
-        let (added, removed) = (names(self, before), names(before, self));
+        let (added, removed) =
+            (lacking(&self.columns, &before.columns), lacking(&before.columns, &self.columns));
         let differs = |name: &&String| {
             let (now, then) = (self.columns.get(*name), before.columns.get(*name));
             then.is_some() && now != then
         };
-        let same = |old: &&String, new: &String| before.columns.get(*old) == self.columns.get(new);
-        let renamed = added.iter().filter_map(|new| {
-            removed.iter().find(|old| same(old, new)).map(|old| (old.clone(), new.clone()))
-        });
+        let of_child = |(table, columns): (&String, &BTreeMap<String, String>)| {
+            let renamed = renamed(columns, before.child_columns.get(table)?);
+            (!renamed.is_empty()).then(|| (table.clone(), renamed))
+        };
         let children = self.children.iter();
         let others = children.filter(|(name, of)| before.children.get(*name) != Some(of));
         let gone = before.children.keys().filter(|name| !self.children.contains_key(*name));
         MappingChange {
             children: others.map(|(name, _)| name.clone()).collect(),
             children_removed: gone.cloned().collect(),
-            renamed: renamed.collect(),
+            child_renamed: self.child_columns.iter().filter_map(of_child).collect(),
+            renamed: renamed(&self.columns, &before.columns),
             changed: self.columns.keys().filter(differs).cloned().collect(),
             selects_otherwise: self.selection != before.selection,
             added,
             removed,
         }
     }
+}
+
+/// The names that `other` lacks.
+fn lacking(of: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> Vec<String> {
+    of.keys().filter(|name| !other.contains_key(*name)).cloned().collect()
+}
+
+/// Columns that are called otherwise: the old name, the new.
+fn renamed(
+    now: &BTreeMap<String, String>,
+    before: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
+    let removed = lacking(before, now);
+    let renamed = lacking(now, before).into_iter().filter_map(|new| {
+        let old = removed.iter().find(|old| before.get(*old) == now.get(&new));
+        old.map(|old| (old.clone(), new))
+    });
+    renamed.collect()
 }
 
 impl MappingChange {
@@ -136,6 +162,14 @@ mod tests {
         assert_eq!(change.why().unwrap(), "column z is new", "its rows are made anew all the same");
         let both = digest(&[("a", "1"), ("z", "1"), ("b", "2")], "").since(&before);
         assert_eq!(both.renamed, [], "the one that it is like is there still");
+        let of_child = |names: &[(&str, &str)]| {
+            let child_columns = [("items".to_owned(), digest(names, "").columns)].into();
+            MappingDigest { child_columns, ..digest(&[], "") }
+        };
+        let (old, new) = (of_child(&[("k", "1"), ("l", "2")]), of_child(&[("m", "1"), ("l", "2")]));
+        let renamed = vec![("k".to_owned(), "m".to_owned())];
+        assert_eq!(new.since(&old).child_renamed, [("items".to_owned(), renamed)].into());
+        assert!(new.since(&digest(&[], "")).child_renamed.is_empty(), "of an older release");
     }
 
     #[test]

@@ -47,6 +47,15 @@ impl Reason {
         Self::parse(word).unwrap_or(Self::Divergence)
     }
 
+    /// Whether it makes up for changes that were not seen: what happened before it began is of a
+    /// collection that may be another one by now, and none of it is applied any more.
+    pub const fn makes_up(self) -> bool {
+        !matches!(
+            self,
+            Self::FirstSnapshot | Self::MappingChanged | Self::Requested | Self::Divergence
+        )
+    }
+
     /// Whether nobody asked for it.
     pub const fn is_automatic(self) -> bool {
         !matches!(
@@ -58,5 +67,10 @@ impl Reason {
                 | Self::Divergence
                 | Self::SourceAdopted
         )
+    }
+
+    /// Whether a person asked for this very walk.
+    pub const fn is_asked_for(self) -> bool {
+        matches!(self, Self::Requested | Self::Divergence | Self::SourceAdopted)
     }
 }

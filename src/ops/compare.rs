@@ -79,6 +79,8 @@ struct Comparison<'a> {
     target: &'a Target,
     connection: PgConnection,
     config: &'a StreamSettings,
+    /// That has the stream by now, whatever a configuration says that no process follows yet.
+    group: String,
     settings: &'a Settings,
     plan: ComparePlan,
     mapping: Mapping,
@@ -118,12 +120,15 @@ impl<'a> Comparison<'a> {
         plan: ComparePlan,
     ) -> Result<Self, Fault> {
         let table = settings.table_of(config);
+        let row = state.stream_row(&config.name).await?;
+        let group = row.and_then(|row| row.group).unwrap_or_else(|| config.group.clone());
         Ok(Self {
             source: Source::new(settings).await?.of_database(settings.database_of(config)),
             state,
             target,
             connection: target.connect().await?,
             config,
+            group,
             settings,
             plan,
             mapping: Mapping::new(config, settings.row),

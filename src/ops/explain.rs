@@ -25,12 +25,12 @@ use crate::model::bson::Doc;
 use crate::model::fitting::Fitting;
 use crate::model::namespace::Table;
 use crate::model::position::ClusterTime;
-use crate::model::standing::{Known, Standing};
+use crate::model::standing::{Difference, Known, Looks, Standing};
 use crate::model::value::{Zone, asked_for, decode_id, document_id};
 use crate::postgres::{Target, close};
 use crate::settings::{Column, Settings, StreamSettings};
 use crate::source::Source;
-use crate::state::{Letter, StateTables, WalkRow};
+use crate::state::{Letter, StateTables, StreamRow, WalkRow};
 
 /// How long the group is waited for where document and row differ: its change may be on its way.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,6 +57,8 @@ pub struct Explanation {
     pub walk: Option<WalkRow>,
     /// Why the stream is parked.
     pub parked: Option<String>,
+    /// Until when a person told it to stop, and why.
+    pub paused: Option<String>,
     /// Versions kept of it, if they are.
     pub history: Option<HistoryRows>,
 }
@@ -138,11 +140,13 @@ pub async fn explain(
         table: settings.table_of(stream),
     };
     let mut connection = target.connect().await?;
-    let mut look = ends.look(&mut connection, &id).await?;
+    let (mut look, mut difference) = (ends.look(&mut connection, &id).await?, Difference::None);
     if !look.is_same() {
         let waited = wait(settings, state, name, look.read_at, PATIENCE).await?;
         if waited.shown {
-            look = ends.look(&mut connection, &id).await?;
+            (look, difference) = ends.look_again(&mut connection, &id, &look).await?;
+        } else {
+            difference = Difference::Moving;
         }
     }
     let letters = state.letters_of(name, &id).await?;
@@ -150,21 +154,21 @@ pub async fn explain(
     close(connection).await;
     if look.document.is_none() && look.row.is_none() && letters.is_empty() && history.is_none() {
         let hint = "see the column id of the table, or the source's _id: numbers, dates and the \
-                    like are written as canonical Extended JSON, such as {\"$numberInt\":\"7\"}";
+                    like are written as canonical Extended JSON: `tidemark explain STREAM \
+                    '{\"$numberInt\":\"7\"}'`";
         let message = format!("nothing is known of {id}: neither end has it");
         return Err(Slip::new(message, hint).into());
     }
     let row = state.stream_row(name).await?;
-    let parked = row.and_then(|row| row.parked_code.zip(row.parked_reason));
+    let group = row.as_ref().and_then(|row| row.group.as_ref()).unwrap_or(&stream.group).clone();
+    let (parked, paused) = left_out(row);
     let walk = state.open_walk(name).await?;
-    let position = state.load(&stream.group).await?.and_then(|stored| stored.time());
+    let position = state.load(&group).await?.and_then(|stored| stored.time());
     let standing = Standing::of(Known {
-        is_same: look.is_same(),
         letters: letters.len(),
-        is_parked: parked.is_some(),
+        is_parked: parked.is_some() || paused.is_some(),
         is_walked: walk.is_some(),
-        read_at: look.read_at,
-        position,
+        difference,
     });
     Ok(Explanation {
         stream: name.to_owned(),
@@ -174,16 +178,27 @@ pub async fn explain(
         children: look.beside.as_ref().map(|it| child_rows::of(stream, it)).unwrap_or_default(),
         document: look.document_now(),
         row: look.row_found(shows_values),
-        group: stream.group.clone(),
+        group,
         position: position.map(ClusterTime::at),
         standing,
-        told: standing.told(name),
+        told: standing.told(name, &id),
         letters,
         walk,
-        parked: parked.map(|(code, reason)| format!("{code}: {reason}")),
+        parked,
+        paused,
         history,
         id,
     })
+}
+
+/// Why the stream is parked, or how it is paused.
+fn left_out(row: Option<StreamRow>) -> (Option<String>, Option<String>) {
+    let Some(row) = row else { return (None, None) };
+    if let Some(pause) = row.pause() {
+        return (None, Some(pause.to_string()));
+    }
+    let parked = row.parked_code.zip(row.parked_reason);
+    (parked.map(|(code, reason)| format!("{code}: {reason}")), None)
 }
 
 struct Ends<'a> {
@@ -240,6 +255,25 @@ impl Ends<'_> {
         })
     }
 
+    /// Once the group's position has passed the time of the look before.
+    async fn look_again(
+        &self,
+        connection: &mut PgConnection,
+        id: &str,
+        before: &Look,
+    ) -> Result<(Look, Difference), Fault> {
+        let look = self.look(connection, id).await?;
+        let (stays, row) = (before.document == look.document, look.row_time());
+        let now = self.source.now().await?;
+        let is_due = Looks { stays, row, since: before.read_at, now }.is_due();
+        let difference = match is_due {
+            _ if look.is_same() => Difference::None,
+            true => Difference::Stays,
+            false => Difference::Moving,
+        };
+        Ok((look, difference))
+    }
+
     /// The document with just this id, as a majority has it.
     async fn document(&self, id: &str, after: ClusterTime) -> Result<Option<Vec<u8>>, Fault> {
         let raw = decode_id(id).unwrap_or_default();
@@ -274,9 +308,13 @@ impl Look {
         Some(DocumentNow { bytes: bytes.len(), fields, read_at: self.read_at.at(), unwritable })
     }
 
+    fn row_time(&self) -> Option<ClusterTime> {
+        self.row.as_ref()?.cluster_time.map(ClusterTime::from_sql)
+    }
+
     fn row_found(&self, shows_values: bool) -> Option<RowFound> {
         let row = self.row.as_ref()?;
-        let time = row.cluster_time.map(ClusterTime::from_sql);
+        let time = self.row_time();
         Some(RowFound {
             cluster_time: time.map(|time| time.to_string()),
             changed_at: time.map(ClusterTime::at),

@@ -14,7 +14,7 @@ mod toml_text;
 mod uncovered;
 mod write;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use serde::Serialize;
 
 pub use proposal::{ChildProposal, ColumnProposal, StreamProposal, Wishes};
@@ -105,8 +105,9 @@ impl Survey {
         self.source.database_name()
     }
 
-    /// The collections of these names; all that can be followed where none is given.
-    pub fn choose(&self, names: &[String]) -> Result<Vec<&Surveyed>, Slip> {
+    /// The collections of these names; all that can be followed where none is given. `again` says
+    /// how another is named.
+    pub fn choose(&self, names: &[String], again: &'static str) -> Result<Vec<&Surveyed>, Slip> {
         let mut chosen = Vec::new();
         for name in names {
             let Some(found) = self.collections.iter().find(|one| one.name == *name) else {
@@ -115,10 +116,7 @@ impl Survey {
                 return Err(Slip::new(message, "`tidemark init --json` lists what there is"));
             };
             if let Some(obstacle) = &found.obstacle {
-                return Err(Slip::new(
-                    format!("{name} cannot be followed: {obstacle}"),
-                    "name another with --collection",
-                ));
+                return Err(Slip::new(format!("{name} cannot be followed: {obstacle}"), again));
             }
             chosen.push(found);
         }
@@ -137,7 +135,7 @@ impl Survey {
     /// are. `looked_at` is called for each that is done.
     ///
     /// # Errors
-    /// The source did not answer. A collection that may not be read is left aside.
+    /// None could be read. One that cannot be, or not in time, is left aside where others can.
     pub async fn propose(
         &self,
         chosen: &[&Surveyed],
@@ -155,14 +153,16 @@ impl Survey {
                     };
                     let fields = sampler::sample(&self.source, &one.name, size, &self.zones).await;
                     looked_at();
-                    match fields {
-                        Err(fault) if fault.class.may_retry() => Err(fault),
-                        fields => Ok((one, fields)),
-                    }
+                    (one, fields)
                 })
                 .buffered(AT_ONCE)
-                .try_collect()
-                .await?;
+                .collect()
+                .await;
+        if looks.iter().all(|(_, fields)| fields.is_err())
+            && let Some(fault) = looks.iter().find_map(|(_, fields)| fields.as_ref().err())
+        {
+            return Err(fault.clone());
+        }
         let mut proposals = Proposals::default();
         for one in &self.collections {
             if let Some(obstacle) = one.obstacle.as_ref().filter(|_| one.kind != "system") {
@@ -253,7 +253,8 @@ impl Followed {
         match names.iter().find(|name| self.collections.contains(name)) {
             Some(name) => Err(Slip::new(
                 format!("collection {name:?} is followed already"),
-                "its columns are in the configuration: a column added there is filled by a resync",
+                "its columns are in the configuration: a column added there is filled by a walk; \
+                 `tidemark check` says so before",
             )
             .into()),
             None => Ok(()),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::mapping_change::{MappingNote, mapping_notes};
-use crate::apply::{Lacked, Mapping, Wanted, ensure, ensure_as_of, read_live};
+use crate::apply::{Lacked, Mapping, Wanted, ensure, ensure_as_of};
 use crate::error::{Class, Code, Fault};
 use crate::postgres::{Target, close, with_deadline};
 use crate::retry;
@@ -48,8 +48,7 @@ pub async fn migrate(settings: &Settings, target: &Target, state: &StateTables) 
                 let lacked = Lacked::of(&mut connection, target, tables).await?;
                 let mapping = Mapping::new(stream, settings.row);
                 lacked.forget(&mut connection, state, &stream.name, mapping.digest()).await?;
-                let live = read_live(&mut connection, target, &table).await?;
-                let notes = mapping_notes(settings, state, stream, &live).await;
+                let notes = mapping_notes(&mut connection, target, settings, state, stream).await;
                 let mut made = Vec::new();
                 for wanted in Wanted::all(&table, stream.rows()) {
                     state.refuse_table(&mut connection, &wanted.table).await?;

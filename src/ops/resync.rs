@@ -3,6 +3,7 @@
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
+use super::left_out::refuse_paused;
 use super::slip::{Slip, Unable};
 use crate::apply::living;
 use crate::error::Fault;
@@ -37,6 +38,8 @@ pub struct Listed {
     #[serde(flatten)]
     pub walk: WalkRow,
     pub gap: Option<GapReport>,
+    /// It has not ended, and nobody goes on with it: its stream is not configured any more.
+    pub is_left: bool,
     /// Who asked for it, and who approved its sweep.
     pub asked: Option<Command>,
     pub approved: Option<Command>,
@@ -85,6 +88,7 @@ pub async fn preview(
     name: &str,
 ) -> Result<Preview, Unable> {
     let stream = own_stream(settings, state, name).await?;
+    refuse_paused(state, name).await?;
     let source = Source::new(settings).await?.of_database(settings.database_of(stream));
     let namespace = source.namespace(&stream.collection).to_string();
     let table = settings.table_of(stream);
@@ -140,7 +144,7 @@ pub(super) fn deletes_without_asking(settings: &Settings, rows: u64) -> u64 {
 }
 
 /// The latest walks with their gap reports, newest first.
-pub async fn list(state: &StateTables) -> Result<Vec<Listed>, Fault> {
+pub async fn list(settings: &Settings, state: &StateTables) -> Result<Vec<Listed>, Fault> {
     let mut listed = Vec::new();
     for walk in state.walks(50).await? {
         let gap = state.gap_report(walk.id).await?;
@@ -149,9 +153,29 @@ pub async fn list(state: &StateTables) -> Result<Vec<Listed>, Fault> {
             Some(at) => state.asked_at(&walk.stream, at).await?,
             None => None,
         };
-        listed.push(Listed { walk, gap, asked, approved });
+        let is_followed = settings.streams.iter().any(|stream| stream.name == walk.stream);
+        let is_left = walk.ended_at.is_none() && !is_followed;
+        listed.push(Listed { walk, gap, is_left, asked, approved });
     }
     Ok(listed)
+}
+
+/// An open walk by its id, if it can be cancelled.
+///
+/// # Errors
+/// It cannot; or as for [`open`].
+pub async fn cancellable(state: &StateTables, id: i64) -> Result<WalkRow, Unable> {
+    let walk = open(state, id).await?;
+    if !state.owes_a_walk(&walk.stream).await? {
+        return Ok(walk);
+    }
+    let stream = &walk.stream;
+    let why = format!(
+        "resync {id} cannot be cancelled: rows of {stream} that it has not come to would be \
+         missing, or as another mapping made them, for ever"
+    );
+    let hint = "`tidemark pause` stops it for a while; resync.documents_per_second_max slows it";
+    Err(Slip::new(why, hint).into())
 }
 
 /// A walk by its id.

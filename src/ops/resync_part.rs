@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use super::command::{Asked, ask};
 use super::compare::{Compared, PartFound, look_at_part};
+use super::left_out::refuse_left_out;
 use super::resync::{deletes_without_asking, own_stream};
 use super::slip::{Slip, Unable};
 use crate::apply::living;
 use crate::error::{Class, Fault};
-use crate::model::format::thousands;
+use crate::model::format::{many, thousands};
 use crate::model::value::{asked_for, decode_id, document_id};
 use crate::postgres::{Target, close, with_deadline};
 use crate::settings::{Settings, StreamSettings};
@@ -30,12 +31,23 @@ pub enum Which {
     Filter(String),
 }
 
+/// What names the documents of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartBy {
+    Ids,
+    Filter,
+    /// A comparison has found them.
+    Divergence,
+}
+
 /// What a resync of a part would do.
 #[derive(Debug, Clone, Serialize)]
 pub struct PartPreview {
     pub stream: String,
     pub source: String,
     pub table: String,
+    pub by: PartBy,
     /// How many documents are meant.
     pub named: u64,
     /// Of them, the source has so many.
@@ -45,6 +57,8 @@ pub struct PartPreview {
     pub rows_to_delete: u64,
     /// Named, and found at neither end.
     pub unknown: u64,
+    /// The stream has a filter of its own: what that leaves out counts as not found.
+    pub is_filtered: bool,
     /// More deletions than this are not made.
     pub deletes_without_asking: u64,
     /// A walk of the whole collection that is under way.
@@ -95,8 +109,9 @@ pub fn read_id(text: &str) -> Result<String, Slip> {
     let text = text.trim();
     let is_one = decode_id(text).is_some_and(|raw| asked_for(&raw).is_some());
     let no_id = || {
-        let hint = "give it as the table's column id has it: text, 24 lower-case hex digits, or \
-                    canonical Extended JSON such as {\"$numberInt\":\"7\"}";
+        let hint = "give it as the table's column id has it, in `tidemark explain STREAM ID` as \
+                    in --ids: text, 24 lower-case hex digits, or canonical Extended JSON such as \
+                    {\"$numberInt\":\"7\"}";
         Slip::new(format!("{text} is no id of a row"), hint)
     };
     is_one.then(|| text.to_owned()).ok_or_else(no_id)
@@ -114,6 +129,7 @@ pub async fn preview(
     which: &Which,
 ) -> Result<PartPreview, Unable> {
     let stream = own_stream(settings, state, name).await?;
+    refuse_left_out(state, name).await?;
     let source = Source::new(settings).await?.of_database(settings.database_of(stream));
     let ids = match which {
         Which::Ids(ids) => each_once(ids),
@@ -130,15 +146,18 @@ pub async fn preview(
     }
     let found = look_at_part(settings, target, state, stream, &ids).await?;
     if found.unknown == crate::model::count(ids.len()) {
-        let hint = "see the column id of the table: numbers, dates and the like are in it as \
-                    canonical Extended JSON";
-        return Err(Slip::new("neither end has any of these documents", hint).into());
+        return Err(nothing_found(stream, which).into());
     }
-    let preview = of(settings, target, state, stream, found, ids).await?;
+    let by = match which {
+        Which::Ids(_) => PartBy::Ids,
+        Which::Filter(_) => PartBy::Filter,
+    };
+    let preview = of(settings, target, state, stream, (by, found), ids).await?;
     if preview.rows_to_delete > preview.deletes_without_asking {
         let message = format!(
-            "{} rows would be deleted, and only {} may be without asking",
-            preview.rows_to_delete, preview.deletes_without_asking
+            "{} would be deleted, and only {} may be without asking",
+            many(preview.rows_to_delete, "row"),
+            preview.deletes_without_asking
         );
         let hint = "name fewer; or `tidemark resync STREAM --reason TEXT --execute`, whose sweep \
                     waits for a person";
@@ -152,7 +171,7 @@ async fn of(
     target: &Target,
     state: &StateTables,
     stream: &StreamSettings,
-    found: PartFound,
+    (by, found): (PartBy, PartFound),
     ids: Vec<String>,
 ) -> Result<PartPreview, Fault> {
     let table = settings.table_of(stream);
@@ -168,12 +187,14 @@ async fn of(
         stream: stream.name.clone(),
         source: format!("{}.{}", settings.database_of(stream), stream.collection),
         table: table.to_string(),
+        by,
         named: crate::model::count(ids.len()),
         documents: found.documents,
         rows_to_insert: found.inserted,
         rows_to_change: found.changed,
         rows_to_delete: found.deleted,
         unknown: found.unknown,
+        is_filtered: stream.filter.is_some(),
         deletes_without_asking: deletes_without_asking(settings, rows),
         open: state.open_walk(&stream.name).await?,
         ids,
@@ -184,11 +205,10 @@ async fn of(
 pub async fn ask_for(
     state: &StateTables,
     preview: &PartPreview,
-    by: &str,
     reason: &str,
 ) -> Result<Asked, Fault> {
     let arguments = serde_json::json!({
-        "by": by,
+        "by": preview.by,
         "documents": preview.named,
         "deletes_max": preview.deletes_without_asking,
         "ids": preview.ids,
@@ -216,8 +236,28 @@ pub async fn of_comparison(
         deleted: compared.extra.unwrap_or_default(),
         unknown: 0,
     };
+    let found = (PartBy::Divergence, found);
     let preview = of(settings, target, state, stream, found, ids).await?;
     Ok(Some(preview).filter(|part| part.rows_to_delete <= part.deletes_without_asking))
+}
+
+/// Why no document that is meant has anything to be written or deleted.
+fn nothing_found(stream: &StreamSettings, which: &Which) -> Slip {
+    let has_filter = stream.filter.is_some();
+    match which {
+        Which::Filter(_) if has_filter => {
+            let what = "the stream follows none of the documents that --filter finds: its own \
+                        filter leaves them out";
+            Slip::new(what, "see `filter` of the [[stream]]: `tidemark check --print` shows it")
+        }
+        _ => {
+            let left_out =
+                if has_filter { ", or the stream's own filter leaves them out" } else { "" };
+            let hint = "see the column id of the table: numbers, dates and the like are in it as \
+                        canonical Extended JSON: --ids '{\"$numberInt\":\"7\"}'";
+            Slip::new(format!("neither end has any of these documents{left_out}"), hint)
+        }
+    }
 }
 
 fn each_once(ids: &[String]) -> Vec<String> {

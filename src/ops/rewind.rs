@@ -128,7 +128,8 @@ fn refuse_forward(stored: &Stored, position: &Position) -> Result<f64, Slip> {
     if stored.is_behind(position) {
         let message =
             "that position is further on than the present one: what lies between would be skipped";
-        let hint = "to go on from now, ask for a resync: it repairs the table, too";
+        let hint = "to go on from now, ask for a resync, which repairs the table, too: `tidemark \
+                    resync STREAM --reason TEXT`";
         return Err(Slip::new(message, hint));
     }
     Ok(present.seconds_since(position.cluster_time))

@@ -34,6 +34,7 @@ pub async fn status(
         groups: state.all().await?,
         rows: state.streams().await?,
         led: state.led().await?,
+        exact: state.exact_streams().await?,
     };
     let mut streams: Vec<StreamReport> =
         settings.streams.iter().map(|config| known.stream(settings, config)).collect();
@@ -65,6 +66,8 @@ struct Stored {
     groups: Vec<state::Stored>,
     rows: Vec<StreamRow>,
     led: Vec<LedStream>,
+    /// Those that the view `position` says are exact, whatever their holder said last.
+    exact: Vec<String>,
 }
 
 impl Stored {
@@ -77,9 +80,14 @@ impl Stored {
         report.holder = led.and_then(|led| led.holder.clone());
         let of_group = |stream: &&StreamReport| stream.group == name;
         report.exact = streams.iter().filter(of_group).all(|stream| stream.exact);
-        if !report.leader {
-            report.phase = Phase::Standby;
-        }
+        // What is written down may be from before the lease was granted, or from just then.
+        let is_old =
+            led.is_none_or(|led| report.epoch != led.epoch) || report.phase == Phase::Standby;
+        report.phase = match report.leader {
+            true if is_old => begun(&mut streams.iter().filter(of_group)),
+            true => report.phase,
+            false => Phase::Standby,
+        };
         let Some(group) = self.groups.iter().find(|group| group.group == name) else {
             return report;
         };
@@ -110,6 +118,7 @@ impl Stored {
         let row = self.rows.iter().find(|row| row.stream == config.name);
         let (Some(group), Some(row)) = (group, row) else { return report };
         report.epoch = group.epoch;
+        report.exact = self.exact.contains(&config.name);
         let parked = row.parked_code.clone().zip(row.parked_reason.clone());
         let halted = group.halt_code.clone().zip(group.halt_reason.clone());
         let is_halted = halted.is_some();
@@ -130,6 +139,14 @@ impl Stored {
         report.last_commit_at = Some(latest(report.last_commit_at, group.updated_at));
         report
     }
+}
+
+/// The phase of a group that is led, and of which its holder has said nothing yet.
+fn begun<'s>(streams: &mut impl Iterator<Item = &'s StreamReport>) -> Phase {
+    let is_led = |stream: &StreamReport| {
+        !matches!(stream.phase, Phase::Standby | Phase::Resuming | Phase::Halted)
+    };
+    if streams.any(is_led) { Phase::Streaming } else { Phase::Resuming }
 }
 
 fn position(group: &state::Stored) -> Option<PositionReport> {

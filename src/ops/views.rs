@@ -116,7 +116,7 @@ fn comment(out: &mut String, view: &str, column: &str, text: &str) {
 }
 
 /// A text, quoted for SQL whatever it holds and however the session reads backslashes.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') {
         format!("E'{}'", quoted.replace('\\', "\\\\"))

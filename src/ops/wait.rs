@@ -26,6 +26,9 @@ pub struct Waited {
     /// `SECONDS.INCREMENT`, as the next.
     pub waited_for: String,
     pub position: Option<String>,
+    /// Both as times, for people.
+    #[serde(skip)]
+    pub times: (ClusterTime, Option<ClusterTime>),
     /// Why it does not show it though the position may have passed it.
     pub because: Option<String>,
 }
@@ -37,9 +40,9 @@ pub struct Waited {
 /// It is none of these.
 pub fn time(text: &str) -> Result<ClusterTime, Slip> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        // All of that second.
-        let seconds = u64::try_from(at.timestamp()).unwrap_or_default();
-        return Ok(ClusterTime::new(seconds << 32 | u64::from(u32::MAX)));
+        // All of that second. A cluster's clock ends in 2106.
+        let Ok(seconds) = u32::try_from(at.timestamp().max(0)) else { return Err(none(text)) };
+        return Ok(ClusterTime::new(u64::from(seconds) << 32 | u64::from(u32::MAX)));
     }
     let pair = text.split_once('.').and_then(|(seconds, increment)| {
         let (seconds, increment) = (seconds.parse::<u32>().ok()?, increment.parse::<u32>().ok()?);
@@ -47,11 +50,13 @@ pub fn time(text: &str) -> Result<ClusterTime, Slip> {
     });
     let packed =
         || text.parse::<i64>().ok().filter(|packed| *packed > 0).map(ClusterTime::from_sql);
-    pair.or_else(packed).ok_or_else(|| {
-        let hint = "give --for a time such as 2026-11-22T10:14:50Z, SECONDS.INCREMENT, or a number \
-                    as in _cluster_time";
-        Slip::new(format!("{text:?} is no time of a cluster"), hint)
-    })
+    pair.or_else(packed).ok_or_else(|| none(text))
+}
+
+fn none(text: &str) -> Slip {
+    let hint = "give --for a time such as 2026-11-22T10:14:50Z, SECONDS.INCREMENT, or a number as \
+                in _cluster_time";
+    Slip::new(format!("{text:?} is no time of a cluster"), hint)
 }
 
 /// Waits for as long as `patience` until the table shows `until`.
@@ -65,7 +70,7 @@ pub async fn wait(
     until: ClusterTime,
     patience: Duration,
 ) -> Result<Waited, Unable> {
-    let config = own_stream(settings, state, name).await?;
+    own_stream(settings, state, name).await?;
     let begun = Instant::now();
     let mut until = until;
     let mut asked = false;
@@ -81,16 +86,20 @@ pub async fn wait(
                 until = until.min(now);
             }
         }
-        let stored = state.load(&config.group).await?;
-        let position = stored.and_then(|stored| stored.time());
         let row = state.stream_row(name).await?;
+        // The group that has it, whatever a configuration says that no process follows yet.
+        let group = row.as_ref().and_then(|row| row.group.as_deref());
+        let stored = match group {
+            Some(group) => state.load(group).await?,
+            None => None,
+        };
+        let position = stored.and_then(|stored| stored.time());
         let because = match &row {
             None => Some("the stream was never followed".to_owned()),
-            Some(row) if let Some(pause) = row.pause() => Some(format!("it is {pause}")),
-            Some(row) if row.parked_code.is_some() => {
-                Some(format!("it is parked: {}", row.parked_reason.clone().unwrap_or_default()))
+            Some(row) if let Some(why) = row.left_out() => Some(format!("it is {why}")),
+            Some(row) if row.left_at.is_some() || row.group.is_none() => {
+                Some("it is not followed".to_owned())
             }
-            Some(row) if row.left_at.is_some() => Some("it is not followed".to_owned()),
             Some(_) => state
                 .open_walk(name)
                 .await?
@@ -102,14 +111,17 @@ pub async fn wait(
                 stream: name.to_owned(),
                 shown,
                 waited_for: until.to_string(),
+                times: (until, position),
                 position: position.map(|position| position.to_string()),
                 because,
             });
         }
-        if hurried.is_none_or(|at: Instant| at.elapsed() > HURRY_INTERVAL) {
+        if hurried.is_none_or(|at: Instant| at.elapsed() > HURRY_INTERVAL)
+            && let Some(group) = group
+        {
             hurried = Some(Instant::now());
             // Who may not ask waits for the next position that is due.
-            let _ = state.hurry(&config.group).await;
+            let _ = state.hurry(group).await;
         }
         tokio::time::sleep(INTERVAL).await;
     }
@@ -126,6 +138,7 @@ mod tests {
         assert_eq!(at("1795342490.7"), Some((1_795_342_490, 7)));
         let packed = (1_795_342_490_i64 << 32 | 7).to_string();
         assert_eq!(at(&packed), Some((1_795_342_490, 7)));
+        assert_eq!(at("2127-01-01T00:00:00Z"), None, "no cluster has come so far");
         assert_eq!((at("yesterday"), at("-1"), at("")), (None, None, None));
     }
 }

@@ -23,7 +23,7 @@ use super::reader::read;
 use super::resync::Done;
 use super::start::Started;
 use super::walks::{OpenWalks, Part};
-use crate::apply::{Calls, Commit, TableWriter, Writer};
+use crate::apply::{Calls, Commit, SlowTables, TableWriter, Writer};
 use crate::batch::Piece;
 use crate::error::{Code, Fault};
 use crate::model::phase::Phase;
@@ -128,7 +128,9 @@ struct Applier<'a> {
     turn: Turn,
     /// There is nothing to write: what comes need not linger.
     waits: watch::Sender<bool>,
-    /// Streams whose table was too slow for a commit lately.
+    /// What the tables took lately.
+    slow_tables: SlowTables,
+    /// Streams that were parked lately because their tables were slow.
     slow: Vec<(usize, Instant)>,
     /// The table that is looked at next with an idle commit.
     looked: usize,
@@ -204,6 +206,7 @@ impl<'a> Applier<'a> {
             positioned_at: Instant::now(),
             turn: Turn::Walk,
             waits: watch::Sender::new(false),
+            slow_tables: SlowTables::new(group.streams.len(), std::time::Instant::now()),
             slow: Vec::new(),
             looked: 0,
             was_halted: started.was_halted,
@@ -311,6 +314,7 @@ impl<'a> Applier<'a> {
             self.walks.touch(&commit);
             self.walks.passed(batch.last_event);
             self.tell(&batch, &commit, &applied, begun.elapsed());
+            self.park_slow(&commit, &applied).await?;
             batch.commit = commit;
         } else if let Some(position) = &batch.commit.position {
             self.idle = Some(position.clone());
@@ -353,6 +357,7 @@ impl<'a> Applier<'a> {
         let mut commit = Commit::of(std::mem::take(&mut part.part.work));
         let applied = self.apply(&mut commit).await?;
         // It was parked with it.
+        let is_slow = applied.first().and_then(|done| self.holds_up(part.stream, done));
         let (Some(work), Some(applied)) = (commit.works.pop(), applied.into_iter().next()) else {
             return Ok(());
         };
@@ -363,6 +368,9 @@ impl<'a> Applier<'a> {
         if done == Done::Completed {
             self.completed(part.stream).await;
         }
-        Ok(())
+        match is_slow {
+            Some(fault) => self.park_alone(part.stream, fault).await,
+            None => Ok(()),
+        }
     }
 }

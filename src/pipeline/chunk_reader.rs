@@ -68,7 +68,8 @@ impl Leg {
 impl Read {
     pub async fn run(mut self, mut chunk: Chunk, time_is_known: bool) -> Result<Answer, Fault> {
         if !time_is_known {
-            self.reading.after = retry!(self.context, Step::Walk, self.context.source.now())?;
+            let now = retry!(self.context, Step::Walk, self.context.source.now())?;
+            self.reading.after = self.reading.after.max(now);
         }
         let (context, reading) = (self.context.clone(), self.reading.clone());
         let mut finds = Finds::new(move |leg| fetch(context.clone(), reading.clone(), leg));

@@ -5,7 +5,9 @@
 //! Meanwhile the group goes on, and the next request has its turn.
 
 mod reread;
+mod under_way;
 
+use self::under_way::under_way;
 use super::binding::{foreign, place};
 use super::context::{Context, GroupContext};
 use super::dead_letter;
@@ -20,7 +22,7 @@ use crate::source::Found;
 use crate::spans::Span;
 use crate::state::{
     Act, Beginning, BoundTo, Changes, Command, Lease, Letters, NewPosition, Outcome, Start, Stored,
-    StreamRow, Verb, WalkRow,
+    StreamRow, Verb,
 };
 use crate::{failpoint, retry};
 
@@ -208,7 +210,7 @@ impl Asked<'_> {
         let (group, command, stored) = (self.group, self.command, self.stored().await?);
         let row = group.state.stream_row(&command.stream).await?;
         if let Some(pause) = row.as_ref().and_then(StreamRow::pause_in_force) {
-            return self.refuse(pause::in_the_way(&pause)).await;
+            return self.refuse(pause.in_the_way()).await;
         }
         let place = place(group, &stored).await?;
         if let Some(why) = foreign(row.iter(), group, &place) {
@@ -228,7 +230,8 @@ impl Asked<'_> {
             && !is_parked
             && let Some(open) = group.state.open_walk(&command.stream).await?
         {
-            return self.refuse(under_way(&open)).await;
+            let is_owed = group.state.owes_a_walk(&command.stream).await?;
+            return self.refuse(under_way(&open, is_owed)).await;
         }
         let usable = match stored.start(group.source.database_name(), &group.fingerprint()) {
             Start::Refused(version) => {
@@ -241,14 +244,24 @@ impl Asked<'_> {
         };
         let fresh = if usable.is_none() { Some(position_now(group).await?.0) } else { None };
         let divergence = command.arguments.get("divergence").is_some();
-        let reason = if divergence { Reason::Divergence } else { Reason::Requested };
+        // A stream that was not taken up since its mapping is another has yet to be made anew.
+        let mapping = row.as_ref().and_then(StreamRow::mapping);
+        let is_remade = mapping.and_then(|before| context.mapping.digest().since(&before).why());
+        let reason = match is_remade {
+            Some(_) => Reason::MappingChanged,
+            None if divergence => Reason::Divergence,
+            None => Reason::Requested,
+        };
         let position = fresh.as_ref().or(usable.as_ref());
         let walk = Beginning {
             stream: &command.stream,
             reason,
             why,
             start_time: position.map_or(ClusterTime::default(), |p| p.cluster_time),
-            blind_from: if fresh.is_some() { blind_from(&stored) } else { None },
+            blind_from: match &fresh {
+                Some(_) => blind_from(&stored, row.as_ref()),
+                None => row.as_ref().and_then(StreamRow::missed_since),
+            },
             documents_estimated: context.source.estimate(&context.config.collection).await.ok(),
             by_content: !reason.is_automatic(),
             bound: here.bound(context),
@@ -303,7 +316,7 @@ impl Asked<'_> {
         let rows = group.state.streams().await?;
         let asked = rows.iter().find(|row| row.stream == command.stream);
         if let Some(pause) = asked.and_then(StreamRow::pause_in_force) {
-            return self.refuse(pause::in_the_way(&pause)).await;
+            return self.refuse(pause.in_the_way()).await;
         }
         let place = place(group, &stored).await?;
         let is_foreign = foreign(&rows, group, &place).is_some();
@@ -338,7 +351,7 @@ impl Asked<'_> {
                 reason: Reason::SourceAdopted,
                 why,
                 start_time: position.cluster_time,
-                blind_from: blind_from(&stored),
+                blind_from: blind_from(&stored, row),
                 documents_estimated: stream.source.estimate(&stream.config.collection).await.ok(),
                 by_content: !Reason::SourceAdopted.is_automatic(),
                 bound: here.bound(stream),
@@ -357,20 +370,6 @@ fn foreign_source(why: &str) -> String {
 fn ids(command: &Command) -> Vec<i64> {
     let named = command.arguments.get("ids").and_then(serde_json::Value::as_array);
     named.into_iter().flatten().filter_map(serde_json::Value::as_i64).collect()
-}
-
-fn under_way(open: &WalkRow) -> String {
-    let way_on = match open.state() {
-        _ if open.is_snapshot() => {
-            "it is the first snapshot, which repairs whatever there is".to_owned()
-        }
-        ResyncState::Held => format!(
-            "`tidemark resync approve {0} --execute` lets it go on, `cancel {0}` ends it",
-            open.id
-        ),
-        _ => format!("`tidemark resync cancel {} --execute` ends it", open.id),
-    };
-    format!("resync {} is under way already; {way_on}", open.id)
 }
 
 /// Only back: a position further on would skip what lies between.

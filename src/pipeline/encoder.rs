@@ -235,8 +235,10 @@ impl<'a> Encoder<'a> {
             context.source.lookup_at(&context.config.collection, &ids, self.at).await?;
         while let Some(reply) = documents.next().await? {
             // A row carries the time its document was read at, not its event's: events in between
-            // are older than it.
+            // are older than it. Of what is as it was right after the batch, none are: that is so
+            // since its own event.
             let at = documents.read_at.unwrap_or(self.at).max(self.at);
+            let at = (documents.read_at != Some(self.at)).then_some(at);
             block_in_place_if_many(reply.len(), || {
                 self.encode_found(context, &reply, at, &by_id, found);
             });
@@ -254,7 +256,7 @@ impl<'a> Encoder<'a> {
         &self,
         context: &Context,
         reply: &Reply,
-        at: ClusterTime,
+        at: Option<ClusterTime>,
         wanted: &ById<'p>,
         found: &mut Found<'p>,
     ) {
@@ -268,6 +270,7 @@ impl<'a> Encoder<'a> {
             let change = wanted.get(id.as_slice()).copied().filter(|_| known);
             if let Some((document, change)) = document.zip(change) {
                 found.documents += 1;
+                let at = at.unwrap_or(change.cluster_time);
                 if !context.mapping.follows(bytes) {
                     found.left.push((change, at));
                     continue;

@@ -36,11 +36,6 @@ pub fn asked(command: &Command, now: DateTime<Utc>) -> Result<Pause, String> {
     Ok(Pause { until, by: command.actor.clone(), reason: command.reason.clone() })
 }
 
-/// Why nothing else is done about a paused stream.
-pub fn in_the_way(pause: &Pause) -> String {
-    format!("the stream is {pause}; `tidemark resume` ends that, with a resync of its table")
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;

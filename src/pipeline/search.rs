@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::context::{Context, retry};
+use crate::apply::end_stale_versions;
 use crate::error::{Class, Code, Fault};
 use crate::model::bson::Value;
 use crate::model::filter::Filter;
@@ -26,7 +27,7 @@ use crate::state::{Unseen, WalkRow};
 /// Rows asked for and deleted at once.
 const ROWS_AT_ONCE: usize = 1_000;
 
-/// How long the live stream is waited for.
+/// How long the live stream is waited for that need not come.
 const CATCH_UP_MAX: Duration = Duration::from_secs(30);
 
 /// The time the live stream has reached: everything up to it is applied.
@@ -118,6 +119,7 @@ impl Search {
             sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut connection),
         )
         .await?;
+        self.come_to(self.start.before(), context.source.tells_its_time()).await;
         let now = context.source.now().await?;
         let living = &context.statements.living;
         let before = self.swept_before(&mut connection).await?;
@@ -129,7 +131,10 @@ impl Search {
         .await?;
         let mut found = self.count(&mut connection, &unseen, patience).await?;
         if found.unseen > 0 {
-            self.catch_up().await?;
+            // What was deleted while the walk went on, and the live stream has still to delete, is
+            // neither missed nor a reason to ask a person. Not waited for without end: whatever is
+            // deleted, the source is asked for it.
+            self.come_to(context.source.now().await?, false).await;
             found = self.count(&mut connection, &unseen, patience).await?;
         }
         let resync = &context.settings.resync;
@@ -154,8 +159,22 @@ impl Search {
                 return Ok(());
             }
         }
+        self.end_versions(&mut connection).await?;
         let _ = self.found.send(Ok(FoundPart::All)).await;
         let _ = with_deadline(context.target.deadline(), connection.close()).await;
+        Ok(())
+    }
+
+    /// What the walk has repaired may have been gone, or another, without a word in the table of
+    /// versions.
+    async fn end_versions(&self, connection: &mut PgConnection) -> Result<(), Fault> {
+        let Context { target, statements, config, .. } = &self.context;
+        let reached = *self.reached.borrow();
+        let versions = end_stale_versions(connection, target, statements, reached).await?;
+        if versions > 0 {
+            let stream = &config.name;
+            tracing::info!(%stream, resync = self.id, versions, "versions without a row are ended");
+        }
         Ok(())
     }
 
@@ -169,15 +188,17 @@ impl Search {
         Ok(if is_shared { self.start.next() } else { self.start })
     }
 
-    /// What was deleted while the walk went on, and the live stream has still to delete, is neither
-    /// missed nor a reason to ask a person. Not waited for without end: whatever is deleted, the
-    /// source is asked for it.
-    async fn catch_up(&self) -> Result<(), Fault> {
-        let until = self.context.source.now().await?;
+    /// Waits for the live stream to come to a time. What it has still to apply of the time before
+    /// the walk could be of another collection, and would stay for ever behind the sweep: that is
+    /// waited for however long it takes, of a source whose stream surely gets there.
+    async fn come_to(&self, until: ClusterTime, surely: bool) {
         let mut reached = self.reached.clone();
-        let _ =
-            tokio::time::timeout(CATCH_UP_MAX, reached.wait_for(|reached| *reached >= until)).await;
-        Ok(())
+        let comes = reached.wait_for(|reached| *reached >= until);
+        if surely {
+            let _ = comes.await;
+        } else {
+            let _ = tokio::time::timeout(CATCH_UP_MAX, comes).await;
+        }
     }
 
     async fn count(

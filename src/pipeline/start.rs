@@ -25,7 +25,7 @@ use crate::source::ChangeStream;
 use crate::state::{Configured, Lease, Pause, StreamRow, WalkRow};
 
 pub use self::begins::blind_from;
-pub(super) use self::decide::allowed;
+pub(super) use self::decide::{allowed, called_before};
 pub(super) use self::table_check::see_to;
 
 /// A group ready to be followed.
@@ -115,7 +115,8 @@ async fn attempt(
     for context in group.streams.iter() {
         let walk = walks.iter().find(|walk| walk.stream == context.config.name);
         let row = rows.get(&context.config.name);
-        let known = Known { row, walk, begins: &begins, trouble };
+        let before = called_before(context, row, rows.values());
+        let known = Known { row, before, walk, begins: &begins, trouble, now };
         let (here, decision) = one(group, context, &mut connection, &place, &known).await?;
         decisions.push((here, decision));
     }
@@ -144,6 +145,10 @@ async fn attempt(
         now,
     };
     let revision = making.change(lease, &decisions, &walks, &leaving).await?;
+    for (context, (_, decision)) in group.streams.iter().zip(&decisions) {
+        let until = if decision.fills() { now } else { ClusterTime::default() };
+        group.routes.skip(context.place, until);
+    }
     let left_out = LeftOut::of(decisions);
     let revision = revision.unwrap_or(stored.revision);
     let started = taken_up(group, goes_on_from, revision, new, left_out).await?;
@@ -172,8 +177,9 @@ async fn one(
         return Ok((None, Decision::GoOn));
     }
     let decided = async {
+        // Left out also where it is alone: it comes by itself, and its group is ready for it then.
         if let Some(other) = known.in_another_group(&group.name) {
-            return Err(other);
+            return Ok((None, Decision::Park(other)));
         }
         if let Some(pause) = known.row.and_then(StreamRow::pause_in_force) {
             return Ok((None, Decision::Pause(pause)));
@@ -185,11 +191,15 @@ async fn one(
         let known = Known { row: row.as_ref(), ..*known };
         let here = place.of(context, known.row).await?;
         let decision = decide(context, &here, &known).await?;
+        if known.begins_versions(context.mapping.digest(), &decision) {
+            let until = known.applied_until();
+            table_check::end_versions(context, connection, until).await?;
+        }
         Ok((Some(here), decision))
     };
     match decided.await {
         Ok(both) => {
-            let is_looked_at = !matches!(both.1, Decision::Pause(_));
+            let is_looked_at = !matches!(both.1, Decision::Pause(_) | Decision::Park(_));
             context.proved.store(is_looked_at, Ordering::Relaxed);
             Ok(both)
         }
@@ -247,6 +257,9 @@ async fn taken_up(
 ) -> Result<Started, Fault> {
     let walks = group.state.open_walks(&group.names()).await?.into_iter().filter_map(|walk| {
         let stream = group.stream(&walk.stream)?.place;
+        if walk.reason().makes_up() {
+            group.routes.skip(stream, walk.start_time().before());
+        }
         (!left_out.has(stream)).then_some((stream, walk))
     });
     let walks = walks.collect();

@@ -9,26 +9,35 @@ use sqlx::{AssertSqlSafe, Connection};
 use tokio::time::Instant;
 
 use super::context::Context;
-use super::start::{allowed, see_to};
+use super::start::{allowed, called_before, see_to};
 use crate::error::{Class, Code, Fault};
 use crate::model::reason::Reason;
 use crate::postgres::{close, with_deadline};
 use crate::retry;
 use crate::source::Found;
+use crate::state::StreamRow;
 
 /// Rows that are written on trial, and how long that may take.
 const TRIAL_ROWS: u32 = 100;
 const TRIAL_TIME: Duration = Duration::from_millis(1_000);
 
+/// Whether another group has let a stream go is looked at this often, so many times: a moment later
+/// after a reload, as late as the last of its replicas goes while a release is rolled out.
+const LET_GO_INTERVAL: Duration = Duration::from_secs(1);
+const LET_GO_LOOKS: u64 = 300;
+
 /// Looks at these streams, each later and later, until what parked one of them is gone.
 pub async fn until_one_may_go_on(parked: Vec<(Context, Code)>) {
     let Some(settings) = parked.first().map(|(context, _)| context.settings.retry) else { return };
-    let due = |context: &Context, looks: u64| {
+    let due = |context: &Context, code: Code, looks: u64| {
+        if code == Code::StreamParked && looks <= LET_GO_LOOKS {
+            return Instant::now() + LET_GO_INTERVAL;
+        }
         let times = context.parked_times.load(Ordering::Relaxed);
         Instant::now() + retry::delay(settings, times + looks, fastrand::f64())
     };
     let mut looks: Vec<(u64, Instant)> =
-        parked.iter().map(|(context, _)| (0, due(context, 1))).collect();
+        parked.iter().map(|(context, code)| (0, due(context, *code, 1))).collect();
     loop {
         let first = looks.iter().map(|(_, at)| *at).min().unwrap_or_else(Instant::now);
         tokio::time::sleep_until(first).await;
@@ -37,9 +46,13 @@ pub async fn until_one_may_go_on(parked: Vec<(Context, Code)>) {
                 continue;
             }
             *looks += 1;
-            *at = due(context, *looks + 1);
+            *at = due(context, *code, *looks + 1);
             let stream = &context.config.name;
             match may_go_on(context, *code).await {
+                Ok(()) if *code == Code::StreamParked => {
+                    tracing::info!(%stream, "the other group has let the stream go: it goes on");
+                    return;
+                }
                 Ok(()) => {
                     tracing::info!(
                         %stream,
@@ -58,6 +71,9 @@ pub async fn until_one_may_go_on(parked: Vec<(Context, Code)>) {
 /// # Errors
 /// Why it cannot.
 async fn may_go_on(context: &Context, code: Code) -> Result<(), Fault> {
+    if code == Code::StreamParked {
+        return is_let_go(context).await;
+    }
     if code == Code::HistoryLost {
         allowed(context, Reason::HistoryLost, "its history was lost").await?;
     }
@@ -71,9 +87,6 @@ async fn may_go_on(context: &Context, code: Code) -> Result<(), Fault> {
         let message = format!("there is no collection {}", context.namespace);
         return Err(Fault::new(Class::Halt, Code::SourceDropped, message, ""));
     }
-    if code == Code::StreamParked {
-        return is_let_go(context).await;
-    }
     let mut connection = context.target.connect().await?;
     see_to(context, &mut connection).await?;
     let tried = try_to_write(context, &mut connection).await;
@@ -81,12 +94,16 @@ async fn may_go_on(context: &Context, code: Code) -> Result<(), Fault> {
     tried
 }
 
-/// Whether the stream is in no other group any more.
+/// Whether the stream, and the one that it was before, is in no other group any more.
 async fn is_let_go(context: &Context) -> Result<(), Fault> {
     let row = context.state.stream_row(&context.config.name).await?;
-    let group = row.and_then(|row| row.group);
-    if group.is_none_or(|group| group == context.config.group) {
-        return Ok(());
+    let is_ours = |row: &StreamRow| row.group.as_ref().is_none_or(|of| *of == context.config.group);
+    if row.as_ref().is_none_or(is_ours) {
+        let is_bound = row.as_ref().is_some_and(|row| row.binding().is_some());
+        let rows = if is_bound { Vec::new() } else { context.state.streams().await? };
+        if called_before(context, row.as_ref(), &rows).is_none_or(is_ours) {
+            return Ok(());
+        }
     }
     let message = "another group has not let it go";
     Err(Fault::new(Class::Halt, Code::StreamParked, message, ""))

@@ -57,6 +57,9 @@ pub struct Walker {
     /// token, because an idle stream's token may be ahead of the source's clock, which the source
     /// then refuses to read at.
     time: Option<ClusterTime>,
+    /// A chunk was read, which no other is older than. What happened before the walk's start is not
+    /// applied beside it: the first must see that, too.
+    has_begun: bool,
     reading: JoinSet<Result<Answer, Fault>>,
     /// Processes have died: one small chunk is read and written after the other, each written down
     /// before.
@@ -113,13 +116,14 @@ impl Walker {
             context: context.clone(),
             id: walk.id,
             is_snapshot: walk.is_snapshot(),
-            renews: walk.reason() == Reason::MappingChanged,
+            renews: walk.by_content && !walk.reason().is_asked_for(),
             place: Place::restore(walk.walk_class, walk.walk_after.clone()),
             documents_read: read,
             estimated,
             touched: HashSet::new(),
             start: walk.start_time(),
             time: None,
+            has_begun: false,
             reading: JoinSet::new(),
             care,
             in_hand: None,
@@ -159,7 +163,7 @@ impl Walker {
             finds: self.finds,
             awaited: Arc::clone(&self.awaited),
         };
-        let (due, time_is_known) = (self.due(), self.time.is_some());
+        let (due, time_is_known) = (self.due(), self.has_begun);
         let chunk = Chunk::at(self.place.clone(), !self.is_snapshot)
             .with_buffer(self.context.buffers.take());
         self.reading.spawn(async move {
@@ -218,6 +222,7 @@ impl Walker {
             chunk.rows.without(|id| self.touched.contains(id));
         }
         self.time = self.time.max(chunk.operation_time);
+        self.has_begun = true;
         self.documents_read += chunk.documents;
         self.place = chunk.place;
         let completed = self.place.is_end();

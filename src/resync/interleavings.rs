@@ -50,7 +50,7 @@ impl World {
             53..=54 => self.ask(),
             55..=56 => self.delete(),
             57 => self.person(rng),
-            58 => self.kill(),
+            58 => self.restart(),
             59 => self.go_back(rng),
             60 if rng.u8(..4) == 0 => self.source.drop_it(),
             61 => {
@@ -210,6 +210,8 @@ fn with_any_safeguard_taken_out_some_interleaving_fails() {
         Without::OneLine,
         Without::Revision,
         Without::SameCollection,
+        Without::SkipsWhatWas,
+        Without::SweepInTurn,
     ];
     for without in safeguards {
         assert!(

@@ -16,6 +16,10 @@ pub(super) struct Entry<'r> {
     pub table: BTreeMap<String, Value>,
 }
 
+pub(super) fn is_label(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
 impl Entry<'_> {
     pub fn problem(&mut self, key: &str, message: &str) {
         let place = &self.place;
@@ -45,7 +49,7 @@ impl Entry<'_> {
     /// A name that metrics and commands can hold.
     pub fn label(&mut self, key: &str) -> String {
         let text = self.word(key);
-        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) {
+        if !is_label(&text) {
             self.problem(
                 key,
                 "must be letters, digits, - and _ only: it is a label in metrics and commands",

@@ -19,6 +19,8 @@ pub struct GroupSettings {
     pub schema: String,
     /// Its streams by their place in [`super::Settings::streams`], ascending; never empty.
     pub streams: Vec<usize>,
+    /// A `[[group]]` names it.
+    pub is_listed: bool,
 }
 
 pub(super) fn read(
@@ -32,6 +34,7 @@ pub(super) fn read(
         database: source.database.clone(),
         schema: target.schema.clone(),
         streams: Vec::new(),
+        is_listed: false,
     };
     let listed = read_listed(r, &unlisted);
     let mut groups: Vec<GroupSettings> = Vec::new();
@@ -60,7 +63,8 @@ fn read_listed(r: &mut Reader, unlisted: &GroupSettings) -> BTreeMap<String, Gro
     let mut listed = BTreeMap::new();
     for (index, table) in r.tables("group").into_iter().enumerate() {
         let mut entry = Entry { reader: r, list: "group", place: format!("[{index}]"), table };
-        let mut group = GroupSettings { name: entry.label("name"), ..unlisted.clone() };
+        let mut group =
+            GroupSettings { name: entry.label("name"), is_listed: true, ..unlisted.clone() };
         if entry.has("database") {
             group.database = entry.word("database");
         }

@@ -43,6 +43,25 @@ impl Maintenance {
 }
 
 impl Window {
+    /// It never ends: each day of the week ends where the next one begins.
+    pub fn is_endless(&self) -> bool {
+        match self {
+            Self::Once { .. } => false,
+            Self::Weekly { days, from, until } => {
+                let all = [
+                    Weekday::Mon,
+                    Weekday::Tue,
+                    Weekday::Wed,
+                    Weekday::Thu,
+                    Weekday::Fri,
+                    Weekday::Sat,
+                    Weekday::Sun,
+                ];
+                from == until && (days.is_empty() || all.iter().all(|day| days.contains(day)))
+            }
+        }
+    }
+
     fn holds_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Once { from, until } => (*from <= now && now < *until).then_some(*until),
@@ -164,6 +183,8 @@ mod tests {
         let daily = window(&[], "01:00", "02:00");
         assert_eq!(daily.holds_until(at("2026-11-25T01:30:00Z")), Some(at("2026-11-25T02:00:00Z")));
         let always = window(&[], "00:00", "00:00");
+        assert!(always.is_endless() && !window(&[], "00:00", "23:59").is_endless());
+        assert!(!window(&[Weekday::Sun], "00:00", "00:00").is_endless(), "one day");
         assert!(always.holds_until(at("2026-11-25T00:00:00Z")).is_some());
     }
 

@@ -7,7 +7,7 @@ use config::Value;
 
 use super::child::{Child, read_children};
 use super::columns::{Column, RESERVED, read_columns};
-use super::entry::Entry;
+use super::entry::{Entry, is_label};
 use super::keeping::{self, Keeping};
 use super::row_spec::RowSpec;
 use super::selection;
@@ -136,6 +136,10 @@ fn read_one(
 ) -> StreamSettings {
     let mut entry = Entry { reader, list: "stream", place: format!("[{index}]"), table };
     let name = entry.label("name");
+    // What is said of it names it, as what is said of its columns does.
+    if !name.is_empty() && is_label(&name) {
+        entry.place = format!("[{name}]");
+    }
     let group = if entry.has("group") { entry.label("group") } else { MAIN.to_owned() };
     let collection = entry.word("collection");
     let target = entry.identifier("table");

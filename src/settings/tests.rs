@@ -150,9 +150,9 @@ fn what_is_hidden_is_read_judged_and_told_apart_by_its_key() {
         ("", "type = \"text\"\nzone = \"UTC\"", ".zone goes with type = \"date\" alone"),
         ("", "type = \"text\"\nmask = \"star\"", ".mask must be \"null\", \"hash\" or"),
         ("", "type = \"integer\"\nmask = \"hash\"", "must be text, text[] or jsonb"),
-        ("exclude = \"x\"", "type = \"text\"", "[0].exclude must be a list of field paths"),
-        ("include = [\"a..b\"]", "type = \"text\"", "[0].include \"a..b\" has an empty part"),
-        ("exclude = [\"a\"]", "type = \"text\"", "[0].exclude leaves out \"a\", but column \"n\""),
+        ("exclude = \"x\"", "type = \"text\"", "[p].exclude must be a list of field paths"),
+        ("include = [\"a..b\"]", "type = \"text\"", "[p].include \"a..b\" has an empty part"),
+        ("exclude = [\"a\"]", "type = \"text\"", "[p].exclude leaves out \"a\", but column \"n\""),
         ("excldue = [\"a\"]", "type = \"text\"", "did you mean exclude?"),
     ] {
         let told = problems(with(stream, column, &key_file)).join("\n");
@@ -244,9 +244,9 @@ fn what_is_kept_is_told_and_a_history_has_a_name_of_its_own() {
     );
     let told = problems(place.load(Some(&given), &[])).join("\n");
     for expected in [
-        "[1].on_delete must be \"delete\" or \"mark\"",
-        "[1].doc must be true where no [[stream.column]] is given",
-        "[2].table is too long for a history: _history is put at its end, of 63 bytes",
+        "[b].on_delete must be \"delete\" or \"mark\"",
+        "[b].doc must be true where no [[stream.column]] is given",
+        "[c].table is too long for a history: _history is put at its end, of 63 bytes",
         "table \"a_history\" is used twice in schema \"public\"",
     ] {
         assert!(told.contains(expected), "{expected}\nnot in\n{told}");
@@ -262,6 +262,7 @@ fn streams_are_of_one_group_unless_they_name_another() {
         database: "revalidation".to_owned(),
         schema: "public".to_owned(),
         streams: vec![0, 1],
+        is_listed: false,
     };
     assert_eq!(defaults.groups, [main]);
     let given = place.file(
@@ -316,7 +317,7 @@ fn what_is_wrong_with_groups_is_told_at_once() {
     let told = problems(place.load(Some(&given), &[]));
     let layer = given.display();
     let expected = [
-        "[0].group must be letters",
+        "[a].group must be letters",
         "[0].shema is not a key; did you mean schema?",
         "[1].name \"old\" is used twice",
         "[2].database must be given",

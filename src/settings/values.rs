@@ -89,8 +89,18 @@ impl Reader {
     }
 
     pub fn problem(&mut self, key: &str, message: impl Into<String>) {
-        let layer = self.leaves.get(key).map_or(DEFAULT_LAYER, |leaf| &leaf.layer).to_owned();
-        self.problems.push(Problem { key: key.to_owned(), layer, message: message.into() });
+        let mut message = message.into();
+        let file_key = format!("{key}_file");
+        let (key, leaf) = match self.leaves.get(&file_key) {
+            // What is wrong stands in the file.
+            Some(leaf) => {
+                message = format!("what {} holds {message}", leaf.value);
+                (file_key.as_str(), Some(leaf))
+            }
+            None => (key, self.leaves.get(key)),
+        };
+        let layer = leaf.map_or(DEFAULT_LAYER, |leaf| &leaf.layer).to_owned();
+        self.problems.push(Problem { key: key.to_owned(), layer, message });
     }
 
     pub fn check(&mut self, key: &str, holds: bool, message: &str) {
@@ -122,6 +132,14 @@ impl Reader {
                 String::new()
             }
         }
+    }
+
+    /// What the log lets through, as it is read when it is used.
+    pub fn log_filter(&mut self, key: &str) -> String {
+        let text = self.text(key);
+        let is_one = tracing_subscriber::EnvFilter::try_new(&text).is_ok();
+        self.check(key, is_one, "is not a filter such as \"info\" or \"info,tidemark=debug\"");
+        text
     }
 
     pub fn word(&mut self, key: &str) -> String {

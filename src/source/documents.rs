@@ -57,7 +57,7 @@ impl Source {
             match self.begin(command).await {
                 Ok(documents) => return Ok(Documents { read_at: Some(at), ..documents }),
                 // Older than what the server keeps of its past: what there is now is newer.
-                Err(refused) if refused.class == Class::Transient && !is_too_old(&refused) => {
+                Err(refused) if refused.class == Class::Transient && !is_unavailable(&refused) => {
                     return Err(refused);
                 }
                 Err(_) => {}
@@ -157,11 +157,14 @@ impl Source {
         }
         let exact = self.begin(command.clone().document("readConcern", snapshot(after))).await;
         let Err(refused) = exact.as_ref().map(drop) else { return exact };
-        if refused.class == Class::Transient {
+        let is_of_this_read = is_unavailable(refused);
+        if refused.class == Class::Transient && !is_of_this_read {
             return exact;
         }
         let documents = self.begin(command.document("readConcern", majority(after))).await?;
-        self.cannot_read_exactly(refused);
+        if !is_of_this_read {
+            self.cannot_read_exactly(refused);
+        }
         Ok(documents)
     }
 
@@ -187,8 +190,9 @@ fn of_ids(collection: &str, ids: &[Value<'_>]) -> Builder {
         .i32("batchSize", count(ids.len() + 1))
 }
 
-/// Whether the server does not keep so much of its past.
-fn is_too_old(refused: &Fault) -> bool {
+/// Whether the server has no such moment of this collection: it does not keep so much of its past,
+/// the collection was altered since, or it is capped, of which there never is one.
+fn is_unavailable(refused: &Fault) -> bool {
     ["SnapshotTooOld", "SnapshotUnavailable"].iter().any(|name| refused.message.contains(name))
 }
 

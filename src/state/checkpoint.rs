@@ -246,6 +246,15 @@ pub(super) fn epoch_of(schema: &str) -> String {
     )
 }
 
+/// The time of the position of the group in `of`, null where it has none.
+pub(super) fn time_of(schema: &str, of: &str) -> String {
+    format!(
+        "(select to_timestamp(c.cluster_time >> 32) from {schema}.checkpoint as c where \
+         (c.\"group\", c.service, c.environment) = ({of}.\"group\", {of}.service, \
+         {of}.environment))"
+    )
+}
+
 /// Whether the row is still the holder's: group, epoch and nonce are the parameters of these
 /// numbers.
 pub(super) fn is_held(schema: &str, group: usize, epoch: usize, nonce: usize) -> String {

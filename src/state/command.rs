@@ -167,7 +167,7 @@ impl StateTables {
     }
 
     /// Adds what one process made of a request to all, and of those before it that nobody has
-    /// answered. One refusal makes it refused.
+    /// answered, on a line of its own. One refusal makes it refused.
     pub async fn answer_all(
         &self,
         verb: Verb,
@@ -177,8 +177,8 @@ impl StateTables {
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "update {}.command set done_at = coalesce(done_at, now()), outcome = case when outcome \
-             = '{}' then outcome else $4 end, result = concat_ws('; ', result, $5) where verb = $1 \
-             and stream = '' and service = $2 and environment = $3 and (id = $6 or id < $6 and \
+             = '{}' then outcome else $4 end, result = concat_ws(E'\\n', result, $5) where verb = \
+             $1 and stream = '' and service = $2 and environment = $3 and (id = $6 or id < $6 and \
              done_at is null)",
             self.schema,
             Outcome::Refused

@@ -14,7 +14,8 @@ use crate::postgres::with_deadline;
 impl StateTables {
     /// Makes the rows of a group's streams where there are none, and takes into the group those
     /// that are in none, or in a group that nobody leads. One that is in a group that is led stays
-    /// there until that group lets it go.
+    /// there until that group lets it go. The caller has locked the leases of all of these groups:
+    /// one that is just being granted would look as if nobody led it, and be fenced off.
     pub(super) async fn enrol(
         &self,
         connection: &mut PgConnection,
@@ -27,8 +28,9 @@ impl StateTables {
         let (schema, led) = (&self.schema, lease::is_led(&self.schema, "s"));
         let owner = self.target.owner();
         let names: Vec<&str> = members.iter().map(|member| member.stream).collect();
+        let not_led = format!("not {led}");
         // A leader of theirs that was frozen past its lease commits nothing any more.
-        let fence = checkpoint::fencing_off(schema, &stream::are_of(schema, &led));
+        let fence = checkpoint::fencing_off(schema, &stream::are_in(schema, "c", 1, &not_led));
         let fence = sqlx::query(AssertSqlSafe(fence)).bind(&names).bind(group);
         let fence = fence.bind(&owner.service).bind(&owner.environment);
         with_deadline(self.deadline, fence.execute(&mut *connection)).await?;

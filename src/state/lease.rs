@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, FromRow};
 use uuid::Uuid;
 
@@ -97,6 +98,7 @@ impl StateTables {
         ));
         let insert = sqlx::query(insert).bind(group).bind(&owner.service).bind(&owner.environment);
         with_deadline(deadline, insert.execute(&mut *transaction)).await?;
+        self.lock_leases(&mut transaction, group, &names).await?;
         let epoch = checkpoint::epoch_of(schema);
         let grant = AssertSqlSafe(format!(
             "update {schema}.lease as l set holder = $4, nonce = $5, granted_at = \
@@ -125,6 +127,27 @@ impl StateTables {
         with_deadline(deadline, transaction.commit()).await?;
         connection.give_back();
         Ok(Some(Lease::granted(group, epoch, nonce)))
+    }
+
+    /// Locks the rows of the leases of a group and of those that its streams are still in, always
+    /// in the same order: whether one of these is led is asked after whoever grants it has
+    /// committed, by a statement that sees that.
+    pub(super) async fn lock_leases(
+        &self,
+        connection: &mut PgConnection,
+        group: &str,
+        streams: &[&str],
+    ) -> Result<(), Fault> {
+        let is_left = stream::are_in(&self.schema, "l", 4, "true");
+        let sql = AssertSqlSafe(format!(
+            "select from {}.lease as l where (l.\"group\", l.service, l.environment) = ($1, $2, \
+             $3) or {is_left} order by l.\"group\", l.service, l.environment for update",
+            self.schema
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query(sql).bind(group).bind(&owner.service).bind(&owner.environment);
+        let locked = query.bind(streams).execute(connection);
+        with_deadline(self.deadline, locked).await.map(drop)
     }
 
     /// Renews the leases of a process by one statement. Answers in their order.

@@ -7,6 +7,7 @@
 //! name stands in the SQL of its own file alone.
 
 mod attempt;
+mod cancellation;
 mod checkpoint;
 mod checkpoint_history;
 mod command;
@@ -29,9 +30,11 @@ mod resync_kept;
 mod resync_part;
 mod resync_seen;
 mod retention;
+mod shown_position;
 mod stream;
 mod stream_notes;
 mod stream_position;
+mod stream_row;
 mod summary;
 mod table_now;
 mod unseen;
@@ -61,8 +64,8 @@ pub use process::ProcessRow;
 pub use release::{FORMAT_VERSION, Standing, is_too_old, own_tables};
 pub use resync_part::{PartListed, PartRow, PartStep};
 pub use retention::{Over, STEP_ROWS};
-pub use stream::{Binding, BoundTo, StreamRow};
 pub use stream_position::OwnPosition;
+pub use stream_row::{Binding, BoundTo, StreamRow};
 pub use summary::SummaryRow;
 pub use table_now::TableNow;
 pub use unseen::Unseen;

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::{StateTables, StreamRow, stream};
+use super::{StateTables, StreamRow, checkpoint, stream};
 use crate::error::{Code, Fault};
 use crate::model::phase::Phase;
 use crate::postgres::with_deadline;
@@ -25,7 +25,24 @@ impl std::fmt::Display for Pause {
     }
 }
 
+impl Pause {
+    /// Why nothing else is done about the stream.
+    pub fn in_the_way(&self) -> String {
+        format!("the stream is {self}; `tidemark resume` ends that, with a resync of its table")
+    }
+}
+
 impl StreamRow {
+    /// That the group goes on without the stream, and why: what its table lacks meanwhile is
+    /// repaired as a whole.
+    pub fn left_out(&self) -> Option<String> {
+        if let Some(pause) = self.pause() {
+            return Some(pause.to_string());
+        }
+        self.parked_code.as_ref()?;
+        Some(format!("parked: {}", self.parked_reason.as_deref().unwrap_or_default()))
+    }
+
     /// The stop that it was told, in force or just over: what was missed is not yet being repaired.
     pub fn pause(&self) -> Option<Pause> {
         let told = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -51,13 +68,14 @@ impl StateTables {
         stream: &str,
         pause: &Pause,
     ) -> Result<(), Fault> {
+        let since = stream::missed_since(&checkpoint::time_of(&self.schema, "s"));
         let (code, paused) = (Code::StreamParked, Phase::Paused);
         let sql = AssertSqlSafe(format!(
             "{} set paused_until = $2, paused_by = $3, paused_reason = $4, parked_code = \
              coalesce(parked_code, '{code}'), parked_reason = case when parked_code is null or \
              paused_until is not null and parked_code = '{code}' then $5 else parked_reason end, \
-             phase = '{paused}', phase_since = case when phase = '{paused}' then phase_since else \
-             now() end where stream = $1",
+             blind_from = {since}, phase = '{paused}', phase_since = case when phase = '{paused}' \
+             then phase_since else now() end where stream = $1",
             stream::changing(&self.schema)
         ));
         let query = sqlx::query(sql)

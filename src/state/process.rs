@@ -37,6 +37,18 @@ impl StateTables {
         with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 
+    /// Who of the owner's processes runs: each has registered a moment ago.
+    pub async fn living_processes(&self) -> Result<Vec<String>, Fault> {
+        let sql = AssertSqlSafe(format!(
+            "select distinct holder from {}.process where service = $1 and environment = $2 and \
+             ended_at is null and seen_at > now() - interval '15 seconds' order by holder",
+            self.schema
+        ));
+        let owner = self.target.owner();
+        let query = sqlx::query_scalar(sql).bind(&owner.service).bind(&owner.environment);
+        with_deadline(self.deadline, query.fetch_all(&self.pool)).await
+    }
+
     /// Registers that this process runs, and forgets those begun more than a day ago.
     pub async fn register_process(
         &self,

@@ -18,14 +18,35 @@ fn is_open() -> String {
     is_one_of(ResyncState::ALL.into_iter().filter(|state| state.is_open()))
 }
 
+/// The table, for the statements of `cancellation`.
+pub(super) fn rows(schema: &str) -> String {
+    format!("{schema}.resync")
+}
+
 /// For SQL: whether no walk of a stream is open.
 pub(super) fn is_whole(schema: &str, stream: &str) -> String {
     let open = is_open();
     format!("not exists (select from {schema}.resync as r where r.stream = {stream} and {open})")
 }
 
+/// For SQL: a walk that makes a stream's rows anew was begun, and none has been completed since,
+/// under whatever reason the one after it began. Rows that none of them came to are as another
+/// mapping made them, or are not there, and nothing else tells.
+pub(super) fn is_owed(schema: &str, stream: &str) -> String {
+    let (snapshot, remade) = (Reason::FirstSnapshot, Reason::MappingChanged);
+    let asked = Reason::ALL.into_iter().filter(|reason| reason.is_asked_for());
+    let asked: Vec<String> = asked.map(|reason| format!("'{reason}'")).collect();
+    let (asked, completed) = (asked.join(", "), ResyncState::Completed);
+    format!(
+        "exists (select from {schema}.resync as m where m.stream = {stream} and m.state <> \
+         '{completed}' and (m.reason in ('{snapshot}', '{remade}') or m.by_content and m.reason \
+         not in ({asked})) and not exists (select from {schema}.resync as c where c.stream = \
+         m.stream and c.id > m.id and c.state = '{completed}'))"
+    )
+}
+
 /// For SQL: a walk that may go over to this state.
-fn may_become(state: ResyncState) -> String {
+pub(super) fn may_become(state: ResyncState) -> String {
     is_one_of(state.before())
 }
 
@@ -258,49 +279,6 @@ impl StateTables {
         Ok(reported.rows_affected() == 1)
     }
 
-    /// Ends an open walk where it is, but not a first snapshot. `false`: there is no such walk.
-    pub(super) async fn cancel_walk(
-        &self,
-        connection: &mut PgConnection,
-        stream: &str,
-        id: i64,
-        why: &str,
-    ) -> Result<bool, Fault> {
-        let schema = &self.schema;
-        let (cancelled, snapshot) = (ResyncState::Cancelled, Reason::FirstSnapshot);
-        // The table would be of two mappings for ever, and nothing would say so.
-        let remade = Reason::MappingChanged;
-        let open = may_become(cancelled);
-        let forgetting = forgetting(schema, "in (select id from ended)");
-        let sql = AssertSqlSafe(format!(
-            "with ended as (update {schema}.resync set state = '{cancelled}', ended_at = now(), \
-             note = $3 where id = $2 and stream = $1 and {open} and reason not in \
-             ('{snapshot}', '{remade}') returning id), {forgetting} select count(*) > 0 from ended"
-        ));
-        let query = sqlx::query_scalar(sql).bind(stream).bind(id).bind(why);
-        with_deadline(self.deadline, query.fetch_one(connection)).await
-    }
-
-    /// Ends a stream's open walk where it is, a first snapshot too: its stream is walked anew when
-    /// it goes on.
-    pub(super) async fn cancel_open_walk(
-        &self,
-        connection: &mut PgConnection,
-        stream: &str,
-        why: &str,
-    ) -> Result<(), Fault> {
-        let (schema, cancelled) = (&self.schema, ResyncState::Cancelled);
-        let open = may_become(cancelled);
-        let forgetting = forgetting(schema, "in (select id from ended)");
-        let sql = AssertSqlSafe(format!(
-            "with ended as (update {schema}.resync set state = '{cancelled}', ended_at = now(), \
-             note = $2 where stream = $1 and {open} returning id), {forgetting} select count(*) \
-             from ended"
-        ));
-        let query = sqlx::query(sql).bind(stream).bind(why);
-        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
-    }
-
     /// Lets a held walk go on. `false`: there is no such walk.
     pub(super) async fn approve_walk(
         &self,
@@ -331,7 +309,7 @@ impl StateTables {
 /// tell nothing.
 pub(super) fn beginning(schema: &str) -> String {
     let (failed, running) = (ResyncState::Failed, ResyncState::Running);
-    let open = may_become(failed);
+    let (open, owed) = (may_become(failed), is_owed(schema, "$1"));
     let forgetting = forgetting(schema, "in (select id from before)");
     format!(
         "with before as (update {schema}.resync set state = '{failed}', ended_at = now(), note = \
@@ -342,8 +320,8 @@ pub(super) fn beginning(schema: &str) -> String {
          least(before.blind_from, $6), to_timestamp($7), $8, \
          coalesce(before.rows_inserted, 0), coalesce(before.rows_changed, 0), \
          coalesce(before.rows_deleted, 0), coalesce(before.rows_upserted, 0), \
-         coalesce(before.sample_ids, '{{}}'), $9, $10 or coalesce(before.by_content, false) from \
-         (select 1) as one left join before on true"
+         coalesce(before.sample_ids, '{{}}'), $9, $10 or coalesce(before.by_content, false) or \
+         {owed} from (select 1) as one left join before on true returning blind_from"
     )
 }
 
@@ -364,7 +342,7 @@ pub(super) fn taking_turn(schema: &str, first: usize) -> String {
 }
 
 /// Two parts of a `with` that forget what walks saw and kept; `which` says of which walks.
-fn forgetting(schema: &str, which: &str) -> String {
+pub(super) fn forgetting(schema: &str, which: &str) -> String {
     let (seen, kept) =
         (resync_seen::forgetting(schema, which), resync_kept::forgetting(schema, which));
     format!("forgotten as ({seen}), forgotten_too as ({kept})")

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 
 use super::{StateTables, command};
 use crate::error::Fault;
-use crate::model::format::thousands;
+use crate::model::format::{many, thousands};
 use crate::postgres::with_deadline;
 
 /// How far a request has come.
@@ -54,16 +54,17 @@ pub struct PartListed {
 impl PartRow {
     /// `200 of 1,000 documents read, 7 rows written, 1 deleted`.
     pub fn told(&self) -> String {
-        let number = |n: i64| thousands(u64::try_from(n).unwrap_or_default());
+        let whole = |n: i64| u64::try_from(n).unwrap_or_default();
+        let number = |n: i64| thousands(whole(n));
         let set_aside = match self.set_aside {
             0 => String::new(),
             more => format!(", {} set aside", number(more)),
         };
         format!(
-            "{} of {} documents read, {} rows written, {} deleted{set_aside}",
+            "{} of {} documents read, {} written, {} deleted{set_aside}",
             number(self.done.into()),
             number(self.documents.into()),
-            number(self.rows_written),
+            many(whole(self.rows_written), "row"),
             number(self.rows_deleted),
         )
     }

@@ -5,119 +5,17 @@
 //! knows. A table without it is not the one the position speaks for: it was emptied, replaced, or
 //! restored from an older backup.
 
-use chrono::{DateTime, Utc};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
-use sqlx::{AssertSqlSafe, FromRow};
-use uuid::Uuid;
 
-use super::StateTables;
+use super::stream_row::COLUMNS;
+use super::{Binding, BoundTo, StateTables, StreamRow, checkpoint};
 use crate::error::{Class, Code, Fault};
-use crate::model::mapping_digest::MappingDigest;
 use crate::model::namespace::Table;
 use crate::model::owner::Owner;
-use crate::model::position::ClusterTime;
+use crate::model::phase::Phase;
 use crate::postgres::with_deadline;
-
-/// The row of a stream.
-#[derive(Debug, Clone, FromRow)]
-pub struct StreamRow {
-    pub stream: String,
-    service: String,
-    environment: String,
-    /// `None` if it is in none: not followed any more, or not yet by this release.
-    pub group: Option<String>,
-    /// The collection it follows, as configured when it was last led.
-    pub database: Option<String>,
-    pub collection: Option<String>,
-    pub phase: String,
-    pub phase_since: DateTime<Utc>,
-    /// Why its group goes on without it.
-    pub parked_code: Option<String>,
-    pub parked_reason: Option<String>,
-    pub(super) paused_until: Option<DateTime<Utc>>,
-    pub(super) paused_by: Option<String>,
-    pub(super) paused_reason: Option<String>,
-    /// Until when it is paused has not come.
-    pub(super) is_paused: bool,
-    pub ahead_until: Option<i64>,
-    /// Since when it has not been followed, if it was for a while: its table is as it was then.
-    pub left_at: Option<DateTime<Utc>>,
-    /// The replica set's id; `None` where the source did not tell it.
-    cluster: Option<String>,
-    /// `None` if there was no collection, or the source did not tell it.
-    collection_uuid: Option<Uuid>,
-    table_schema: Option<String>,
-    table_name: Option<String>,
-    table_oid: Option<i64>,
-    witness_id: Option<String>,
-    witness_time: Option<i64>,
-    mapping: Option<serde_json::Value>,
-}
-
-/// The columns of [`StreamRow`].
-const COLUMNS: &str = concat!(
-    "stream, service, environment, \"group\", database, collection, phase, phase_since, ",
-    "parked_code, parked_reason, paused_until, paused_by, paused_reason, ",
-    "coalesce(paused_until > clock_timestamp(), false) as is_paused, ",
-    "ahead_until, left_at, cluster, collection_uuid, ",
-    "table_schema, table_name, table_oid, witness_id, witness_time, mapping",
-);
-
-/// What a stream's rows are of, and in which table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
-    pub cluster: Option<String>,
-    pub collection_uuid: Option<Uuid>,
-    pub table_schema: String,
-    pub table_name: String,
-    pub table_oid: i64,
-    pub witness_id: Option<String>,
-    pub witness_time: Option<i64>,
-}
-
-impl StreamRow {
-    /// `None` if the stream has not begun to be followed, or not by a release that bound it.
-    pub fn binding(&self) -> Option<Binding> {
-        Some(Binding {
-            cluster: self.cluster.clone(),
-            collection_uuid: self.collection_uuid,
-            table_schema: self.table_schema.clone()?,
-            table_name: self.table_name.clone()?,
-            table_oid: self.table_oid?,
-            witness_id: self.witness_id.clone(),
-            witness_time: self.witness_time,
-        })
-    }
-
-    /// Whose it is.
-    pub fn owner(&self) -> Owner {
-        Owner { service: self.service.clone(), environment: self.environment.clone() }
-    }
-
-    /// What its rows were made by; `None` if a release made them that did not say, or says it in
-    /// another way.
-    pub fn mapping(&self) -> Option<MappingDigest> {
-        self.mapping.as_ref().and_then(MappingDigest::stored)
-    }
-
-    /// Its rows may be of any time up to this one.
-    pub fn ahead_until(&self) -> ClusterTime {
-        self.ahead_until.map(ClusterTime::from_sql).unwrap_or_default()
-    }
-}
-
-/// What a stream's rows are bound to.
-#[derive(Debug, Clone, Copy)]
-pub struct BoundTo<'a> {
-    pub cluster: Option<&'a str>,
-    pub collection_uuid: Option<Uuid>,
-    pub table: &'a Table,
-    /// Its rows of documents that there are, as something to select from.
-    pub living: &'a str,
-    /// What the rows are made by.
-    pub mapping: &'a MappingDigest,
-}
 
 impl StateTables {
     /// The rows of all of the owner's streams.
@@ -158,14 +56,16 @@ impl StateTables {
         let sql = AssertSqlSafe(format!(
             "insert into {schema}.stream as s (stream, service, environment, cluster, \
              collection_uuid, table_schema, table_name, table_oid, witness_id, witness_time, \
-             mapping) select $1, $2, $3, $4, $5, $6, $7, $8::regclass::oid::bigint, w.id, w.time, \
-             $9 from (select 1) as one left join (select t.id, coalesce(t._cluster_time, 0) as \
-             time from {living} as t order by t.id limit 1) as w on true on conflict (stream) do \
-             update set service = excluded.service, environment = excluded.environment, cluster = \
-             excluded.cluster, collection_uuid = excluded.collection_uuid, table_schema = \
-             excluded.table_schema, table_name = excluded.table_name, table_oid = \
-             excluded.table_oid, witness_id = excluded.witness_id, witness_time = \
-             excluded.witness_time, mapping = excluded.mapping, left_at = null"
+             mapping, collection) select $1, $2, $3, $4, $5, $6, $7, $8::regclass::oid::bigint, \
+             w.id, w.time, $9, $10 from (select 1) as one left join (select t.id, \
+             coalesce(t._cluster_time, 0) as time from {living} as t order by t.id limit 1) as w \
+             on true on conflict (stream) do update set service = excluded.service, environment = \
+             excluded.environment, cluster = excluded.cluster, collection_uuid = \
+             excluded.collection_uuid, table_schema = excluded.table_schema, table_name = \
+             excluded.table_name, table_oid = excluded.table_oid, witness_id = \
+             excluded.witness_id, witness_time = excluded.witness_time, mapping = \
+             excluded.mapping, collection = excluded.collection, left_at = null, blind_from = \
+             case when s.left_at is null then s.blind_from end"
         ));
         let owner = self.target.owner();
         let query = sqlx::query(sql)
@@ -177,7 +77,8 @@ impl StateTables {
             .bind(&bound.table.schema)
             .bind(&bound.table.name)
             .bind(&table)
-            .bind(Json(bound.mapping));
+            .bind(Json(bound.mapping))
+            .bind(bound.collection);
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
@@ -222,6 +123,15 @@ pub(super) fn changing(schema: &str) -> String {
     format!("update {schema}.stream as s")
 }
 
+/// Since when what happens at the source is not in the tables of streams `s` that their group goes
+/// on without from now on: since the `time` of its position, if it had not been before.
+pub(super) fn missed_since(time: &str) -> String {
+    format!(
+        "coalesce(s.blind_from, least(now(), {time}, s.left_at, case when s.parked_code is not \
+         null then s.phase_since end))"
+    )
+}
+
 /// Those of the streams in `$1` whose rows nobody has locked; they are then.
 pub(super) fn free(schema: &str) -> String {
     format!(
@@ -258,11 +168,16 @@ pub(super) fn renaming(schema: &str) -> String {
     format!("update {schema}.stream set stream = $2, report = null where stream = $1")
 }
 
-/// Lets the streams in `$1` go: they are not followed any more, and their tables stay.
+/// Lets the streams in `$1` go: they are not followed any more, and their tables stay. One that was
+/// left out is still what it was.
 pub(super) fn letting_go(schema: &str) -> String {
+    let since = missed_since(&checkpoint::time_of(schema, "s"));
     format!(
-        "update {schema}.stream set left_at = now(), \"group\" = null, report = null where stream \
-         = any($1)"
+        "update {schema}.stream as s set left_at = now(), blind_from = {since}, \"group\" = null, \
+         report = null, phase = case when s.parked_code is null then '{standby}' else s.phase \
+         end, phase_since = case when s.parked_code is null then now() else s.phase_since end \
+         where stream = any($1)",
+        standby = Phase::Standby
     )
 }
 
@@ -288,28 +203,33 @@ pub(super) fn moving_to(schema: &str, groups: &str, led: &str, whole: &str) -> S
 /// Makes the rows of the streams in `$5` and takes those into the group that are in none, or in one
 /// that is not `led`. Parameters: service, environment, group, database; streams, collections.
 pub(super) fn enrolling(schema: &str, led: &str) -> String {
+    let since = missed_since(&checkpoint::time_of(schema, "s"));
+    let moves = "(s.service, s.environment, s.\"group\") <> (excluded.service, \
+                 excluded.environment, excluded.\"group\")";
     format!(
         "insert into {schema}.stream as s (stream, service, environment, \"group\", database, \
          collection) select m.stream, $1, $2, $3, $4, m.collection from unnest($5::text[], \
          $6::text[]) as m (stream, collection) on conflict (stream) do update set service = \
          excluded.service, environment = excluded.environment, \"group\" = \
-         excluded.\"group\", database = excluded.database, collection = excluded.collection, \
-         left_at = case when (s.service, s.environment, s.\"group\") <> (excluded.service, \
-         excluded.environment, excluded.\"group\") then coalesce(s.left_at, now()) else \
-         s.left_at end where (s.service, s.environment, s.\"group\", s.database, \
-         s.collection) is distinct from (excluded.service, excluded.environment, \
-         excluded.\"group\", excluded.database, excluded.collection) and (s.\"group\" is \
+         excluded.\"group\", database = excluded.database, collection = case when s.table_oid is \
+         null then excluded.collection else coalesce(s.collection, excluded.collection) end, \
+         left_at = case when {moves} then coalesce(s.left_at, now()) else s.left_at end, \
+         blind_from = case when {moves} then {since} else s.blind_from end where (s.service, \
+         s.environment, s.\"group\", s.database, s.collection) is distinct from \
+         (excluded.service, excluded.environment, excluded.\"group\", excluded.database, \
+         excluded.collection) and (s.\"group\" is \
          null or (s.service, s.environment, s.\"group\") = (excluded.service, \
          excluded.environment, excluded.\"group\") or not {led})"
     )
 }
 
-/// Of the rows `c` of another table: those of groups that the streams in `$1` are in, and that are
-/// not `led`.
-pub(super) fn are_of(schema: &str, led: &str) -> String {
+/// Of the rows `of` of another table: those of groups that streams are in, which are the parameter
+/// of this number, and called `s` in what else must hold of them.
+pub(super) fn are_in(schema: &str, of: &str, streams: usize, and: &str) -> String {
     format!(
-        "exists (select from {schema}.stream as s where s.stream = any($1) and (s.\"group\", \
-         s.service, s.environment) = (c.\"group\", c.service, c.environment) and not {led})"
+        "exists (select from {schema}.stream as s where s.stream = any(${streams}) and \
+         (s.\"group\", s.service, s.environment) = ({of}.\"group\", {of}.service, \
+         {of}.environment) and {and})"
     )
 }
 

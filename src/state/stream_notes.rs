@@ -2,6 +2,7 @@
 //! be, how many dead letters may pass, its phase, and what is said of it. Its statements are those
 //! of the table `stream`.
 
+use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgExecutor};
 use sqlx::types::Json;
@@ -17,21 +18,29 @@ use crate::postgres::with_deadline;
 const NOT_PAUSED: &str = "paused_until = null, paused_by = null, paused_reason = null";
 
 impl StateTables {
-    /// Parks a stream, in the transaction that goes on without it.
+    /// Parks a stream, in the transaction that goes on without it `after` this time: if `None`,
+    /// that of the position of its group.
     pub async fn park(
         &self,
         connection: &mut PgConnection,
         stream: &str,
         fault: &Fault,
+        after: Option<ClusterTime>,
     ) -> Result<(), Fault> {
+        let position = checkpoint::time_of(&self.schema, "s");
         let sql = AssertSqlSafe(format!(
-            "{} set parked_code = $2, parked_reason = $3, {NOT_PAUSED}, phase = '{parked}', \
-             phase_since = case when phase = '{parked}' then phase_since else now() end where \
-             stream = $1",
+            "{} set parked_code = $2, parked_reason = $3, {NOT_PAUSED}, blind_from = {since}, \
+             phase = '{parked}', phase_since = case when phase = '{parked}' then phase_since else \
+             now() end where stream = $1",
             stream::changing(&self.schema),
+            since = stream::missed_since(&format!("coalesce($4, {position})")),
             parked = Phase::Parked
         ));
-        let query = sqlx::query(sql).bind(stream).bind(fault.code.name()).bind(&fault.message);
+        let query = sqlx::query(sql)
+            .bind(stream)
+            .bind(fault.code.name())
+            .bind(&fault.message)
+            .bind(after.map(ClusterTime::at));
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
@@ -63,14 +72,20 @@ impl StateTables {
         self.note_read(connection, streams, until).await
     }
 
-    /// A stream's rows are of no time that can be told until its walk has ended. In the caller's
-    /// fenced transaction.
+    /// A stream's rows are of no time that can be told until its walk has ended, and lack what
+    /// happened since a time until it is completed. In the caller's fenced transaction.
     pub(super) async fn walk_ahead(
         &self,
         connection: &mut PgConnection,
         stream: &str,
+        blind_from: Option<DateTime<Utc>>,
     ) -> Result<(), Fault> {
-        self.raise_ahead(connection, &[stream], ClusterTime::END).await
+        let sql = AssertSqlSafe(format!(
+            "{} set ahead_until = $2, blind_from = $3 where stream = $1",
+            stream::changing(&self.schema)
+        ));
+        let query = sqlx::query(sql).bind(stream).bind(ClusterTime::END.to_sql()).bind(blind_from);
+        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
     async fn raise_ahead(
@@ -117,7 +132,8 @@ impl StateTables {
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
-    /// A stream's rows are of no time later than this one, in the caller's fenced transaction.
+    /// A stream's walk is completed: its rows are of no time later than this one, and lack nothing
+    /// that happened before. In the caller's fenced transaction.
     pub async fn settle_ahead(
         &self,
         connection: &mut PgConnection,
@@ -125,7 +141,7 @@ impl StateTables {
         until: ClusterTime,
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
-            "{} set ahead_until = $2 where stream = $1",
+            "{} set ahead_until = $2, blind_from = null where stream = $1",
             stream::changing(&self.schema)
         ));
         let query = sqlx::query(sql).bind(stream).bind(until.to_sql());

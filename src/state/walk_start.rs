@@ -101,6 +101,8 @@ impl StateTables {
         let deadline = self.deadline;
         let mut connection = self.target.connect().await?;
         let mut transaction = with_deadline(deadline, connection.begin()).await?;
+        let names: Vec<&str> = configured.members.iter().map(|member| member.stream).collect();
+        self.lock_leases(&mut transaction, lease.group(), &names).await?;
         Fence::raise(&mut transaction, self, lease).await?;
         self.enrol(&mut transaction, lease.group(), database, configured).await?;
         with_deadline(deadline, transaction.commit()).await?;
@@ -132,7 +134,7 @@ impl StateTables {
             self.begin_walk(connection, walk).await?;
         }
         for (stream, fault) in &changes.parked {
-            self.park(connection, stream, fault).await?;
+            self.park(connection, stream, fault, None).await?;
         }
         if !changes.left.is_empty() {
             self.let_streams_go(connection, &changes.left).await?;
@@ -168,7 +170,8 @@ impl StateTables {
         walk: &Beginning<'_>,
     ) -> Result<(), Fault> {
         let reason = walk.reason;
-        let query = sqlx::query(AssertSqlSafe(resync::beginning(&self.schema)))
+        let beginning = AssertSqlSafe(resync::beginning(&self.schema));
+        let query = sqlx::query_scalar::<_, Option<DateTime<Utc>>>(beginning)
             .bind(walk.stream)
             .bind(reason.name())
             .bind(walk.why)
@@ -179,10 +182,10 @@ impl StateTables {
             .bind(walk.documents_estimated.and_then(|n| i64::try_from(n).ok()))
             .bind(walk.bound.collection_uuid)
             .bind(walk.by_content);
-        with_deadline(self.deadline, query.execute(&mut *connection)).await?;
+        let begun = with_deadline(self.deadline, query.fetch_one(&mut *connection)).await?;
         self.bind_in(connection, walk.stream, &walk.bound).await?;
         self.unpark(connection, walk.stream).await?;
-        self.walk_ahead(connection, walk.stream).await
+        self.walk_ahead(connection, walk.stream, begun).await
     }
 
     /// Whether another walk of the stream started at the same time.

@@ -57,6 +57,12 @@ impl Failing {
         self.failures.insert(Failure::Paced, failing.clone()) != Some(failing)
     }
 
+    /// Whether what was read of the source cannot be written at present.
+    pub fn is_stuck(&self) -> bool {
+        let steps = [Step::Lookup, Step::Apply];
+        steps.iter().any(|step| self.failures.contains_key(&Failure::Of(*step)))
+    }
+
     /// These steps work again. Says whether that is news.
     pub fn works(&mut self, steps: &[Step]) -> bool {
         let works =

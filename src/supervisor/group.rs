@@ -230,7 +230,7 @@ impl Task {
         let mut halted: Option<Fault> = None;
         let mut ear = Ear::new(asked, self.group.settings.retry);
         let mut backoff = Backoff::new(self.group.settings.retry);
-        loop {
+        let may_be_handed_over = loop {
             let signals = Signals {
                 drain: drain.clone(),
                 lost: lost.clone(),
@@ -250,14 +250,16 @@ impl Task {
             });
             let Some(ended) = self.wait_out(ended, &mut backoff, &lost).await else { continue };
             match ended {
-                Ended::Drained => break,
+                Ended::Drained => break true,
                 Ended::Fenced => {
                     self.group.status.fenced();
-                    return false;
+                    // Whoever leads holds the lease; if it is still ours, nobody has to wait for
+                    // its end.
+                    break false;
                 }
                 Ended::Commanded => self.obey(lease, &mut ear).await,
                 Ended::Rewound(_) | Ended::Again => {}
-                Ended::Halted(_) | Ended::Lost(_) if drain.is_cancelled() => break,
+                Ended::Halted(_) | Ended::Lost(_) if drain.is_cancelled() => break true,
                 Ended::Halted(fault) | Ended::Lost(fault) => {
                     self.halt(lease, &fault).await;
                     halted = Some(fault);
@@ -270,16 +272,16 @@ impl Task {
                         () = self.pause(self.probe_interval()) => {}
                     }
                     if drain.is_cancelled() {
-                        break;
+                        break true;
                     }
                 }
             }
-        }
+        };
         drop(kept);
         if let Err(fault) = self.keeper.give_back(lease, &self.group).await {
             tracing::warn!(group = lease.group(), "lease not given back, it will run out: {fault}");
         }
-        !self.stop.is_cancelled()
+        may_be_handed_over && !self.stop.is_cancelled()
     }
 
     /// Waits out a halt whose cause may pass by itself, wherever the pipeline met it: `None` says

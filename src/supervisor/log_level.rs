@@ -86,7 +86,10 @@ async fn take(
     if command.done_at.is_some() && now - command.at > ANSWERED_WITHIN {
         return;
     }
-    let said = format!("{holder}: {said}");
+    let said = match outcome {
+        Outcome::Done => format!("{holder}: {said}"),
+        _ => format!("{holder}: refused: {said}"),
+    };
     if let Err(fault) = state.answer_all(Verb::LogLevel, command.id, outcome, &said).await {
         tracing::warn!(command = command.id, "request not answered: {fault}");
     }

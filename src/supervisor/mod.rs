@@ -38,7 +38,7 @@ use crate::telemetry;
 
 use bugs::Bugs;
 use lease_keeper::LeaseKeeper;
-pub use reload::Reloads;
+pub use reload::{FIXED_KEYS, Reloads};
 
 /// How long all of it may take from being told to stop: Docker and Kubernetes kill after ten
 /// seconds, and a process that is killed counts as crashed.

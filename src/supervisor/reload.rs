@@ -7,14 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::error::Fault;
-use crate::ops::connection_strings;
-use crate::postgres::{Target, close};
+use crate::ops::{check, connection_strings};
 use crate::service_manager;
 use crate::settings::{Origin, Settings, StreamSettings};
-use crate::source::Source;
 use crate::state::{Command, Outcome, StateTables, Verb};
-use crate::telemetry;
 
 /// How often the table of requests is looked at.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -58,7 +54,10 @@ impl Reloads {
                 tracing::error!("the configuration is refused, nothing changes: {said}");
             }
             if let Some(request) = request {
-                let said = format!("{holder}: {said}");
+                let said = match outcome {
+                    Outcome::Done => format!("{holder}: {said}"),
+                    _ => format!("{holder}: refused: {said}"),
+                };
                 if let Err(fault) = state.answer_all(Verb::Reload, request.id, outcome, &said).await
                 {
                     tracing::warn!(command = request.id, "request not answered: {fault}");
@@ -97,38 +96,49 @@ async fn read(origin: Arc<Origin>, now: &Settings) -> Result<Box<Settings>, Stri
     let loaded = tokio::task::spawn_blocking(move || Settings::load(&origin)).await;
     let next = loaded.map_err(|error| error.to_string())?.map_err(|wrong| wrong.to_string())?;
     connection_strings::judge(&next).await.map_err(|wrong| wrong.to_string())?;
-    telemetry::filter(&next)?;
     let fixed = fixed(now, &next);
     if !fixed.is_empty() {
         return Err(format!("{} can be changed by a restart alone", fixed.join(", ")));
     }
-    proved(&next).await?;
-    Ok(Box::new(next))
+    let unfit = check::unfit(&next, &to_prove(now, &next)).await;
+    let told: Vec<_> = unfit.iter().map(ToString::to_string).collect();
+    if told.is_empty() { Ok(Box::new(next)) } else { Err(told.join("\n  ")) }
 }
 
-/// What is changed that a running process cannot change.
+/// What a running process cannot change.
+pub const FIXED_KEYS: [&str; 5] =
+    ["service", "environment", "status.listen", "log.format", "target.state_schema"];
+
+/// The same as a configuration has it.
+fn fixed_values(of: &Settings) -> [String; 5] {
+    [
+        of.service.clone(),
+        of.environment.clone(),
+        of.status.listen.to_string(),
+        shown(&of.log.format),
+        of.target.state_schema.clone(),
+    ]
+}
+
+/// Which of that is changed.
 fn fixed(now: &Settings, next: &Settings) -> Vec<&'static str> {
-    let keys = [
-        ("service", now.service == next.service),
-        ("environment", now.environment == next.environment),
-        ("status.listen", now.status.listen == next.status.listen),
-        ("log.format", now.log.format == next.log.format),
-        ("target.state_schema", now.target.state_schema == next.target.state_schema),
-    ];
-    keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
+    let values = fixed_values(now).into_iter().zip(fixed_values(next));
+    let keys = FIXED_KEYS.into_iter().zip(values);
+    keys.filter(|(_, (before, after))| before != after).map(|(key, _)| key).collect()
 }
 
-/// Both ends answer as the new configuration reaches them.
-async fn proved(next: &Settings) -> Result<(), String> {
-    let proof = async {
-        Source::new(next).await?.facts().await?;
-        close(Target::new(next)?.connect().await?).await;
-        Ok(())
+/// The streams that are added or changed; all, where another end or place is meant.
+fn to_prove<'s>(now: &Settings, next: &'s Settings) -> Vec<&'s StreamSettings> {
+    let ends = |of: &Settings| (shown(&of.source), shown(&of.target), shown(&of.migrate));
+    let place = |of: &Settings, stream: &StreamSettings| {
+        (shown(stream), of.database_of(stream).to_owned(), of.table_of(stream))
     };
-    proof.await.map_err(|fault: Fault| match fault.hint {
-        "" => fault.to_string(),
-        hint => format!("{fault}; {hint}"),
-    })
+    let is_elsewhere = ends(now) != ends(next);
+    let is_changed = |stream: &&StreamSettings| {
+        let before = now.streams.iter().find(|before| before.name == stream.name);
+        is_elsewhere || before.is_none_or(|before| place(now, before) != place(next, stream))
+    };
+    next.streams.iter().filter(is_changed).collect()
 }
 
 /// What is changed, for people: streams by name, and the sections of other keys.
@@ -211,6 +221,21 @@ mod tests {
             "streams added: new; streams removed: recommendation; streams changed: doctor; \
              sections changed: batch"
         );
+    }
+
+    #[test]
+    fn streams_that_are_added_or_changed_are_proved_and_all_at_another_end() {
+        let now = settings(|_| {});
+        let proved = |change: &dyn Fn(&mut Settings)| {
+            let next = settings(change);
+            to_prove(&now, &next).iter().map(|stream| stream.name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(proved(&|next| next.batch.events_max += 1), [""; 0]);
+        assert_eq!(proved(&|next| next.streams[1].keeping.history = true), ["recommendation"]);
+        assert_eq!(proved(&|next| next.streams[0].name = "new".to_owned()), ["new"]);
+        let both = ["doctor", "recommendation"];
+        assert_eq!(proved(&|next| next.migrate.automatic = false), both);
+        assert_eq!(proved(&|next| next.groups[0].schema = "other".to_owned()), both);
     }
 
     #[test]

@@ -22,7 +22,7 @@ async fn world(address: &str, extra: &str) -> World {
 /// A client that sends this and waits.
 fn connect(address: &str, sent: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.write_all(sent.as_bytes()).unwrap();
     stream
 }
@@ -34,22 +34,25 @@ fn descriptors(daemon: &Daemon) -> usize {
 async fn assert_alive(daemon: &Daemon) {
     let begun = Instant::now();
     assert_eq!(daemon.get("/livez").await.0, 200);
-    assert!(begun.elapsed() < Duration::from_secs(2), "/livez took {:?}", begun.elapsed());
+    // Less than a slow client is given.
+    assert!(begun.elapsed() < Duration::from_secs(4), "/livez took {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_clients_by_the_hundred_hinder_neither_the_probe_nor_the_stream() {
     const FILES: usize = 160;
-    let address = format!("127.0.0.1:{}", devstack::free_port().unwrap());
-    let world = world(&address, "").await;
+    let world = world("127.0.0.1:0", "").await;
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -n {FILES} && exec \"$0\" run --config \"$1\"")]);
+    let log = world.config.with_file_name("limited.log");
     command
         .arg(env!("CARGO_BIN_EXE_tidemark"))
         .arg(&world.config)
         .stdin(Stdio::null())
-        .stderr(Stdio::null());
-    let daemon = Daemon::of(command.spawn().unwrap(), &address);
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap());
+    let daemon = Daemon::start(command, log);
+    let address = daemon.address.clone();
     daemon.until_phase("doctor", "streaming").await;
     let mut slow: Vec<TcpStream> = Vec::new();
     let mut data = Revalidation::new(world.source.clone(), 81);
@@ -69,16 +72,15 @@ async fn slow_clients_by_the_hundred_hinder_neither_the_probe_nor_the_stream() {
     let begun = Instant::now();
     let mut last = slow.pop().unwrap();
     let _ = last.read_to_end(&mut Vec::new());
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_pages_left_open_are_a_few_and_the_rest_is_told() {
-    let address = format!("127.0.0.1:{}", devstack::free_port().unwrap());
-    let world = world(&address, "").await;
+    let world = world("127.0.0.1:0", "").await;
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    let view = || connect(&address, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let view = || connect(&daemon.address, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = |stream: &mut TcpStream| {
         let mut head = [0; 12];
         stream
@@ -104,7 +106,7 @@ async fn five_hundred_pages_left_open_are_a_few_and_the_rest_is_told() {
     data.load(100, 20).await.unwrap();
     world.until_equal(DOCTORS, "public.doctor").await;
     drop(viewers);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while answer(&mut view()) != "200" {
         assert!(Instant::now() < deadline, "no place became free");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -166,9 +168,7 @@ async fn the_token_is_asked_of_all_but_the_probes_and_told_nobody() {
 
 #[tokio::test]
 async fn a_name_that_is_not_its_own_is_not_answered_to() {
-    let port = devstack::free_port().unwrap();
-    let world =
-        world(&format!("127.0.0.1:{port}"), "status.hosts = [\"tidemark.example\"]\n").await;
+    let world = world("127.0.0.1:0", "status.hosts = [\"tidemark.example\"]\n").await;
     let daemon = world.start();
     let client = tidemark::http_client::client();
     for (host, expected) in [

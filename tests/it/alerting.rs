@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use devstack::{Behaviour, Fakes, Message};
 use serde_json::Value;
 
-use crate::support::{Config, Daemon, World, run, state};
+use crate::support::{Config, Daemon, World, eventually, run, state};
 
 pub const DOCTORS: &str = "doctorsForDB";
 pub const TABLE: &str = "public.doctor";
@@ -94,7 +94,8 @@ async fn a_lost_history_with_six_hundred_failures_behind_it_is_one_thread_and_on
     );
     let (code, said) = run(&world, &["resync", "doctor", "--reason", "lost", "--execute"]);
     assert_eq!(code, Some(0), "{said}");
-    until("the message is green", &world, || fakes.roots().iter().all(is_resolved)).await;
+    let is_green = || !fakes.roots().is_empty() && fakes.roots().iter().all(is_resolved);
+    until("the message is green", &world, is_green).await;
     until_incident(&daemon, "none is open", <[Value]>::is_empty).await;
 
     let roots = fakes.roots();
@@ -202,11 +203,12 @@ async fn an_incident_is_listed_shown_and_taken_on_and_that_is_recorded() {
     .await;
     let open = until_incident(&daemon, "it is acknowledged", |i| i[0]["state"] == "acked").await;
     assert_eq!(open[0]["acked_by"], "Mary");
-    let recorded: (String, String, bool) =
-        world.row("select verb, arguments->>'by', done_at is not null from tidemark.command").await;
-    assert_eq!(recorded, ("incident ack".into(), "Mary".into(), true));
+    let recorded = "select (verb, arguments->>'by', done_at is not null) = ('incident ack', \
+                    'Mary', true) from tidemark.command";
+    world.until("it is recorded", recorded).await;
     // The stream is halted: the heart stays still, whoever is on it.
-    assert_eq!(run(&world, &["status"]).0, Some(2));
+    let is_told = async || run(&world, &["status"]).0 == Some(2);
+    eventually("the status says so", is_told).await;
     let pings = fakes.pings();
     assert!(pings <= before + 1, "{pings} after {before}");
     let (code, said) = run(&world, &["resync", "doctor", "--reason", "lost", "--execute"]);
@@ -265,7 +267,7 @@ async fn slack_and_sentry_that_never_answer_delay_neither_the_start_nor_the_end_
     world.collection(DOCTORS).delete_one(mongodb::bson::doc! { "_id": "1000007" }).await.unwrap();
     world.until_equal(DOCTORS, TABLE).await;
     let (code, took) = daemon.stop();
-    assert!(code == Some(0) && took < Duration::from_secs(5), "{took:?}");
+    assert!(code == Some(0) && took < Duration::from_secs(8), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

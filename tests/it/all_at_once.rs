@@ -176,9 +176,11 @@ async fn what_is_asked_for_otherwise_makes_the_rows_anew() {
     world.until("nothing is deleted without a person", held).await;
     until(&world, "all is there", "a Can 1990-06-30 1, b Can 1990-06-30 1").await;
     let id: i64 = world.scalar("select max(id) from tidemark.resync").await;
-    let (code, said) = run(&world, &["resync", "cancel", &id.to_string(), "--execute"]);
+    let (code, said) =
+        run(&world, &["resync", "cancel", &id.to_string(), "--reason", "x", "--execute"]);
     assert!(code == Some(1) && said.contains("cannot be cancelled"), "{said}");
-    let (code, said) = run(&world, &["resync", "approve", &id.to_string(), "--execute"]);
+    let (code, said) =
+        run(&world, &["resync", "approve", &id.to_string(), "--reason", "x", "--execute"]);
     assert_eq!(code, Some(0), "{said}");
     until(&world, "a person has said so", "").await;
 }

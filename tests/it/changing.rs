@@ -8,7 +8,7 @@ use mongodb::bson::doc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Config, Daemon, World, stream};
+use crate::support::{Config, Daemon, World, eventually, run, stream};
 
 /// Writes to all collections all the while.
 pub struct Load {
@@ -139,8 +139,8 @@ async fn a_stream_that_is_removed_keeps_its_table_and_is_repaired_when_it_is_bac
     let kept: i64 = world.scalar("select count(*) from public.two").await;
     assert!(kept >= 50, "{kept} rows");
     assert_eq!(daemon.status().await["streams"].as_array().unwrap().len(), 1);
-    let exact = "select exact from tidemark.position where stream = 'two'";
-    assert!(!world.row_or_none::<(bool,)>(exact).await.is_some_and(|told| told.0));
+    let told = "select phase, exact from tidemark.position where stream = 'two'";
+    assert_eq!(world.row::<(String, bool)>(told).await, ("standby".to_owned(), false));
     // A document that goes while nobody looks.
     world.collection("two").delete_one(doc! { "_id": 7 }).await.unwrap();
     world.collection("one").delete_one(doc! { "_id": 7 }).await.unwrap();
@@ -148,6 +148,16 @@ async fn a_stream_that_is_removed_keeps_its_table_and_is_repaired_when_it_is_bac
     world.until("its neighbour is followed", gone).await;
     assert_eq!(world.scalar::<i64>("select count(*) from public.two").await, kept);
     assert_eq!(daemon.stop().0, Some(0));
+    world.execute("create table public.left_at as select left_at from tidemark.stream").await;
+
+    // A walk that had not ended when it was taken out is under way no more.
+    let open = "update tidemark.resync set ended_at = null, state = 'running' where stream = 'two'";
+    world.execute(open).await;
+    assert!(run(&without, &["resync", "list"]).1.contains(" left "));
+    assert!(!run(&world, &["resync", "list"]).1.contains(" left "));
+    let ended = "update tidemark.resync set ended_at = now(), state = 'completed' where stream = \
+                 'two'";
+    world.execute(ended).await;
 
     let daemon = world.start();
     until_streaming(&daemon, &["one", "two"]).await;
@@ -156,6 +166,9 @@ async fn a_stream_that_is_removed_keeps_its_table_and_is_repaired_when_it_is_bac
     let walked = walks(&world).await;
     assert_eq!(walked["one"], "first_snapshot");
     assert_eq!(walked["two"], "first_snapshot rejoined");
+    let blind = "select blind_from <= (select max(left_at) from public.left_at) from \
+                 tidemark.resync where reason = 'rejoined'";
+    assert!(world.scalar::<bool>(blind).await, "it was blind from when it was let go");
     daemon.until("two", "is exact", |s| s["exact"] == true).await;
 }
 
@@ -208,16 +221,22 @@ async fn a_group_that_waits_for_a_stream_leaves_its_row_alone_until_it_is_let_go
     let after = next.start();
     after.until_phase("one", "standby").await;
     // Its neighbour is led by the next one, and it is not: the process before has the group main.
-    let end = "update tidemark.lease set expires_at = '-infinity', nonce = null where \"group\" = \
-               'other'; update tidemark.checkpoint set nonce = null where \"group\" = 'other'";
-    world.execute(end).await;
-    for _ in 0..40 {
-        if after.stream("three").await["leader"] == true {
-            break;
+    let holder = before.stream("three").await["holder"].as_str().unwrap().to_owned();
+    let end = format!(
+        "with ended as (update tidemark.lease set expires_at = '-infinity', nonce = null where \
+         \"group\" = 'other' and holder = '{holder}' returning 1) update tidemark.checkpoint set \
+         nonce = null where \"group\" = 'other' and exists (select from ended)"
+    );
+    // The process before may take it again: until the next one has it.
+    let leads = async || {
+        let leads = after.stream("three").await["leader"] == true;
+        if !leads {
+            world.execute(&end).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        world.execute(end).await;
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
+        leads
+    };
+    eventually("the next one leads its neighbour", leads).await;
     after.until("two", "waits", |s| s["phase"] == "parked").await;
     let unmarked = "select parked_code is null and \"group\" = 'main' from tidemark.stream where \
                     stream = 'two'";

@@ -36,8 +36,8 @@ fn newest(collector: &Collector, name: &str, stream: &str) -> Option<f64> {
     Some(of.filter_map(|point| point["asDouble"].as_f64()).sum())
 }
 
-/// Each metric that is served was sent, by its name.
-fn all_came(collector: &Collector, served: &str) {
+/// Which of the metrics that are served were not sent yet, by their names.
+fn missing(collector: &Collector, served: &str) -> Vec<String> {
     let is_known = |line: &&str| !line.ends_with("NaN");
     let metric = |line: &str| line.split(['{', ' ']).next().unwrap().to_owned();
     let lines = served.lines().filter(|line| !line.starts_with('#')).filter(is_known);
@@ -49,7 +49,7 @@ fn all_came(collector: &Collector, served: &str) {
             if metric["histogram"].is_null() { &[""][..] } else { &["_bucket", "_sum", "_count"] };
         sent.extend(ends.iter().map(|end| format!("{name}{end}")));
     }
-    assert!(served.is_subset(&sent), "{:?}", served.difference(&sent).collect::<Vec<_>>());
+    served.difference(&sent).cloned().collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,7 +103,9 @@ async fn a_collector_gets_batches_walks_commands_and_every_metric_and_nothing_of
         newest(&collector, name, "doctor").is_some_and(|events| events > 0.0)
     })
     .await;
-    all_came(&collector, &daemon.get("/metrics").await.1);
+    // What has begun since the last of them were sent comes with the next.
+    let served = daemon.get("/metrics").await.1;
+    until("each of them came", &world, || missing(&collector, &served).is_empty()).await;
 
     let resources = collector.resources();
     let of = |name: &str| {
@@ -129,10 +131,16 @@ async fn a_collector_that_refuses_or_hangs_costs_nothing_and_is_told_of_once() {
     data.load(40, 10).await.unwrap();
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
-    let changed = Instant::now();
-    world.collection(DOCTORS).insert_one(doc! { "_id": "d1" }).await.unwrap();
-    world.until_equal(DOCTORS, "public.doctor").await;
-    assert!(changed.elapsed() < Duration::from_secs(4), "before the request has timed out");
+    let mut took = Vec::new();
+    for n in 0..5 {
+        let changed = Instant::now();
+        world.collection(DOCTORS).insert_one(doc! { "_id": format!("d{n}") }).await.unwrap();
+        world.until_equal(DOCTORS, "public.doctor").await;
+        took.push(changed.elapsed());
+    }
+    took.sort_unstable();
+    // A machine that has other work may be slow once or twice.
+    assert!(took[2] < Duration::from_secs(4), "before the request has timed out: {took:?}");
     collector.behave(Behaviour::Status(503));
     until("it is told", &world, || daemon.log().contains("the collector does not take them")).await;
     let asked = collector.asked();
@@ -141,7 +149,7 @@ async fn a_collector_that_refuses_or_hangs_costs_nothing_and_is_told_of_once() {
     assert!(told <= 2, "once a signal: {told}");
     collector.behave(Behaviour::Normal);
     until("it is over", &world, || daemon.log().contains("the collector takes them again")).await;
-    world.collection(DOCTORS).insert_one(doc! { "_id": "d2" }).await.unwrap();
+    world.collection(DOCTORS).insert_one(doc! { "_id": "last" }).await.unwrap();
     until("spans come again", &world, || {
         collector.spans().iter().any(|span| span["name"] == "batch")
     })

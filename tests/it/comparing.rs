@@ -37,12 +37,21 @@ fn hammer(world: &World, stop: &Arc<AtomicBool>) -> Vec<tokio::task::JoinHandle<
     change.chain(put_back).collect()
 }
 
+/// Once more where the stream has not caught up, which is said, and what it has still to apply
+/// then counts as a difference: on a busy machine a lease may run out.
 async fn compare(world: &World) -> (Option<i32>, Value) {
-    let mut command = world.command(&["compare", "doctor", "--json"]);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let report = serde_json::from_str::<Value>(&said).map_err(|error| format!("{error}: {said}"));
-    (output.status.code(), report.unwrap()["compared"].clone())
+    for tries in 0.. {
+        let mut command = world.command(&["compare", "doctor", "--json"]);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let report =
+            serde_json::from_str::<Value>(&said).map_err(|error| format!("{error}: {said}"));
+        let found = report.unwrap()["compared"].clone();
+        if found["note"].is_null() || tries == 9 {
+            return (output.status.code(), found);
+        }
+    }
+    unreachable!()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -100,6 +109,34 @@ async fn who_compares_or_waits_has_a_position_at_once() {
     let (code, told) = run(&world, &["compare", "doctor"]);
     assert!(code == Some(0) && !told.contains("not caught up"), "{told}");
     let now = chrono::Utc::now().to_rfc3339();
-    let (code, told) = run(&world, &["wait", "doctor", "--for", &now, "--timeout", "20s"]);
+    let (code, told) = run(&world, &["wait", "doctor", "--for", &now, "--timeout", "60s"]);
     assert_eq!(code, Some(0), "{told}");
+}
+
+/// While the source stands still, a row that is no document's can be as new as its last entry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_as_new_as_the_source_is_extra_all_the_same() {
+    let stack = tokio::task::spawn_blocking(devstack::Stack::start).await.unwrap().unwrap();
+    let database = stack.postgres.database().await.unwrap();
+    let target = stack.postgres.url(&database);
+    let world = World::of(&stack.mongo.uri(), &target, Config::default()).await;
+    let doctors = world.collection(DOCTORS);
+    doctors.insert_many((0..50).map(|n| doc! { "_id": n })).await.unwrap();
+    let mut daemon = world.start();
+    world.until_equal(DOCTORS, TABLE).await;
+    assert_eq!(daemon.stop().0, Some(0));
+    for _ in 0..5 {
+        let told = world.source.run_command(doc! { "ping": 1 }).await.unwrap();
+        let time = told.get_timestamp("operationTime").unwrap();
+        let time = (i64::from(time.time) << 32) | i64::from(time.increment);
+        world
+            .execute(&format!(
+                "insert into public.doctor (id, doc, _cluster_time) values ('nobody', '{{}}', \
+                 {time}) on conflict (id) do update set _cluster_time = excluded._cluster_time"
+            ))
+            .await;
+        let (code, told) = run(&world, &["compare", "doctor", "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!((code, &told["compared"]["extra"]), (Some(1), &1.into()), "{told}");
+    }
 }

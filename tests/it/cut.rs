@@ -46,6 +46,7 @@ const ALL: [Disturbance; 9] = [
 ];
 
 /// What was to be seen of the cut while it was disturbed.
+#[derive(Debug, Default)]
 struct Outcome {
     moved: u64,
     seen: Seen,
@@ -125,6 +126,24 @@ impl Cut {
         Outcome { moved, seen, compared }
     }
 
+    /// The same disturbances again until enough was seen: of a slow machine, less is seen at once.
+    async fn run_until(
+        &mut self,
+        disturbances: &[Disturbance],
+        is_enough: impl Fn(&Outcome) -> bool,
+    ) {
+        let mut all = Outcome::default();
+        for tries in 1.. {
+            let outcome = self.run(|turn, _| disturbances.get(turn).copied()).await;
+            outcome.assert_right();
+            all.add(outcome);
+            if is_enough(&all) {
+                break;
+            }
+            assert!(tries < 4, "too little was seen: {all:?}");
+        }
+    }
+
     async fn disturb(&mut self, what: Disturbance, daemon: Daemon) -> Daemon {
         let behind: f64 = self
             .world
@@ -172,6 +191,15 @@ impl Cut {
 }
 
 impl Outcome {
+    /// Of the tables as they went on: their moments are others.
+    fn add(&mut self, later: Self) {
+        let moments = self.seen.moments + later.seen.moments;
+        self.moved += later.moved;
+        self.seen.add(later.seen);
+        self.seen.moments = moments;
+        self.compared.tables += later.compared.tables;
+    }
+
     fn assert_right(&self) {
         let Self { seen, compared, .. } = self;
         assert!(seen.wrong.is_empty(), "{} wrong: {:?}", seen.wrong.len(), seen.wrong.first());
@@ -191,11 +219,10 @@ async fn no_snapshot_that_says_it_is_exact_ever_shows_a_wrong_sum() {
         Disturbance::DieAtCommit,
     ];
     let mut cut = Cut::new().await;
-    let outcome = cut.run(|turn, _| short.get(turn).copied()).await;
-    outcome.assert_right();
-    let Outcome { moved, seen, compared } = outcome;
-    let is_enough = moved > 300 && seen.moments > 50 && compared.tables > 50;
-    assert!(is_enough, "too little was seen: {moved} moves, {seen:?}, {compared:?}");
+    cut.run_until(&short, |Outcome { moved, seen, compared }| {
+        *moved > 300 && seen.moments > 50 && compared.tables > 50
+    })
+    .await;
 }
 
 /// Of a source that neither reads at one cluster time nor names the time of its reads, as Amazon
@@ -206,12 +233,12 @@ async fn nor_does_one_of_a_source_that_names_no_time_of_its_reads() {
     let mongo = Mongo::start(&MongoOptions::default()).unwrap();
     let documentdb = DocumentDb::before(mongo.port(), Engine::default()).unwrap();
     let mut cut = Cut { pace: Pace::WithRests, ..Cut::of(mongo, &documentdb.uri()).await };
-    let outcome = cut.run(|turn, _| short.get(turn).copied()).await;
-    outcome.assert_right();
-    let Outcome { moved, seen, compared } = outcome;
-    let is_enough = moved > 50 && seen.exact > 100 && seen.moments > 3 && compared.tables > 9;
-    assert!(is_enough, "too little was seen: {moved} moves, {seen:?}, {compared:?}");
-    assert!(seen.wrong_and_said_so > 0, "no mixture of two states was ever seen: {seen:?}");
+    cut.run_until(&short, |Outcome { moved, seen, compared }| {
+        let is_enough = *moved > 50 && seen.exact > 100 && seen.moments > 3;
+        // Some mixture of two states was seen, and said to be one.
+        is_enough && compared.tables > 9 && seen.wrong_and_said_so > 0
+    })
+    .await;
 }
 
 /// The same and everything else for `TIDEMARK_CUT_MINUTES` (5); from ten minutes on with a lag of

@@ -41,6 +41,8 @@ async fn a_walk_that_ends_after_the_position_went_back_does_not_make_the_table_e
     // Nothing is left to sweep, for which the source would be asked anew.
     world.execute("delete from public.kept where id = 'x'").await;
     obeyed(&world, &["resync", "approve", &held["resync"]["id"].to_string()]);
+    let walked = "select state = 'completed' from tidemark.resync where reason = 'requested'";
+    world.until("the walk has ended", walked).await;
     world.until_equal("kept", "public.kept").await;
     daemon.until_phase("kept", "streaming").await;
     let ahead: i64 =

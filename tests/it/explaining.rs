@@ -40,6 +40,19 @@ fn explain(world: &World, id: &str, more: &[&str]) -> Value {
     serde_json::from_str(&told).unwrap()
 }
 
+/// A group that is slow to pass the time of the first look is given others.
+fn until_standing(world: &World, id: &str, standing: &str) -> Value {
+    let mut looks = 0;
+    loop {
+        let told = explain(world, id, &[]);
+        if told["standing"] == json!(standing) {
+            return told;
+        }
+        looks += 1;
+        assert!(looks < 10, "not {standing} at ten looks: {told:#}");
+    }
+}
+
 /// By column: the field taken, how it fits, whether the row is the same.
 fn columns(told: &Value) -> Vec<(Value, Value, Value)> {
     let all = told["columns"].as_array().unwrap().iter();
@@ -79,10 +92,12 @@ async fn a_document_is_explained_column_by_column_without_its_content() {
     let (_, shown) = run(&world, &["explain", "person", "p2", "--show-values"]);
     assert!(shown.matches("Canary").count() >= 4, "document and row: {shown}");
 
-    // What differs, and why.
+    // What differs, and why; while others write to the source.
     world.execute("update person set last_name = 'Other' where id = 'p1'").await;
-    let told = explain(&world, "p1", &[]);
-    assert_eq!(told["standing"], json!("different"), "{told:#}");
+    let others = world.collection("others");
+    let busy = tokio::spawn(async move { while others.insert_one(doc! {}).await.is_ok() {} });
+    let told = until_standing(&world, "p1", "different");
+    busy.abort();
     assert_eq!(columns(&told)[0].2, json!(false));
     assert_eq!(
         (&told["row"]["doc_is_same"], &told["row"]["hash_fits"]),
@@ -94,7 +109,8 @@ async fn a_document_is_explained_column_by_column_without_its_content() {
     world.collection("person").update_one(doc! { "_id": "p2" }, bad).await.unwrap();
     world.until("it is set aside", "select count(*) = 1 from tidemark.dead_letter").await;
     let told = explain(&world, "p2", &[]);
-    assert_eq!((&told["standing"], &told["letters"][0]["id"]), (&json!("set_aside"), &json!(1)));
+    assert_eq!(told["standing"], json!("set_aside"));
+    assert!(told["letters"][0]["id"].is_i64(), "{told:#}");
     drop(daemon);
     world.collection("person").delete_one(doc! { "_id": "p1" }).await.unwrap();
     let told = explain(&world, "p1", &[]);

@@ -107,15 +107,19 @@ async fn two_daemons_started_together_lead_each_stream_once_and_hand_over_on_sto
     data.load(300, 300).await.unwrap();
     let (mut one, two) = (world.start(), world.start());
     for name in ["doctor", "recommendation"] {
-        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
         loop {
-            let leads = [&one, &two];
-            let mut count = 0;
-            for daemon in leads {
-                count += usize::from(daemon.stream(name).await["leader"] == true);
+            // They are asked one after the other: between, the one may give it up to the other, by
+            // another epoch.
+            let mut epochs = Vec::new();
+            for daemon in [&one, &two] {
+                let stream = daemon.stream(name).await;
+                if stream["leader"] == true {
+                    epochs.push(stream["epoch"].clone());
+                }
             }
-            assert!(count <= 1, "{name} has two leaders");
-            if count == 1 {
+            assert!(epochs.len() < 2 || epochs[0] != epochs[1], "{name} has two leaders");
+            if !epochs.is_empty() {
                 break;
             }
             assert!(std::time::Instant::now() < deadline, "{name} has no leader");
@@ -203,8 +207,10 @@ async fn nothing_of_an_older_epoch_commits_after_a_newer_grant() {
 /// Idle positions of several groups are one transaction, in which each stands for itself.
 #[tokio::test]
 async fn of_idle_positions_in_common_those_that_cannot_be_committed_are_left_out_alone() {
-    let world =
-        World::with(Config { streams: stream("odd", "odd", ""), ..Config::default() }).await;
+    // A statement may wait for a lock for most of it.
+    let extra = "lease.duration = \"15s\"\n".to_owned();
+    let streams = stream("odd", "odd", "");
+    let world = World::with(Config { extra, streams, ..Config::default() }).await;
     assert!(world.command(&["migrate"]).status().unwrap().success());
     let (_, _, state) = parts(&world);
     let (mut idle, groups) = (Vec::new(), ["looks", "stands", "rewound", "fenced"]);
@@ -224,7 +230,7 @@ async fn of_idle_positions_in_common_those_that_cannot_be_committed_are_left_out
     let begun = std::time::Instant::now();
     let ends = state.commit_idle(&idle).await;
     let kept = begun.elapsed();
-    assert!(kept < Duration::from_millis(1_500), "the others wait for {kept:?}");
+    assert!(kept < Duration::from_secs(9), "the others wait for {kept:?}");
     let (left_out, landed) = (IdleEnd::LeftOut, IdleEnd::Landed);
     assert_eq!(ends, [left_out, landed, left_out, left_out]);
     let moved = "select \"group\" from tidemark.checkpoint where cluster_time is not null";

@@ -147,7 +147,7 @@ async fn another_filter_is_announced_walks_and_deletes_no_more_than_a_person_all
     assert!(code == Some(0) && told.contains(announced), "{told}");
     assert!(told.contains("documents sampled of 120 that the filter lets through"), "{told}");
     daemon.signal("HUP");
-    let taken = || daemon.log().matches("the configuration is taken anew").count() == 1;
+    let taken = || daemon.log().matches("the configuration is taken anew").count() >= 1;
     until("it is taken", &world, taken).await;
     let held = daemon.until("one", "is held", |s| s["resync"]["state"] == "held").await;
     assert_eq!(held["resync"]["held_code"], "resync_held", "{held:#}");
@@ -172,9 +172,9 @@ async fn a_filter_that_cannot_be_meant_is_refused_with_its_place() {
     let world = World::with(config(r#"{"a": {"$regex": "x", "$size": 2}}"#, "")).await;
     let (code, told) = run(&world, &["check", "--offline"]);
     assert_eq!(code, Some(78), "{told}");
-    assert!(told.contains("[0].filter is refused: "), "{told}");
+    assert!(told.contains("[one].filter is refused: "), "{told}");
     let world = World::with(config(r#"{"a.b": {"$size": 2}}"#, "")).await;
     let (_, told) = run(&world, &["check", "--offline"]);
-    let why = "[0].filter is refused: a.b.$size: $size is not supported; these are: $eq $ne";
+    let why = "[one].filter is refused: a.b.$size: $size is not supported; these are: $eq $ne";
     assert!(told.contains(why), "{told}");
 }

@@ -15,11 +15,15 @@ fn documents(numbers: std::ops::Range<i32>) -> Vec<Document> {
 const TABLES: [&str; 4] =
     ["public.odd", "tidemark.checkpoint", "tidemark.resync", "tidemark.resync_seen"];
 
+/// All of them as they are, at one moment.
 async fn remember(connection: &mut PgConnection) {
+    let begin = "begin isolation level repeatable read";
+    let mut transaction = connection.begin_with(begin).await.unwrap();
     for table in TABLES {
         let sql = format!("create table if not exists {table}_then as table {table}");
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.unwrap();
     }
+    transaction.commit().await.unwrap();
 }
 
 /// All of them as they were, in one transaction, as a standby has it that heard of no later commit.
@@ -66,8 +70,8 @@ async fn rows_and_position_that_went_back_behind_a_cut_wire_are_applied_again() 
     proxy.set(Mode::Pass);
     odd.insert_many(documents(100..110)).await.unwrap();
     world.until_equal("odd", "public.odd").await;
-    let told = daemon.until("odd", "says so", |s| s["rewound_at"].is_string()).await;
-    assert_eq!(told["phase"], "streaming");
+    let is_said = |s: &serde_json::Value| s["rewound_at"].is_string() && s["phase"] == "streaming";
+    daemon.until("odd", "says so", is_said).await;
     world
         .until(
             "an incident is open",
@@ -113,14 +117,15 @@ async fn a_resync_whose_last_chunks_went_back_walks_them_again() {
     world.until_equal("odd", "public.odd").await;
     let (code, told) = run(&world, &["resync", "odd", "--reason", "a test", "--execute"]);
     assert_eq!(code, Some(0), "{told}");
+    // By the walk's own account, which stays when it has ended.
     let read = |at_least| {
-        move |status: &serde_json::Value| {
-            status["resync"]["documents_read"].as_u64() > Some(at_least)
-        }
+        format!(
+            "select documents_read > {at_least} from tidemark.resync where reason = 'requested'"
+        )
     };
-    daemon.until("odd", "has begun to walk", read(100)).await;
+    world.until("it has begun to walk", &read(100)).await;
     remember(&mut aside).await;
-    daemon.until("odd", "has walked on", read(400)).await;
+    world.until("it has walked on", &read(400)).await;
     proxy.set(Mode::Refuse);
     proxy.cut();
     go_back(&mut aside).await;

@@ -4,6 +4,7 @@
 mod arrays;
 mod data;
 mod nested;
+mod unreadable;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

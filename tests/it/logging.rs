@@ -14,7 +14,7 @@ async fn start() -> (World, Daemon) {
     // Every line carries it.
     let long = "x".repeat(2000);
     let extra =
-        format!("environment = {long:?}\nstatus.listen = {address:?}\nlease.duration = \"2s\"\n");
+        format!("environment = {long:?}\nstatus.listen = {address:?}\nlease.duration = \"8s\"\n");
     let world = World::with(Config { extra, ..Config::default() }).await;
     let child =
         world.command(&["run"]).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -48,16 +48,12 @@ async fn a_log_that_nobody_reads_holds_up_nothing_and_says_later_what_was_droppe
         .await;
     // Longer than the lease, which somebody would have to have renewed.
     let begun = tokio::time::Instant::now();
-    while begun.elapsed() < Duration::from_secs(5) {
+    while begun.elapsed() < Duration::from_secs(10) {
         data.work(20).await.unwrap();
     }
     world.until_equal(DOCTORS, "public.doctor").await;
-    let stream = daemon.stream("doctor").await;
-    assert_eq!(
-        (stream["phase"].as_str(), &stream["epoch"]),
-        (Some("streaming"), &epoch),
-        "the lease was kept"
-    );
+    let stream = daemon.until_phase("doctor", "streaming").await;
+    assert_eq!(stream["epoch"], epoch, "the lease was kept");
     assert_eq!(daemon.get("/livez").await.0, 200);
 
     let log = stderr(&mut daemon.child);
@@ -68,7 +64,7 @@ async fn a_log_that_nobody_reads_holds_up_nothing_and_says_later_what_was_droppe
         std::thread::spawn(move || lines.for_each(drop));
         told
     });
-    let told = tokio::time::timeout(Duration::from_secs(30), told).await.unwrap().unwrap().unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(60), told).await.unwrap().unwrap().unwrap();
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert!(told["lines"].as_u64() > Some(0) && told["level"] == "WARN", "{told}");
     assert_eq!(daemon.stop().0, Some(0));
@@ -86,7 +82,7 @@ async fn a_full_pipe_does_not_keep_the_process_from_ending() {
         .await;
     let (code, took) = daemon.stop();
     assert_eq!(code, Some(0));
-    assert!(took < Duration::from_secs(9), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

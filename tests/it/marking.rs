@@ -228,7 +228,7 @@ async fn who_removes_marked_rows_by_hand_causes_no_resync() {
     let daemon = world.start();
     odd.insert_many(documents(0..2)).await.unwrap();
     assert_eq!(world.until_equal("odd", LIVING).await, 2);
-    assert_eq!(daemon.stream("odd").await["phase"], "streaming");
+    daemon.until_phase("odd", "streaming").await;
     assert_eq!(walks(&world).await, 1);
 }
 

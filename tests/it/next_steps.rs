@@ -26,10 +26,10 @@ const COMMANDS: &[(&[&str], bool)] = &[
     (&["checkpoint", "history", "doctor"], true),
     (&["source", "adopt", "doctor", "--reason", "x"], true),
     (&["wait", "doctor", "--for", "1.1", "--timeout", "1s"], true),
-    (&["reload", "--execute"], true),
+    (&["reload", "--reason", "x", "--execute"], true),
     (&["pause", "doctor", "--until", "2h", "--reason", "x"], true),
     (&["resume", "doctor", "--reason", "x"], true),
-    (&["log", "level", "debug", "--for", "1h", "--execute"], true),
+    (&["log", "level", "debug", "--for", "1h", "--reason", "x", "--execute"], true),
     (&["dead-letter", "list"], true),
     (&["dead-letter", "show", "1"], true),
     (&["purge", "--before", "1d"], true),
@@ -125,11 +125,10 @@ async fn every_command_is_walked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn usage_configuration_and_ends_that_are_away_are_told_with_what_to_type_next() {
-    let port = devstack::free_port().unwrap();
-    let extra = format!(
-        "target.url = \"postgres://127.0.0.1:{port}/x\"\nsource.uri = \
-         \"mongodb://127.0.0.1:{port}/?serverSelectionTimeoutMS=500\"\n"
-    );
+    // A port at which nobody else begins to listen meanwhile.
+    let extra = "target.url = \"postgres://127.0.0.1:1/x\"\nsource.uri = \
+                 \"mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500\"\n"
+        .to_owned();
     let streams = stream("doctor", "doctorsForDB", "");
     let world = World::with(Config { extra, streams, ..Config::default() }).await;
     let keys = keys();
@@ -164,4 +163,67 @@ async fn what_is_unknown_and_what_is_nothing_is_told_with_what_to_type_next() {
         assert!(is_check || !output.status.success(), "{arguments:?}: {said}");
         assert!(is_check || ends_with_a_step(&said, &keys), "{arguments:?}: {said}");
     }
+}
+
+/// Each command, however deep, with the words that call it.
+fn all_commands() -> Vec<(Vec<String>, clap::Command)> {
+    let mut open = vec![(Vec::new(), Cli::command())];
+    let mut all = Vec::new();
+    while let Some((words, command)) = open.pop() {
+        for below in command.get_subcommands() {
+            let words = [&words[..], &[below.get_name().to_owned()]].concat();
+            open.push((words, below.clone()));
+        }
+        all.push((words, command));
+    }
+    all
+}
+
+#[tokio::test]
+async fn every_argument_says_what_it_is_and_every_reason_says_something() {
+    let world = World::new().await;
+    let mut reasons = 0;
+    for (words, command) in all_commands() {
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{words:?} {}", argument.get_id());
+            if argument.get_long() != Some("reason") {
+                continue;
+            }
+            reasons += 1;
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let (code, said) = fails(&world, &[&words[..], &["--reason", " "]].concat(), &[]);
+            assert!(code == Some(2) && said.contains("say why, in a few words"), "{said}");
+        }
+    }
+    assert!(reasons > 12, "{reasons}");
+    for acts in [
+        &["reload"][..],
+        &["log", "level", "debug", "--for", "1h"],
+        &["resync", "cancel", "1"],
+        &["resync", "approve", "1"],
+        &["purge", "--before", "1d"],
+    ] {
+        let (code, said) = fails(&world, &[acts, &["--execute"]].concat(), &[]);
+        assert!(code == Some(2) && said.contains("--reason <TEXT>"), "{acts:?}: {said}");
+    }
+    let (code, said) = fails(&world, &["compare", "doctor", "--sample", "0"], &[]);
+    assert!(code == Some(2) && said.contains("0 is not in 1.."), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_file_is_told_of_the_file() {
+    let world = World::new().await;
+    let short = world.config.with_file_name("short");
+    std::fs::write(&short, "short\n").unwrap();
+    let secret = format!("alert.webhook.secret_file = {short:?}\n");
+    let url = "alert.webhook.url = \"https://example.com/\"\n";
+    world.configure(&Config { extra: format!("{url}{secret}"), ..Config::default() });
+    let (code, said) = fails(&world, &["check", "--offline"], &[]);
+    let names = said.contains("alert.webhook.secret_file") && said.contains("/short holds must be");
+    assert!(code == Some(78) && names && !said.contains("(defaults)"), "{said}");
+
+    std::fs::remove_file(&world.config).unwrap();
+    let (code, said) = fails(&world, &["check", "--offline"], &[]);
+    let names = said.contains("--config FILE") && !said.contains("mend these keys");
+    assert!(code == Some(78) && names, "{said}");
 }

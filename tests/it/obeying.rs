@@ -51,16 +51,17 @@ async fn a_request_that_cannot_be_obeyed_is_counted_ends_with_a_reason_and_holds
     world.until("it is tried again", "select max(attempts) > 1 from tidemark.command").await;
     world.collection(DOCTORS).insert_one(doctor(60)).await.unwrap();
     world.until_equal(DOCTORS, TABLE).await;
-    let open = "select count(*) from tidemark.command where done_at is null";
-    assert_eq!(world.scalar::<i64>(open).await, 1, "the stream goes on between the tries");
     world.until("it ends", "select bool_and(done_at is not null) from tidemark.command").await;
+    let between = "select _applied_at < (select done_at from tidemark.command where verb = \
+                   'resync') from public.doctor where id = '1000060'";
+    assert!(world.scalar::<bool>(between).await, "the stream goes on between the tries");
     let row = "select outcome, result, attempts from tidemark.command where verb = 'resync'";
     let (outcome, result, attempts): (String, String, i32) = world.row(row).await;
     assert_eq!(outcome, "failed");
     assert!(result.starts_with("failed after ") && result.contains("55P03"), "{result}");
     assert!((5..=20).contains(&attempts), "{attempts}");
     assert!(
-        starts(&daemon) <= usize::try_from(attempts).unwrap() + 2,
+        starts(&daemon) <= usize::try_from(attempts).unwrap() + 4,
         "one start a try: {}",
         starts(&daemon)
     );
@@ -81,13 +82,13 @@ async fn a_request_that_ends_the_process_is_counted_and_does_not_end_the_next_at
     world.until("it is tried", "select attempts = 1 from tidemark.command").await;
     let begun = std::time::Instant::now();
     while daemon.is_running() {
-        assert!(begun.elapsed().as_secs() < 20, "the failpoint was not passed");
+        assert!(begun.elapsed().as_secs() < 60, "the failpoint was not passed");
         tokio::task::yield_now().await;
     }
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     world
-        .until("it is obeyed", "select outcome = 'done' and attempts = 2 from tidemark.command")
+        .until("it is obeyed", "select outcome = 'done' and attempts >= 2 from tidemark.command")
         .await;
     world.until("the resync is completed", "select exists (select from tidemark.gap_report)").await;
     world.until_equal(DOCTORS, TABLE).await;

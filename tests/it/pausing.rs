@@ -55,6 +55,32 @@ async fn last_walk(world: &World, name: &str) -> (String, String) {
     world.row(&walk).await
 }
 
+/// It shows wherever people look, and is nobody's alarm.
+async fn shows_that_it_is_paused(world: &World, daemon: &Daemon) {
+    let is_shown = async || {
+        let status = daemon.status().await;
+        let action = status["action"].as_str().unwrap_or_default();
+        status["verdict"] == "healthy" && action.contains("tidemark resume still")
+    };
+    eventually("it is healthy, with what to do", is_shown).await;
+    let series = "tidemark_stream_phase{phase=\"paused\",stream=\"still\"}";
+    daemon.until_metric("it is counted", async || daemon.metric(series).await == 1.0).await;
+    let position = "select phase, exact from tidemark.position where stream = 'still'";
+    assert_eq!(world.row::<(String, bool)>(position).await, ("paused".to_owned(), false));
+    // What is reported now and then.
+    let is_told = async || {
+        let (code, told) = run(world, &["status", "--stream", "still"]);
+        code == Some(0) && told.contains("to do: stream still is paused until")
+    };
+    eventually("the command says so", is_told).await;
+    let asked = ["wait", "still", "--for", "2020-01-01T00:00:00Z", "--timeout", "1s"];
+    let (code, told) = run(world, &asked);
+    assert!(code == Some(75) && told.contains("it is paused until"), "{told}");
+    let asked = ["resync", "still", "--reason", "x", "--execute"];
+    let (code, told) = run(world, &asked);
+    assert!(code == Some(1) && told.contains("tidemark resume"), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_group_goes_on_and_a_resync_repairs_what_was_missed_once_it_is_resumed() {
     let world = world(&["still", "well"], "resync.automatic = false\n").await;
@@ -66,10 +92,11 @@ async fn its_group_goes_on_and_a_resync_repairs_what_was_missed_once_it_is_resum
     assert_eq!(daemon.stream("still").await["phase"], "streaming", "a preview changes nothing");
 
     pause(&world, "still", "2h");
-    let paused = daemon.until_phase("still", "paused").await;
+    let is_paused = |s: &Value| s["phase"] == "paused" && s["exact"] == false;
+    let paused = daemon.until("still", "is paused", is_paused).await;
     let reason = paused["reason"].as_str().unwrap();
     assert!(reason.starts_with("paused until ") && reason.ends_with("an index is built"));
-    assert!(paused["exact"] == false && paused["halt_code"].is_null(), "{paused:#}");
+    assert!(paused["halt_code"].is_null(), "{paused:#}");
     write(&world, "still", 0).await;
     write(&world, "well", 0).await;
     world.until_equal("well", "public.well").await;
@@ -79,22 +106,7 @@ async fn its_group_goes_on_and_a_resync_repairs_what_was_missed_once_it_is_resum
     };
     is_still().await;
 
-    // It shows wherever people look, and is nobody's alarm.
-    let status = daemon.status().await;
-    let action = status["action"].as_str().unwrap_or_default();
-    assert!(status["verdict"] == "healthy" && action.contains("tidemark resume still"), "{action}");
-    let series = "tidemark_stream_phase{phase=\"paused\",stream=\"still\"}";
-    daemon.until_metric("it is counted", async || daemon.metric(series).await == 1.0).await;
-    let position = "select phase, exact from tidemark.position where stream = 'still'";
-    assert_eq!(world.row::<(String, bool)>(position).await, ("paused".to_owned(), false));
-    let (code, told) = run(&world, &["status", "--stream", "still"]);
-    assert!(code == Some(0) && told.contains("to do: stream still is paused until"), "{told}");
-    let asked = ["wait", "still", "--for", "2020-01-01T00:00:00Z", "--timeout", "1s"];
-    let (code, told) = run(&world, &asked);
-    assert!(code == Some(75) && told.contains("it is paused until"), "{told}");
-    let asked = ["resync", "still", "--reason", "x", "--execute"];
-    let (code, told) = run(&world, &asked);
-    assert!(code == Some(1) && told.contains("tidemark resume"), "{told}");
+    shows_that_it_is_paused(&world, &daemon).await;
 
     // Another process knows it, too.
     daemon.stop();
@@ -114,9 +126,15 @@ async fn its_group_goes_on_and_a_resync_repairs_what_was_missed_once_it_is_resum
     until_equal(&world, &daemon, &["still", "well"]).await;
     daemon.until("still", "is exact again", |s| s["exact"] == true).await;
     assert_eq!(last_walk(&world, "still").await, ("paused".to_owned(), "completed".to_owned()));
+    let blind = "select r.blind_from <= c.done_at and r.blind_until >= c.done_at + interval '1 s' \
+                 from tidemark.resync as r join tidemark.command as c on c.verb = 'pause' where \
+                 r.reason = 'paused'";
+    assert!(world.scalar::<bool>(blind).await, "it was blind from when it was paused");
     let walks = "select count(*) from tidemark.resync where stream = 'well'";
     assert_eq!(world.scalar::<i64>(walks).await, 1, "its neighbour was never walked again");
-    let told = "select concat_ws(' ', code, stream, summary) from tidemark.incident";
+    // On a busy machine an end may not answer for longer than a second.
+    let told = "select concat_ws(' ', code, stream, summary) from tidemark.incident where code \
+                not in ('source_unreachable', 'target_unreachable')";
     assert_eq!(world.column(told).await, [""; 0], "no incident was opened");
     let actors = "select count(*) from tidemark.command where verb in ('pause', 'resume') and \
                   actor <> '' and reason <> '' and outcome = 'done'";
@@ -130,7 +148,7 @@ async fn one_that_is_alone_in_its_group_goes_on_by_itself_when_its_time_has_come
     until_equal(&world, &daemon, &["still"]).await;
     let written = "select max(_applied_at)::text from still";
     let before: String = world.scalar(written).await;
-    pause(&world, "still", "8s");
+    pause(&world, "still", "20s");
     daemon.until_phase("still", "paused").await;
     write(&world, "still", 0).await;
     // Its collection goes and comes back, which is nobody's trouble meanwhile.
@@ -152,14 +170,14 @@ async fn one_that_is_alone_in_its_group_goes_on_by_itself_when_its_time_has_come
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_walk_under_way_ends_and_the_table_is_whole_after_all() {
-    let slow = "resync.documents_per_second_max = 30\nresync.chunk_documents = 10\n";
+    let slow = "resync.documents_per_second_max = 15\nresync.chunk_documents = 5\n";
     let world = world(&["still", "well"], slow).await;
     let daemon = world.start();
     daemon.until_phase("still", "snapshotting").await;
     world.until("a part is there", "select count(*) > 9 from still").await;
-    pause(&world, "still", "6s");
-    let paused = daemon.until_phase("still", "paused").await;
-    assert!(paused["resync"].is_null(), "{paused:#}");
+    pause(&world, "still", "20s");
+    let is_paused = |s: &Value| s["phase"] == "paused" && s["resync"].is_null();
+    daemon.until("still", "is paused, and not walked", is_paused).await;
     let ended = ("first_snapshot".to_owned(), "cancelled".to_owned());
     assert_eq!(last_walk(&world, "still").await, ended);
     let part: i64 = world.scalar("select count(*) from still").await;
@@ -233,4 +251,90 @@ async fn it_stays_paused_when_another_source_is_adopted_for_its_neighbour() {
     assert_eq!(code, Some(0), "{told}");
     daemon.until_phase("still", "streaming").await;
     other.until_equal("still", "public.still").await;
+}
+
+const SLOW: &str = "resync.documents_per_second_max = 40\nresync.chunk_documents = 10\n";
+
+fn resume(world: &World, name: &str) {
+    let (code, told) = run(world, &["resume", name, "--reason", "x", "--execute"]);
+    assert_eq!(code, Some(0), "{told}");
+}
+
+/// The stream is walked after a pause, and nobody can end that walk, whoever asks.
+async fn until_walked_anew(world: &World, name: &str) {
+    let last = format!(
+        "select reason = 'paused' and state = 'running' and documents_read > 9 from \
+         tidemark.resync where stream = '{name}' order by id desc limit 1"
+    );
+    world.until("it is walked anew", &last).await;
+    let id: i64 = world.scalar("select max(id) from tidemark.resync").await;
+    for asked in [vec!["--reason", "x"], vec!["--reason", "x", "--execute"]] {
+        let (code, told) = run(world, &[vec!["resync", "cancel", &id.to_string()], asked].concat());
+        assert!(code == Some(1) && told.contains("cannot be cancelled"), "{told}");
+    }
+    let another = format!(
+        "insert into tidemark.command (verb, stream, arguments, actor, reason, service, \
+         environment) values ('resync_cancel', '{name}', '{{\"id\": {id}}}', 'x', 'x', \
+         'tidemark', 'development')"
+    );
+    world.execute(&another).await;
+    let refused = "select bool_and(outcome = 'refused') from tidemark.command where verb = \
+                   'resync_cancel'";
+    world.until("the daemon refuses it, too", refused).await;
+}
+
+/// Else its rows would not be there, and nothing would say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_snapshot_cannot_be_cancelled_after_pauses_either() {
+    let world = world(&["still"], SLOW).await;
+    let daemon = world.start();
+    daemon.until_phase("still", "snapshotting").await;
+    world.until("a part is there", "select count(*) > 9 from still").await;
+    for _ in 0..2 {
+        pause(&world, "still", "1h");
+        resume(&world, "still");
+        until_walked_anew(&world, "still").await;
+    }
+    until_equal(&world, &daemon, &["still"]).await;
+
+    // One that was asked for can be.
+    let (code, told) = run(&world, &["resync", "still", "--reason", "x", "--execute"]);
+    assert_eq!(code, Some(0), "{told}");
+    daemon.until_phase("still", "resyncing").await;
+    let id: i64 = world.scalar("select max(id) from tidemark.resync").await;
+    let cancel = ["resync", "cancel", &id.to_string(), "--reason", "x", "--execute"];
+    let (code, told) = run(&world, &cancel);
+    assert_eq!(code, Some(0), "{told}");
+}
+
+/// Else its rows would be of two mappings, and what is to be hidden would be seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_of_another_mapping_cannot_be_cancelled_after_a_pause_either() {
+    let world = world(&["still", "well"], SLOW).await;
+    let mut daemon = world.start();
+    until_equal(&world, &daemon, &["still", "well"]).await;
+    // It comes before the pause, and while it lasts.
+    for (mapping, is_paused) in [("null", false), ("first_1", true)] {
+        if is_paused {
+            pause(&world, "still", "1h");
+            daemon.until_phase("still", "paused").await;
+        }
+        assert_eq!(daemon.stop().0, Some(0));
+        let masked = COLUMN.replace("integer\"", &format!("text\", mask = \"{mapping}\""));
+        let masked = masked.replace("\"n\", field", "\"masked\", field");
+        let streams = stream("still", "still", &masked) + &stream("well", "well", COLUMN);
+        world.configure(&Config { extra: format!("{QUICK}{SLOW}"), streams, ..Config::default() });
+        daemon = world.start();
+        if !is_paused {
+            daemon.until_phase("still", "resyncing").await;
+            pause(&world, "still", "1h");
+        }
+        resume(&world, "still");
+        until_walked_anew(&world, "still").await;
+        let whole = "select bool_and(state <> 'running') from tidemark.resync";
+        world.until("it is completed", whole).await;
+        daemon.until_phase("still", "streaming").await;
+    }
+    let clear = "select count(*) from still where masked is null or length(masked) > 1";
+    assert_eq!(world.scalar::<i64>(clear).await, 0);
 }

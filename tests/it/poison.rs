@@ -149,19 +149,19 @@ async fn an_end_in_good_order_is_heard_in_a_rest_and_forgets_no_suspicion() {
     assert_eq!(daemon.stop().0, Some(0));
     odd.insert_many(documents(50..150, 120)).await.unwrap();
 
-    let mut resting = None;
+    let mut ended = None;
     for _ in 0..6 {
         let mut daemon = world.start_with(&[POISON]);
         while daemon.is_running() && !daemon.log().contains("nothing is taken in hand for 3s") {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        if daemon.is_running() {
-            resting = Some(daemon);
+        // On a slow machine the rest may be over before it is told to end.
+        ended = if daemon.is_running() { daemon.stop().0 } else { None };
+        if ended == Some(0) {
             break;
         }
     }
-    let mut resting = resting.expect("a start that rests");
-    assert_eq!(resting.stop().0, Some(0), "{}", world.logs());
+    assert_eq!(ended, Some(0), "no rest was ended in good order\n{}", world.logs());
     let suspected = "select hand_size = 1 and hand_deaths > 0 and run is null from \
                      tidemark.attempt where road = 'live'";
     assert!(world.scalar::<bool>(suspected).await, "the suspicion is gone");

@@ -147,7 +147,7 @@ async fn what_only_a_commit_would_refuse_is_found_and_set_aside() {
         .await
         .unwrap();
     letters(&world, 2).await;
-    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 170);
+    world.until("the rest is there", "select count(*) = 170 from public.doctor").await;
     let errors = world.column("select error from tidemark.dead_letter").await;
     assert!(errors.iter().all(|error| error.contains("known_body")), "{errors:?}");
     // And a delete.
@@ -159,7 +159,7 @@ async fn what_only_a_commit_would_refuse_is_found_and_set_aside() {
         .await;
     doctors.delete_many(doc! { "_id": { "$in": ["6", "7", "8"] } }).await.unwrap();
     letters(&world, 3).await;
-    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 168);
+    world.until("the rest is gone", "select count(*) = 168 from public.doctor").await;
     // Even if a trigger puts off again what is to be checked, so that it is COMMIT that refuses.
     world
         .execute(
@@ -233,7 +233,7 @@ async fn a_row_that_a_trigger_refuses_is_set_aside_whatever_its_state_and_its_te
     let mut daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     letters(&world, bad.len()).await;
-    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 55);
+    world.until("the rest is there", "select count(*) = 55 from public.doctor").await;
     // And each alone.
     for (number, state) in STATES.iter().enumerate() {
         insert(&world, [1_000 + number], &name(state)).await;
@@ -307,7 +307,7 @@ async fn a_batch_whose_rows_refer_to_each_other_loses_none_of_them_to_one_that_i
     let daemon = world.start();
     letters(&world, 1).await;
     assert_eq!(letter(&world).await.0, "99");
-    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 21);
+    world.until("the rest is there", "select count(*) = 21 from public.doctor").await;
     world.execute("alter table public.doctor drop constraint picky").await;
     retried(&world, 0, "1 written");
     world.until_equal(DOCTORS, TABLE).await;

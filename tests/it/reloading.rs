@@ -14,6 +14,12 @@ fn taken(daemon: &Daemon) -> usize {
     daemon.log().matches("the configuration is taken anew").count()
 }
 
+/// No lease is lost to a busy machine: grants are counted.
+fn lasting(config: Config) -> Config {
+    let extra = format!("{}\nlease.duration = \"8s\"", config.extra);
+    Config { extra, ..config }
+}
+
 /// How often a lease was granted.
 fn grants(log: &str) -> usize {
     log.matches("lease granted").count()
@@ -79,15 +85,15 @@ async fn streams_come_go_move_and_change_under_load_by_a_signal() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_configuration_that_is_wrong_is_refused_whole_and_nothing_changes() {
-    let world = World::with(of(&[("one", "")])).await;
+    let world = World::with(lasting(of(&[("one", "")]))).await;
     for name in ["one", "two"] {
         fill(&world, name).await;
     }
     let daemon = world.start();
     until_streaming(&daemon, &["one"]).await;
-    let two = |extra: &str| Config {
-        extra: format!("resync.automatic_per_day_max = 1\n{extra}"),
-        ..of(&[("one", ""), ("two", "")])
+    let two = |extra: &str| {
+        let both = lasting(of(&[("one", ""), ("two", "")]));
+        Config { extra: format!("{}\n{extra}", both.extra), ..both }
     };
     let wrong = [
         (two("batch.events_max = 0"), "batch.events_max"),
@@ -96,14 +102,16 @@ async fn a_configuration_that_is_wrong_is_refused_whole_and_nothing_changes() {
             two("target.url = \"postgres://nobody@127.0.0.1:1/x\""),
             "connection to postgres failed: refused",
         ),
-        (two("log.filter = \"=[\""), "log.filter is not a filter"),
+        (two("log.filter = \"x=y=z\""), "is not a filter such as"),
     ];
     for (turn, (config, why)) in wrong.iter().enumerate() {
         world.configure(config);
         let asked = ["reload", "--reason", "test", "--execute"];
-        let (code, told) = run(&world.beside(&of(&[("one", "")])), &asked);
+        let (code, told) = run(&world.beside(&lasting(of(&[("one", "")]))), &asked);
         assert!(code == Some(1) && told.contains(why), "{why}: {told}");
-        assert_eq!((refused(&daemon), taken(&daemon)), (turn + 1, 0));
+        // The log is written by a thread of its own.
+        until("it is refused", &world, || refused(&daemon) == turn + 1).await;
+        assert_eq!(taken(&daemon), 0);
         let id = i32::try_from(turn).unwrap();
         world.collection("one").delete_one(doc! { "_id": id }).await.unwrap();
         until_equal(&world, &["one"]).await;
@@ -122,9 +130,62 @@ async fn a_configuration_that_is_wrong_is_refused_whole_and_nothing_changes() {
     assert_eq!(grants(&daemon.log()), 1, "what the log lets through is another, too");
 }
 
+/// As `check` does: it would be parked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_could_not_be_followed_is_refused_with_the_whole() {
+    let column = |name: &str, kind: &str| {
+        format!("column = [ {{ name = \"{name}\", field = \"n\", type = \"{kind}\" }} ]")
+    };
+    let world = World::with(of(&[("one", &column("n", "bigint"))])).await;
+    fill(&world, "one").await;
+    let view = doc! { "create": "seen", "viewOn": "one", "pipeline": [] };
+    world.source.run_command(view).await.unwrap();
+    let daemon = world.start();
+    until_streaming(&daemon, &["one"]).await;
+    for (turn, (name, column, why)) in [
+        ("one", column("n", "text"), "is bigint, the configuration says text"),
+        ("seen", String::new(), "a view or a time-series collection has no change stream"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.configure(&of(&[(name, &column)]));
+        let (code, told) = run(&world, &["check"]);
+        assert!(code == Some(1) && told.contains(why), "{told}");
+        let (code, told) = run(&world, &["reload"]);
+        assert!(code == Some(1) && told.contains(why), "the preview says so, too: {told}");
+        let (code, told) = run(&world, &["reload", "--reason", "test", "--execute"]);
+        assert!(code == Some(1) && told.contains(why), "{told}");
+        assert_eq!((refused(&daemon), taken(&daemon)), (turn + 1, 0));
+    }
+    assert_eq!(daemon.stream("one").await["phase"], "streaming");
+    world.collection("one").delete_one(doc! { "_id": 7 }).await.unwrap();
+    until_equal(&world, &["one"]).await;
+
+    // An end that does not answer, and what no process can take.
+    let ends = |extra: &str| Config { extra: extra.to_owned(), ..of(&[("one", "")]) };
+    for (extra, code, why) in [
+        ("target.url = \"postgres://nobody@127.0.0.1:1/x\"", 1, "refused: target: "),
+        ("source.uri = \"mongodb://127.0.0.1:1/?directConnection=true\"", 1, "refused: source: "),
+        ("log.filter = \"x=y=z\"", 78, "is not a filter such as"),
+        ("environment = \"other\"", 0, "in environment other runs: nobody"),
+    ] {
+        let (got, told) = run(&world.beside(&ends(extra)), &["reload"]);
+        assert!(got == Some(code) && told.contains(why), "{extra}: {got:?} {told}");
+    }
+
+    // What is made when it is taken is no reason to refuse.
+    world.configure(&of(&[("one", &column("m", "bigint"))]));
+    let (code, told) = run(&world, &["reload"]);
+    assert!(code == Some(0) && told.contains("environment, status.listen"), "{told}");
+    let (code, told) = run(&world, &["reload", "--reason", "test", "--execute"]);
+    assert!(code == Some(0) && told.contains("streams changed: one"), "{told}");
+    world.until("it is filled", "select count(m) > 40 from one").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_process_takes_what_is_asked_once_and_nothing_happens_where_nothing_is_changed() {
-    let world = World::with(of(&[("one", "")])).await;
+    let world = World::with(lasting(of(&[("one", "")]))).await;
     for name in ["one", "two"] {
         fill(&world, name).await;
     }
@@ -132,12 +193,13 @@ async fn every_process_takes_what_is_asked_once_and_nothing_happens_where_nothin
     until_equal(&world, &["one"]).await;
     // Both have looked for requests by then.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    world.configure(&of(&[("one", ""), ("two", "")]));
+    world.configure(&lasting(of(&[("one", ""), ("two", "")])));
     let (code, told) = run(&world, &["reload", "--reason", "test", "--execute"]);
     assert_eq!(code, Some(0), "{told}");
+    assert_eq!(told.matches(": streams added: two").count(), 2, "a line a process: {told}");
     until("both have it", &world, || taken(&first) == 1 && taken(&second) == 1).await;
     until_equal(&world, &["one", "two"]).await;
-    let both = "select result like '%streams added: two; %streams added: two' from \
+    let both = "select result like '%streams added: two%streams added: two' from \
                 tidemark.command where verb = 'reload'";
     world.until("both answered", both).await;
     drop((first, second));
@@ -148,7 +210,40 @@ async fn every_process_takes_what_is_asked_once_and_nothing_happens_where_nothin
     let third = world.start();
     let done = "select count(*) = 2 and bool_and(done_at is not null) from tidemark.command";
     world.until("it is answered", done).await;
+    until("it leads", &world, || grants(&third.log()) > 0).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let told = third.log();
-    assert!(told.contains("taken anew: nothing is changed") && grants(&told) == 1, "{told}");
+    let said = || third.log().contains("taken anew: nothing is changed");
+    until("it is said", &world, said).await;
+    assert_eq!(grants(&third.log()), 1, "{}", third.log());
+}
+
+/// Whichever answers first: who asks hears of all, and that one refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_of_one_of_two_processes_is_told_whoever_answers_first() {
+    let config = |extra: &str| Config {
+        extra: format!("resync.automatic_per_day_max = 1\n{extra}"),
+        ..of(&[("one", "")])
+    };
+    let world = World::with(config("")).await;
+    fill(&world, "one").await;
+    let other = world.beside(&config(""));
+    let daemons = [world.start(), other.start()];
+    until_equal(&world, &["one"]).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for round in 0..2 {
+        for (right, wrong) in [(&world, &other), (&other, &world)] {
+            let number = 1_000 + round;
+            right.configure(&config(&format!("batch.events_max = {number}\n")));
+            wrong.configure(&config("batch.events_max = 0\nrow.bytes = 1\n"));
+            let asked = ["reload", "--reason", "test", "--execute"];
+            let (code, told) = run(&world.beside(&config("")), &asked);
+            assert_eq!(code, Some(1), "{told}");
+            let said = |what: &str| told.lines().filter(|line| line.contains(what)).count();
+            assert_eq!((said(": refused: "), said("batch.events_max (")), (1, 1), "{told}");
+            assert!(!told.contains("\\u{a}") && told.contains("check --offline"), "{told}");
+            let taken = said(": sections changed: batch") + said(": nothing is changed");
+            assert!(taken == 1 && told.contains("the others have taken it"), "{told}");
+        }
+    }
+    drop(daemons);
 }

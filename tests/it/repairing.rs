@@ -146,7 +146,7 @@ async fn documents_that_are_named_are_read_again_and_no_others() {
 
     let filter = ["resync", "odd", "--filter", r#"{"kind": {"$in": ["a"]}}"#, "--reason", "again"];
     let (code, told) = run(&world, &[&filter[..], &["--execute"]].concat());
-    assert!(code == Some(0) && told.contains("3 of 3 documents read, 1 rows written"), "{told}");
+    assert!(code == Some(0) && told.contains("3 of 3 documents read, 1 row written"), "{told}");
     let left = world.column("select id from odd where doc = '{}'").await;
     assert_eq!(left, ["left alone"]);
 
@@ -155,7 +155,7 @@ async fn documents_that_are_named_are_read_again_and_no_others() {
     let by_file =
         ["resync", "odd", "--ids-file", file.to_str().unwrap(), "--reason", "x", "--execute"];
     let (code, told) = run(&world, &by_file);
-    assert!(code == Some(0) && told.contains("2 of 2 documents read, 1 rows written"), "{told}");
+    assert!(code == Some(0) && told.contains("2 of 2 documents read, 1 row written"), "{told}");
     assert_eq!(world.until_equal("odd", "public.odd").await, 6);
 
     for (wrong, says) in [
@@ -196,7 +196,7 @@ async fn a_part_goes_on_after_a_kill_beside_the_live_stream() {
     let mut daemon = world.start_with(&[("TIDEMARK_FAILPOINT", "part.step=abort@3")]);
     let begun = Instant::now();
     while daemon.is_running() {
-        assert!(begun.elapsed().as_secs() < 30, "the failpoint was not passed");
+        assert!(begun.elapsed().as_secs() < 120, "the failpoint was not passed");
         tokio::task::yield_now().await;
     }
     assert_eq!(number(&world, "select done::bigint from tidemark.resync_part").await, 600);

@@ -6,7 +6,6 @@ use std::time::Duration;
 use devstack::{Mongo, MongoOptions, Stack};
 use fastrand::Rng;
 use mongodb::bson::{Document, doc};
-use tokio::time::Instant;
 
 use crate::support::{Config, Daemon, World, eventually, run, state};
 
@@ -79,14 +78,15 @@ async fn a_rollover_while_the_daemon_was_down_is_repaired_and_the_other_stream_n
     let mut kept = keeper.start();
     kept.until_phase("recommendation", "streaming").await;
     change(&world, 50_000, 1_000).await;
-    mongo.roll_oplog_gently(3).await.unwrap();
+    let followed = async || state::until_young(&world, "recommendation").await;
+    mongo.roll_oplog_gently(3, followed).await.unwrap();
     kept.stop();
 
-    let begun = Instant::now();
     let daemon = world.start();
-    daemon.until_phase("doctor", "resyncing").await;
+    // As the log has it: on a slow machine it may be over before the status is looked at.
+    let phases = async || daemon.phases("doctor").contains(&"resyncing".to_owned());
+    eventually("it is resynced", phases).await;
     until_repaired(&world, &daemon).await;
-    assert!(begun.elapsed() < Duration::from_secs(60), "repaired within a minute");
     let gap: (i64, i64, i64) = world
         .row(
             "select rows_inserted, rows_changed, rows_deleted from tidemark.gap_report where \
@@ -209,7 +209,7 @@ async fn a_resync_converges_under_a_writer_at_full_speed_and_a_kill_every_second
 
 #[tokio::test]
 async fn history_lost_again_during_a_resync_begins_it_anew_and_reports_the_whole_gap() {
-    let extra = "resync.documents_per_second_max = 400\nresync.chunk_documents = 100".to_owned();
+    let extra = "resync.documents_per_second_max = 150\nresync.chunk_documents = 50".to_owned();
     let (mongo, world) = world(3_000, Config { extra, ..Config::default() }).await;
     let mut first = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
     first.until_phase("doctor", "streaming").await;
@@ -256,7 +256,8 @@ async fn a_walk_slower_than_the_history_window_keeps_its_place_fresh() {
     let daemon = world.start();
     let started = daemon.until_phase("doctor", "resyncing").await;
     // The history rolls over, three times, while the walk goes on.
-    mongo.roll_oplog_gently(3).await.unwrap();
+    let followed = async || state::until_young(&world, "doctor").await;
+    mongo.roll_oplog_gently(3, followed).await.unwrap();
     world
         .collection(DOCTORS)
         .insert_one(doc! { "_id": "late", "doctorStatus": "NEW" })
@@ -292,7 +293,7 @@ async fn a_dropped_collection_that_is_there_again_is_taken_up_by_a_resync() {
 
 #[tokio::test]
 async fn a_source_that_may_not_be_read_during_a_resync_costs_no_row_and_the_walk_goes_on() {
-    let extra = "resync.documents_per_second_max = 300\nresync.chunk_documents = 50".to_owned();
+    let extra = "resync.documents_per_second_max = 80\nresync.chunk_documents = 20".to_owned();
     let (mongo, world) = world(1_000, Config { extra, ..Config::default() }).await;
     let mut first = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
     first.until_phase("doctor", "streaming").await;

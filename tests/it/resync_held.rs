@@ -101,7 +101,7 @@ async fn a_resync_over_its_duration_waits_for_a_person_and_can_go_on_or_be_cance
     daemon.stop();
     let daemon = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
     daemon.until("doctor", "it is still held", |s| s["resync"]["state"] == "held").await;
-    let (code, told) = run(&world, &["resync", "approve", &id, "--execute"]);
+    let (code, told) = run(&world, &["resync", "approve", &id, "--reason", "x", "--execute"]);
     assert!(code == Some(0) && told.contains("approved"), "{told}");
     until_repaired(&world, &daemon).await;
     drop(daemon);

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use tidemark::postgres::{Pool, Target, with_deadline};
 use tidemark::settings::{Origin, Settings};
 
-use crate::support::{Config, World, run};
+use crate::support::{Config, World, run, status_of_the_well};
 
 fn target(world: &World) -> Target {
     let settings =
@@ -16,11 +16,12 @@ fn target(world: &World) -> Target {
     Target::new(&settings).unwrap()
 }
 
-async fn through(proxy: &Proxy) -> World {
+async fn through(proxy: &Proxy, extra: &str) -> World {
     let stack = Stack::shared();
     let database = stack.postgres.database().await.unwrap();
     let url = format!("postgres://tidemark@127.0.0.1:{}/{database}", proxy.port());
-    let mut world = World::of(&stack.mongo.uri(), &url, Config::default()).await;
+    let config = Config { extra: extra.to_owned(), ..Config::default() };
+    let mut world = World::of(&stack.mongo.uri(), &url, config).await;
     world.target_url = stack.postgres.url(&database);
     world
 }
@@ -73,7 +74,8 @@ async fn what_stands_in_a_schema_on_the_way_is_never_called() {
     daemon.until_phase("doctor", "streaming").await;
     data.work(500).await.unwrap();
     world.until_equal(DOCTORS, "public.doctor").await;
-    for command in [&["check"][..], &["status"], &["compare", "doctor"]] {
+    status_of_the_well(&world).await;
+    for command in [&["check"][..], &["compare", "doctor"]] {
         let (code, text) = run(&world, command);
         assert_eq!(code, Some(0), "{text}");
     }
@@ -123,7 +125,7 @@ async fn all_at_once(pool: &Pool, sessions: usize) {
 #[tokio::test]
 async fn a_call_that_times_out_keeps_nothing_of_its_pool() {
     let proxy = Proxy::to(Stack::shared().postgres.port()).unwrap();
-    let world = through(&proxy).await;
+    let world = through(&proxy, "").await;
     let pool = target(&world).pool(3);
     all_at_once(&pool, 3).await;
     for _ in 0..3 {
@@ -147,7 +149,8 @@ async fn a_call_that_times_out_keeps_nothing_of_its_pool() {
 #[tokio::test]
 async fn a_wire_lost_in_silence_costs_no_lease_and_a_request_is_obeyed_after_one_deadline() {
     let proxy = Proxy::to(Stack::shared().postgres.port()).unwrap();
-    let world = through(&proxy).await;
+    // Long enough that it is not lost to a busy machine.
+    let world = through(&proxy, "lease.duration = \"9s\"\n").await;
     let mut data = Revalidation::new(world.source.clone(), 162);
     data.load(300, 100).await.unwrap();
     let daemon = world.start();
@@ -155,10 +158,10 @@ async fn a_wire_lost_in_silence_costs_no_lease_and_a_request_is_obeyed_after_one
     daemon.until_phase("recommendation", "streaming").await;
     let begun = Instant::now();
     proxy.lose();
-    let renewed = "select bool_and(expires_at > now() + interval '2 seconds') from tidemark.lease";
+    let renewed = "select bool_and(expires_at > now() + interval '6 seconds') from tidemark.lease";
     world.until("the leases last anew", renewed).await;
     let renewed = begun.elapsed();
-    assert!(renewed < Duration::from_secs(6), "{renewed:?}\n{}", daemon.log());
+    assert!(renewed < Duration::from_secs(18), "{renewed:?}\n{}", daemon.log());
     data.work(100).await.unwrap();
     let (_, text) = run(&world, &["resync", "doctor", "--reason", "test", "--execute"]);
     world
@@ -168,7 +171,7 @@ async fn a_wire_lost_in_silence_costs_no_lease_and_a_request_is_obeyed_after_one
         )
         .await;
     let (obeyed, deadline) = (begun.elapsed(), target(&world).deadline());
-    assert!(obeyed < deadline + Duration::from_secs(5), "{obeyed:?} {text}\n{}", daemon.log());
+    assert!(obeyed < deadline + Duration::from_secs(8), "{obeyed:?} {text}\n{}", daemon.log());
     world.until_equal(DOCTORS, "public.doctor").await;
     assert_eq!(daemon.stream("doctor").await["epoch"], 1, "the lease was never lost");
 }

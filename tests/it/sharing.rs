@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::changing::{Load, fill, of, until_equal, until_streaming, walks};
-use crate::support::World;
+use crate::support::{Config, World};
 
 const NAMES: [&str; 5] = ["one", "two", "three", "four", "five"];
 
@@ -17,7 +17,10 @@ const LED: &str = "select coalesce(string_agg(n::text, ' ' order by n), '') from
 async fn a_process_that_comes_later_gets_its_part_of_the_groups_and_then_all_stays() {
     let groups = NAMES.map(|name| format!("group = {name:?}"));
     let set: Vec<(&str, &str)> = NAMES.into_iter().zip(groups.iter().map(String::as_str)).collect();
-    let world = World::with(of(&set)).await;
+    // Long enough that nobody loses one to a busy machine: what counts here is who has which.
+    let lasting = of(&set);
+    let extra = format!("{}\nlease.duration = \"10s\"", lasting.extra);
+    let world = World::with(Config { extra, ..lasting }).await;
     for name in NAMES {
         fill(&world, name).await;
     }

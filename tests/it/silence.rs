@@ -3,7 +3,7 @@
 use devstack::{Mongo, MongoOptions, Stack};
 use mongodb::bson::doc;
 
-use crate::support::{Config, World};
+use crate::support::{Config, World, state};
 
 /// The named regression test: recommendations fall silent on Friday, the history rolls over, Monday
 /// must find its place.
@@ -19,7 +19,8 @@ async fn a_silent_collection_keeps_its_place_while_others_roll_the_oplog() {
         daemon.until("recommendation", "has a position", |s| s["phase"] == "streaming").await;
     world.until_equal("recommendation", "public.recommendation").await;
 
-    mongo.roll_oplog_gently(3).await.unwrap();
+    let followed = async || state::until_young(&world, "recommendation").await;
+    mongo.roll_oplog_gently(3, followed).await.unwrap();
     daemon
         .until("recommendation", "moved on in silence", |s| {
             s["position"]["cluster_time"] != friday["position"]["cluster_time"]

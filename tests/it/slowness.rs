@@ -68,7 +68,7 @@ async fn a_row_that_does_not_pass_alone_is_set_aside_as_slow() {
     let mut daemon = world.start();
     // In the midst of others, and alone.
     letters(&world, 1).await;
-    assert_eq!(world.scalar::<i64>("select count(*) from public.doctor").await, 19);
+    world.until("the rest is there", "select count(*) = 19 from public.doctor").await;
     daemon.until_phase("doctor", "streaming").await;
     insert(&world, [100], "Slow").await;
     letters(&world, 2).await;

@@ -319,6 +319,19 @@ pub fn text(output: &Output) -> String {
     )
 }
 
+/// What `status` tells, once it says that all is well: it reads what is reported now and then.
+pub async fn status_of_the_well(world: &World) -> String {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let (code, told) = run(world, &["status"]);
+        if code == Some(0) {
+            return told;
+        }
+        assert!(Instant::now() < deadline, "never said to be well: {told}\n{}", world.logs());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Runs a command: its exit code, and what it printed.
 pub fn run(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
     let output = world.command(arguments).output().unwrap();

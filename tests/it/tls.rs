@@ -32,7 +32,7 @@ async fn world(uri: &str, url: &str, extra: &str) -> World {
 
 /// Servers take up a new certificate a moment after they are told to.
 async fn until_check_says(world: &World, words: &str) -> String {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         let text = run(world, &["check"]).1;
         if text.contains(words) {

@@ -8,7 +8,7 @@ use devstack::{Mode, Mongo, MongoOptions, Postgres, PostgresOptions, Proxy, Stac
 use mongodb::bson::doc;
 
 use crate::killing::{assert_audit, audit};
-use crate::support::{Config, World, stream};
+use crate::support::{Config, World, eventually, stream};
 
 async fn through(mongo_port: u16, postgres_port: u16, postgres: &Postgres) -> World {
     let database = postgres.database().await.unwrap();
@@ -33,7 +33,16 @@ async fn a_commit_whose_answer_is_lost_is_found_out_and_not_repeated() {
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     let mut data = Revalidation::new(world.source.clone(), 41);
-    for _ in 0..5 {
+    // Others commit, too: until it was the group's own.
+    let is_seen = || {
+        let log = daemon.log();
+        log.contains("commit in doubt resolved") && log.contains("\"landed\":true")
+    };
+    for round in 0.. {
+        if round >= 5 && is_seen() {
+            break;
+        }
+        assert!(round < 60, "no commit had landed, and was seen to have\n{}", daemon.log());
         let swallowed = proxy.swallowed();
         proxy.swallow_reply_to(b"COMMIT");
         while proxy.swallowed() == swallowed {
@@ -43,9 +52,6 @@ async fn a_commit_whose_answer_is_lost_is_found_out_and_not_repeated() {
     }
     world.until_equal(DOCTORS, "public.doctor").await;
     world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
-    let log = daemon.log();
-    assert!(log.contains("commit in doubt resolved"), "{log}");
-    assert!(log.contains("\"landed\":true"), "the commit had landed, and that was seen");
     assert_audit(&world).await;
     let twice = "select count(*) from (select id, after from audit where what = 'position' and \
                  after <> before group by 1, 2 having count(*) > 1) d";
@@ -86,8 +92,8 @@ async fn wires_cut_and_stalled_on_both_sides_lose_nothing() {
     }
     world.until_equal(DOCTORS, "public.doctor").await;
     world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
-    let stream = daemon.until("doctor", "calm again", |s| s["retrying"] == 0).await;
-    assert_eq!(stream["phase"], "streaming");
+    let calm = |s: &serde_json::Value| s["retrying"] == 0 && s["phase"] == "streaming";
+    daemon.until("doctor", "calm again", calm).await;
 }
 
 #[tokio::test]
@@ -132,17 +138,22 @@ async fn an_election_is_followed_through() {
     data.load(500, 200).await.unwrap();
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
+    // The first writes after an election may fail; what was written is what counts.
+    let mut work = async || {
+        let mut done = 0;
+        for _ in 0..50 {
+            done += i32::from(data.work(10).await.is_ok());
+        }
+        assert!(done > 25, "hardly anything was written: {done}");
+    };
     mongo.step_down().await.unwrap();
-    data.work(500).await.unwrap();
+    work().await;
     mongo.kill(0).unwrap();
     mongo.wait_for_primary().await.unwrap();
-    for _ in 0..50 {
-        // The first writes after an election may fail; what was written is what counts.
-        let _ = data.work(10).await;
-    }
+    work().await;
     world.until_equal(DOCTORS, "public.doctor").await;
     world.until_equal(RECOMMENDATIONS, "public.recommendation").await;
-    assert_eq!(daemon.stream("doctor").await["phase"], "streaming");
+    daemon.until_phase("doctor", "streaming").await;
 }
 
 #[tokio::test]
@@ -175,13 +186,12 @@ async fn a_dropped_or_renamed_collection_halts_its_stream_and_leaves_the_table()
             2,
             "{what}: what came before is there"
         );
-        assert_eq!(daemon.status().await["verdict"], "critical");
+        let critical = async || daemon.status().await["verdict"] == "critical";
+        eventually("it is said to be critical", critical).await;
         if what != "dropDatabase" {
-            assert_eq!(
-                daemon.stream("recommendation").await["phase"],
-                "streaming",
-                "the other never left"
-            );
+            daemon.until_phase("recommendation", "streaming").await;
+            let phases = daemon.phases("recommendation");
+            assert!(!phases.contains(&"halted".to_owned()), "the other never left: {phases:?}");
         }
     }
 }
@@ -200,6 +210,7 @@ async fn a_row_that_cannot_be_stored_is_set_aside_whole_and_the_rest_goes_on() {
     documents.insert(250, doc! { "_id": &random, "why": &long });
     world.collection("odd").insert_many(&documents).await.unwrap();
     world.until("the good ones are there", "select count(*) = 500 from public.odd").await;
+    world.until("the other is set aside", "select count(*) = 1 from tidemark.dead_letter").await;
     let (document_id, operation, event): (String, String, Vec<u8>) =
         sqlx::query_as("select document_id, operation, event from tidemark.dead_letter")
             .fetch_one(&mut world.pg().await)

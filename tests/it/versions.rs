@@ -1,6 +1,9 @@
 //! `history = true`: every version written is kept, in the transaction that writes the row;
 //! guarantees 1, 3, 4, 5, 7 and 8 for the versions, too.
 
+mod endings;
+mod renaming;
+
 use fastrand::Rng;
 use mongodb::bson::{Document, doc};
 use std::time::Duration;
@@ -332,4 +335,29 @@ async fn versions_replaced_long_ago_are_forgotten() {
     let _daemon = world.start();
     world.until("forgotten", "select count(*) = 2 from public.odd_history").await;
     assert_eq!(versions(&world, "a").await, ["1 was update", "2 now update"]);
+}
+
+/// Also of changes that are applied in one batch: its documents are looked up as they were at its
+/// end.
+#[tokio::test]
+async fn a_version_begins_with_its_change_not_with_its_batch() {
+    let (world, mut daemon) = followed("history = true", "").await;
+    let odd = world.collection("odd");
+    odd.insert_many((1..=2).map(|id| doc! { "_id": id, "n": 0 })).await.unwrap();
+    world.until_equal("odd", "public.odd").await;
+    assert_eq!(daemon.stop().0, Some(0));
+    for id in 1..=2 {
+        odd.update_one(doc! { "_id": id }, doc! { "$set": { "n": id } }).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    odd.insert_one(doc! { "_id": 3, "n": 3 }).await.unwrap();
+    let _daemon = world.start();
+    world.until_equal("odd", "public.odd").await;
+    let apart = "select extract(epoch from max(_valid_from_at) - min(_valid_from_at))::bigint \
+                 between 1 and 3 from public.odd_history where _operation = 'update'";
+    assert!(world.scalar::<bool>(apart).await);
+    let one = "select bool_and(_cluster_time = _valid_from) from public.odd join \
+               public.odd_history as h using (id) where h._valid_to is null and odd.n > 0";
+    assert!(world.scalar::<bool>(one).await);
+    assert_versions(&world, "").await;
 }

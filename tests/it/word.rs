@@ -7,7 +7,7 @@ use devstack::{Fakes, Proxy, Stack};
 use mongodb::bson::doc;
 
 use crate::alerting::{DOCTORS, TABLE, is_resolved, seed, until, world};
-use crate::support::{Config, Daemon, World, run, state, stream};
+use crate::support::{Config, Daemon, World, eventually, run, state, stream};
 
 /// Follows until the first snapshot is done, then stops.
 async fn followed(world: &World) {
@@ -112,8 +112,10 @@ async fn a_halted_stream_takes_the_resync_it_asks_for_though_another_is_held() {
             "select state = 'held' from tidemark.resync where reason = 'requested'",
         )
         .await;
-    let held = daemon.status().await["action"].to_string();
-    assert!(held.contains("approve 3 --reason TEXT --execute"), "{held}");
+    let id: i64 = world.scalar("select max(id) from tidemark.resync").await;
+    let approve = format!("approve {id} --reason TEXT --execute");
+    let said = async || daemon.status().await["action"].to_string().contains(&approve);
+    eventually("what is to be done is said", said).await;
     daemon.stop();
     state::lose_position(&world, "doctor").await;
 
@@ -134,18 +136,20 @@ async fn a_halted_stream_takes_the_resync_it_asks_for_though_another_is_held() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_resync_repairs_nothing_and_ends_no_incident() {
     let fakes = Fakes::start().unwrap();
-    let slow = "resync.automatic = false\nresync.documents_per_second_max = \
-                20\nresync.chunk_documents = 10\n";
+    let slow = "resync.automatic = false\nresync.chunk_documents = 4\n";
     let world = world(&fakes, slow).await;
     seed(&world, 100).await;
     followed(&world).await;
     state::lose_position(&world, "doctor").await;
-    let daemon = world.start();
+    let daemon = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "7")]);
     until("what was lost is told", &world, || fakes.roots().len() == 1).await;
     assert_eq!(run(&world, &["resync", "doctor", "--reason", "lost", "--execute"]).0, Some(0));
     let id: i64 = world.scalar("select max(id) from tidemark.resync").await;
     daemon.until("doctor", "walks", |s| s["resync"]["documents_read"].as_u64() > Some(0)).await;
-    assert_eq!(run(&world, &["resync", "cancel", &id.to_string(), "--execute"]).0, Some(0));
+    assert_eq!(
+        run(&world, &["resync", "cancel", &id.to_string(), "--reason", "x", "--execute"]).0,
+        Some(0)
+    );
     daemon.until_phase("doctor", "streaming").await;
     let said = "select state = 'open' and summary like '%was cancelled%' from tidemark.incident";
     world.until("the incident says so", said).await;

@@ -152,11 +152,15 @@ impl<'a> Causes<'a> {
         if stream.phase == Phase::Parked {
             let code = stream.halt_code.as_deref().and_then(Code::parse);
             let reason = stream.reason.clone().unwrap_or_default();
-            let cause = self.add(code.unwrap_or(Code::StreamParked), of, reason);
+            let code = code.unwrap_or(Code::StreamParked);
+            let cause = self.add(code, of, reason);
             cause.since = Some(earlier(cause.since, stream.phase_since));
-            cause.lasting = TimeDelta::zero();
             cause.occurrences += stream.failures;
-            rules::PARKED.clone_into(&mut cause.doing);
+            // That another group has not let it go passes by itself, and costs no resync.
+            if code != Code::StreamParked {
+                cause.lasting = TimeDelta::zero();
+                rules::PARKED.clone_into(&mut cause.doing);
+            }
             if now - stream.phase_since >= PARKED_CRITICAL {
                 cause.severity = Severity::Critical;
             }

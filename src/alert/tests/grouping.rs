@@ -127,13 +127,14 @@ fn a_parked_stream_becomes_critical_after_an_hour_and_is_told_so_once() {
         let mut seen = group(now);
         let report = &mut seen.streams[7].report;
         (report.phase, report.phase_since) = (Phase::Parked, start());
+        report.halt_code = Some(Code::TargetSlow.name().to_owned());
         report.reason = Some("the table is locked".into());
         look(&mut book, now, &seen);
         let incident = &book.incidents[0];
         told.push((incident.severity, incident.detail.last));
     }
     assert_eq!(book.incidents.len(), 1);
-    assert_eq!(book.incidents[0].key.code, Code::StreamParked);
+    assert_eq!(book.incidents[0].key.code, Code::TargetSlow);
     assert_eq!(told[59], (Severity::Warning, Transition::Opened));
     assert_eq!(told[60], (Severity::Critical, Transition::Worsened));
     assert_eq!(book.incidents[0].detail.revision, 2);

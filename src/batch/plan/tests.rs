@@ -190,6 +190,17 @@ fn what_changes_no_row_stops_the_streams_it_is_about_and_is_named() {
 }
 
 #[test]
+fn what_becomes_of_a_collection_that_nobody_follows_stops_no_stream() {
+    for name in ["drop", "rename", "reshardCollection"] {
+        let mut stop = event(name, 0, 12, false);
+        stop.insert("to", doc! { "db": "d", "coll": "elsewhere" });
+        let taken = take(&mut gather(vec![stop], 20), ALL);
+        assert_eq!(plan(&taken.events, &Routes::new(["other", "another"])).stops, [], "{name}");
+        assert_eq!(plan(&taken.events, &Routes::new(["other"])).stops, [], "{name}, of one");
+    }
+}
+
+#[test]
 fn an_event_that_cannot_be_read_is_told_and_the_others_go_on() {
     let mut keyless = event("insert", 1, 10, true);
     keyless.remove("documentKey");

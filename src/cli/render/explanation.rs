@@ -38,6 +38,9 @@ pub fn explanation(explained: &Explanation) -> String {
     if let Some(why) = &explained.parked {
         let _ = writeln!(out, "  parked       {}", shown(why));
     }
+    if let Some(how) = &explained.paused {
+        let _ = writeln!(out, "  paused       {}", shown(how));
+    }
     if let Some(kept) = &explained.history {
         let at = |at: Option<DateTime<Utc>>| at.map_or_else(|| "-".to_owned(), second);
         let _ = writeln!(

@@ -2,31 +2,38 @@
 
 use std::fmt::Write;
 
-use crate::model::format::thousands;
+use crate::model::format::{many, thousands};
 use crate::model::shown::shown;
-use crate::ops::resync_part::PartPreview;
+use crate::ops::resync_part::{PartBy, PartPreview};
 use crate::state::{PartListed, known_as};
 
 /// What reading some documents again would come to.
 pub fn part(preview: &PartPreview) -> String {
     let number = thousands;
     let mut out = format!(
-        "resync of a part of stream {}: {} → {}\n  reads        {} documents that are named; the \
-         source has {} of them\n  writes       {} rows: {} the table lacks, {} it has otherwise\n  \
-         deletes      {} rows the source does not have; never more than {}\n",
+        "resync of a part of stream {}: {} → {}\n  reads        {} {}; the source has {} of \
+         them\n  writes       {}: {} the table lacks, {} it has otherwise\n  deletes      {} the \
+         source does not have; never more than {}\n",
         shown(&preview.stream),
         shown(&preview.source),
         shown(&preview.table),
-        number(preview.named),
+        many(preview.named, "document"),
+        meant(preview.by),
         number(preview.documents),
-        number(preview.rows_to_insert + preview.rows_to_change),
+        many(preview.rows_to_insert + preview.rows_to_change, "row"),
         number(preview.rows_to_insert),
         number(preview.rows_to_change),
-        number(preview.rows_to_delete),
+        many(preview.rows_to_delete, "row"),
         number(preview.deletes_without_asking),
     );
     if preview.unknown > 0 {
-        let _ = writeln!(out, "  unknown      {} are at neither end", number(preview.unknown));
+        let unknown = number(preview.unknown);
+        let _ = if preview.is_filtered {
+            let why = "have no row, and are not there or left out by the stream's filter";
+            writeln!(out, "  unknown      {unknown} {why}")
+        } else {
+            writeln!(out, "  unknown      {unknown} are at neither end")
+        };
     }
     if let Some(open) = &preview.open {
         let _ = writeln!(
@@ -37,6 +44,14 @@ pub fn part(preview: &PartPreview) -> String {
         );
     }
     out
+}
+
+const fn meant(by: PartBy) -> &'static str {
+    match by {
+        PartBy::Ids => "named",
+        PartBy::Filter => "that --filter finds",
+        PartBy::Divergence => "found to differ",
+    }
 }
 
 /// Requests to resync a part.

@@ -50,6 +50,7 @@ pub(super) fn whole(text: &str) -> Explanation {
         told: t(),
         letters: vec![letter(text)],
         walk: Some(walk(text)),
+        paused: Some(t()),
         parked: Some(t()),
         history: Some(history),
     }

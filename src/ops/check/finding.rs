@@ -21,6 +21,14 @@ pub struct Finding {
     pub too_old: bool,
 }
 
+/// On one line, for whoever is refused.
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.detail)?;
+        if self.remedy.is_empty() { Ok(()) } else { write!(f, "; {}", self.remedy) }
+    }
+}
+
 impl Finding {
     pub(super) fn ok(what: impl Into<String>, detail: impl Into<String>) -> Self {
         Self {

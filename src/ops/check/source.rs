@@ -116,7 +116,7 @@ async fn open(
 }
 
 /// Reads documents: lookups and walks need the right to.
-async fn read(source: &Source, stream: &StreamSettings) -> Result<String, Fault> {
+pub(super) async fn read(source: &Source, stream: &StreamSettings) -> Result<String, Fault> {
     match source.find_collection(&stream.collection).await? {
         Found::Collection(_) => {}
         Found::Nothing => {

@@ -3,12 +3,14 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
+use super::clear_values::clear_values;
 use super::finding::Finding;
 use super::rights::{Ends, rights, unauthorised};
 use crate::apply::{Kind, LiveTable, Statements, Wanted, read_live, rehearse};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
-use crate::ops::mapping_change::{MappingNote, mapping_notes, notes_of_child};
+use crate::ops::dependent_views::DependentViews;
+use crate::ops::mapping_change::mapping_notes;
 use crate::postgres::with_deadline;
 use crate::settings::StreamSettings;
 
@@ -18,7 +20,8 @@ pub(super) async fn table(
     stream: &StreamSettings,
 ) -> Vec<Finding> {
     let table = ends.settings.table_of(stream);
-    let (mut findings, mut is_whole, mut may, mut kind) = (Vec::new(), true, true, None);
+    let (mut is_whole, mut may, mut kind) = (true, true, None);
+    let mut findings = changes(connection, ends, stream).await;
     for wanted in Wanted::all(&table, stream.rows()) {
         let live = match read_live(connection, ends.target, &wanted.table).await {
             Ok(live) => live,
@@ -27,10 +30,6 @@ pub(super) async fn table(
                 return findings;
             }
         };
-        if wanted.is_followed() {
-            findings.extend(changes(ends, stream, &live).await);
-        }
-        findings.extend(told(stream, notes_of_child(&live, &wanted)));
         match of_one(connection, ends, &live, &wanted).await {
             Ok(found) => findings.push(found),
             Err(found) => {
@@ -45,6 +44,9 @@ pub(super) async fn table(
         may &= granted.is_ok();
         findings.push(Finding::of(format!("rights on {}", wanted.table), granted));
     }
+    if is_whole {
+        findings.extend(clear_values(connection, ends, stream).await);
+    }
     if is_whole && (may || !ends.executes) {
         findings.extend(statements(connection, ends, (&table, kind), stream).await);
     }
@@ -55,7 +57,7 @@ pub(super) async fn table(
 ///
 /// # Errors
 /// What is found, if it cannot be written yet.
-async fn of_one(
+pub(super) async fn of_one(
     connection: &mut PgConnection,
     ends: &Ends<'_>,
     live: &LiveTable,
@@ -65,7 +67,7 @@ async fn of_one(
     let what = format!("table {table}");
     let misfits = live.misfits(wanted);
     if !misfits.is_empty() {
-        let remedy = retyping(live, wanted);
+        let remedy = retyping(connection, ends, live, wanted).await;
         let fault = |misfit| Fault::new(Class::Halt, Code::TargetSchemaMismatch, misfit, "");
         let failed = misfits.into_iter().map(|misfit| {
             let failed = Finding::failed(&what, &fault(misfit));
@@ -105,11 +107,13 @@ async fn marked(connection: &mut PgConnection, ends: &Ends<'_>, table: &Table) -
 }
 
 /// What a changed configuration will do to it.
-async fn changes(ends: &Ends<'_>, stream: &StreamSettings, live: &LiveTable) -> Vec<Finding> {
-    told(stream, mapping_notes(ends.settings, &ends.state, stream, live).await)
-}
-
-fn told(stream: &StreamSettings, notes: Vec<MappingNote>) -> Vec<Finding> {
+async fn changes(
+    connection: &mut PgConnection,
+    ends: &Ends<'_>,
+    stream: &StreamSettings,
+) -> Vec<Finding> {
+    let Ends { settings, target, state, .. } = ends;
+    let notes = mapping_notes(connection, target, settings, state, stream).await;
     let what = format!("mapping of {}", stream.name);
     let told = notes.into_iter().map(|note| {
         let told = Finding::ok(&what, note.said);
@@ -119,16 +123,24 @@ fn told(stream: &StreamSettings, notes: Vec<MappingNote>) -> Vec<Finding> {
 }
 
 /// What to do about a table that does not fit.
-fn retyping(live: &LiveTable, wanted: &Wanted<'_>) -> String {
-    match live.retyping(wanted) {
-        Some(sql) => format!(
-            "`{sql}` (`rename` keeps the old values), then `tidemark migrate`: the stream is \
-             walked and fills it; or change [[stream]]; tidemark never retypes what is there"
-        ),
-        None => "alter it by hand, or change [[stream]]; tidemark never retypes or replaces what \
-                 is there"
-            .to_owned(),
+async fn retyping(
+    connection: &mut PgConnection,
+    ends: &Ends<'_>,
+    live: &LiveTable,
+    wanted: &Wanted<'_>,
+) -> String {
+    let columns = live.retyped(wanted);
+    if columns.is_empty() {
+        let by_hand = "alter it by hand, or change [[stream]]; tidemark never retypes or replaces \
+                       what is there";
+        return by_hand.to_owned();
     }
+    let views = DependentViews::of(connection, ends.target, &wanted.table).await;
+    format!(
+        "`{}` (`rename` keeps the old values), then `tidemark migrate`: the stream is walked and \
+         fills it; or change [[stream]]; tidemark never retypes what is there",
+        views.drop_columns(&wanted.table, &columns)
+    )
 }
 
 /// Who makes what is missing, if somebody can.

@@ -17,12 +17,18 @@ use crate::apply::{Statements, row_times};
 use crate::error::Fault;
 use crate::model::bson::{Doc, Value};
 use crate::model::position::ClusterTime;
+use crate::model::standing::Looks;
 use crate::model::value::{asked_for, decode_id};
+use crate::ops::left_out;
 use crate::ops::wait::HURRY_INTERVAL;
 use crate::postgres::with_deadline;
 
 /// How long the stream is waited for before what differs is looked at again.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a group may be led by nobody before that counts as such: it is handed over within
+/// moments.
+const UNLED_MAX: Duration = Duration::from_secs(5);
 
 /// What is found to differ so many times in a row does. Fewer would tell wrongly of a document that
 /// is taken away and put back all the time.
@@ -64,15 +70,14 @@ impl Seen {
             (Some(_), None) => Kind::Missing,
             (None, Some(_)) => Kind::Extra,
         };
-        // A row of a time to come was not written by any change.
-        let newer = self.row.is_some_and(|row| row > since && row <= now);
-        if self.before != self.after || newer { Look::Changing } else { Look::Stays(kind) }
+        let looks = Looks { stays: self.before == self.after, row: self.row, since, now };
+        if looks.is_due() { Look::Stays(kind) } else { Look::Changing }
     }
 }
 
 impl Comparison<'_> {
-    /// Tells what stays different from what was only on its way. Rows older than `started` that the
-    /// walk did not meet are looked at as well.
+    /// Tells what stays different from what was only on its way. Rows no newer than `started` that
+    /// the walk did not meet are looked at as well.
     pub(super) async fn settle(&mut self, started: Option<ClusterTime>) -> Result<(), Fault> {
         let now = self.source.now().await?;
         let mut told = self.catch_up(now).await?;
@@ -99,21 +104,24 @@ impl Comparison<'_> {
     /// down. `false`: it has not, and what differs cannot be told from what has still to be
     /// applied.
     async fn catch_up(&mut self, time: ClusterTime) -> Result<bool, Fault> {
+        self.found.note = left_out::note(self.state, &self.config.name).await?;
+        if self.found.note.is_some() {
+            return Ok(false);
+        }
         let begun = Instant::now();
-        let mut asked: Option<Instant> = None;
+        let (mut asked, mut led_at): (Option<Instant>, _) = (None, begun);
         loop {
-            let stored = self.state.load(&self.config.group).await?;
+            let stored = self.state.load(&self.group).await?;
             let position = stored.and_then(|stored| stored.cluster_time).map(ClusterTime::from_sql);
             if position.is_some_and(|position| position >= time) {
                 return Ok(true);
             }
-            let led = self
-                .state
-                .leases()
-                .await?
-                .iter()
-                .any(|held| held.group == self.config.group && held.live);
-            if !led || begun.elapsed() > PATIENCE {
+            let led =
+                self.state.leases().await?.iter().any(|held| held.group == self.group && held.live);
+            if led {
+                led_at = Instant::now();
+            }
+            if led_at.elapsed() > UNLED_MAX || begun.elapsed() > PATIENCE {
                 let note = "the stream has not caught up: what it has still to apply counts as a \
                             difference";
                 self.found.note = Some(note.to_owned());
@@ -122,7 +130,7 @@ impl Comparison<'_> {
             if asked.is_none_or(|at| at.elapsed() > HURRY_INTERVAL) {
                 asked = Some(Instant::now());
                 // Who may not ask waits for the next position that is due.
-                let _ = self.state.hurry(&self.config.group).await;
+                let _ = self.state.hurry(&self.group).await;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -205,8 +213,8 @@ impl Comparison<'_> {
         row_times(&mut self.connection, self.target, &self.statements, &ids).await
     }
 
-    /// Rows the walk did not meet and that are older than its start, or of a time to come: the
-    /// source may not have them.
+    /// Rows the walk did not meet and that are no newer than its start, or of a time to come: the
+    /// source may not have them. Where it has stood still since, a row can be just as old.
     async fn extra(&mut self, started: ClusterTime) -> Result<(), Fault> {
         let Statements { living, orphans, .. } = &self.statements;
         let unseen = "not exists (select from tidemark_seen as s where s.id = t.id)";
@@ -217,7 +225,7 @@ impl Comparison<'_> {
             format!(" union select t.id from ({orphans}) as t where {unseen}")
         };
         let sql = AssertSqlSafe(format!(
-            "with extra as (select t.id from {living} as t where (coalesce(t._cluster_time, 0) < \
+            "with extra as (select t.id from {living} as t where (coalesce(t._cluster_time, 0) <= \
              $1 or t._cluster_time > $3) and {unseen}{or}) select (select count(*) from extra), \
              coalesce((select array_agg(id) from (select id from extra limit $2) as e), '{{}}')"
         ));

@@ -4,6 +4,9 @@ use super::fields::{ArrayElements, Family, Field};
 use crate::model::format::percent;
 use crate::model::value::{ColumnType, Zone};
 
+/// With fewer keys a document is none that is a map, however seldom each is there.
+const MAP_KEYS_MIN: u64 = 6;
+
 /// A nested document with more fields than these is one value: a map, or somebody else's document.
 const NESTED_FIELDS_MAX: usize = 40;
 
@@ -168,11 +171,11 @@ fn has_columns(field: &Field) -> bool {
     !field.children.is_empty() && !is_map(field) && !is_geo_json(field) && !names.any(is_data)
 }
 
-/// A map has other keys in each document.
+/// A map has other keys in each document. What its keys are, names and the like, is data.
 fn is_map(field: &Field) -> bool {
     let keys = field.children.len() as u64;
     let met: u64 = field.children.iter().map(|(_, child)| child.present + child.nulls).sum();
-    keys > 12 && met < keys * field.present.div_ceil(3)
+    keys >= MAP_KEYS_MIN && met < keys * field.present.div_ceil(3)
 }
 
 /// A point or a shape, which what reads it wants whole.

@@ -3,7 +3,7 @@
 use super::naming::words;
 
 /// Words of which one is enough.
-const SECRETS: [&str; 14] = [
+const SECRETS: [&str; 18] = [
     "password",
     "passwd",
     "passphrase",
@@ -18,13 +18,25 @@ const SECRETS: [&str; 14] = [
     "cvv",
     "cvc",
     "pin",
+    "jwt",
+    "bearer",
+    "authorization",
+    "authorisation",
 ];
 
 /// Words that are secrets side by side.
-const SECRET_PAIRS: [(&str, &str); 5] =
-    [("api", "key"), ("private", "key"), ("access", "key"), ("card", "number"), ("session", "id")];
+const SECRET_PAIRS: [(&str, &str); 8] = [
+    ("api", "key"),
+    ("private", "key"),
+    ("access", "key"),
+    ("card", "number"),
+    ("credit", "card"),
+    ("debit", "card"),
+    ("auth", "header"),
+    ("session", "id"),
+];
 
-const PEOPLE: [&str; 31] = [
+const PEOPLE: [&str; 35] = [
     "email",
     "mail",
     "phone",
@@ -56,9 +68,13 @@ const PEOPLE: [&str; 31] = [
     "firstname",
     "lastname",
     "fullname",
+    "forename",
+    "forenames",
+    "maidenname",
+    "gmc",
 ];
 
-const PEOPLE_PAIRS: [(&str, &str); 10] = [
+const PEOPLE_PAIRS: [(&str, &str); 11] = [
     ("first", "name"),
     ("last", "name"),
     ("full", "name"),
@@ -69,7 +85,13 @@ const PEOPLE_PAIRS: [(&str, &str); 10] = [
     ("post", "code"),
     ("zip", "code"),
     ("national", "insurance"),
+    ("maiden", "name"),
 ];
+
+const SECRET: &str = "! its name reads like a secret: exclude it, or mask";
+
+const PERSON: &str =
+    "! its name reads like a person's data: exclude or mask, if nobody is to read it";
 
 /// What to know of a field before it is copied, if its path reads so.
 pub fn warning(path: &[&str]) -> Option<&'static str> {
@@ -80,9 +102,9 @@ pub fn warning(path: &[&str]) -> Option<&'static str> {
         beside.any(|(one, other)| pairs.contains(&(&**one, &**other)))
     };
     if has(&SECRETS) || has_pair(&SECRET_PAIRS) {
-        Some("! its name reads like a secret")
+        Some(SECRET)
     } else if has(&PEOPLE) || has_pair(&PEOPLE_PAIRS) {
-        Some("! its name reads like a person's data")
+        Some(PERSON)
     } else {
         None
     }
@@ -94,11 +116,30 @@ mod tests {
 
     #[test]
     fn names_are_judged_word_by_word() {
-        for name in ["password", "resetToken", "api_key", "APIKey", "cardNumber", "userPin"] {
-            assert_eq!(warning(&[name]), Some("! its name reads like a secret"), "{name}");
+        for name in [
+            "password",
+            "resetToken",
+            "api_key",
+            "APIKey",
+            "cardNumber",
+            "userPin",
+            "credit_card",
+            "authorization",
+            "jwt",
+        ] {
+            assert_eq!(warning(&[name]), Some(SECRET), "{name}");
         }
-        for name in ["email", "e-mail", "nhsNumber", "firstName", "dateOfBirth", "mobilePhone"] {
-            assert_eq!(warning(&[name]), Some("! its name reads like a person's data"), "{name}");
+        for name in [
+            "email",
+            "e-mail",
+            "nhsNumber",
+            "firstName",
+            "dateOfBirth",
+            "mobilePhone",
+            "forename",
+            "gmc_number",
+        ] {
+            assert_eq!(warning(&[name]), Some(PERSON), "{name}");
         }
         assert!(warning(&["address", "city"]).is_some());
         for name in ["tokenise", "pinned", "spinCount", "status", "name", "total", "mailbox"] {

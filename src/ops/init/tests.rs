@@ -149,12 +149,15 @@ fn only_what_every_document_has_is_required() {
 
 #[test]
 fn documents_become_columns_two_levels_deep_and_maps_stay_whole() {
+    let names = ["Ada", "Ben", "Cyd", "Dot", "Eve", "Fay", "Gus"];
     let documents: Vec<Document> = (0..30)
         .map(|n: i32| {
             let many: Document = (0..3).map(|m| (format!("k{}", n * 3 + m), m.into())).collect();
             doc! {
                 "_id": { "a": n }, "a": { "b": { "c": { "d": 1 } }, "e": n },
-                "byYear": { "2025": 1 }, "many": many, "__v": 0, "5": 1, "mail@example.org": 2,
+                "byYear": { "2025": 1 }, "many": many,
+                "seen": { names[usize::try_from(n).unwrap_or_default() % 7]: n },
+                "__v": 0, "5": 1, "mail@example.org": 2,
             }
         })
         .collect();
@@ -168,6 +171,7 @@ fn documents_become_columns_two_levels_deep_and_maps_stay_whole() {
         ("a_e", "a.e", "integer"),
         ("by_year", "byYear", "jsonb"),
         ("many", "many", "jsonb"),
+        ("seen", "seen", "jsonb"),
     ];
     assert_eq!(told, expected.map(|(name, field, kind)| (name.into(), field.into(), kind)));
 }

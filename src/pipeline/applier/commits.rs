@@ -22,6 +22,7 @@ impl Applier<'_> {
                 work.beside = self.walks.beside(work.stream);
             }
         }
+        commit.after = Some(self.committed);
         let signals = self.signals;
         let mut backoff = Backoff::new(self.group.settings.retry);
         let applied = loop {

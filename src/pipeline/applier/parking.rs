@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Applier;
-use crate::apply::Commit;
+use crate::apply::{Applied, Commit, HoldsUp};
 use crate::error::{Class, Code, Fault};
 use crate::model::phase::Phase;
 use crate::pipeline::context::GroupContext;
@@ -54,6 +54,34 @@ impl Applier<'_> {
         self.slow.retain(|(slow, at)| *slow != stream && at.elapsed() < SLOW_TOGETHER);
         self.slow.push((stream, Instant::now()));
         self.slow.len() <= SLOW_MAX
+    }
+
+    /// Parks streams whose tables hold up the others, now that what they took is known.
+    pub(super) async fn park_slow(
+        &mut self,
+        commit: &Commit,
+        applied: &[Applied],
+    ) -> Result<(), Fault> {
+        for (work, done) in commit.works.iter().zip(applied) {
+            if let Some(fault) = self.holds_up(work.stream, done) {
+                self.park_alone(work.stream, fault).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why a stream is to be parked whose table took so long once more.
+    pub(super) fn holds_up(&mut self, stream: usize, done: &Applied) -> Option<Fault> {
+        let now = std::time::Instant::now();
+        let HoldsUp { statements, total } = self.slow_tables.note(now, stream, done.took)?;
+        let message = format!(
+            "its table held up the others: {statements} statements for a few rows took {:.1} s \
+             within a minute",
+            total.as_secs_f64()
+        );
+        let hint = "see what a write to it costs: a trigger, an index, a constraint";
+        let fault = Fault::new(Class::Transient, Code::TargetSlow, message, hint);
+        self.is_to_be_parked(stream, &fault).then_some(fault)
     }
 
     /// Parks a stream in a commit of its own.

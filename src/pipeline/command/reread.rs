@@ -6,7 +6,6 @@ use super::{Answered, Asked, foreign_source};
 use crate::error::Fault;
 use crate::pipeline::binding::{BindingVerdict, foreign, judge, place};
 use crate::pipeline::context::Context;
-use crate::pipeline::pause;
 use crate::pipeline::resync_part::{Turn, turn};
 use crate::state::{Stored, StreamRow};
 
@@ -21,7 +20,7 @@ impl Asked<'_> {
         let (group, command) = (self.group, self.command);
         let row = group.state.stream_row(&command.stream).await?;
         if let Some(pause) = row.as_ref().and_then(StreamRow::pause_in_force) {
-            return Ok(Err(pause::in_the_way(&pause)));
+            return Ok(Err(pause.in_the_way()));
         }
         let place = place(group, stored).await?;
         if let Some(why) = foreign(row.iter(), group, &place) {
@@ -40,6 +39,7 @@ impl Asked<'_> {
             BindingVerdict::Same
             | BindingVerdict::Known
             | BindingVerdict::TableFresh
+            | BindingVerdict::TableAnother
             | BindingVerdict::TableReplaced(_) => Ok(here.found.uuid()),
         })
     }
@@ -48,6 +48,9 @@ impl Asked<'_> {
     pub(super) async fn resync_part(&self, context: &Context) -> Result<Option<Answered>, Fault> {
         let (group, command, stored) = (self.group, self.command, self.stored().await?);
         let row = group.state.stream_row(&command.stream).await?;
+        if let Some(pause) = row.as_ref().and_then(StreamRow::pause) {
+            return self.refuse(pause.in_the_way()).await.map(Some);
+        }
         if row.is_some_and(|row| row.parked_code.is_some()) {
             let why = "the stream is parked: once the cause is gone its whole table is repaired";
             return self.refuse(why).await.map(Some);

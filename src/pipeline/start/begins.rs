@@ -8,7 +8,7 @@ use crate::model::position::{ClusterTime, Position, resumes_under};
 use crate::model::reason::Reason;
 use crate::pipeline::binding::{entry_of, proved_by};
 use crate::pipeline::context::GroupContext;
-use crate::state::{OwnPosition, Start, Stored};
+use crate::state::{OwnPosition, Start, Stored, StreamRow};
 
 /// A group goes back no further than this for streams that come into it: what it reads once more is
 /// written once more. For one that was left earlier its table is walked.
@@ -127,12 +127,15 @@ fn is_near(own: &Position, stored: Option<&Position>, walks: bool) -> bool {
     !walks && stored.cluster_time.seconds_since(own.cluster_time) <= BACK_MAX_SECONDS
 }
 
-/// The last that is known of the group: its position's time, else when its row was last written.
-pub fn blind_from(stored: &Stored) -> Option<DateTime<Utc>> {
-    stored
+/// Since when what happened at the source may not be in a stream's table: the last that is known of
+/// the group, its position's time, else when its row was last written; or, if the group went on
+/// without the stream, since it did.
+pub fn blind_from(stored: &Stored, row: Option<&StreamRow>) -> Option<DateTime<Utc>> {
+    let of_group = stored
         .time()
         .map(ClusterTime::at)
-        .or_else(|| (stored.revision > 0).then_some(stored.updated_at))
+        .or_else(|| (stored.revision > 0).then_some(stored.updated_at));
+    of_group.into_iter().chain(row.and_then(StreamRow::missed_since)).min()
 }
 
 #[cfg(test)]

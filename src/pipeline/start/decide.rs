@@ -4,6 +4,7 @@
 use super::begins::Begins;
 use crate::error::{Class, Code, Fault};
 use crate::model::mapping_digest::MappingDigest;
+use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
 use crate::pipeline::binding::{BindingVerdict, Here, halt_on, judge};
 use crate::pipeline::context::Context;
@@ -34,6 +35,11 @@ impl Decision {
         matches!(self, Self::Walk { is_blind: true, .. })
     }
 
+    /// Whether it fills a table that was not followed before.
+    pub const fn fills(&self) -> bool {
+        matches!(self, Self::Walk { reason: Reason::FirstSnapshot, .. })
+    }
+
     /// Why a walk begins.
     pub fn why(&self) -> Option<&str> {
         match self {
@@ -46,18 +52,23 @@ impl Decision {
 /// What is known of a stream before it is looked at.
 pub(in crate::pipeline) struct Known<'a> {
     pub row: Option<&'a StreamRow>,
+    /// The row of the stream that its collection and table were, if that is configured no more.
+    pub before: Option<&'a StreamRow>,
     pub walk: Option<&'a WalkRow>,
     pub begins: &'a Begins,
     /// What ended the pipeline before, if it is the position or the collection that is at fault.
     pub trouble: Option<&'a Fault>,
+    /// The source's time before any of the group's collections was looked at.
+    pub now: ClusterTime,
 }
 
 impl Known<'_> {
     /// Why the stream is not followed by this group: another one has not let it go.
     pub fn in_another_group(&self, group: &str) -> Option<Fault> {
-        let row = self.row?;
+        let row = self.before.or(self.row)?;
         let (message, hint) = match &row.group {
             Some(other) if other == group => return None,
+            None if self.before.is_some() => return None,
             Some(other) => (
                 format!("it is in group {other}, which has not let it go"),
                 "it goes over once that group is led with a configuration without it",
@@ -83,9 +94,56 @@ impl Known<'_> {
         self.row.and_then(StreamRow::mapping).and_then(|before| now.since(&before).why())
     }
 
+    /// Up to which time all is applied, or will be by a walk: no change to come is older.
+    pub fn applied_until(&self) -> ClusterTime {
+        let position = self.begins.position.as_ref();
+        position.map_or(self.now, |position| position.cluster_time.min(self.now))
+    }
+
+    /// Whether versions of the stream's rows begin to be kept: there may be some of a time before,
+    /// and rows that went and came since.
+    pub fn begins_versions(&self, now: &MappingDigest, decision: &Decision) -> bool {
+        let kept = |row: &StreamRow| row.mapping().is_some_and(|before| before.versions);
+        now.versions
+            && match decision {
+                Decision::Bind => !self.row.is_some_and(kept),
+                Decision::Walk { reason, .. } => *reason == Reason::FirstSnapshot,
+                Decision::GoOn | Decision::Park(_) | Decision::Pause(_) => false,
+            }
+    }
+
+    /// The collection that its rows are of, if another is configured now.
+    fn other_collection(&self, configured: &str) -> Option<&str> {
+        let of_rows = self.row.filter(|row| row.binding().is_some())?.collection.as_deref();
+        of_rows.filter(|collection| *collection != configured)
+    }
+
     fn parked_code(&self) -> Option<Code> {
         self.row.and_then(|row| row.parked_code.as_deref()).and_then(Code::parse)
     }
+}
+
+/// The stream that one was before, under another name and in another group: with its collection and
+/// table, and configured no more.
+pub(in crate::pipeline) fn called_before<'r>(
+    context: &Context,
+    row: Option<&StreamRow>,
+    rows: impl IntoIterator<Item = &'r StreamRow>,
+) -> Option<&'r StreamRow> {
+    let (config, table) = (&context.config, &context.table);
+    if row.is_some_and(|row| row.binding().is_some()) {
+        return None;
+    }
+    rows.into_iter().find(|row| {
+        let bound = row.binding();
+        let is_same = bound.is_some_and(|bound| {
+            (&bound.table_schema, &bound.table_name) == (&table.schema, &table.name)
+        });
+        is_same
+            && row.collection.as_ref() == Some(&config.collection)
+            && row.database.as_deref() == Some(context.source.database_name())
+            && !context.settings.streams.iter().any(|stream| stream.name == row.stream)
+    })
 }
 
 /// Decides, given what is found at both ends.
@@ -97,7 +155,11 @@ pub(super) async fn decide(
     here: &Here,
     known: &Known<'_>,
 ) -> Result<Decision, Fault> {
-    let binding = known.row.and_then(StreamRow::binding);
+    let other_collection = known.other_collection(&context.config.collection);
+    let mut binding = known.row.and_then(StreamRow::binding);
+    if let (Some(bound), Some(_)) = (&mut binding, other_collection) {
+        bound.collection_uuid = None;
+    }
     let walks = known.walk.is_some_and(|walk| !walk.is_snapshot());
     let dropped = known.trouble.is_some_and(|fault| fault.code == Code::SourceDropped)
         || known.parked_code() == Some(Code::SourceDropped);
@@ -109,10 +171,18 @@ pub(super) async fn decide(
         if !here.table.holds_rows {
             return Ok(first_snapshot());
         }
+        if let Some(before) = known.before {
+            return Ok(made_anew(
+                context,
+                format!("its table was that of stream {}", before.stream),
+            ));
+        }
         let why = "no position is stored for this stream, though its table holds rows";
         (Reason::PositionMissing, why.to_owned())
     } else if verdict == BindingVerdict::TableFresh {
         return Ok(first_snapshot());
+    } else if let Some(why) = configured_anew(context, other_collection, &verdict) {
+        return Ok(made_anew(context, why));
     } else if let Some((reason, why)) = unusable(&verdict, known, here, own) {
         (reason, why)
     } else if own == Some(false) {
@@ -146,6 +216,21 @@ pub(super) async fn decide(
     // It makes up for what the table lacks, too.
     let by_content = known.mapping_changed(context.mapping.digest()).is_some();
     Ok(Decision::Walk { reason, why, is_blind: true, by_content })
+}
+
+/// Why the rows are of something else than is configured by now: that is meant, and nobody's loss.
+fn configured_anew(
+    context: &Context,
+    other_collection: Option<&str>,
+    verdict: &BindingVerdict,
+) -> Option<String> {
+    let Context { config, table, .. } = context;
+    if let Some(before) = other_collection {
+        let now = &config.collection;
+        return Some(format!("collection {now} is followed now, its rows are of {before}"));
+    }
+    (*verdict == BindingVerdict::TableAnother)
+        .then(|| format!("table {table} is configured now, and holds rows of before"))
 }
 
 /// The walk of a mapping that is another, or of a table that lacked a part of it.

@@ -98,11 +98,16 @@ impl Making<'_> {
                         // just then may be half of a transaction that deletes it in its other half.
                         self.position.cluster_time.max(self.now).next()
                     },
-                    blind_from: if *is_blind { blind_from(self.stored) } else { None },
+                    blind_from: match reason {
+                        _ if *is_blind => blind_from(self.stored, row),
+                        Reason::FirstSnapshot => None,
+                        _ => row.and_then(StreamRow::missed_since),
+                    },
                     documents_estimated: estimated,
                     by_content: *by_content,
                     bound: BoundTo {
                         cluster: self.place.cluster.as_deref(),
+                        collection: &context.config.collection,
                         collection_uuid: here.found.uuid(),
                         table: &context.table,
                         living: &context.statements.living,

@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use sqlx::postgres::PgConnection;
 
-use crate::apply::{Lacked, Wanted, ensure, ensure_as_of, read_live};
+use crate::apply::{Lacked, Wanted, end_stale_versions, ensure, ensure_as_of, read_live};
 use crate::error::Fault;
+use crate::model::position::ClusterTime;
 use crate::pipeline::context::Context;
 use crate::postgres::with_deadline;
 
@@ -43,6 +44,20 @@ async fn see_to_function(context: &Context, connection: &mut PgConnection) {
         Ok(Some(made)) => tracing::info!(stream = config.name, "migrated: {made}"),
         Err(fault) => tracing::warn!(stream = config.name, "left as it is: {fault}"),
     }
+}
+
+/// Ends versions of the time before they begin to be kept, as far as they are not the rows'.
+pub(super) async fn end_versions(
+    context: &Context,
+    connection: &mut PgConnection,
+    until: ClusterTime,
+) -> Result<(), Fault> {
+    let Context { target, statements, config, .. } = context;
+    let versions = end_stale_versions(connection, target, statements, until).await?;
+    if versions > 0 {
+        tracing::info!(stream = config.name, versions, "versions of other rows are ended");
+    }
+    Ok(())
 }
 
 fn wanted(context: &Context) -> impl Iterator<Item = Wanted<'_>> {

@@ -39,7 +39,17 @@ pub(super) enum Event {
         told: Told,
     },
     /// The collection is gone: the stream ends here.
-    Dropped,
+    Dropped {
+        at: Time,
+    },
+}
+
+impl Event {
+    pub const fn at(&self) -> Time {
+        match self {
+            Self::Of { at, .. } | Self::Dropped { at } => *at,
+        }
+    }
 }
 
 /// What a find answered.
@@ -94,20 +104,24 @@ impl Source {
         if self.collection.take().is_some() {
             self.now += 1;
             self.documents.clear();
-            self.log.push(Event::Dropped);
+            self.log.push(Event::Dropped { at: self.now });
         }
     }
 
-    /// It is there again: another one, with some of what there was before.
+    /// It is there again: another one, with some of what there was before; filled, or renamed,
+    /// which tells of no document.
     pub fn make_again(&mut self, rng: &mut Rng, before: &BTreeMap<u8, u32>) {
         if self.collection.is_none() {
             self.made += 1;
             self.collection = Some(self.made);
             self.now += 1;
+            let is_filled = rng.bool();
             for (key, value) in before.iter().filter(|_| rng.u8(..4) > 0) {
                 self.documents.insert(*key, Content { value: *value, since: self.now });
                 let told = Told::Brought(Content { value: *value, since: self.now });
-                self.log.push(Event::Of { at: self.now, key: *key, told });
+                if is_filled {
+                    self.log.push(Event::Of { at: self.now, key: *key, told });
+                }
             }
         }
     }

@@ -131,6 +131,11 @@ impl World {
         if !self.stored.sweeps() || self.halted || self.sweep.is_some() || !self.knows() {
             return;
         }
+        if self.source.log.get(self.stored.applied).is_some_and(|event| self.is_of_before(event))
+            && self.without != Without::SweepInTurn
+        {
+            return;
+        }
         let found = if self.without == Without::Sweep { Vec::new() } else { self.unseen() };
         if found.len() > self.stored.approved.unwrap_or(SWEPT_UNASKED) {
             self.stored.held = Some(found.len());

@@ -30,4 +30,8 @@ pub(super) enum Without {
     Revision,
     /// A walk is believed though its collection is gone, or is another one.
     SameCollection,
+    /// A walk begins at what the source is by now, and what happened before is applied beside it.
+    SkipsWhatWas,
+    /// The sweep begins though the live stream has not come to the walk's start.
+    SweepInTurn,
 }

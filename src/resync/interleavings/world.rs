@@ -23,7 +23,7 @@ pub(super) struct Stored {
     /// Since when what a row showed last was so, also of rows that are gone.
     shown: BTreeMap<u8, Time>,
     /// How far the live stream has come in the log.
-    applied: usize,
+    pub applied: usize,
     /// The walk: the time it began at, the collection it walks, its place, what it saw.
     pub start: Time,
     pub collection: u32,
@@ -54,6 +54,8 @@ impl Stored {
 )]
 pub(super) struct World {
     pub without: Without,
+    /// The position is other streams', too: a walk does not move it.
+    pub has_neighbours: bool,
     /// The walk is wrong: it does not see every document.
     pub overlooks: bool,
     /// The source is asked for what is to be swept.
@@ -80,6 +82,7 @@ impl World {
     /// A table that is equal to the source, then a gap of changes nobody saw, then a new live
     /// position.
     pub fn after_a_gap(rng: &mut Rng, without: Without) -> Self {
+        let has_neighbours = rng.bool();
         let mut source = Source::new();
         (0..rng.usize(..30)).for_each(|_| source.change(rng, false));
         let row = |content: &Content| Row { value: content.value, stamp: content.since };
@@ -89,6 +92,7 @@ impl World {
         let stored = Stored { table, start: source.now, ..Stored::default() };
         Self {
             without,
+            has_neighbours,
             overlooks: false,
             asks: true,
             source,
@@ -147,8 +151,11 @@ impl World {
         let read_at = self.source.now;
         for index in self.stored.applied..end {
             match self.source.log.get(index).copied() {
+                Some(event)
+                    if self.is_of_before(&event) && self.without != Without::SkipsWhatWas => {}
                 Some(Event::Of { at, key, told }) => self.apply(at, key, told, read_at),
-                Some(Event::Dropped) => {
+                Some(Event::Dropped { at }) if at < self.stored.start => {}
+                Some(Event::Dropped { .. }) => {
                     self.halted = true;
                     break;
                 }
@@ -188,16 +195,32 @@ impl World {
         self.touched.insert(key);
     }
 
-    /// The collection is there again after its stream ended: a new position, and a new walk.
+    /// Whether an event is older than the walk that is open.
+    pub fn is_of_before(&self, event: &Event) -> bool {
+        !self.stored.ended && event.at() < self.stored.start
+    }
+
+    /// The collection is there again after its stream ended, or another one is found when a process
+    /// begins: a new walk, and where the stream is alone a new position.
     pub fn heal(&mut self) {
         let Some(collection) = self.source.collection.filter(|_| self.halted) else { return };
         self.kill();
         self.source.now += 1;
-        let (start, applied) = (self.source.now, self.source.log.len());
-        let Stored { revision, table, shown, .. } = std::mem::take(&mut self.stored);
+        let start = self.source.now;
+        let Stored { revision, table, shown, mut applied, .. } = std::mem::take(&mut self.stored);
+        if !self.has_neighbours {
+            applied = self.source.log.len();
+        }
         self.stored =
             Stored { revision, table, shown, applied, start, collection, ..Stored::default() };
         self.commit();
+    }
+
+    /// A process begins: it looks at the collection before anything else.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.halted = self.source.collection.is_some_and(|it| it != self.stored.collection);
+        self.heal();
     }
 
     /// What was in memory is gone; what was committed is not.

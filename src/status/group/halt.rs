@@ -115,6 +115,26 @@ mod tests {
     }
 
     #[test]
+    fn while_what_was_read_cannot_be_written_the_lag_grows_with_the_sources_clock() {
+        let time = |seconds: u64| ClusterTime::new(seconds << 32);
+        let group = group();
+        let token = ResumeToken::of_text("82");
+        group.placed(&Position { token, cluster_time: time(1_000) });
+        group.polled(Some(time(1_004)), true, Answer::Moved);
+        group.applied(time(1_100));
+        let lag = |group: &Group| Duration::from_secs_f64(group.report().lag_seconds).as_secs();
+        assert_eq!(lag(&group), 0, "nothing more is to be read");
+        for step in [Step::Lookup, Step::Apply] {
+            fails(&group, step);
+            group.applied(time(1_180));
+            assert_eq!(lag(&group), 180, "{step:?}");
+            group.recovered(&[step]);
+            group.polled(Some(time(1_180)), true, Answer::Still);
+            assert_eq!(lag(&group), 0);
+        }
+    }
+
+    #[test]
     fn a_step_that_failed_before_the_group_was_taken_up_anew_is_forgotten_once_it_reads() {
         let group = group();
         fails(&group, Step::Read);

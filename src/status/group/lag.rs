@@ -75,7 +75,11 @@ impl Group {
 
     /// What the source's primary has applied, whether a majority has it or not.
     pub fn applied(&self, at: ClusterTime) {
-        self.state().majority.applied(at, Utc::now());
+        let mut state = self.state();
+        state.majority.applied(at, Utc::now());
+        if state.failing.is_stuck() {
+            state.measure_lag();
+        }
     }
 
     /// The source's history window was measured.
@@ -98,8 +102,14 @@ impl State {
 
     fn measure_lag(&mut self) {
         let position = self.position.as_ref().map(|position| position.cluster_time);
-        let behind = self.source_time.zip(position).map(|(now, at)| now.seconds_since(at));
-        let lag = if self.caught_up { 0.0 } else { behind.unwrap_or(0.0).max(0.0) };
+        // Nothing more is read once what was read cannot be written: what the last reply said
+        // grows old.
+        let is_stuck = self.failing.is_stuck();
+        let now =
+            if is_stuck { self.majority.newest().max(self.source_time) } else { self.source_time };
+        let behind = now.zip(position).map(|(now, at)| now.seconds_since(at));
+        let is_at_the_end = self.caught_up && !is_stuck;
+        let lag = if is_at_the_end { 0.0 } else { behind.unwrap_or(0.0).max(0.0) };
         // What a majority has not confirmed cannot be read yet, and is behind all the same.
         let unread = position.and_then(|position| self.majority.lag_seconds(position));
         self.report.lag_seconds = lag.max(unread.unwrap_or(0.0));

@@ -37,6 +37,11 @@ impl Majority {
         }
     }
 
+    /// The newest that the primary has applied.
+    pub const fn newest(&self) -> Option<ClusterTime> {
+        self.applied
+    }
+
     /// Since when something written is not confirmed; `None` if all is well.
     pub const fn unconfirmed_since(&self) -> Option<DateTime<Utc>> {
         self.since

@@ -210,12 +210,12 @@ impl Group {
         self.state().report.exact = exact;
     }
 
-    /// Work was given up because another process was granted the group.
+    /// Work was given up because the group is not held any more.
     pub fn fenced(&self) {
         for label in &self.inner.labels {
             self.inner.metrics.streams.fenced_commits.with_label_values(&[label]).inc();
         }
-        tracing::warn!(group = self.name(), "fenced: another process was granted this group");
+        tracing::warn!(group = self.name(), "fenced: the group's row is of another grant");
     }
 
     /// Postgres went back to an earlier state.

@@ -38,7 +38,7 @@ impl Streams {
             lease_epoch: make.int_gauge("lease_epoch", "Epoch of the lease last held here", s),
             fenced_commits: make.counter(
                 "fenced_commits_total",
-                "Work given up because another process was granted the stream",
+                "Work given up because the stream's group was not held any more",
                 s,
             ),
             retries: make.counter(

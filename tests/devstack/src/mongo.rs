@@ -234,16 +234,19 @@ impl Mongo {
     /// Writes into a collection of its own until the oplog has been rolled over `times` times, as
     /// fast as it can: faster than anyone can follow.
     pub async fn roll_oplog(&self, times: usize) -> Result<()> {
-        self.roll(times, 100, Duration::ZERO).await
+        self.roll(times, 100, async || {}).await
     }
 
-    /// The same at a pace of some seconds a roll, which a follower that reads every second keeps up
-    /// with.
-    pub async fn roll_oplog_gently(&self, times: usize) -> Result<()> {
-        self.roll(times, 5, Duration::from_millis(100)).await
+    /// The same at a pace of some seconds a roll, and once who is to keep up has `followed`.
+    pub async fn roll_oplog_gently(&self, n: usize, mut followed: impl AsyncFnMut()) -> Result<()> {
+        self.roll(n, 3, async || {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            followed().await;
+        })
+        .await
     }
 
-    async fn roll(&self, times: usize, documents: usize, pause: Duration) -> Result<()> {
+    async fn roll(&self, times: usize, step: usize, mut rest: impl AsyncFnMut()) -> Result<()> {
         let client = self.client().await?;
         let filler = client.database("devstack").collection::<Document>("filler");
         let oplog = client.database("local").collection::<Document>("oplog.rs");
@@ -257,9 +260,9 @@ impl Mongo {
             let deadline = Instant::now() + Duration::from_secs(120);
             loop {
                 let filling: Vec<Document> =
-                    (0..documents).map(|_| doc! { "filler": "x".repeat(100_000) }).collect();
+                    (0..step).map(|_| doc! { "filler": "x".repeat(100_000) }).collect();
                 filler.insert_many(filling).await?;
-                tokio::time::sleep(pause).await;
+                rest().await;
                 let oldest = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).await;
                 let rolled = match oldest {
                     // The entry was rolled away while it was read.

@@ -193,10 +193,16 @@ impl Postgres {
 
     /// psql on a database, from beside the server's own binaries or from PATH.
     pub fn psql(&self, database: &str) -> Result<Command> {
-        let beside = binaries::postgres_bin()?.join("psql");
-        let mut psql = Command::new(if beside.exists() { beside } else { "psql".into() });
+        let mut psql = client("psql")?;
         psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]).arg(self.url(database));
         Ok(psql)
+    }
+
+    /// pg_dump of a database, found in the same places.
+    pub fn dump(&self, database: &str) -> Result<Command> {
+        let mut dump = client("pg_dump")?;
+        dump.arg(self.url(database));
+        Ok(dump)
     }
 
     /// A new, empty database. Returns its name.
@@ -233,4 +239,10 @@ impl Postgres {
         let _ = std::fs::remove_file(self.folder.join("log"));
         self.launch(&binaries::postgres_bin()?)
     }
+}
+
+/// A program of PostgreSQL's, from beside the server's own or from PATH.
+fn client(program: &str) -> Result<Command> {
+    let beside = binaries::postgres_bin()?.join(program);
+    Ok(Command::new(if beside.exists() { beside } else { program.into() }))
 }

@@ -166,6 +166,8 @@ async fn what_a_parked_stream_lacked_is_filled_though_its_rows_have_the_hashes_o
         let filled = "select count(name) = 150 from public.odd";
         world.until("filled", filled).await;
         assert_eq!(until_equal(&world).await, 300, "{drop}");
+        until_walked(&world, "parked").await;
+        daemon.until_phase("odd", "streaming").await;
     }
     assert_eq!(reasons(&world).await.iter().filter(|reason| *reason == "parked").count(), 2);
 }
@@ -180,12 +182,27 @@ async fn what_rows_of_an_older_release_lack_is_filled_and_nothing_else_is_walked
     daemon.until_phase("odd", "streaming").await;
     assert_eq!(reasons(&world).await, ["first_snapshot"]);
     assert_eq!(daemon.stop().0, Some(0));
-    world.execute(&format!("{older}; alter table public.odd drop column name")).await;
-    world.execute("drop table public.odd_item").await;
-    let _daemon = world.start();
-    until_walked(&world, "mapping_changed").await;
-    assert_eq!(until_equal(&world).await, 1);
-    assert_eq!(world.column("select name from public.odd").await, ["x"]);
+    // The first release had a position a stream, and bound it to nothing.
+    let first = "insert into tidemark.stream_position (stream, source, options, resume_token, \
+                 token, cluster_time, epoch, revision) select 'odd', database || '.odd', options, \
+                 resume_token, token, cluster_time, epoch, revision from tidemark.checkpoint; \
+                 delete from tidemark.checkpoint; delete from tidemark.lease; update \
+                 tidemark.stream set table_schema = null, table_name = null, table_oid = null";
+    for (round, and) in ["", first].into_iter().enumerate() {
+        world.execute(&format!("{older}; alter table public.odd drop column name; {and}")).await;
+        world.execute("drop table public.odd_item").await;
+        let mut daemon = world.start();
+        let walked = format!(
+            "select count(*) = {} from tidemark.resync where reason = 'mapping_changed' and state \
+             = 'completed'",
+            round + 1
+        );
+        world.until("it is walked", &walked).await;
+        assert_eq!(until_equal(&world).await, 1);
+        assert_eq!(world.column("select name from public.odd").await, ["x"]);
+        assert_eq!(daemon.stop().0, Some(0));
+    }
+    assert_eq!(reasons(&world).await.len(), 3, "for nothing else");
 }
 
 #[tokio::test]

@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// On a machine that has other work.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+const STOPS_WITHIN: Duration = Duration::from_secs(60);
+
 /// A running daemon, killed when dropped.
 pub struct Daemon {
     pub child: Child,
@@ -17,8 +21,10 @@ impl Daemon {
     /// Runs a command that logs to this file, until it says there where its status is.
     pub fn start(mut command: Command, log: PathBuf) -> Self {
         let mut daemon = Self { child: command.spawn().unwrap(), log, address: String::new() };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + STARTS_WITHIN;
         loop {
+            // Asked first: one that ends soon after it has begun has said so by then.
+            let is_running = daemon.is_running();
             let text = daemon.log();
             let found =
                 text.split("status at http://").nth(1).and_then(|rest| rest.split('/').next());
@@ -26,10 +32,7 @@ impl Daemon {
                 address.clone_into(&mut daemon.address);
                 return daemon;
             }
-            assert!(
-                Instant::now() < deadline && daemon.is_running(),
-                "the daemon did not start:\n{text}"
-            );
+            assert!(Instant::now() < deadline && is_running, "the daemon did not start:\n{text}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -37,7 +40,7 @@ impl Daemon {
     /// One that was started otherwise, and answers at this address; its log is not the test's.
     pub fn of(child: Child, address: &str) -> Self {
         let mut daemon = Self { child, log: PathBuf::new(), address: address.to_owned() };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + STARTS_WITHIN;
         while std::net::TcpStream::connect(address).is_err() {
             assert!(Instant::now() < deadline && daemon.is_running(), "the daemon did not start");
             std::thread::sleep(Duration::from_millis(10));
@@ -70,19 +73,21 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// Tells it to stop; returns its exit code and how long it took.
+    /// Tells it to stop; returns its exit code and how long it took, but for what the machine kept
+    /// even this thread waiting.
     pub fn stop(&mut self) -> (Option<i32>, Duration) {
-        let begun = Instant::now();
+        const LOOK: Duration = Duration::from_millis(10);
         self.signal("TERM");
+        let (begun, mut stalled) = (Instant::now(), Duration::ZERO);
         while self.child.try_wait().unwrap().is_none() {
-            assert!(
-                begun.elapsed() < Duration::from_secs(15),
-                "the daemon did not stop:\n{}",
-                self.log()
-            );
-            std::thread::sleep(Duration::from_millis(10));
+            let log = || self.log();
+            assert!(begun.elapsed() < STOPS_WITHIN, "the daemon did not stop:\n{}", log());
+            let looked = Instant::now();
+            std::thread::sleep(LOOK);
+            stalled += looked.elapsed().saturating_sub(LOOK * 2);
         }
-        (self.child.wait().unwrap().code(), begun.elapsed())
+        let took = begun.elapsed().saturating_sub(stalled);
+        (self.child.wait().unwrap().code(), took)
     }
 
     pub async fn get(&self, path: &str) -> (u16, String) {

@@ -85,3 +85,11 @@ pub fn mix_up(columns: &[&str], stream: &str, other: &str) -> String {
 pub async fn lose_position(world: &World, stream: &str) {
     world.execute(&damage("resume_token = '\\x00'", stream)).await;
 }
+
+/// Waits until a stream's position is as good as that of now: before it the history may go.
+pub async fn until_young(world: &World, stream: &str) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let young =
+        format!("select ({}) >= {}", position("cluster_time >> 32", stream), now.as_secs() - 2);
+    world.until("who is to keep up does", &young).await;
+}

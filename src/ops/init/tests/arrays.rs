@@ -72,7 +72,8 @@ fn documents_in_an_array_get_the_columns_that_documents_get() {
             "tags tags text[] required 30",
             "of_n of.n integer required 30",
             "of_deep_m of.deep.m jsonb required 30 documents",
-            "mail mail text required 30 1 distinct value; ! its name reads like a person's data",
+            "mail mail text required 30 1 distinct value; ! its name reads like a person's data: \
+             exclude or mask, if nobody is to read it",
             "in in jsonb required 30 arrays",
             "often often boolean 29",
         ]
