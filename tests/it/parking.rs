@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::alerting::until_incident;
-use crate::support::{Config, World, run, stream};
+use crate::support::{Config, Daemon, World, run, stream};
 
 /// What a neighbour may ever be held up: a batch's pause, which is a statement's time limit or a
 /// lock's, both less than a lease lasts.
@@ -184,8 +184,9 @@ async fn write(world: &World, round: i32) {
     session.commit_transaction().await.unwrap();
 }
 
-async fn is_parked_and_repaired(mut trouble: impl Trouble) {
-    let world = world("").await;
+/// Both are followed, and the one that is well is written to all the time.
+async fn followed(more: &str) -> (World, Daemon, Neighbour) {
+    let world = world(more).await;
     let daemon = world.start();
     for name in ["sick", "well"] {
         daemon.until_phase(name, "streaming").await;
@@ -193,6 +194,11 @@ async fn is_parked_and_repaired(mut trouble: impl Trouble) {
     }
     let neighbour = Neighbour::of(&world);
     tokio::time::sleep(Duration::from_secs(1)).await;
+    (world, daemon, neighbour)
+}
+
+async fn is_parked_and_repaired(mut trouble: impl Trouble) {
+    let (world, daemon, neighbour) = followed("").await;
 
     let since = chrono::Utc::now();
     trouble.begin(&world).await;
@@ -313,14 +319,7 @@ fn slow(table: &str, seconds: &str) -> String {
 /// Each batch of it is small, and written within the time that a statement has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trigger_that_is_slow_for_a_few_rows_at_a_time() {
-    let world = world("lease.duration = \"15s\"\n").await;
-    let daemon = world.start();
-    for name in ["sick", "well"] {
-        daemon.until_phase(name, "streaming").await;
-        world.until_equal(name, &format!("public.{name}")).await;
-    }
-    let neighbour = Neighbour::of(&world);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (world, daemon, neighbour) = followed("lease.duration = \"15s\"\n").await;
     world.execute(&slow("sick", "0.5")).await;
     let begun = Instant::now();
     for n in 0.. {
