@@ -4,6 +4,7 @@
 //! Error texts of Postgres may quote values, so for errors about data only the code and names are
 //! kept.
 
+mod backend;
 mod call;
 mod connect_options;
 mod connection_errors;
@@ -17,7 +18,8 @@ mod target;
 mod tls;
 mod url;
 
-pub use call::{Ending, about_rows, close, commit, with_deadline};
+pub use backend::Backend;
+pub use call::{Ending, about_rows, cancelled_after, close, commit, with_deadline};
 pub use connect_options::guarded;
 pub use connection_errors::classify;
 pub use pool::{Lent, Pool};

@@ -10,7 +10,7 @@ use super::row_writer::RowWriter;
 use super::rows::{RowBuffers, Rows};
 use super::work::Work;
 use crate::failpoint;
-use crate::postgres::{Trouble, about_rows};
+use crate::postgres::Trouble;
 
 pub(super) const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
@@ -59,12 +59,13 @@ impl RowWriter<'_> {
         rows: &Rows,
         range: Range<usize>,
     ) -> Result<u64, Trouble> {
+        let size = range.len();
         let call = async {
             let mut sink = self.open(connection).await?;
             sink.send(rows, range).await?;
             sink.end().await
         };
-        about_rows(self.target.deadline(), call).await
+        self.in_time(size, call).await
     }
 
     /// Copies the rows of all chunks that come by one COPY, because Postgres takes fresh buffers
@@ -77,18 +78,19 @@ impl RowWriter<'_> {
         mut chunks: mpsc::Receiver<Work>,
         buffers: &RowBuffers,
     ) -> Result<(u64, Work), Trouble> {
-        let deadline = self.target.deadline();
-        let mut sink = about_rows(deadline, self.open(connection)).await?;
-        let mut rest = Work::default();
+        let mut sink = self.in_time(0, self.open(connection)).await?;
+        let (mut rest, mut size) = (Work::default(), 0);
         while let Some(mut chunk) = chunks.recv().await {
-            about_rows(deadline, sink.send(&chunk.rows, 0..chunk.rows.len())).await?;
+            let rows = 0..chunk.rows.len();
+            size += rows.len();
+            self.in_time(rows.len(), sink.send(&chunk.rows, rows)).await?;
             buffers.give(chunk.rows);
             rest.dead.append(&mut chunk.dead);
             rest.events += chunk.events;
             rest.walk = chunk.walk;
             rest.ahead = rest.ahead.max(chunk.ahead);
         }
-        Ok((about_rows(deadline, sink.end()).await?, rest))
+        Ok((self.in_time(size, sink.end()).await?, rest))
     }
 
     async fn open<'c>(&self, connection: &'c mut PgConnection) -> Result<Sink<'c>, sqlx::Error> {

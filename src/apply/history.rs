@@ -4,6 +4,9 @@
 //! A row that had none yet has that which is replaced written down with the one that replaces it:
 //! rows of a bulk load, and of the time before versions were kept. The same goes for a row that is
 //! newer than its last version, because they were not kept for a while.
+//!
+//! No two versions of a document are of one time, also where changes are read once more of a row
+//! that has gone since, in other batches: what is known of a time is not overwritten by less.
 
 use super::contents::Contents;
 use crate::model::namespace::Table;
@@ -47,20 +50,34 @@ impl History {
         let wrote = contents.kinds.len() + 4;
         let (insert, update) = (VersionOperation::Insert, VersionOperation::Update);
         let first = self.first(contents, "before");
-        let renewed = contents.assignments();
+        let known = self.known(contents);
         // The tables are seen as they were before the statement: `before` are the rows replaced.
+        // `beside` is what stands around one that replaces no version of now: whether the version
+        // before it lasts longer, and when the next one begins. Of most the last one tells both.
         format!(
-            "written as ({upsert} returning t.id, {after}, t._cluster_time as time, {fresh} \
-             as fresh), before as (select b.id, {before}, coalesce(b._cluster_time, 0) as time, \
+            "written as ({upsert} returning t.id, {after}, t._cluster_time as time, {fresh} as \
+             fresh), before as (select b.id, {before}, coalesce(b._cluster_time, 0) as time, \
              w.time as ended from written as w join {living} as b on b.id = w.id), closed as \
              (update {table} as h set _valid_to = greatest(h._valid_from, case when b.time > \
              h._valid_from then b.time else w.time end) from written as w left join before as b on \
-             b.id = w.id where h.id = w.id and h._valid_to is null and h._valid_from <> w.time), \
-             kept as (insert into {table} as h (id, {names}, _valid_from, _valid_to, _operation) \
-             select w.id, {values}, w.time, null::bigint, coalesce(${wrote}::text, case when b.id \
-             is null then '{insert}' else '{update}' end) from written as w left join before as b \
-             on b.id = w.id union all {first} on conflict (id, _valid_from) do update set \
-             {renewed}_valid_to = excluded._valid_to)"
+             b.id = w.id where h.id = w.id and h._valid_to is null and h._valid_from <> w.time and \
+             (h._valid_from < w.time or b.time > w.time) returning h.id), beside as (select w.id, \
+             w.time, l._valid_from as began, case when l._valid_from < w.time then l._valid_to > \
+             w.time when l._valid_from > w.time then (select h._valid_to > w.time from {table} as \
+             h where h.id = w.id and h._valid_from < w.time order by h._valid_from desc limit 1) \
+             end as is_over, case when l._valid_from > w.time then (select min(h._valid_from) from \
+             {table} as h where h.id = w.id and h._valid_from > w.time) end as next from written \
+             as w left join before as b on b.id = w.id join lateral (select h._valid_from, \
+             h._valid_to from {table} as h where h.id = w.id order by h._valid_from desc limit 1) \
+             as l on true where (b.time > w.time) is not true and not exists (select from closed \
+             as c where c.id = w.id)), cut as (update {table} as h set _valid_to = s.time from \
+             beside as s where h.id = s.id and h._valid_from = s.began and s.is_over and s.next is \
+             null and not exists (select from before as b where b.id = s.id and b.time = \
+             s.began)), kept as (insert into {table} as h (id, {names}, _valid_from, _valid_to, \
+             _operation) select w.id, {values}, w.time, s.next, coalesce(${wrote}::text, case when \
+             b.id is null then '{insert}' else '{update}' end) from written as w left join before \
+             as b on b.id = w.id left join beside as s on s.id = w.id where (s.is_over and s.next \
+             is not null) is not true union all {first} {known})"
         )
     }
 
@@ -84,15 +101,15 @@ impl History {
             )
         };
         let first = self.first(contents, "deleted");
-        let renewed = contents.assignments();
+        let known = self.known(contents);
         format!(
             "deleted as ({deleted}), closed as (update {table} as h set _valid_to = \
              greatest(h._valid_from, case when e.time > h._valid_from then e.time else d.gone \
              end) from {GONE} left join deleted as e on e.id = d.id where h.id = d.id and \
-             h._valid_to is null and (e.id is not null or (h._valid_from <= d.cluster_time and \
-             not exists (select from {living} as b where b.id = d.id)))), kept as (insert into \
-             {table} as h (id, {names}, _valid_from, _valid_to, _operation) {first} on \
-             conflict (id, _valid_from) do update set {renewed}_valid_to = excluded._valid_to)"
+             h._valid_to is null and (e.id is not null and h._valid_from <= d.gone or \
+             h._valid_from <= d.cluster_time and not exists (select from {living} as b where b.id \
+             = d.id))), kept as (insert into {table} as h (id, {names}, _valid_from, _valid_to, \
+             _operation) {first} {known})"
         )
     }
 
@@ -113,14 +130,39 @@ impl History {
         )
     }
 
-    /// Those of the rows ended that have no version of their own yet.
+    /// The documents among the ids in `$1` that have a version of now and no row, each with the
+    /// time from which it is.
+    pub fn rowless(&self) -> String {
+        let Self { table, living } = self;
+        format!(
+            "select h.id, h._valid_from from {table} as h where h.id = any($1) and h._valid_to is \
+             null and not exists (select from {living} as b where b.id = h.id)"
+        )
+    }
+
+    /// Those of the rows ended that have no version of their own yet, nor are of the time of
+    /// another.
     fn first(&self, contents: &Contents, ended: &str) -> String {
         let (table, values) = (&self.table, contents.places("e."));
         let operation = VersionOperation::Snapshot;
         format!(
-            "select e.id, {values}, e.time, greatest(e.time, e.ended), '{operation}' from {ended} \
-             as e where e.time <> e.ended and not exists (select from {table} as o where o.id = \
-             e.id and o._valid_to is null and o._valid_from >= e.time)"
+            "select e.id, {values}, e.time, least(greatest(e.time, e.ended), (select \
+             min(o._valid_from) from {table} as o where o.id = e.id and o._valid_from > e.time)), \
+             '{operation}' from {ended} as e where e.time <> e.ended and not exists (select from \
+             {table} as o where o.id = e.id and o._valid_to is null and o._valid_from >= e.time) \
+             and (select o._valid_to > e.time from {table} as o where o.id = e.id and \
+             o._valid_from < e.time order by o._valid_from desc limit 1) is not true"
+        )
+    }
+
+    /// What becomes of a version that is there already: its end stays as early as it was, if it is
+    /// not the document's last.
+    fn known(&self, contents: &Contents) -> String {
+        let (table, renewed) = (&self.table, contents.assignments());
+        format!(
+            "on conflict (id, _valid_from) do update set {renewed}_valid_to = case when exists \
+             (select from {table} as n where n.id = h.id and n._valid_from > h._valid_from) then \
+             least(h._valid_to, excluded._valid_to) else excluded._valid_to end"
         )
     }
 }

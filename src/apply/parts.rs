@@ -2,7 +2,8 @@
 //! mechanism for rows and deletes, of live batches, walks and sweeps, whatever the SQLSTATE.
 //!
 //! An answer that can be the whole table's is a row's only if another row passes; time running out
-//! is a row's if another passes, or if it runs out for it time and again.
+//! is a row's if another passes, or if it runs out for it time and again. While other tables wait
+//! nothing more is tried once time has run out.
 
 use std::ops::Range;
 
@@ -165,10 +166,15 @@ impl<'a> Halving<'a> {
             let Some(refusal) = self.part(connection, kind, range.clone(), done).await? else {
                 continue;
             };
-            if range.len() > 1 {
-                if refusal.whose == Whose::Time {
+            if refusal.whose == Whose::Time {
+                if range.len() > 1 {
                     self.pace.timed_out(range.len());
                 }
+                if self.row_writer.backend.is_some() {
+                    return Err(Trouble::Refused(refusal));
+                }
+            }
+            if range.len() > 1 {
                 let middle = range.start + range.len() / 2;
                 ranges.extend([middle..range.end, range.start..middle]);
             } else {

@@ -1,6 +1,7 @@
 //! The statements of one stream inside a transaction: rows and deletes, and what concludes it.
 //! Every write of tidemark to a followed table goes through here.
 
+use std::future::Future;
 use std::ops::Range;
 
 use sqlx::postgres::{PgArguments, PgConnection};
@@ -10,6 +11,7 @@ use super::bind::Columns;
 use super::dead_letter::{DeadLetter, Tally};
 use super::mapping::{Mapping, field_types};
 use super::rows::{Deletes, Rows};
+use super::statement_limit::limit;
 use super::statements::Statements;
 use super::walk::{ChunkSeen, Walk, WalkStep};
 use super::work::{Applied, Beside, Work};
@@ -18,7 +20,7 @@ use crate::model::event::Operation;
 use crate::model::position::ClusterTime;
 use crate::model::value::ColumnType;
 use crate::model::version_operation::VersionOperation;
-use crate::postgres::{Target, Trouble, about_rows};
+use crate::postgres::{Backend, Target, Trouble, about_rows, cancelled_after};
 use crate::settings::RowSpec;
 use crate::state::{ChunkRead, SetAside, StateTables, Touched};
 
@@ -31,10 +33,14 @@ pub(super) struct RowWriter<'a> {
     pub target: &'a Target,
     pub stream: &'a str,
     pub state: &'a StateTables,
+    /// The process of which a statement is cancelled that takes long, if one is to be.
+    pub backend: Option<&'a Backend>,
     pub mapping: &'a Mapping,
     pub statements: &'a Statements,
     /// Whether it is time to look for the table's witness, and to make a newer row the witness.
     pub looks: bool,
+    /// The witness may be among what is written and deleted, and was found before that.
+    pub was_there: bool,
     pub partitioned: bool,
 }
 
@@ -76,17 +82,20 @@ impl RowWriter<'_> {
         } else if let Some(until) = work.ahead {
             self.state.note_ahead(connection, &[self.stream], until).await?;
         }
-        // A witness that is deleted makes way for another one.
-        if !self.looks && work.deletes.ids.is_empty() {
+        // A witness that is deleted, or may have got an earlier time, makes way for another one.
+        let is_lost = !work.deletes.ids.is_empty() || work.is_repair();
+        let is_due = self.looks || self.was_there && is_lost;
+        if !is_due {
             return Ok(());
         }
         let last = work.rows.len().saturating_sub(WITNESSES)..work.rows.len();
         let touched = Touched {
             living: &self.statements.living,
             written: last.filter_map(|row| work.rows.id(row)).collect(),
-            deleted: &work.deletes.ids,
+            was_there: self.was_there,
         };
-        self.state.look_at(connection, self.stream, &touched).await
+        done.witness = self.state.look_at(connection, self.stream, &touched).await?;
+        Ok(())
     }
 
     /// Rows by one statement; those of a repair are told apart: inserted and changed, with a few of
@@ -98,21 +107,21 @@ impl RowWriter<'_> {
         range: Range<usize>,
         done: &mut Applied,
     ) -> Result<(), Trouble> {
+        let size = range.len();
         let mut arguments = row_arguments(&work.rows, range, self.mapping.rows())?;
         if self.statements.keeping.history {
             add_operation(&mut arguments, Some(work))?;
         }
-        let deadline = self.target.deadline();
         if !work.is_repair() {
             let sql = AssertSqlSafe(self.statements.upsert.to_string());
             if self.statements.writes_beside {
                 let query = sqlx::query_scalar_with::<_, i64, _>(sql, arguments);
-                let written = about_rows(deadline, query.fetch_one(connection)).await?;
+                let written = self.in_time(size, query.fetch_one(connection)).await?;
                 done.rows_changed += u64::try_from(written).unwrap_or_default();
                 return Ok(());
             }
             let query = sqlx::query_with(sql, arguments);
-            let written = about_rows(deadline, query.execute(connection)).await?;
+            let written = self.in_time(size, query.execute(connection)).await?;
             done.rows_changed += written.rows_affected();
             return Ok(());
         }
@@ -122,7 +131,7 @@ impl RowWriter<'_> {
         arguments.add(renews).map_err(|_| Fault::bug("an argument could not be bound"))?;
         let query = sqlx::query_as_with(AssertSqlSafe(repair.to_string()), arguments);
         let (inserted, changed, ids): (i64, i64, Vec<String>) =
-            about_rows(deadline, query.fetch_one(connection)).await?;
+            self.in_time(size, query.fetch_one(connection)).await?;
         done.rows_inserted += u64::try_from(inserted).unwrap_or_default();
         done.rows_changed += u64::try_from(inserted + changed).unwrap_or_default();
         done.sample(ids);
@@ -137,6 +146,7 @@ impl RowWriter<'_> {
         range: Range<usize>,
         done: &mut Applied,
     ) -> Result<(), Trouble> {
+        let size = range.len();
         let Deletes { ids, cluster_times, gone_at, .. } = &work.deletes;
         let sql = AssertSqlSafe(self.statements.delete.to_string());
         let query = sqlx::query_as(sql)
@@ -144,12 +154,25 @@ impl RowWriter<'_> {
             .bind(cluster_times.get(range.clone()).unwrap_or_default())
             .bind(gone_at.get(range).unwrap_or_default());
         let (deleted, ids): (i64, Vec<String>) =
-            about_rows(self.target.deadline(), query.fetch_one(connection)).await?;
+            self.in_time(size, query.fetch_one(connection)).await?;
         done.rows_deleted += u64::try_from(deleted).unwrap_or_default();
         if work.walk.is_some() {
             done.sample(ids);
         }
         Ok(())
+    }
+
+    /// Runs a statement about so many rows. It is cancelled if it takes longer than other tables
+    /// can wait.
+    pub(super) async fn in_time<T: Send>(
+        &self,
+        rows: usize,
+        statement: impl Future<Output = Result<T, sqlx::Error>> + Send,
+    ) -> Result<T, Trouble> {
+        let deadline = self.target.deadline();
+        let Some(backend) = self.backend else { return about_rows(deadline, statement).await };
+        let cancel = backend.cancel(self.state.pool());
+        about_rows(deadline, cancelled_after(limit(rows), statement, cancel)).await
     }
 
     /// Runs a statement without parameters whose answer does not matter.

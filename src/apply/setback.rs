@@ -1,6 +1,7 @@
 //! Why a commit was not made, and of which table that is.
 
 use super::insert_path::InsertPath;
+use super::slow_tables::held_up;
 use crate::error::{Class, Code, Fault};
 use crate::postgres::Trouble;
 
@@ -10,11 +11,25 @@ pub struct Setback {
     /// The stream whose table it is about; `None` if it is about more.
     pub stream: Option<usize>,
     pub fault: Fault,
+    /// A statement of it was cancelled twice, because others wait: unless the server is slow, the
+    /// table is to be left out.
+    pub held_up: bool,
+}
+
+impl Setback {
+    pub(super) const fn of(stream: Option<usize>, fault: Fault) -> Self {
+        Self { stream, fault, held_up: false }
+    }
+
+    pub(super) fn of_a_slow_table(stream: usize) -> Self {
+        let how = "a statement on it did not end in time, nor when it was tried once more";
+        Self { stream: Some(stream), fault: held_up(how), held_up: true }
+    }
 }
 
 impl From<Fault> for Setback {
     fn from(fault: Fault) -> Self {
-        Self { stream: None, fault }
+        Self::of(None, fault)
     }
 }
 

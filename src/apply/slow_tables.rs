@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::error::{Class, Code, Fault};
+
 /// A statement that takes this long for each of its rows is slow: a trigger or an index that reads
 /// a whole table does, and no cold disk or long line.
 const ROW_TIME: Duration = Duration::from_millis(100);
@@ -52,6 +54,13 @@ impl Took {
 pub struct HoldsUp {
     pub statements: usize,
     pub total: Duration,
+}
+
+/// What is said of a table that holds the others up.
+pub fn held_up(how: &str) -> Fault {
+    let message = format!("its table held up the others: {how}");
+    let hint = "see what a write to it costs: a trigger, an index, a constraint";
+    Fault::new(Class::Transient, Code::TargetSlow, message, hint)
 }
 
 /// What the tables of a group took lately.

@@ -2,6 +2,8 @@
 //! kept versions or without tidemark. No statement about the row ends them, so they are looked for
 //! once a walk has completed and when versions begin to be kept.
 
+use std::collections::HashMap;
+
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
@@ -41,4 +43,24 @@ pub async fn end_stale_versions(
         }
     }
     Ok(ended)
+}
+
+/// Those of some documents that have a version of now and no row, each with the time from which it
+/// is: no row tells that they are gone.
+///
+/// # Errors
+/// Whatever Postgres answers.
+pub async fn rowless_versions(
+    connection: &mut PgConnection,
+    target: &Target,
+    statements: &Statements,
+    ids: &[&str],
+) -> Result<HashMap<String, ClusterTime>, Fault> {
+    let sql = &statements.rowless_versions;
+    if sql.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let query = sqlx::query_as::<_, (String, i64)>(AssertSqlSafe(sql.to_string()));
+    let found = with_deadline(target.deadline(), query.bind(ids).fetch_all(connection)).await?;
+    Ok(found.into_iter().map(|(id, from)| (id, ClusterTime::from_sql(from))).collect())
 }

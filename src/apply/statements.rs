@@ -48,6 +48,9 @@ pub struct Statements {
     pub orphans: Arc<str>,
     /// Ends versions of now that are no row's; empty if versions are not kept.
     pub stale_versions: Arc<str>,
+    /// Answers which of some documents have a version of now and no row; nothing where no versions
+    /// are kept.
+    pub rowless_versions: Arc<str>,
     /// Whether any row is there.
     pub any: Arc<str>,
     /// What they keep of documents.
@@ -107,6 +110,7 @@ impl Statements {
             )
             .into(),
             orphans: orphans.into(),
+            rowless_versions: history.as_ref().map(History::rowless).unwrap_or_default().into(),
             stale_versions: history.as_ref().map(History::end_stale).unwrap_or_default().into(),
             any: format!("select exists (select from {sql})").into(),
             table: sql.into(),

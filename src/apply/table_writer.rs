@@ -17,9 +17,9 @@ use super::slow_tables::Took;
 use super::statements::Statements;
 use super::work::{Applied, Work};
 use crate::error::Fault;
-use crate::postgres::{Target, Trouble, with_deadline};
+use crate::postgres::{Backend, Target, Trouble, with_deadline};
 use crate::settings::Record;
-use crate::state::{StateTables, Touched};
+use crate::state::{StateTables, Touched, Witness};
 
 /// One stream's table, as its writer knows it.
 #[derive(Debug)]
@@ -34,14 +34,16 @@ pub struct TableWriter {
     no_copy_for: u32,
     /// When the table's witness was last looked for.
     looked: Option<Instant>,
+    /// What is committed of it, as far as nothing under way may change that.
+    witness: Witness,
     /// Whether the table is partitioned; asked once, before the first rows that are told apart.
     partitioned: Option<bool>,
 }
 
 const NO_COPY_BATCHES: u32 = 4;
 
-/// The witness is looked for no more often than this, because it costs half a millisecond, and no
-/// backup is so fresh that a second matters.
+/// A witness that nothing touches is looked for no more often than this, because it costs half a
+/// millisecond, and no backup is so fresh that a second matters.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is shared by all tables of a group.
@@ -49,6 +51,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Ends<'a> {
     pub target: &'a Target,
     pub state: &'a StateTables,
+    /// The process of which a statement is cancelled that takes long, if one is to be.
+    pub backend: Option<&'a Backend>,
     /// What a statement took just before that touched none of the tables.
     pub answer: Duration,
 }
@@ -68,6 +72,7 @@ impl TableWriter {
             pace: Pace::new(),
             no_copy_for: 0,
             looked: None,
+            witness: Witness::Unknown,
             partitioned: None,
         }
     }
@@ -101,16 +106,52 @@ impl TableWriter {
     pub(super) fn landed(&mut self, done: &Applied) {
         self.pace.committed();
         self.rate.add(done.events, &done.set_aside, done.letters_accepted);
-        if self.is_time_to_look() {
+        if done.witness != Witness::Unknown {
             self.looked = Some(Instant::now());
+            self.witness.clone_from(&done.witness);
         }
     }
 
+    /// Without a witness nothing would tell that the table was emptied: there is one as soon as
+    /// there is a row.
     fn is_time_to_look(&self) -> bool {
-        self.looked.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL)
+        !self.witness.is_row() || self.looked.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL)
     }
 
-    /// Writes one work inside a fenced transaction, by one path.
+    /// A transaction that may have moved the witness may have been committed, or not.
+    pub(super) fn forget_witness(&mut self) {
+        self.witness = Witness::Unknown;
+    }
+
+    fn may_touch_witness(&self, work: &Work) -> bool {
+        self.witness.may_be_among(work.keys())
+    }
+
+    /// Before a work is written: looks for a witness that it may write or delete.
+    pub(super) async fn look_before(
+        &self,
+        ends: Ends<'_>,
+        connection: &mut PgConnection,
+        work: &Work,
+    ) -> Result<(), Trouble> {
+        if self.may_touch_witness(work) {
+            self.hold_witness(ends, connection).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The witness is there, and stays so until it is written or deleted by this transaction.
+    pub(super) async fn hold_witness(
+        &self,
+        ends: Ends<'_>,
+        connection: &mut PgConnection,
+    ) -> Result<(), Trouble> {
+        ends.state.hold_witness(connection, &self.stream, &self.statements.living).await
+    }
+
+    /// Writes one work inside a fenced transaction, by one path, once [`TableWriter::look_before`]
+    /// has found the witness.
     pub(super) async fn write(
         &mut self,
         ends: Ends<'_>,
@@ -128,10 +169,13 @@ impl TableWriter {
         }
         let begun = Instant::now();
         let mut pace = std::mem::replace(&mut self.pace, Pace::new());
-        let written =
-            self.row_writer(ends).write(connection, work, (path, &mut pace), allowance).await;
+        let row_writer = self.row_writer(ends, self.may_touch_witness(work));
+        let written = row_writer.write(connection, work, (path, &mut pace), allowance).await;
         self.pace = pace;
         let mut done = written?;
+        if done.witness != Witness::Unknown {
+            self.forget_witness();
+        }
         // What is halved takes its time for that.
         if path != InsertPath::Parts {
             let sent = work.rows.len() + work.deletes.ids.len();
@@ -148,7 +192,7 @@ impl TableWriter {
         connection: &mut PgConnection,
     ) -> Result<(), Fault> {
         let touched = Touched { living: &self.statements.living, ..Touched::default() };
-        ends.state.look_at(connection, &self.stream, &touched).await
+        ends.state.look_at(connection, &self.stream, &touched).await.map(drop)
     }
 
     /// The stream, and its table's living rows for SQL, for whoever looks in its place.
@@ -156,15 +200,18 @@ impl TableWriter {
         (self.stream.clone(), self.statements.living.to_string())
     }
 
-    /// The statements of this table.
-    pub(super) fn row_writer<'a>(&'a self, ends: Ends<'a>) -> RowWriter<'a> {
+    /// The statements of this table. Whether its witness `was_there`, where it may be among what
+    /// they write.
+    pub(super) fn row_writer<'a>(&'a self, ends: Ends<'a>, was_there: bool) -> RowWriter<'a> {
         RowWriter {
             target: ends.target,
             stream: &self.stream,
             state: ends.state,
+            backend: ends.backend,
             mapping: &self.mapping,
             statements: &self.statements,
             looks: self.is_time_to_look(),
+            was_there,
             partitioned: self.partitioned.unwrap_or_default(),
         }
     }

@@ -14,7 +14,7 @@ use crate::model::position::{ClusterTime, Position};
 use crate::model::redaction::Evidence;
 use crate::source::Reply;
 use crate::spans::Span;
-use crate::state::PartStep;
+use crate::state::{PartStep, Witness};
 
 /// What one transaction carries: works on tables of a group, and the position after all of them.
 #[derive(Debug, Default)]
@@ -168,6 +168,8 @@ pub struct Applied {
     pub events: u64,
     /// How long its statements took, where that tells of the table.
     pub took: Option<Took>,
+    /// The table's witness from here on; unknown where it was not looked for.
+    pub witness: Witness,
 }
 
 /// Ids kept of what one transaction of a resync did.
@@ -187,6 +189,9 @@ impl Applied {
         }
         self.sample(other.sample_ids);
         self.events += other.events;
+        if other.witness != Witness::Unknown {
+            self.witness = other.witness;
+        }
     }
 
     pub(super) fn sample(&mut self, ids: Vec<String>) {

@@ -3,7 +3,9 @@
 //! owns its connection, retries nothing, and knows after a lost reply whether the commit landed.
 
 mod doubt;
+mod looks;
 mod together;
+mod write_attempt;
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +16,13 @@ use tokio::sync::mpsc;
 use super::insert_path::InsertPath;
 use super::load::{Load, PIECES_TIME_MAX, next_piece};
 use super::rows::RowBuffers;
-use super::setback::{Met, Setback, is_of_the_table, widen};
-use super::table_writer::{Ends, TableWriter, statement};
+use super::setback::{Met, Setback};
+use super::statement_limit::StatementLimit;
+use super::table_writer::{Ends, TableWriter};
 use super::work::{Applied, Commit, Work};
 use crate::error::{Class, Code, Fault};
 use crate::failpoint;
-use crate::postgres::{Ending, Target, Trouble, Whose, commit, with_deadline};
+use crate::postgres::{Backend, Ending, Target, Trouble, commit, with_deadline};
 use crate::spans::Span;
 use crate::state::{Fence, Lease, StateTables};
 
@@ -34,6 +37,9 @@ pub struct Writer {
     /// In the order of the group's streams.
     tables: Vec<TableWriter>,
     connection: Option<PgConnection>,
+    /// The process that serves the connection.
+    backend: Option<Backend>,
+    limit: StatementLimit,
     /// The checkpoint's revision that this writer made or met last. If the stored one is another,
     /// the database has gone back.
     made: Option<i64>,
@@ -50,8 +56,9 @@ impl Writer {
         lease: Lease,
         tables: Vec<TableWriter>,
     ) -> Self {
-        let (connection, made, together, in_doubt) = (None, None, None, None);
-        Self { target, state, lease, tables, connection, made, together, in_doubt }
+        let limit = StatementLimit::new(tables.len());
+        let (connection, backend, made, together, in_doubt) = (None, None, None, None, None);
+        Self { target, state, lease, tables, connection, backend, limit, made, together, in_doubt }
     }
 
     /// Begins at the revision at which the database was when what is in memory was read: on top of
@@ -124,7 +131,7 @@ impl Writer {
         let done = self
             .transact(Load::Pieces(pieces))
             .await
-            .map_err(|met| Setback { stream: met.work, fault: met.trouble.into() })?;
+            .map_err(|met| Setback::of(met.work, met.trouble.into()))?;
         self.landed(0..done.len(), &done);
         Ok(done)
     }
@@ -155,68 +162,16 @@ impl Writer {
         self.tables.get(stream).and_then(TableWriter::rows_at_once)
     }
 
+    /// The server is slow: for a while statements may take as long as for a group of one table.
+    pub fn lift_limit(&mut self) {
+        self.limit.lift(Instant::now());
+    }
+
     fn landed(&mut self, streams: impl Iterator<Item = usize>, done: &[Applied]) {
         for (stream, done) in streams.zip(done) {
             if let Some(table) = self.tables.get_mut(stream) {
                 table.landed(done);
             }
-        }
-    }
-
-    /// Tries the insert paths of each work in turn: COPY gives way to the upsert where rows are in
-    /// the table already, and the upsert gives way to parts where Postgres refuses something. A
-    /// statement that runs out of time fails the step first, so that people see it, and is halved
-    /// at the next try.
-    async fn attempt(&mut self, commit: &Commit) -> Result<Vec<Applied>, Setback> {
-        let mut paths = Vec::with_capacity(commit.works.len());
-        for work in &commit.works {
-            paths.push(self.table(work.stream)?.first_path(work));
-        }
-        loop {
-            let met = match self.transact(Load::Whole(commit, &paths)).await {
-                Ok(done) => return Ok(done),
-                Err(met) => met,
-            };
-            let place = met.work.or((commit.works.len() == 1).then_some(0));
-            let (Some(place), Some(work)) =
-                (place, place.and_then(|place| commit.works.get(place)))
-            else {
-                if met.stream.is_some() {
-                    return Err(Setback { stream: met.stream, fault: met.trouble.into() });
-                }
-                // COMMIT itself was refused: by parts it is found whose row is.
-                if matches!(met.trouble, Trouble::Refused(_)) && widen(&mut paths) {
-                    continue;
-                }
-                return Err(Fault::from(met.trouble).into());
-            };
-            let stream = Some(work.stream);
-            let refusal = match met.trouble {
-                Trouble::Failed(fault) => {
-                    let stream = stream.filter(|_| is_of_the_table(&fault));
-                    return Err(Setback { stream, fault });
-                }
-                Trouble::Refused(refusal) => refusal,
-            };
-            let table = self.table(work.stream)?;
-            let Some(path) = paths.get_mut(place) else { return Err(refusal.fault.into()) };
-            if *path == InsertPath::Copy {
-                table.avoid_copy();
-            }
-            let size = statement(work);
-            let given_up = match refusal.whose {
-                Whose::Lock => true,
-                Whose::Time if *path != InsertPath::Parts && size > 1 => {
-                    table.pace.timed_out(size);
-                    true
-                }
-                Whose::Time if *path != InsertPath::Parts => !table.pace.stands_alone(),
-                _ => *path == InsertPath::Parts,
-            };
-            if given_up {
-                return Err(Setback { stream, fault: refusal.fault });
-            }
-            *path = path.next();
         }
     }
 
@@ -235,10 +190,16 @@ impl Writer {
             span.fail();
         }
         // On any other error the connection is dropped, and with it the transaction; but a refusal
-        // says nothing against the connection, on which the rollback is queued.
-        if matches!(result, Ok(_) | Err(Met { trouble: Trouble::Refused(_), .. })) {
-            self.connection = Some(connection);
-        }
+        // says nothing against the connection. The rollback that is queued on it is sent: what the
+        // transaction holds locked may be looked at next.
+        let is_in_order = match &result {
+            Ok(_) => true,
+            Err(Met { trouble: Trouble::Refused(_), .. }) => {
+                with_deadline(self.target.deadline(), connection.ping()).await.is_ok()
+            }
+            Err(_) => false,
+        };
+        self.connection = is_in_order.then_some(connection);
         result
     }
 
@@ -298,8 +259,12 @@ impl Writer {
         paths: &[InsertPath],
         answer: Duration,
     ) -> Result<Vec<Applied>, Met> {
-        let ends = Ends { target: &self.target, state: &self.state, answer };
+        // Pieces have their own time, all together.
+        let limited = self.limited().filter(|_| answer > Duration::ZERO);
+        let ends =
+            Ends { target: &self.target, state: &self.state, backend: limited.as_ref(), answer };
         let mut all = Vec::with_capacity(commit.works.len());
+        self.look_before(ends, transaction, commit).await?;
         for (place, (work, path)) in commit.works.iter().zip(paths).enumerate() {
             let Some(table) = self.tables.get_mut(work.stream) else {
                 return Err(Fault::bug("a work of no stream of the group").into());
@@ -308,15 +273,7 @@ impl Writer {
             let met = |trouble| Met { work: Some(place), stream: None, trouble };
             all.push(written.map_err(met)?);
         }
-        for stream in &commit.looks {
-            let Some(table) = self.tables.get(*stream) else { continue };
-            let looked = table.look(ends, transaction).await;
-            let met = |fault: Fault| {
-                let stream = is_of_the_table(&fault).then_some(*stream);
-                Met { work: None, stream, trouble: Trouble::Failed(fault) }
-            };
-            looked.map_err(met)?;
-        }
+        self.look(ends, transaction, commit).await?;
         for (stream, fault) in &commit.parked {
             if let Some(table) = self.tables.get(*stream) {
                 let stream = table.stream();
@@ -376,11 +333,15 @@ impl Writer {
         let Some(table) = self.tables.get(stream) else {
             return Err(Fault::bug("chunks of no stream of the group").into());
         };
-        let (target, state) = (&self.target, &self.state);
-        let row_writer = table.row_writer(Ends { target, state, answer: Duration::ZERO });
+        let (limited, answer) = (self.limited(), Duration::ZERO);
+        let (target, state, backend) = (&self.target, &self.state, limited.as_ref());
+        let ends = Ends { target, state, backend, answer };
+        // COPY may bring the very row that is the witness.
+        let met = |trouble| Met { work: Some(0), stream: None, trouble };
+        table.hold_witness(ends, transaction).await.map_err(met)?;
+        let row_writer = table.row_writer(ends, true);
         let loaded = row_writer.bulk_load(transaction, chunks, buffers).await;
-        let (rows_changed, rest) =
-            loaded.map_err(|trouble| Met { work: Some(0), stream: None, trouble })?;
+        let (rows_changed, rest) = loaded.map_err(met)?;
         let mut done = Applied { rows_changed, ..Applied::default() };
         row_writer.conclude(transaction, &rest, &[], &mut done).await?;
         table.keep_the_rate(&self.state, transaction, &mut done).await?;
@@ -390,9 +351,15 @@ impl Writer {
 
     /// Connects, and ends what this writer's last connection may have left behind when its wire was
     /// cut in silence: a session that still holds the group's lock.
-    async fn connect(&self) -> Result<PgConnection, Fault> {
+    async fn connect(&mut self) -> Result<PgConnection, Fault> {
         let mut connection = self.target.connect().await?;
         self.target.end_abandoned(&mut connection).await;
+        self.backend = Some(Backend::of(&mut connection).await?);
         Ok(connection)
+    }
+
+    /// The process of which a statement is cancelled that takes long, if one is to be.
+    fn limited(&self) -> Option<Backend> {
+        self.backend.clone().filter(|_| self.limit.is_on(Instant::now()))
     }
 }

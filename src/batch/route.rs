@@ -44,18 +44,13 @@ impl Routes {
         self.stops_after.is_empty()
     }
 
-    /// What stopped a stream up to this time does not any more.
-    pub fn ignore_stops(&self, stream: usize, until: ClusterTime) {
-        if let Some(after) = self.stops_after.get(stream) {
-            after.fetch_max(until.packed(), Ordering::Relaxed);
-        }
-    }
-
-    /// Changes of a stream up to this time are not applied: its collection is walked as it was
-    /// found later. From then on only those up to this time are not.
-    pub fn skip(&self, stream: usize, until: ClusterTime) {
-        if let Some(after) = self.changes_after.get(stream) {
-            after.store(until.packed(), Ordering::Relaxed);
+    /// What a stream leaves out from now on, because its collection is walked, or was, as it was
+    /// found later: changes up to the one time, and what stopped it up to the other.
+    pub fn leave_out(&self, stream: usize, changes: ClusterTime, stops: ClusterTime) {
+        for (after, until) in [(&self.changes_after, changes), (&self.stops_after, stops)] {
+            if let Some(after) = after.get(stream) {
+                after.store(until.packed(), Ordering::Relaxed);
+            }
         }
     }
 

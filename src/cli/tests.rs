@@ -185,6 +185,7 @@ fn of_parts(text: &str) -> Vec<String> {
             rows_to_insert: 1,
             rows_to_change: 1,
             rows_to_delete: 1,
+            versions_to_end: 1,
             unknown: 1,
             deletes_without_asking: 99,
             open: Some(walk(text)),

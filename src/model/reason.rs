@@ -15,7 +15,7 @@ vocabulary! {
         PositionEmpty = "position_empty",
         /// The stored token is not BSON.
         PositionUnreadable = "position_unreadable",
-        /// The stored position belongs to another collection.
+        /// The stored position belongs to another database.
         PositionForeign = "position_foreign",
         /// The stored token was made under other stream options.
         OptionsChanged = "options_changed",
@@ -69,8 +69,9 @@ impl Reason {
         )
     }
 
-    /// Whether a person asked for this very walk.
+    /// Whether a person asked for this very walk, of rows that are made as they should be: those of
+    /// a source that was adopted are of another one until it is completed.
     pub const fn is_asked_for(self) -> bool {
-        matches!(self, Self::Requested | Self::Divergence | Self::SourceAdopted)
+        matches!(self, Self::Requested | Self::Divergence)
     }
 }

@@ -11,7 +11,7 @@ use crate::model::namespace::{Table, quote};
 use crate::postgres::Target;
 use crate::settings::{Keeping, Settings, StreamSettings};
 use crate::source::Source;
-use crate::state::{StateTables, StreamRow};
+use crate::state::{StateTables, StreamRow, of_another_database};
 
 /// One thing that is changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,14 +46,21 @@ pub async fn mapping_notes(
     let before = row.as_ref().and_then(StreamRow::mapping);
     let change = before.map(|before| changed(settings, stream, &before)).unwrap_or_default();
     let mut notes = Vec::new();
+    let database = settings.database_of(stream);
+    let of_database = row.as_ref().and_then(|row| other_database(row, database));
+    let is_of_database = of_database.is_some();
     let other = row.as_ref().and_then(|row| other_collection(row, stream));
-    if let Some(why) = other.or_else(|| change.why()) {
+    if let Some(why) = of_database.or(other).or_else(|| change.why()) {
         let documents = match estimate(settings, stream).await {
             Some(number) => format!("about {} documents", thousands(number)),
             None => "its collection".to_owned(),
         };
         let walked = format!("stream {} will be walked ({documents})", stream.name);
-        let remedy = if change.selects_otherwise && stream.filter.is_some() {
+        let remedy = if is_of_database {
+            "what the new one lacks is deleted, within resync.delete_*, and it is told as \
+             history_lost; if that is a slip, set the database back"
+                .to_owned()
+        } else if change.selects_otherwise && stream.filter.is_some() {
             let resync = &settings.resync;
             format!(
                 "rows of documents that are followed no more are deleted at its end; if they are \
@@ -75,6 +82,12 @@ pub async fn mapping_notes(
     notes.extend(note_of_versions(connection, target, &table, stream.keeping).await);
     notes.extend(change.children_removed.iter().map(|name| of_left_child(&table.beside(name))));
     notes
+}
+
+/// Its rows are of another database than its group follows by now.
+fn other_database(row: &StreamRow, now: &str) -> Option<String> {
+    let before = row.database.as_deref().filter(|before| *before != now)?;
+    row.binding().is_some().then(|| of_another_database(before, now))
 }
 
 fn other_collection(row: &StreamRow, stream: &StreamSettings) -> Option<String> {

@@ -172,7 +172,7 @@ pub async fn cancellable(state: &StateTables, id: i64) -> Result<WalkRow, Unable
     let stream = &walk.stream;
     let why = format!(
         "resync {id} cannot be cancelled: rows of {stream} that it has not come to would be \
-         missing, or as another mapping made them, for ever"
+         missing, as another mapping made them, or another source's, for ever"
     );
     let hint = "`tidemark pause` stops it for a while; resync.documents_per_second_max slows it";
     Err(Slip::new(why, hint).into())

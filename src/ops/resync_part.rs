@@ -55,6 +55,8 @@ pub struct PartPreview {
     pub rows_to_insert: u64,
     pub rows_to_change: u64,
     pub rows_to_delete: u64,
+    /// Versions of now whose documents neither end has.
+    pub versions_to_end: u64,
     /// Named, and found at neither end.
     pub unknown: u64,
     /// The stream has a filter of its own: what that leaves out counts as not found.
@@ -193,6 +195,7 @@ async fn of(
         rows_to_insert: found.inserted,
         rows_to_change: found.changed,
         rows_to_delete: found.deleted,
+        versions_to_end: found.ended,
         unknown: found.unknown,
         is_filtered: stream.filter.is_some(),
         deletes_without_asking: deletes_without_asking(settings, rows),
@@ -234,6 +237,7 @@ pub async fn of_comparison(
         inserted: compared.missing,
         changed: compared.different,
         deleted: compared.extra.unwrap_or_default(),
+        ended: 0,
         unknown: 0,
     };
     let found = (PartBy::Divergence, found);

@@ -10,7 +10,7 @@ use super::slip::{Slip, Unable};
 use crate::model::position::{ClusterTime, Position, ResumeToken, brief, hex, resumes_under};
 use crate::settings::Settings;
 use crate::source::{ChangeStreamOptions, Source};
-use crate::state::{StateTables, Stored};
+use crate::state::{StateTables, Stored, StreamRow};
 
 /// Where a rewind would go.
 #[derive(Debug, Clone, Serialize)]
@@ -89,7 +89,8 @@ async fn archived(
                 retired.options
             )));
         }
-        let bound = state.binding(name).await?;
+        let row = state.stream_row(name).await?;
+        let bound = row.as_ref().and_then(StreamRow::binding);
         let bound = bound.map_or((None, None), |bound| (bound.cluster, bound.collection_uuid));
         if bound.0.zip(retired.cluster.clone()).is_some_and(|(now, then)| now != then) {
             return Err(refused(format!("retired position {id} was made on another cluster")));

@@ -74,7 +74,7 @@ pub async fn look_at_group(
     rows: &HashMap<String, StreamRow>,
 ) -> Result<SourceNow, Fault> {
     let place = place(group, stored).await?;
-    if let Some(why) = foreign(rows.values(), group, &place) {
+    if let Some(why) = foreign(followed(rows.values(), group), group, &place) {
         return Err(foreign_fault(&why));
     }
     Ok(place)
@@ -95,13 +95,11 @@ impl SourceNow {
     pub async fn of(&self, context: &Context, row: Option<&StreamRow>) -> Result<Here, Fault> {
         let binding = row.and_then(StreamRow::binding);
         let witness = binding.as_ref().and_then(|binding| binding.witness_id.as_deref());
+        let rows = (&*context.statements.living, &*context.statements.orphans);
         Ok(Here {
             cluster: self.cluster.clone(),
             found: context.source.find_collection(&context.config.collection).await?,
-            table: context
-                .state
-                .table_now(&context.table, &context.statements.living, witness)
-                .await?,
+            table: context.state.table_now(&context.table, rows, witness).await?,
         })
     }
 }
@@ -172,17 +170,35 @@ pub fn judge(
     of_table(bound, here, table)
 }
 
+/// Those that the group's position speaks for: what comes into it, or waits to, is looked at by
+/// itself, and stops no other stream.
+pub fn followed<'r>(
+    rows: impl IntoIterator<Item = &'r StreamRow>,
+    group: &GroupContext,
+) -> impl Iterator<Item = &'r StreamRow> {
+    let is_followed = |row: &&StreamRow| row.left_at.is_none() && !row.is_elsewhere(&group.name);
+    rows.into_iter().filter(is_followed)
+}
+
 /// Why the source is not the one that the group's position and rows are of.
 pub fn foreign<'r>(
     rows: impl IntoIterator<Item = &'r StreamRow>,
     group: &GroupContext,
     place: &SourceNow,
 ) -> Option<String> {
-    let of_group = |row: &&StreamRow| group.stream(&row.stream).is_some();
+    let of_group =
+        |row: &&StreamRow| group.stream(&row.stream).is_some() && !row.is_elsewhere(&group.name);
     let bound = rows.into_iter().filter(of_group).filter_map(StreamRow::binding);
     let mut clusters = bound.filter_map(|bound| bound.cluster);
     let another = |was| of_another_cluster(Some(&was), place.cluster.as_ref());
     clusters.find_map(another).or_else(|| taken_back(place.entry))
+}
+
+/// # Errors
+/// What rows are bound to is of another cluster than this one.
+pub(super) fn of_cluster(bound: Option<Binding>, is: Option<&String>) -> Result<(), Fault> {
+    let was = bound.and_then(|bound| bound.cluster);
+    of_another_cluster(was.as_ref(), is).map_or(Ok(()), |why| Err(foreign_fault(&why)))
 }
 
 fn of_another_cluster(was: Option<&String>, is: Option<&String>) -> Option<String> {
@@ -296,7 +312,8 @@ pub async fn still_the_same(group: &GroupContext, after: &ResumeToken) -> Result
         None => None,
     };
     let place = SourceNow { cluster: group.source.cluster().await?, entry };
-    foreign(&rows, group, &place).map_or(Ok(()), |why| Err(foreign_fault(&why)))
+    let rows = followed(&rows, group);
+    foreign(rows, group, &place).map_or(Ok(()), |why| Err(foreign_fault(&why)))
 }
 
 #[cfg(test)]

@@ -37,7 +37,8 @@ const DEATHS_ALONE: i32 = 2;
 /// at the same place twice, since it is past one within milliseconds.
 const REST: Duration = Duration::from_secs(3);
 
-/// After so many things without a death, care ends: no process had read further when it died.
+/// After so many things without a death, care ends: no process had read further when it died. On
+/// the live road it ends at the source's present of its beginning, if that comes first.
 const THINGS: usize = 50_000;
 
 /// A process takes one thing in hand at a time, whichever stream it is of: else one would be blamed

@@ -4,6 +4,8 @@
 //! A request that cannot be carried out is tried again, later and later, and ends with a reason.
 //! Meanwhile the group goes on, and the next request has its turn.
 
+mod adopt;
+mod let_go;
 mod reread;
 mod under_way;
 
@@ -21,7 +23,7 @@ use crate::model::shown::shown;
 use crate::source::Found;
 use crate::spans::Span;
 use crate::state::{
-    Act, Beginning, BoundTo, Changes, Command, Lease, Letters, NewPosition, Outcome, Start, Stored,
+    Act, Beginning, Changes, Command, Lease, Letters, NewPosition, Outcome, Start, Stored,
     StreamRow, Verb,
 };
 use crate::{failpoint, retry};
@@ -106,7 +108,12 @@ impl Asked<'_> {
         let tries = u64::from(command.attempts.unsigned_abs());
         let tries_max = tries_max(group);
         let why = format!("failed after {tries} of {tries_max} tries: {fault}");
-        if fault.class.may_retry() && tries < tries_max {
+        let is_late = fault.class == Class::HistoryLost;
+        if is_late {
+            // The table that it was to write is not what it was, which is seen to before its turn.
+            group.doubt();
+        }
+        if (is_late || fault.class.may_retry()) && tries < tries_max {
             let delay = retry::delay(group.settings.retry, tries, fastrand::f64());
             tracing::warn!(
                 stream = command.stream,
@@ -125,6 +132,9 @@ impl Asked<'_> {
         let Some(context) = self.group.stream(&self.command.stream) else {
             return self.refuse("the stream is not in this group").await.map(Some);
         };
+        if let Some(why) = self.waits(context).await? {
+            return self.refuse(why).await.map(Some);
+        }
         if Verb::parse(&self.command.verb) == Some(Verb::ResyncPart) {
             return self.resync_part(context).await;
         }
@@ -216,6 +226,7 @@ impl Asked<'_> {
         if let Some(why) = foreign(row.iter(), group, &place) {
             return self.refuse(foreign_source(&why)).await;
         }
+        let now = group.source.now().await?;
         let here = place.of(context, row.as_ref()).await?;
         if here.found == Found::Nothing && here.table.holds_rows {
             let there = "there is no collection";
@@ -247,17 +258,19 @@ impl Asked<'_> {
         // A stream that was not taken up since its mapping is another has yet to be made anew.
         let mapping = row.as_ref().and_then(StreamRow::mapping);
         let is_remade = mapping.and_then(|before| context.mapping.digest().since(&before).why());
-        let reason = match is_remade {
+        let reason = match &is_remade {
             Some(_) => Reason::MappingChanged,
             None if divergence => Reason::Divergence,
             None => Reason::Requested,
         };
         let position = fresh.as_ref().or(usable.as_ref());
+        let position = position.map_or(ClusterTime::default(), |p| p.cluster_time);
         let walk = Beginning {
             stream: &command.stream,
             reason,
             why,
-            start_time: position.map_or(ClusterTime::default(), |p| p.cluster_time),
+            // Rows of up to now that are followed no more are older than a walk of the mapping.
+            start_time: if is_remade.is_some() { position.max(now).next() } else { position },
             blind_from: match &fresh {
                 Some(_) => blind_from(&stored, row.as_ref()),
                 None => row.as_ref().and_then(StreamRow::missed_since),
@@ -266,16 +279,13 @@ impl Asked<'_> {
             by_content: !reason.is_automatic(),
             bound: here.bound(context),
         };
-        self.begin(fresh.as_ref(), (vec![walk], Vec::new()), why).await
+        let changes = Changes { walks: vec![walk], ..Changes::default() };
+        self.begin(fresh.as_ref(), changes, why).await
     }
 
     /// The group goes on without the stream for a while.
     async fn pause(&self, context: &Context) -> Result<Answered, Fault> {
         let (group, stream) = (self.group, &self.command.stream);
-        let row = group.state.stream_row(stream).await?;
-        if row.is_none_or(|row| row.group.as_deref() != Some(&*group.name)) {
-            return self.refuse("another group has not let the stream go yet").await;
-        }
         let pause = match pause::asked(self.command, chrono::Utc::now()) {
             Ok(pause) => pause,
             Err(why) => return self.refuse(why).await,
@@ -291,74 +301,14 @@ impl Asked<'_> {
     async fn begin(
         &self,
         fresh: Option<&Position>,
-        (walks, bound): (Vec<Beginning<'_>>, Vec<(&str, BoundTo<'_>)>),
+        changes: Changes<'_>,
         why: &str,
     ) -> Result<Answered, Fault> {
         let (database, options) = (self.group.source.database_name(), self.group.fingerprint());
         let position =
             fresh.map(|position| NewPosition { position, database, options: &options, why });
-        let changes = Changes { position, walks, bound, ..Changes::default() };
+        let changes = Changes { position, ..changes };
         self.act(Act::Begin(Box::new(changes))).await
-    }
-
-    /// A person says that this source is meant, and that these tables are this daemon's: a resync.
-    /// Of a source that is another one, or was taken back, all streams of the group are, from a new
-    /// position.
-    async fn adopt(&self, context: &Context, why: &str) -> Result<Answered, Fault> {
-        let (group, command) = (self.group, self.command);
-        let asks = |name| command.arguments.get(name).and_then(serde_json::Value::as_str);
-        let owner = group.target.owner();
-        let asked = (asks("service"), asks("environment"));
-        if asked != (Some(&owner.service), Some(&owner.environment)) {
-            return self.refuse(format!("the stream is led by {owner}, which has not ended")).await;
-        }
-        let stored = self.stored().await?;
-        let rows = group.state.streams().await?;
-        let asked = rows.iter().find(|row| row.stream == command.stream);
-        if let Some(pause) = asked.and_then(StreamRow::pause_in_force) {
-            return self.refuse(pause.in_the_way()).await;
-        }
-        let place = place(group, &stored).await?;
-        let is_foreign = foreign(&rows, group, &place).is_some();
-        let mut found = Vec::new();
-        for stream in group.streams.iter() {
-            let row = rows.iter().find(|row| row.stream == stream.config.name);
-            let is_bound = row.is_some_and(|row| row.binding().is_some());
-            if stream.place != context.place && !(is_foreign && is_bound) {
-                continue;
-            }
-            let here = place.of(stream, row).await?;
-            if !matches!(here.found, Found::Collection(_)) {
-                let why = format!("there is no collection {} at this source", stream.namespace);
-                return self.refuse(why).await;
-            }
-            found.push((stream, here));
-        }
-        let position = position_now(group).await?.0;
-        let (mut walks, mut bound) = (Vec::new(), Vec::new());
-        for (stream, here) in &found {
-            // The group is halted, or ends for this request: nobody else writes it meanwhile.
-            group.state.void_times(self.lease, &stream.table, position.cluster_time).await?;
-            // A neighbour that is paused stays so: it is walked when that is over.
-            let name = stream.config.name.as_str();
-            let row = rows.iter().find(|row| row.stream == name);
-            if row.is_some_and(|row| row.pause_in_force().is_some()) {
-                bound.push((name, here.bound(stream)));
-                continue;
-            }
-            walks.push(Beginning {
-                stream: &stream.config.name,
-                reason: Reason::SourceAdopted,
-                why,
-                start_time: position.cluster_time,
-                blind_from: blind_from(&stored, row),
-                documents_estimated: stream.source.estimate(&stream.config.collection).await.ok(),
-                by_content: !Reason::SourceAdopted.is_automatic(),
-                bound: here.bound(stream),
-            });
-        }
-        let is_new = is_foreign || !group.parks() || stored.resume_token.is_none();
-        self.begin(Some(&position).filter(|_| is_new), (walks, bound), why).await
     }
 }
 

@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use super::binding::still_the_same;
 use super::context::GroupContext;
 use crate::error::{Class, Fault};
+use crate::model::event::Event;
 use crate::model::position::{Position, ResumeToken};
 use crate::model::step::Step;
 use crate::retry::Backoff;
@@ -90,6 +91,8 @@ impl Reader {
                 },
                 Class::HistoryLost if !self.refused_once => {
                     self.refused_once = true;
+                    // It may be of an event of a collection that nothing names any more.
+                    self.options.all = !self.after.is_of_no_event();
                     tracing::warn!(
                         group = %self.group.name,
                         "position refused, asking once more: {fault}"
@@ -164,13 +167,22 @@ impl Reader {
         if answer == Answer::Moved {
             self.refused_once = false;
         }
+        let last = reply.len().checked_sub(1).and_then(|last| Event::parse(reply.item(last)).ok());
         if let Some(token) = &reply.token {
             self.after = token.clone();
-        } else if let Some(last) = reply.len().checked_sub(1) {
-            let event = crate::model::event::Event::parse(reply.item(last));
-            if let Some(token) = event.ok().and_then(|event| event.token().ok()) {
-                self.after = token;
-            }
+        } else if let Some(token) = last.and_then(|last| last.token().ok()) {
+            self.after = token;
         }
+        if self.options.all && moved && self.is_freed(last) {
+            self.options.all = false;
+            self.change_stream = None;
+        }
+    }
+
+    /// Whether the change stream can be opened again after what was handed on, also where no more
+    /// is let through than what is followed.
+    fn is_freed(&self, last: Option<Event<'_>>) -> bool {
+        let of = last.and_then(|last| last.collection);
+        self.after.is_of_no_event() || of.is_some_and(|of| self.options.collections.contains(of))
     }
 }

@@ -13,6 +13,7 @@ use super::dead_letter::writer;
 use super::resync::beside;
 use crate::apply::{
     Applied, Beside, Commit, DeadLetter, Deletes, Drift, Origins, Rows, Work, Writer, row_times,
+    rowless_versions,
 };
 use crate::error::Fault;
 use crate::failpoint;
@@ -178,8 +179,10 @@ impl Steps<'_> {
         let mut connection = target.connect().await?;
         let ids: Vec<&str> = left.iter().map(String::as_str).collect();
         let rows = row_times(&mut connection, target, statements, &ids).await?;
+        let versions = rowless_versions(&mut connection, target, statements, &ids).await?;
         close(connection).await;
-        for (id, time) in rows {
+        for (id, time) in &rows {
+            let (id, time) = (id.clone(), *time);
             // One that is newer was written since; one of a time to come, by no change. Its
             // document was gone when it was asked for, whatever the row says.
             if time <= before || time > before.ahead_max() {
@@ -194,6 +197,10 @@ impl Steps<'_> {
                  asking: `tidemark resync {}` asks a person first",
                 self.deletes_max, config.name
             )));
+        }
+        // No row goes with these.
+        for (id, from) in versions.into_iter().filter(|(id, _)| !rows.contains_key(id)) {
+            deletes.push_found(id, from.max(before), before);
         }
         Ok(Ok(deletes))
     }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::{mpsc, watch};
@@ -16,7 +17,6 @@ use crate::error::{Class, Code, Fault};
 use crate::model::bson::Value;
 use crate::model::filter::Filter;
 use crate::model::position::ClusterTime;
-use crate::model::reason::Reason;
 use crate::model::step::Step;
 use crate::model::value::{asked_for, decode_id, document_id};
 use crate::postgres::with_deadline;
@@ -63,8 +63,6 @@ pub struct Search {
     context: Context,
     id: i64,
     start: ClusterTime,
-    /// By a changed mapping.
-    makes_anew: bool,
     /// The collection that was walked.
     collection: Option<Uuid>,
     documents: u64,
@@ -86,7 +84,6 @@ impl Search {
             context: context.clone(),
             id: walk.id,
             start: walk.start_time(),
-            makes_anew: walk.reason() == Reason::MappingChanged,
             collection: walk.collection_uuid,
             documents: u64::try_from(walk.documents_read).unwrap_or_default(),
             approved: walk.rows_approved.and_then(|rows| u64::try_from(rows).ok()),
@@ -146,23 +143,53 @@ impl Search {
             let _ = self.found.send(Ok(FoundPart::TooMany { note, rows: found.unseen })).await;
             return Ok(());
         }
-        if found.unseen > 0 {
-            let mut rows = unseen.rows().fetch(&mut connection);
-            let mut part = Vec::with_capacity(ROWS_AT_ONCE);
-            while let Some((id, time)) = with_deadline(patience, rows.try_next()).await? {
-                part.push(Leftover { id, cluster_time: ClusterTime::from_sql(time) });
-                if part.len() == ROWS_AT_ONCE && !self.send(std::mem::take(&mut part)).await? {
-                    return Ok(());
-                }
-            }
-            if !part.is_empty() && !self.send(part).await? {
-                return Ok(());
-            }
+        if found.unseen > 0
+            && !self.send_all(unseen.rows().fetch(&mut connection), patience).await?
+        {
+            return Ok(());
+        }
+        if !self.send_orphans(&mut connection, patience).await? {
+            return Ok(());
         }
         self.end_versions(&mut connection).await?;
         let _ = self.found.send(Ok(FoundPart::All)).await;
         let _ = with_deadline(context.target.deadline(), connection.close()).await;
         Ok(())
+    }
+
+    /// Sends the documents that have elements in tables of arrays, and no row. They are neither
+    /// counted nor a reason to ask a person: what they were of went without a word, and a row is
+    /// not among them. False if the sweep that searched has ended.
+    async fn send_orphans(
+        &self,
+        connection: &mut PgConnection,
+        patience: Duration,
+    ) -> Result<bool, Fault> {
+        let Context { target, statements, .. } = &self.context;
+        if statements.orphans.is_empty() {
+            return Ok(true);
+        }
+        let all = sqlx::raw_sql("reset enable_seqscan").execute(&mut *connection);
+        with_deadline(target.deadline(), all).await?;
+        let sql = format!("select distinct (o.id, 0::bigint) from ({}) as o", statements.orphans);
+        let ids = sqlx::query_scalar(AssertSqlSafe(sql)).fetch(connection);
+        self.send_all(ids, patience).await
+    }
+
+    /// Sends rows part by part, each with its time. False if the sweep that searched has ended.
+    async fn send_all(
+        &self,
+        mut rows: BoxStream<'_, Result<(String, i64), sqlx::Error>>,
+        patience: Duration,
+    ) -> Result<bool, Fault> {
+        let mut part = Vec::with_capacity(ROWS_AT_ONCE);
+        while let Some((id, time)) = with_deadline(patience, rows.try_next()).await? {
+            part.push(Leftover { id, cluster_time: ClusterTime::from_sql(time) });
+            if part.len() == ROWS_AT_ONCE && !self.send(std::mem::take(&mut part)).await? {
+                return Ok(false);
+            }
+        }
+        Ok(part.is_empty() || self.send(part).await?)
     }
 
     /// What the walk has repaired may have been gone, or another, without a word in the table of
@@ -178,13 +205,12 @@ impl Search {
         Ok(())
     }
 
-    /// Rows that are older than this are swept, if the walk did not see them. Where the walk before
+    /// Rows that are older than this are swept, if the walk did not see them. Where a walk before
     /// started at the same time, since the source's stood still, its rows carry that very time; and
-    /// no event deletes those that are followed no more.
+    /// no event deletes those that are followed no more, whatever this walk's reason is.
     async fn swept_before(&self, connection: &mut PgConnection) -> Result<ClusterTime, Fault> {
         let (state, stream) = (&self.context.state, &self.context.config.name);
-        let is_shared = self.makes_anew
-            && state.shares_its_start(connection, stream, self.id, self.start).await?;
+        let is_shared = state.shares_its_start(connection, stream, self.id, self.start).await?;
         Ok(if is_shared { self.start.next() } else { self.start })
     }
 

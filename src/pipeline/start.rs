@@ -4,6 +4,7 @@
 
 mod begins;
 mod decide;
+mod elsewhere;
 mod hide;
 mod making;
 mod table_check;
@@ -14,6 +15,7 @@ use std::sync::atomic::Ordering;
 
 use self::begins::Begins;
 use self::decide::{Decision, Known, decide};
+use self::elsewhere::{called_before, in_its_place};
 use self::making::Making;
 use super::binding::{Here, SourceNow, look_at_group};
 use super::context::{Context, GroupContext, retry};
@@ -25,7 +27,9 @@ use crate::source::ChangeStream;
 use crate::state::{Configured, Lease, Pause, StreamRow, WalkRow};
 
 pub use self::begins::blind_from;
-pub(super) use self::decide::{allowed, called_before};
+pub(super) use self::begins::is_of_this_source;
+pub(super) use self::decide::allowed;
+pub(super) use self::elsewhere::{elsewhere, held_table, is_let_go};
 pub(super) use self::table_check::see_to;
 
 /// A group ready to be followed.
@@ -95,28 +99,27 @@ async fn attempt(
     group.state.standing(&mut connection).await?;
     let stored = group.state.load(&group.name).await?;
     let stored = stored.ok_or_else(|| Fault::bug("a lease without a checkpoint row"))?;
-    let rows: HashMap<String, StreamRow> =
-        group.state.streams().await?.into_iter().map(|row| (row.stream.clone(), row)).collect();
-    let rows = if needs_enrolment(group, &rows) {
-        let (members, names) = (group.members(), group.all_names());
-        let configured = Configured { members: &members, names: &names };
-        group.state.take_into(lease, group.source.database_name(), &configured).await?;
-        let rows = group.state.streams().await?;
-        rows.into_iter().map(|row| (row.stream.clone(), row)).collect()
-    } else {
-        rows
-    };
+    let rows = enrolled(group, lease).await?;
     hide::hide_in_letters(group).await?;
     let walks = group.state.open_walks(&group.names()).await?;
     let begins = Begins::of(group, &stored, trouble, !walks.is_empty()).await?;
     let place = look_at_group(group, &stored, &rows).await?;
     let now = group.source.now().await?;
+    let has_others = rows.values().any(|row| row.is_elsewhere(&group.name));
     let mut decisions = Vec::with_capacity(group.streams.len());
     for context in group.streams.iter() {
         let walk = walks.iter().find(|walk| walk.stream == context.config.name);
         let row = rows.get(&context.config.name);
-        let before = called_before(context, row, rows.values());
-        let known = Known { row, before, walk, begins: &begins, trouble, now };
+        let known = Known {
+            row,
+            before: called_before(context, row, rows.values()),
+            in_its_place: in_its_place(context, rows.values()).next(),
+            has_others,
+            walk,
+            begins: &begins,
+            trouble,
+            now,
+        };
         let (here, decision) = one(group, context, &mut connection, &place, &known).await?;
         decisions.push((here, decision));
     }
@@ -145,20 +148,42 @@ async fn attempt(
         now,
     };
     let revision = making.change(lease, &decisions, &walks, &leaving).await?;
-    for (context, (_, decision)) in group.streams.iter().zip(&decisions) {
-        let until = if decision.fills() { now } else { ClusterTime::default() };
-        group.routes.skip(context.place, until);
-    }
     let left_out = LeftOut::of(decisions);
     let revision = revision.unwrap_or(stored.revision);
     let started = taken_up(group, goes_on_from, revision, new, left_out).await?;
     Ok(Started { was_halted: stored.halt_code.is_some(), ..started })
 }
 
-/// Whether a stream of it has no row, or is in no group: another one has let it go.
+/// The rows of all streams, those of the group taken into it as far as others have let them go.
+async fn enrolled(
+    group: &GroupContext,
+    lease: &Lease,
+) -> Result<HashMap<String, StreamRow>, Fault> {
+    let read = async || -> Result<HashMap<String, StreamRow>, Fault> {
+        let rows = group.state.streams().await?.into_iter();
+        Ok(rows.map(|row| (row.stream.clone(), row)).collect())
+    };
+    let rows = read().await?;
+    if !needs_enrolment(group, &rows) {
+        return Ok(rows);
+    }
+    let (members, names) = (group.members(), group.all_names());
+    let configured = Configured { members: &members, names: &names };
+    group.state.take_into(lease, group.source.database_name(), &configured).await?;
+    read().await
+}
+
+/// Whether a stream of it has no row, or is not in this group yet, itself or what was in its place
+/// before: another group may have let it go, or be led by nobody.
 fn needs_enrolment(group: &GroupContext, rows: &HashMap<String, StreamRow>) -> bool {
-    let is_enrolled = |name: &str| rows.get(name).is_some_and(|row| row.group.is_some());
-    group.streams.iter().any(|stream| !is_enrolled(&stream.config.name))
+    group.streams.iter().any(|context| {
+        let mut before = in_its_place(context, rows.values());
+        !is_in(group, rows.get(&context.config.name)) || before.any(|row| row.group.is_some())
+    })
+}
+
+fn is_in(group: &GroupContext, row: Option<&StreamRow>) -> bool {
+    row.is_some_and(|row| row.group.as_deref() == Some(&*group.name))
 }
 
 /// What is found of one stream at both ends, and what is done about it.
@@ -172,6 +197,7 @@ async fn one(
     let is_known = context.proved.load(Ordering::Relaxed)
         && known.begins.lost.is_none()
         && known.trouble.is_none()
+        && is_in(group, known.row)
         && known.row.is_some_and(|row| row.parked_code.is_none() && row.left_at.is_none());
     if is_known {
         return Ok((None, Decision::GoOn));
@@ -184,6 +210,12 @@ async fn one(
         if let Some(pause) = known.row.and_then(StreamRow::pause_in_force) {
             return Ok((None, Decision::Pause(pause)));
         }
+        if known.has_others
+            && let Some(held) = held_table(context, connection).await?
+        {
+            return Ok((None, Decision::Park(held)));
+        }
+        known.is_this_source(&context.config.name)?;
         let mut row = known.row.cloned();
         if table_check::see_to(context, connection).await? {
             row = context.state.stream_row(&context.config.name).await?;
@@ -255,11 +287,10 @@ async fn taken_up(
     new: Option<(Position, ChangeStream)>,
     left_out: LeftOut,
 ) -> Result<Started, Fault> {
-    let walks = group.state.open_walks(&group.names()).await?.into_iter().filter_map(|walk| {
+    let walks = group.state.open_walks(&group.names()).await?;
+    leave_out(group, &walks).await?;
+    let walks = walks.into_iter().filter_map(|walk| {
         let stream = group.stream(&walk.stream)?.place;
-        if walk.reason().makes_up() {
-            group.routes.skip(stream, walk.start_time().before());
-        }
         (!left_out.has(stream)).then_some((stream, walk))
     });
     let walks = walks.collect();
@@ -276,6 +307,25 @@ async fn taken_up(
     let change_stream = new.map(|(_, change_stream)| change_stream);
     let was_halted = false;
     Ok(Started { position, revision, change_stream, walks, left_out, ahead, was_halted })
+}
+
+/// Each stream leaves out what happened before its collection was looked at and walked, as far as
+/// the group has still to come to it: it may be of another collection, of which no event tells any
+/// more what became of it. A first snapshot ends in no sweep, so that counts when it is completed,
+/// too.
+async fn leave_out(group: &GroupContext, walks: &[WalkRow]) -> Result<(), Fault> {
+    let filled = group.state.filled_at(&group.names()).await?;
+    for context in group.streams.iter() {
+        let name = &context.config.name;
+        let filled = filled.get(name).copied().unwrap_or_default();
+        let walk = walks.iter().find(|walk| walk.stream == *name && !walk.is_snapshot());
+        let found = |walk: &WalkRow| walk.start_time().before();
+        let changes = walk.filter(|walk| walk.reason().makes_up()).map(found);
+        let stops = walk.filter(|walk| !walk.reason().is_asked_for()).map(found);
+        let (changes, stops) = (changes.unwrap_or_default(), stops.unwrap_or_default());
+        group.routes.leave_out(context.place, filled.max(changes), filled.max(stops));
+    }
+    Ok(())
 }
 
 /// How many replies a first token is waited for, where the server gives none with an empty reply.

@@ -9,17 +9,19 @@ use sqlx::{AssertSqlSafe, Connection};
 use tokio::time::Instant;
 
 use super::context::Context;
-use super::start::{allowed, called_before, see_to};
+use super::start::{allowed, is_let_go, is_of_this_source, see_to};
 use crate::error::{Class, Code, Fault};
 use crate::model::reason::Reason;
 use crate::postgres::{close, with_deadline};
 use crate::retry;
 use crate::source::Found;
-use crate::state::StreamRow;
 
 /// Rows that are written on trial, and how long that may take.
 const TRIAL_ROWS: u32 = 100;
 const TRIAL_TIME: Duration = Duration::from_millis(1_000);
+
+/// The same of a table that others are held against: its neighbours wait meanwhile.
+const FEW_ROWS: u32 = 10;
 
 /// Whether another group has let a stream go is looked at this often, so many times: a moment later
 /// after a reload, as late as the last of its replicas goes while a release is rolled out.
@@ -74,6 +76,9 @@ async fn may_go_on(context: &Context, code: Code) -> Result<(), Fault> {
     if code == Code::StreamParked {
         return is_let_go(context).await;
     }
+    if code == Code::SourceForeign {
+        is_of_this_source(context).await??;
+    }
     if code == Code::HistoryLost {
         allowed(context, Reason::HistoryLost, "its history was lost").await?;
     }
@@ -89,33 +94,34 @@ async fn may_go_on(context: &Context, code: Code) -> Result<(), Fault> {
     }
     let mut connection = context.target.connect().await?;
     see_to(context, &mut connection).await?;
-    let tried = try_to_write(context, &mut connection).await;
+    let tried = try_to_write(context, &mut connection, TRIAL_ROWS).await;
     close(connection).await;
     tried
 }
 
-/// Whether the stream, and the one that it was before, is in no other group any more.
-async fn is_let_go(context: &Context) -> Result<(), Fault> {
-    let row = context.state.stream_row(&context.config.name).await?;
-    let is_ours = |row: &StreamRow| row.group.as_ref().is_none_or(|of| *of == context.config.group);
-    if row.as_ref().is_none_or(is_ours) {
-        let is_bound = row.as_ref().is_some_and(|row| row.binding().is_some());
-        let rows = if is_bound { Vec::new() } else { context.state.streams().await? };
-        if called_before(context, row.as_ref(), &rows).is_none_or(is_ours) {
-            return Ok(());
-        }
-    }
-    let message = "another group has not let it go";
-    Err(Fault::new(Class::Halt, Code::StreamParked, message, ""))
+/// Whether the table takes a few rows in time, as one does that nothing is wrong with while the
+/// server is well.
+pub async fn is_quick(context: &Context) -> bool {
+    let asked = async {
+        let mut connection = context.target.connect().await?;
+        let tried = try_to_write(context, &mut connection, FEW_ROWS).await;
+        close(connection).await;
+        tried
+    };
+    matches!(tokio::time::timeout(TRIAL_TIME * 3, asked).await, Ok(Ok(())))
 }
 
 /// Writes a few rows as they are, and takes that back: what locks the table, refuses its rows or
 /// holds writes up is met so.
-async fn try_to_write(context: &Context, connection: &mut PgConnection) -> Result<(), Fault> {
+async fn try_to_write(
+    context: &Context,
+    connection: &mut PgConnection,
+    rows: u32,
+) -> Result<(), Fault> {
     let table = context.table.sql();
     let write = AssertSqlSafe(format!(
         "update {table} as t set _applied_at = t._applied_at from (select id from {table} limit \
-         {TRIAL_ROWS}) as few where t.id = few.id"
+         {rows}) as few where t.id = few.id"
     ));
     let begun = Instant::now();
     with_deadline(context.target.deadline(), async {
@@ -130,6 +136,6 @@ async fn try_to_write(context: &Context, connection: &mut PgConnection) -> Resul
     if begun.elapsed() <= TRIAL_TIME {
         return Ok(());
     }
-    let message = format!("{TRIAL_ROWS} rows take {:?} to write", begun.elapsed());
+    let message = format!("{rows} rows take {:?} to write", begun.elapsed());
     Err(Fault::new(Class::Transient, Code::TargetSlow, message, ""))
 }

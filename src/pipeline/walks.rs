@@ -56,6 +56,10 @@ impl OpenWalks {
         let mut queue: Vec<Queued> =
             rows.into_iter().map(|(stream, row, care)| Queued { stream, row, care }).collect();
         queue.sort_by_key(|queued| (queued.row.walked_since.is_none(), queued.row.id));
+        // A process that led them before may have told of walks that it completed since.
+        for stream in group.streams.iter() {
+            stream.status.walking(None);
+        }
         for queued in &queue {
             if let Some(stream) = group.streams.get(queued.stream) {
                 stream.status.walking(Some(report(&queued.row)));
@@ -152,6 +156,13 @@ impl OpenWalks {
 
     pub fn bulk_loads(&mut self, stream: usize) -> bool {
         self.of(stream).is_some_and(|walk| walk.bulk_loads)
+    }
+
+    /// Tells the writer of the walks that its changes are written beside.
+    pub fn stand_beside(&self, commit: &mut Commit) {
+        for work in commit.works.iter_mut().filter(|work| work.walk.is_none()) {
+            work.beside = self.beside(work.stream);
+        }
     }
 
     /// What a writer must know of a stream's open walk, in whatever state.

@@ -1,6 +1,7 @@
 //! Every call of Postgres has a deadline, and an end that says whether a transaction landed.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
@@ -39,6 +40,20 @@ pub async fn about_rows<T>(
     match tokio::time::timeout(deadline, call).await {
         Ok(result) => result.map_err(|error| trouble(&error)),
         Err(_) => Err(Trouble::Failed(no_answer(deadline))),
+    }
+}
+
+/// Asks for a call to be cancelled once it has lasted so long; what it comes to is its own answer
+/// all the same. The cancellation is waited for, so that it ends no later call.
+pub async fn cancelled_after<T: Send>(
+    limit: Duration,
+    call: impl Future<Output = T> + Send,
+    cancel: impl Future<Output = ()> + Send,
+) -> T {
+    let mut call = pin!(call);
+    match tokio::time::timeout(limit, &mut call).await {
+        Ok(answer) => answer,
+        Err(_) => tokio::join!(call, cancel).0,
     }
 }
 

@@ -29,6 +29,9 @@ use crate::settings::{PostImage, Settings, StreamSettings};
 pub struct ChangeStreamOptions {
     /// The collections whose events are let through.
     pub collections: Arc<BTreeSet<String>>,
+    /// Those of all others are, too: an event's token is resumed only after by a filter that lets
+    /// its event through, and nothing may name its collection any more.
+    pub all: bool,
     pub post_image: PostImage,
     /// Events asked for in one reply.
     pub batch_size: usize,
@@ -56,6 +59,7 @@ impl ChangeStreamOptions {
         let collections = streams.iter().map(|stream| stream.collection.clone());
         Self {
             collections: Arc::new(collections.collect()),
+            all: false,
             post_image,
             batch_size: settings.batch.events_max,
             poll: Duration::from_secs(1),
@@ -124,7 +128,7 @@ impl ChangeStreamOptions {
         if let Some(at) = at {
             stage = stage.timestamp("startAtOperationTime", at.packed());
         }
-        let filter = self.filter(takes_expressions);
+        let filter = if self.all { Builder::default() } else { self.filter(takes_expressions) };
         let mut stages = vec![
             Builder::default().document("$changeStream", stage),
             Builder::default().document("$match", filter),
@@ -298,6 +302,7 @@ mod tests {
 
     fn options(keys_only: bool, heartbeat: bool) -> ChangeStreamOptions {
         ChangeStreamOptions {
+            all: false,
             collections: Arc::new(["b", "a"].map(str::to_owned).into()),
             post_image: PostImage::Lookup,
             batch_size: 1,

@@ -4,6 +4,7 @@
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
+use super::owed_walk::is_owed;
 use super::{StateTables, resync};
 use crate::error::Fault;
 use crate::model::resync_state::ResyncState;
@@ -18,10 +19,15 @@ impl StateTables {
         id: i64,
         why: &str,
     ) -> Result<bool, Fault> {
-        let which = format!("id = $3 and not {}", resync::is_owed(&self.schema, "$1"));
+        let which = format!("id = $3 and not {}", is_owed(&resync::rows(&self.schema), "$1"));
         let query = sqlx::query_scalar(AssertSqlSafe(cancelling(&self.schema, &which)));
         let query = query.bind(stream).bind(why).bind(id);
-        with_deadline(self.deadline, query.fetch_one(connection)).await
+        let is_cancelled = with_deadline(self.deadline, query.fetch_one(&mut *connection)).await?;
+        if is_cancelled {
+            let until = self.read_until(connection, id).await?;
+            self.settle_cancelled(connection, stream, until).await?;
+        }
+        Ok(is_cancelled)
     }
 
     /// Ends a stream's open walk where it is, whatever it is: its stream is walked anew when it
@@ -39,7 +45,7 @@ impl StateTables {
 
     /// Whether a walk of the stream has to be completed, and none of its walks can be cancelled.
     pub async fn owes_a_walk(&self, stream: &str) -> Result<bool, Fault> {
-        let sql = AssertSqlSafe(format!("select {}", resync::is_owed(&self.schema, "$1")));
+        let sql = AssertSqlSafe(format!("select {}", is_owed(&resync::rows(&self.schema), "$1")));
         let query = sqlx::query_scalar(sql).bind(stream);
         with_deadline(self.deadline, query.fetch_one(&self.pool)).await
     }

@@ -49,6 +49,14 @@ pub enum Start {
     Refused(i32),
 }
 
+/// What is said where a group's database is another one in the configuration than it was.
+pub fn of_another_database(before: &str, now: &str) -> String {
+    format!(
+        "source.database (or `database` of the [[group]]) is {now} now, and was {before}, which \
+         the table is of"
+    )
+}
+
 impl Stored {
     /// What the stored position is worth for collections of `database`, opened with `options`.
     pub fn start(&self, database: &str, options: &str) -> Start {
@@ -66,7 +74,7 @@ impl Stored {
         if self.database != database {
             return Start::Lost(
                 Reason::PositionForeign,
-                format!("the stored position belongs to database {}", self.database),
+                of_another_database(&self.database, database),
             );
         }
         if !resumes_under(&self.options, options) {

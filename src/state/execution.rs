@@ -105,7 +105,8 @@ impl StateTables {
                 said(
                     done,
                     "cancelled",
-                    "there is no such resync under way, or it cannot be cancelled",
+                    "there is no such resync under way, or it cannot be cancelled before it is \
+                     completed; `tidemark pause` stops it for a while",
                 )
             }
             Act::Approve { id } => {

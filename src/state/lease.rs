@@ -98,7 +98,7 @@ impl StateTables {
         ));
         let insert = sqlx::query(insert).bind(group).bind(&owner.service).bind(&owner.environment);
         with_deadline(deadline, insert.execute(&mut *transaction)).await?;
-        self.lock_leases(&mut transaction, group, &names).await?;
+        self.lock_for_enrolment(&mut transaction, group, database, &configured).await?;
         let epoch = checkpoint::epoch_of(schema);
         let grant = AssertSqlSafe(format!(
             "update {schema}.lease as l set holder = $4, nonce = $5, granted_at = \
@@ -243,6 +243,16 @@ impl StateTables {
         with_deadline(self.deadline, query.fetch_all(&self.pool)).await
     }
 
+    /// Whether somebody leads the group that a stream is in.
+    pub async fn is_in_led_group(&self, stream: &str) -> Result<bool, Fault> {
+        let (streams, led) = (stream::reported(&self.schema), is_led(&self.schema, "s"));
+        let sql = AssertSqlSafe(format!(
+            "select exists (select from {streams} as s where s.stream = $1 and {led})"
+        ));
+        let query = sqlx::query_scalar(sql).bind(stream);
+        with_deadline(self.deadline, query.fetch_one(&self.pool)).await
+    }
+
     /// Who leads which of the owner's streams, with what is said of each.
     pub async fn led(&self) -> Result<Vec<LedStream>, Fault> {
         self.led_beside(&[]).await
@@ -276,6 +286,15 @@ pub(super) fn is_kept(schema: &str, first: usize) -> String {
          ${})",
         first + 1,
         first + 2
+    )
+}
+
+/// Keeps the leases of the groups of the streams in `$1` from being granted or renewed meanwhile.
+pub(super) fn keeping(schema: &str) -> String {
+    let is_theirs = stream::are_in(schema, "l", 1, "true");
+    format!(
+        "select from {schema}.lease as l where {is_theirs} order by l.\"group\", l.service, \
+         l.environment for share"
     )
 }
 

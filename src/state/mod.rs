@@ -1,6 +1,7 @@
 //! Step 4, remember: one file a table of the state schema, and files without a table for what is
 //! one transaction over several (`ownership`, `fence`, `walk_start`, `rebinding`, `execution`,
-//! `unseen`, `retention`), composed of the parts of statements that the tables' files give.
+//! `held_table`, `unseen`, `retention`), composed of the parts of statements that the tables' files
+//! give.
 //!
 //! Invariants: the position advances only inside a fenced transaction ([`Fence::advance`]); a
 //! [`Lease`] comes only from a grant; epochs only rise; all times are the database's; a table's
@@ -15,11 +16,14 @@ mod dead_letter;
 mod enrolment;
 mod execution;
 mod fence;
+mod filled;
 mod gap_report;
 mod grant;
+mod held_table;
 mod idle_positions;
 mod lease;
 mod member;
+mod owed_walk;
 mod ownership;
 mod pause;
 mod process;
@@ -48,7 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use attempt::{Before, Mark, Road, TakenInHand};
-pub use checkpoint::{Start, Stored};
+pub use checkpoint::{Start, Stored, of_another_database};
 pub use checkpoint_history::Retired;
 pub use command::{Command, known_as, recording_ack};
 pub use dead_letter::{Letter, Letters, OldLetter, SetAside};
@@ -72,7 +76,7 @@ pub use unseen::Unseen;
 pub use verb::{Outcome, Verb};
 pub use walk_row::{ChunkRead, EndedWalk, WalkCount, WalkRow};
 pub use walk_start::{Beginning, Changes, NewPosition};
-pub use witness::Touched;
+pub use witness::{Touched, Witness};
 
 use crate::model::namespace::quote;
 use crate::postgres::{Pool, Target};

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::{StateTables, StreamRow, checkpoint, stream};
+use super::{StateTables, StreamRow, checkpoint, stream, stream_row};
 use crate::error::{Code, Fault};
 use crate::model::phase::Phase;
 use crate::postgres::with_deadline;
@@ -68,7 +68,7 @@ impl StateTables {
         stream: &str,
         pause: &Pause,
     ) -> Result<(), Fault> {
-        let since = stream::missed_since(&checkpoint::time_of(&self.schema, "s"));
+        let since = stream_row::missed_since(&checkpoint::time_of(&self.schema, "s"));
         let (code, paused) = (Code::StreamParked, Phase::Paused);
         let sql = AssertSqlSafe(format!(
             "{} set paused_until = $2, paused_by = $3, paused_reason = $4, parked_code = \

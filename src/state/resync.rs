@@ -5,7 +5,8 @@ use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use super::walk_row::{COLUMNS, ChunkRead, ENDED, EndedWalk, WalkCount, WalkRow};
+use super::owed_walk::is_owed;
+use super::walk_row::{ChunkRead, ENDED, EndedWalk, WalkCount, WalkRow, columns};
 use super::{StateTables, checkpoint, gap_report, resync_kept, resync_seen, stream};
 use crate::error::{Code, Fault};
 use crate::model::position::ClusterTime;
@@ -29,22 +30,6 @@ pub(super) fn is_whole(schema: &str, stream: &str) -> String {
     format!("not exists (select from {schema}.resync as r where r.stream = {stream} and {open})")
 }
 
-/// For SQL: a walk that makes a stream's rows anew was begun, and none has been completed since,
-/// under whatever reason the one after it began. Rows that none of them came to are as another
-/// mapping made them, or are not there, and nothing else tells.
-pub(super) fn is_owed(schema: &str, stream: &str) -> String {
-    let (snapshot, remade) = (Reason::FirstSnapshot, Reason::MappingChanged);
-    let asked = Reason::ALL.into_iter().filter(|reason| reason.is_asked_for());
-    let asked: Vec<String> = asked.map(|reason| format!("'{reason}'")).collect();
-    let (asked, completed) = (asked.join(", "), ResyncState::Completed);
-    format!(
-        "exists (select from {schema}.resync as m where m.stream = {stream} and m.state <> \
-         '{completed}' and (m.reason in ('{snapshot}', '{remade}') or m.by_content and m.reason \
-         not in ({asked})) and not exists (select from {schema}.resync as c where c.stream = \
-         m.stream and c.id > m.id and c.state = '{completed}'))"
-    )
-}
-
 /// For SQL: a walk that may go over to this state.
 pub(super) fn may_become(state: ResyncState) -> String {
     is_one_of(state.before())
@@ -59,7 +44,8 @@ impl StateTables {
     /// The walks of these streams that have not ended, oldest first.
     pub async fn open_walks(&self, streams: &[&str]) -> Result<Vec<WalkRow>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select {COLUMNS} from {}.resync where stream = any($1) and {} order by id",
+            "select {} from {}.resync where stream = any($1) and {} order by id",
+            columns(&rows(&self.schema)),
             self.schema,
             is_open()
         ));
@@ -69,7 +55,8 @@ impl StateTables {
     /// The stream's walk that has not ended, if there is one.
     pub async fn open_walk(&self, stream: &str) -> Result<Option<WalkRow>, Fault> {
         let sql = AssertSqlSafe(format!(
-            "select {COLUMNS} from {}.resync where stream = $1 and {}",
+            "select {} from {}.resync where stream = $1 and {}",
+            columns(&rows(&self.schema)),
             self.schema,
             is_open()
         ));
@@ -79,10 +66,11 @@ impl StateTables {
 
     /// The latest walks, newest first.
     pub async fn walks(&self, limit: i64) -> Result<Vec<WalkRow>, Fault> {
-        let (schema, ours) = (&self.schema, stream::is_not_anothers(&self.schema, "r.stream", 2));
-        let sql = format!(
-            "select {COLUMNS} from {schema}.resync as r where {ours} order by id desc limit $1"
-        );
+        let schema = &self.schema;
+        let (columns, ours) =
+            (columns(&rows(schema)), stream::is_not_anothers(schema, "resync.stream", 2));
+        let sql =
+            format!("select {columns} from {schema}.resync where {ours} order by id desc limit $1");
         let owner = self.target.owner();
         let query = sqlx::query_as(AssertSqlSafe(sql)).bind(limit).bind(&owner.service);
         with_deadline(self.deadline, query.bind(&owner.environment).fetch_all(&self.pool)).await
@@ -306,21 +294,22 @@ impl StateTables {
 /// repaired is carried over to the new one's report. Parameters: stream, reason, why; whether it
 /// counts towards the day's allowance, the cluster time it starts at, since when the stream was
 /// blind, and until when, in seconds; documents estimated, the collection's UUID, whether hashes
-/// tell nothing.
+/// tell nothing. What was ahead of the position before it is kept, should it be cancelled.
 pub(super) fn beginning(schema: &str) -> String {
     let (failed, running) = (ResyncState::Failed, ResyncState::Running);
-    let (open, owed) = (may_become(failed), is_owed(schema, "$1"));
+    let (open, owed) = (may_become(failed), is_owed(&rows(schema), "$1"));
     let forgetting = forgetting(schema, "in (select id from before)");
+    let ahead = stream::ahead(schema);
     format!(
         "with before as (update {schema}.resync set state = '{failed}', ended_at = now(), note = \
          $3 where stream = $1 and {open} returning *), {forgetting} insert into {schema}.resync \
          (stream, reason, state, automatic, start_time, blind_from, blind_until, \
          documents_estimated, rows_inserted, rows_changed, rows_deleted, rows_upserted, \
-         sample_ids, collection_uuid, by_content) select $1, $2, '{running}', $4, $5, \
-         least(before.blind_from, $6), to_timestamp($7), $8, \
+         sample_ids, collection_uuid, read_until, by_content) select $1, $2, '{running}', $4, \
+         $5, least(before.blind_from, $6), to_timestamp($7), $8, \
          coalesce(before.rows_inserted, 0), coalesce(before.rows_changed, 0), \
          coalesce(before.rows_deleted, 0), coalesce(before.rows_upserted, 0), \
-         coalesce(before.sample_ids, '{{}}'), $9, $10 or coalesce(before.by_content, false) or \
+         coalesce(before.sample_ids, '{{}}'), $9, greatest(before.read_until, {ahead}), $10 or \
          {owed} from (select 1) as one left join before on true returning blind_from"
     )
 }

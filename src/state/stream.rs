@@ -10,11 +10,12 @@ use sqlx::postgres::PgConnection;
 use sqlx::types::Json;
 
 use super::stream_row::COLUMNS;
-use super::{Binding, BoundTo, StateTables, StreamRow, checkpoint};
+use super::{BoundTo, StateTables, StreamRow, checkpoint, stream_row};
 use crate::error::{Class, Code, Fault};
 use crate::model::namespace::Table;
 use crate::model::owner::Owner;
 use crate::model::phase::Phase;
+use crate::model::position::ClusterTime;
 use crate::postgres::with_deadline;
 
 impl StateTables {
@@ -40,11 +41,6 @@ impl StateTables {
             .await
     }
 
-    /// What a stream is bound to; `None` if it never was, as under the first release.
-    pub async fn binding(&self, stream: &str) -> Result<Option<Binding>, Fault> {
-        Ok(self.stream_row(stream).await?.and_then(|row| row.binding()))
-    }
-
     /// Binds a stream, in the caller's fenced transaction.
     pub(super) async fn bind_in(
         &self,
@@ -53,13 +49,20 @@ impl StateTables {
         bound: &BoundTo<'_>,
     ) -> Result<(), Fault> {
         let (schema, table, living) = (&self.schema, bound.table.sql(), bound.living);
+        // The one that it has had, as far as that is there: the row with the lowest id may be old,
+        // and in a backup of the table that is older than what was written last.
+        let witness = format!(
+            "(select t.id, b.witness_time as time from {schema}.stream as b join {living} as t on \
+             t.id = b.witness_id and coalesce(t._cluster_time, 0) >= b.witness_time where b.stream \
+             = $1) union all (select t.id, coalesce(t._cluster_time, 0) from {living} as t order \
+             by t.id limit 1) order by time desc limit 1"
+        );
         let sql = AssertSqlSafe(format!(
             "insert into {schema}.stream as s (stream, service, environment, cluster, \
              collection_uuid, table_schema, table_name, table_oid, witness_id, witness_time, \
              mapping, collection) select $1, $2, $3, $4, $5, $6, $7, $8::regclass::oid::bigint, \
-             w.id, w.time, $9, $10 from (select 1) as one left join (select t.id, \
-             coalesce(t._cluster_time, 0) as time from {living} as t order by t.id limit 1) as w \
-             on true on conflict (stream) do update set service = excluded.service, environment = \
+             w.id, w.time, $9, $10 from (select 1) as one left join ({witness}) as w on true on \
+             conflict (stream) do update set service = excluded.service, environment = \
              excluded.environment, cluster = excluded.cluster, collection_uuid = \
              excluded.collection_uuid, table_schema = excluded.table_schema, table_name = \
              excluded.table_name, table_oid = excluded.table_oid, witness_id = \
@@ -79,6 +82,24 @@ impl StateTables {
             .bind(&table)
             .bind(Json(bound.mapping))
             .bind(bound.collection);
+        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
+    }
+
+    /// Binds a stream to another source alone: its table, and what made its rows, stay what they
+    /// were. Times of the source before mean nothing here, the witness's neither. In the caller's
+    /// fenced transaction.
+    pub(super) async fn bind_source(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        bound: &BoundTo<'_>,
+    ) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "{} set cluster = $2, collection_uuid = $3, witness_time = case when witness_id is not \
+             null then 0 end where stream = $1",
+            changing(&self.schema)
+        ));
+        let query = sqlx::query(sql).bind(stream).bind(bound.cluster).bind(bound.collection_uuid);
         with_deadline(self.deadline, query.execute(connection)).await.map(drop)
     }
 
@@ -123,19 +144,18 @@ pub(super) fn changing(schema: &str) -> String {
     format!("update {schema}.stream as s")
 }
 
-/// Since when what happens at the source is not in the tables of streams `s` that their group goes
-/// on without from now on: since the `time` of its position, if it had not been before.
-pub(super) fn missed_since(time: &str) -> String {
-    format!(
-        "coalesce(s.blind_from, least(now(), {time}, s.left_at, case when s.parked_code is not \
-         null then s.phase_since end))"
-    )
-}
-
 /// Those of the streams in `$1` whose rows nobody has locked; they are then.
 pub(super) fn free(schema: &str) -> String {
     format!(
         "select stream from {schema}.stream where stream = any($1) for no key update skip locked"
+    )
+}
+
+/// For SQL: up to which time the rows of the stream in `$1` may be; null while a walk keeps that.
+pub(super) fn ahead(schema: &str) -> String {
+    let walking = ClusterTime::END.to_sql();
+    format!(
+        "(select nullif(s.ahead_until, {walking}) from {schema}.stream as s where s.stream = $1)"
     )
 }
 
@@ -149,18 +169,74 @@ pub(super) fn name(schema: &str) -> String {
     format!("{schema}.stream")
 }
 
-/// The streams of the group in `$1`, of the owner in `$2` and `$3` and the database in `$4`, that
-/// are called otherwise now: those whose names are not among `$5`, each with the name in `$6` of
-/// the new stream with its collection in `$7` and its table in `$8` and `$9`.
-pub(super) fn renamed(schema: &str) -> String {
+/// Streams of the owner in `$2` and `$3` that are configured no more, by the names in `$5`, though
+/// those in `$6`, of the collections in `$7`, are to be written into their tables in `$8` and `$9`:
+/// each with that one, and whether it is the same stream under another name. It is if it is of the
+/// same collection of the database in `$4`, and nothing was followed under the other name yet. Of
+/// the group in `$1` those that are the same, of other groups those for which `and` holds.
+pub(super) fn followed_on(schema: &str, and: &str) -> String {
+    let same = format!(
+        "((s.database, s.collection) = ($4, m.collection) and not exists (select from \
+         {schema}.stream as t where t.stream = m.stream and t.table_oid is not null))"
+    );
     format!(
-        "select s.stream, m.stream from {schema}.stream as s join unnest($6::text[], $7::text[], \
-         $8::text[], $9::text[]) as m (stream, collection, table_schema, table_name) on \
-         (m.collection, m.table_schema, m.table_name) = (s.collection, s.table_schema, \
-         s.table_name) where s.\"group\" = $1 and s.service = $2 and s.environment = $3 and \
-         s.database = $4 and s.stream <> all($5) and s.left_at is null and not exists (select \
-         from {schema}.stream as t where t.stream = m.stream) order by s.stream for update of s"
+        "select s.stream, m.stream, coalesce({same}, false) from {schema}.stream as s join \
+         unnest($6::text[], $7::text[], $8::text[], $9::text[]) as m (stream, collection, \
+         table_schema, table_name) on (m.table_schema, m.table_name) = (s.table_schema, \
+         s.table_name) where (s.service, s.environment) = ($2, $3) and s.stream <> all($5) and \
+         case when s.\"group\" = $1 then {same} else s.\"group\" is not null and {and} end order \
+         by s.left_at nulls first, s.stream"
     )
+}
+
+/// Whether the rows of the stream `s` are in one of these tables, as far as is remembered: quoted
+/// they are the parameter `first`, their schemas and names are the next two.
+fn is_in_tables(first: usize) -> String {
+    let (schemas, names) = (first + 1, first + 2);
+    format!(
+        "(s.table_oid in (select to_regclass(t)::oid::bigint from unnest(${first}::text[]) as t) \
+         or (s.table_schema, s.table_name) in (select * from unnest(${schemas}::text[], \
+         ${names}::text[])) or s.table_schema = any(${schemas}) and s.mapping -> 'children' ?| \
+         ${names})"
+    )
+}
+
+/// Another stream than that in `$1`, of the owner in `$2` and `$3`, that a table is written for, by
+/// another group than that in `$4`, which is `led`; and that group. The tables are three parameters
+/// more. One that its group goes on without writes nothing, and has to ask for its table before it
+/// does again.
+pub(super) fn holding(schema: &str, led: &str) -> String {
+    format!(
+        "select s.stream, s.\"group\" from {schema}.stream as s where s.stream <> $1 and \
+         (s.service, s.environment) = ($2, $3) and s.\"group\" <> $4 and s.parked_code is null and \
+         {} and {led} order by s.stream limit 1",
+        is_in_tables(5)
+    )
+}
+
+/// The other streams than those in `$1`, of the owner in `$2` and `$3`, whose rows are in these
+/// tables, the next three parameters.
+pub(super) fn of_tables(schema: &str) -> String {
+    format!(
+        "select s.stream from {schema}.stream as s where s.stream <> all($1) and (s.service, \
+         s.environment) = ($2, $3) and {}",
+        is_in_tables(4)
+    )
+}
+
+/// Locks the rows of the streams in `$1` and `$2`, always in the same order, and answers for each
+/// whether it is one of `$2` and is written by another group than that in `$3`, which is `led`.
+pub(super) fn locking_held(schema: &str, led: &str) -> String {
+    format!(
+        "select s.stream, coalesce(s.\"group\", ''), coalesce(s.stream = any($2) and \
+         s.\"group\" <> $3 and s.parked_code is null and {led}, false) from {schema}.stream as s \
+         where s.stream = any($1) or s.stream = any($2) order by s.stream for no key update of s"
+    )
+}
+
+/// Takes away the row of a stream in `$1` that was not followed yet.
+pub(super) fn unmaking(schema: &str) -> String {
+    format!("delete from {schema}.stream where stream = $1 and table_oid is null")
 }
 
 /// Calls the stream in `$1` by the name in `$2`.
@@ -171,7 +247,7 @@ pub(super) fn renaming(schema: &str) -> String {
 /// Lets the streams in `$1` go: they are not followed any more, and their tables stay. One that was
 /// left out is still what it was.
 pub(super) fn letting_go(schema: &str) -> String {
-    let since = missed_since(&checkpoint::time_of(schema, "s"));
+    let since = stream_row::missed_since(&checkpoint::time_of(schema, "s"));
     format!(
         "update {schema}.stream as s set left_at = now(), blind_from = {since}, \"group\" = null, \
          report = null, phase = case when s.parked_code is null then '{standby}' else s.phase \
@@ -203,7 +279,7 @@ pub(super) fn moving_to(schema: &str, groups: &str, led: &str, whole: &str) -> S
 /// Makes the rows of the streams in `$5` and takes those into the group that are in none, or in one
 /// that is not `led`. Parameters: service, environment, group, database; streams, collections.
 pub(super) fn enrolling(schema: &str, led: &str) -> String {
-    let since = missed_since(&checkpoint::time_of(schema, "s"));
+    let since = stream_row::missed_since(&checkpoint::time_of(schema, "s"));
     let moves = "(s.service, s.environment, s.\"group\") <> (excluded.service, \
                  excluded.environment, excluded.\"group\")";
     format!(
@@ -286,26 +362,27 @@ pub(super) fn strangers(schema: &str, excused: &str) -> String {
     )
 }
 
-/// For SQL: whether the table still has its witness (true, too, where the stream has none) and
-/// whether the stream has one at all. `$1` is the stream.
-pub(super) fn looking(schema: &str, table: &str) -> String {
+/// For SQL: whether the table still has its witness (true, too, where the stream has none), and its
+/// id. `$1` is the stream. A row lock, where one is asked for, keeps it there until the transaction
+/// has ended.
+pub(super) fn looking(schema: &str, table: &str, lock: &str) -> String {
     format!(
         "select s.witness_id is null or exists (select from {table} as t where t.id = \
-         s.witness_id and coalesce(t._cluster_time, 0) >= s.witness_time), s.witness_id is not \
-         null from {schema}.stream as s where s.stream = $1"
+         s.witness_id and coalesce(t._cluster_time, 0) >= s.witness_time {lock}), s.witness_id \
+         from {schema}.stream as s where s.stream = $1"
     )
 }
 
-/// The same, and makes the newest of the rows whose ids are `$2` the witness. A witness among the
-/// ids in `$3` counts as there, because this very transaction has deleted it.
+/// The same, and makes the newest of the rows whose ids are `$2` the witness. Where `$3` holds it
+/// was there before this very transaction wrote or deleted it.
 pub(super) fn moving(schema: &str, table: &str) -> String {
     format!(
         "update {schema}.stream as s set (witness_id, witness_time) = (select t.id, \
          coalesce(t._cluster_time, 0) from {table} as t where t.id = any(array_append($2::text[], \
          s.witness_id)) order by 2 desc limit 1) from {schema}.stream as b where s.stream = $1 and \
-         b.stream = s.stream returning b.witness_id is null or b.witness_id = any($3) or exists \
-         (select from {table} as t where t.id = b.witness_id and coalesce(t._cluster_time, 0) >= \
-         b.witness_time) as stands, s.witness_id is not null as witnessed"
+         b.stream = s.stream returning $3::boolean or b.witness_id is null or exists (select from \
+         {table} as t where t.id = b.witness_id and coalesce(t._cluster_time, 0) >= \
+         b.witness_time) as stands, s.witness_id"
     )
 }
 
@@ -314,6 +391,6 @@ pub(super) fn finding_witness(schema: &str, table: &str) -> String {
     format!(
         "update {schema}.stream set witness_id = t.id, witness_time = t.time from (select id, \
          coalesce(_cluster_time, 0) as time from {table} as l order by id limit 1) as t where \
-         stream = $1"
+         stream = $1 returning witness_id"
     )
 }

@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgExecutor};
 use sqlx::types::Json;
 
-use super::{Lease, StateTables, checkpoint, stream};
+use super::{Lease, StateTables, checkpoint, stream, stream_row};
 use crate::error::Fault;
 use crate::model::mapping_digest::MappingDigest;
 use crate::model::phase::Phase;
@@ -33,7 +33,7 @@ impl StateTables {
              phase = '{parked}', phase_since = case when phase = '{parked}' then phase_since else \
              now() end where stream = $1",
             stream::changing(&self.schema),
-            since = stream::missed_since(&format!("coalesce($4, {position})")),
+            since = stream_row::missed_since(&format!("coalesce($4, {position})")),
             parked = Phase::Parked
         ));
         let query = sqlx::query(sql)
@@ -142,6 +142,23 @@ impl StateTables {
     ) -> Result<(), Fault> {
         let sql = AssertSqlSafe(format!(
             "{} set ahead_until = $2, blind_from = null where stream = $1",
+            stream::changing(&self.schema)
+        ));
+        let query = sqlx::query(sql).bind(stream).bind(until.to_sql());
+        with_deadline(self.deadline, query.execute(connection)).await.map(drop)
+    }
+
+    /// A stream's walk is cancelled: where nothing was missed, its rows are of no time later than
+    /// this one, those that the walk has read and those that it has not. In the caller's fenced
+    /// transaction.
+    pub(super) async fn settle_cancelled(
+        &self,
+        connection: &mut PgConnection,
+        stream: &str,
+        until: ClusterTime,
+    ) -> Result<(), Fault> {
+        let sql = AssertSqlSafe(format!(
+            "{} set ahead_until = $2 where stream = $1 and blind_from is null",
             stream::changing(&self.schema)
         ));
         let query = sqlx::query(sql).bind(stream).bind(until.to_sql());

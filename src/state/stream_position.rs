@@ -75,3 +75,11 @@ pub(super) fn remembering(schema: &str, from: &str) -> String {
          excluded.\"group\""
     )
 }
+
+pub(super) fn renaming(schema: &str) -> String {
+    let rows = format!("{schema}.stream_position");
+    format!(
+        "update {rows} set stream = $2 where stream = $1 and not exists (select from {rows} where \
+         stream = $2)"
+    )
+}

@@ -83,6 +83,18 @@ impl StreamRow {
         })
     }
 
+    /// Whether its rows are in this table.
+    pub fn is_of(&self, table: &Table) -> bool {
+        self.table_oid.is_some()
+            && self.table_name.as_ref() == Some(&table.name)
+            && self.table_schema.as_ref() == Some(&table.schema)
+    }
+
+    /// Whether it is in another group than this one, which has not let it go.
+    pub fn is_elsewhere(&self, group: &str) -> bool {
+        self.group.as_ref().is_some_and(|of| *of != *group)
+    }
+
     /// Whose it is.
     pub fn owner(&self) -> Owner {
         Owner { service: self.service.clone(), environment: self.environment.clone() }
@@ -105,6 +117,15 @@ impl StreamRow {
     pub fn ahead_until(&self) -> ClusterTime {
         self.ahead_until.map(ClusterTime::from_sql).unwrap_or_default()
     }
+}
+
+/// Since when what happens at the source is not in the tables of streams `s` that their group goes
+/// on without from now on: since the `time` of its position, if it had not been before.
+pub(super) fn missed_since(time: &str) -> String {
+    format!(
+        "coalesce(s.blind_from, least(now(), {time}, s.left_at, case when s.parked_code is not \
+         null then s.phase_since end))"
+    )
 }
 
 /// What a stream's rows are bound to.

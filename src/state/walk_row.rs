@@ -5,6 +5,7 @@ use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
+use super::owed_walk::is_doubted;
 use crate::model::position::ClusterTime;
 use crate::model::reason::Reason;
 use crate::model::resync_state::ResyncState;
@@ -68,13 +69,18 @@ pub struct WalkRow {
     pub ended_at: Option<DateTime<Utc>>,
 }
 
-/// The columns of [`WalkRow`].
-pub(super) const COLUMNS: &str = concat!(
+/// The columns of [`WalkRow`], of the table of walks by its own name.
+pub(super) fn columns(walks: &str) -> String {
+    let doubted = is_doubted(walks);
+    format!("{COLUMNS}, (by_content or {doubted}) as by_content")
+}
+
+const COLUMNS: &str = concat!(
     "id, stream, reason, state, walk_class, walk_after, documents_read, ",
     "documents_estimated, rows_inserted, rows_changed, rows_deleted, rows_to_delete, ",
     "start_time, blind_from, blind_until, sample_ids, held_code, note, approved_at, ",
     "rows_approved, deadline_at, started_at, ended_at, collection_uuid, walked_since, ",
-    "read_until, by_content, extract(epoch from deadline_at - clock_timestamp())::float8 as ",
+    "read_until, extract(epoch from deadline_at - clock_timestamp())::float8 as ",
     "seconds_left",
 );
 

@@ -24,7 +24,8 @@ pub struct Beginning<'a> {
     pub reason: Reason,
     /// Why, for people.
     pub why: &'a str,
-    /// The cluster time of the position the group goes on from.
+    /// The cluster time of the position the group goes on from, or a later one at which the
+    /// collection was looked at.
     pub start_time: ClusterTime,
     pub blind_from: Option<DateTime<Utc>>,
     pub documents_estimated: Option<u64>,
@@ -51,6 +52,9 @@ pub struct Changes<'a> {
     pub walks: Vec<Beginning<'a>>,
     /// Streams to be bound anew, their rows as they are.
     pub bound: Vec<(&'a str, BoundTo<'a>)>,
+    /// Walks of streams whose rows count as another source's from now on, and are else what they
+    /// were: put off until the group goes on with the stream.
+    pub put_off: Vec<Beginning<'a>>,
     /// Streams that the group goes on without, and why.
     pub parked: Vec<(&'a str, &'a Fault)>,
     /// Streams that are not in the group any more.
@@ -66,6 +70,7 @@ impl Changes<'_> {
         self.position.is_none()
             && self.walks.is_empty()
             && self.bound.is_empty()
+            && self.put_off.is_empty()
             && self.parked.is_empty()
             && self.left.is_empty()
             && self.taken_over.is_empty()
@@ -88,7 +93,8 @@ impl StateTables {
         Ok(fence.revision() + 1)
     }
 
-    /// Takes into the group those of its streams that are in none, in a transaction of its own.
+    /// Takes into the group those of its streams that are in none, or in a group that nobody leads,
+    /// in a transaction of its own.
     ///
     /// # Errors
     /// Fenced, where another holds the group.
@@ -101,8 +107,7 @@ impl StateTables {
         let deadline = self.deadline;
         let mut connection = self.target.connect().await?;
         let mut transaction = with_deadline(deadline, connection.begin()).await?;
-        let names: Vec<&str> = configured.members.iter().map(|member| member.stream).collect();
-        self.lock_leases(&mut transaction, lease.group(), &names).await?;
+        self.lock_for_enrolment(&mut transaction, lease.group(), database, configured).await?;
         Fence::raise(&mut transaction, self, lease).await?;
         self.enrol(&mut transaction, lease.group(), database, configured).await?;
         with_deadline(deadline, transaction.commit()).await?;
@@ -127,8 +132,17 @@ impl StateTables {
             let begun = BeginsAt { database, options, time: position.cluster_time };
             self.position_begins(connection, lease, &begun).await?;
         }
+        let bound = changes.bound.iter().map(|(stream, bound)| (*stream, bound));
+        let walked = changes.walks.iter().map(|walk| (walk.stream, &walk.bound));
+        let bound: Vec<_> = bound.chain(walked).collect();
+        if !bound.is_empty() {
+            self.refuse_held(connection, lease.group(), &bound).await?;
+        }
         for (stream, bound) in &changes.bound {
             self.bind_in(connection, stream, bound).await?;
+        }
+        for walk in &changes.put_off {
+            self.put_walk_off(connection, walk).await?;
         }
         for walk in &changes.walks {
             self.begin_walk(connection, walk).await?;
@@ -142,7 +156,11 @@ impl StateTables {
         if let Some((streams, until)) = &changes.ahead {
             self.note_ahead(connection, streams, *until).await?;
         }
-        self.forget_own_positions(connection, &changes.taken_over).await?;
+        // What is walked or bound from the group's position is in hand, wherever it was before.
+        let walked = changes.walks.iter().map(|walk| walk.stream);
+        let in_hand = walked.chain(changes.bound.iter().map(|(stream, _)| *stream));
+        let in_hand: Vec<&str> = in_hand.chain(changes.taken_over.iter().copied()).collect();
+        self.forget_own_positions(connection, &in_hand).await?;
         fence.advance(connection, changes.position.as_ref().map(|new| new.position)).await
     }
 
@@ -169,6 +187,31 @@ impl StateTables {
         connection: &mut PgConnection,
         walk: &Beginning<'_>,
     ) -> Result<(), Fault> {
+        let begun = self.note_beginning(connection, walk).await?;
+        self.bind_in(connection, walk.stream, &walk.bound).await?;
+        self.unpark(connection, walk.stream).await?;
+        self.walk_ahead(connection, walk.stream, begun).await
+    }
+
+    /// Notes that a walk is wanted, which nothing does before the stream goes on: the one that
+    /// begins then is begun in its place, and has to be completed.
+    async fn put_walk_off(
+        &self,
+        connection: &mut PgConnection,
+        walk: &Beginning<'_>,
+    ) -> Result<(), Fault> {
+        self.note_beginning(connection, walk).await?;
+        self.bind_source(connection, walk.stream, &walk.bound).await?;
+        let why = "put off: the stream is paused, and walked when that is over";
+        self.cancel_open_walk(connection, walk.stream, why).await
+    }
+
+    /// Makes the walk's row. Answers since when the stream has been blind.
+    async fn note_beginning(
+        &self,
+        connection: &mut PgConnection,
+        walk: &Beginning<'_>,
+    ) -> Result<Option<DateTime<Utc>>, Fault> {
         let reason = walk.reason;
         let beginning = AssertSqlSafe(resync::beginning(&self.schema));
         let query = sqlx::query_scalar::<_, Option<DateTime<Utc>>>(beginning)
@@ -182,10 +225,7 @@ impl StateTables {
             .bind(walk.documents_estimated.and_then(|n| i64::try_from(n).ok()))
             .bind(walk.bound.collection_uuid)
             .bind(walk.by_content);
-        let begun = with_deadline(self.deadline, query.fetch_one(&mut *connection)).await?;
-        self.bind_in(connection, walk.stream, &walk.bound).await?;
-        self.unpark(connection, walk.stream).await?;
-        self.walk_ahead(connection, walk.stream, begun).await
+        with_deadline(self.deadline, query.fetch_one(connection)).await
     }
 
     /// Whether another walk of the stream started at the same time.

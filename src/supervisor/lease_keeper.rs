@@ -33,8 +33,8 @@ pub(super) struct LeaseKeeper {
     target: Target,
     board: Arc<Board>,
     held: Mutex<Vec<Held>>,
-    /// A lease was granted.
-    granted: Notify,
+    /// A lease was granted, or a group whose lease is held has entered another phase.
+    moved: Arc<Notify>,
     reports: Mutex<Reports>,
     /// When a group last went to another process.
     handed_over: Mutex<Option<Instant>>,
@@ -93,7 +93,7 @@ impl LeaseKeeper {
             target: target.clone(),
             board: Arc::clone(board),
             held: Mutex::default(),
-            granted: Notify::new(),
+            moved: Arc::default(),
             reports: Mutex::default(),
             handed_over: Mutex::default(),
         })
@@ -115,7 +115,8 @@ impl LeaseKeeper {
         // All of its streams are written down anew.
         (reports.at, reports.changes) = (None, 0);
         reports.groups.remove(lease.group());
-        self.granted.notify_one();
+        group.status.tell_of_phases(Arc::clone(&self.moved));
+        self.moved.notify_one();
         Kept { keeper: self, lease: lease.clone() }
     }
 
@@ -142,7 +143,7 @@ impl LeaseKeeper {
             failures = 0;
             tokio::select! {
                 () = tokio::time::sleep_until(begun + interval) => {}
-                () = self.granted.notified() => {}
+                () = self.moved.notified() => {}
             }
         }
     }
@@ -198,11 +199,17 @@ impl LeaseKeeper {
     fn renewals(&self) -> (Vec<Renewal>, bool) {
         let interval = REPORT_INTERVAL.min(self.settings.lease.duration / 3);
         let mut reports = self.reports();
-        let is_due = reports.at.is_none_or(|at| at.elapsed() >= interval);
+        let held = self.held();
+        // Who asks the database is not to see a phase that is over.
+        let is_due = reports.at.is_none_or(|at| at.elapsed() >= interval)
+            || held.iter().any(|held| {
+                let phase = held.group.status.report().phase;
+                let written = reports.groups.get(held.lease.group());
+                written.is_none_or(|report| report["phase"] != phase.name())
+            });
         if is_due {
             reports.at = Some(Instant::now());
         }
-        let held = self.held();
         let renewals = held.iter().map(|held| {
             let report = is_due.then(|| group_report(&held.group));
             let known = reports.groups.get(held.lease.group());

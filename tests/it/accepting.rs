@@ -116,7 +116,7 @@ async fn a_refusal_of_tidemarks_own_tables_stops_the_stream_that_meets_it_and_no
 async fn a_broken_invariant_stops_its_stream_and_sentry_hears_of_its_place_once() {
     let fakes = Fakes::start().unwrap();
     let extra = format!(
-        "{}resync.documents_per_second_max = 15\nresync.chunk_documents = 5\n",
+        "{}resync.documents_per_second_max = 10\nresync.chunk_documents = 5\n",
         fakes.config()
     );
     let world = migrated(&extra).await;

@@ -119,7 +119,7 @@ async fn a_lost_history_with_six_hundred_failures_behind_it_is_one_thread_and_on
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resync_is_one_message_that_fills_up_and_ends_as_its_own_completion() {
     let fakes = Fakes::start().unwrap();
-    let slow = "resync.documents_per_second_max = 150\nresync.chunk_documents = \
+    let slow = "resync.documents_per_second_max = 40\nresync.chunk_documents = \
                 50\ncompare.interval = \"1s\"\n";
     let world = world(&fakes, slow).await;
     seed(&world, 600).await;

@@ -8,7 +8,7 @@ use mongodb::bson::doc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Config, Daemon, World, eventually, run, stream};
+use crate::support::{Config, Daemon, World, eventually, run, state, stream};
 
 /// Writes to all collections all the while.
 pub struct Load {
@@ -326,6 +326,56 @@ async fn another_way_to_read_documents_or_another_name_for_a_stream_loses_nothin
     );
     let letters = world.column("select stream from tidemark.dead_letter").await;
     assert_eq!(letters, ["uno"]);
+}
+
+/// The position stays at an event of a collection that no row names any more: whoever takes it up
+/// is refused it, until all collections are let through.
+#[tokio::test]
+async fn an_event_of_a_collection_that_is_followed_no_more_is_a_position_all_the_same() {
+    let config = |followed: &str| Config {
+        streams: stream("one", followed, "") + &stream("two", "two", ""),
+        extra: "checkpoint.idle_interval = \"60s\"".to_owned(),
+        ..Config::default()
+    };
+    let world = World::with(config("one")).await;
+    for name in ["one", "two", "three"] {
+        fill(&world, name).await;
+    }
+    let daemon = world.start();
+    until_streaming(&daemon, &["one", "two"]).await;
+    let set = doc! { "$set": { "n": 7 } };
+    world.collection("one").update_one(doc! { "_id": 1 }, set.clone()).await.unwrap();
+    until_equal(&world, &["one", "two"]).await;
+    daemon.kill();
+    let is_of_an_event = "select bool_and(length(token) > 40) from tidemark.checkpoint";
+    assert!(world.scalar::<bool>(is_of_an_event).await);
+    world.execute(&state::keep_positions()).await;
+    world.configure(&config("three"));
+    let daemon = world.start();
+    let walked = "select count(*) = 1 from tidemark.resync where reason = 'mapping_changed' and \
+                  state = 'completed'";
+    world.until("the other collection is walked", walked).await;
+    daemon.kill();
+    // Killed before it moved the position, however long the walk took.
+    world.execute(&state::take_positions_back()).await;
+    // What nobody follows is let through, too, and is nothing to any stream.
+    for name in ["one", "two"] {
+        world.collection(name).update_one(doc! { "_id": 2 }, set.clone()).await.unwrap();
+    }
+    world.collection("one").drop().await.unwrap();
+    let daemon = world.start();
+    until_streaming(&daemon, &["one", "two"]).await;
+    until_equal(&world, &["two"]).await;
+    world.until_equal("three", "public.one").await;
+    for name in ["two", "three"] {
+        world.collection(name).delete_one(doc! { "_id": 3 }).await.unwrap();
+    }
+    until_equal(&world, &["two"]).await;
+    world.until_equal("three", "public.one").await;
+    let walked = walks(&world).await;
+    assert_eq!(walked["one"], "first_snapshot mapping_changed");
+    assert_eq!(walked["two"], "first_snapshot");
+    daemon.until("two", "is exact", |s| s["exact"] == true).await;
 }
 
 const LETTER: &str = "insert into tidemark.dead_letter (stream, document_id, operation, event, \

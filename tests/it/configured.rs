@@ -100,10 +100,14 @@ async fn another_name_and_another_group_at_once() {
         world.until_equal(name, &format!("public.{name}")).await;
     }
     nobody_is_told(&world).await;
+    // Its group takes it with its walks while nobody leads the one that it was in; else that one
+    // lets it go under its old name, and its table is walked.
     let walked = walks(&world).await;
     let once = "first_snapshot";
-    assert_eq!(
-        [&*walked["one"], &*walked["two"], &*walked["deux"]],
-        [once, once, "mapping_changed"]
-    );
+    let of = |all: &[(&str, &str)]| {
+        all.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned())).collect()
+    };
+    let taken = of(&[("one", once), ("deux", once)]);
+    let let_go = of(&[("one", once), ("two", once), ("deux", "mapping_changed")]);
+    assert!(walked == taken || walked == let_go, "{walked:?}");
 }

@@ -1,14 +1,14 @@
 //! The target fails over: another host takes writes from one moment to the next, and no person is
 //! wanted.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
 use devstack::{Failover, Postgres, PostgresOptions, Proxy, Stack};
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use crate::support::{Config, Daemon, World, run, status_of_the_well, text};
+use crate::support::{Config, Daemon, Stopwatch, World, run, status_of_the_well, text};
 
 /// As long as by default.
 const DEFAULTS: &str =
@@ -63,7 +63,7 @@ async fn a_standby_promoted_under_load_is_followed_within_seconds_five_times_ove
     for round in 0..5 {
         failover.synchronous().await.unwrap();
         failover.take_over().await.unwrap();
-        let promoted = Instant::now();
+        let promoted = Stopwatch::start();
         let mut primary = failover.primary().connect(&database).await.unwrap();
         let before = commits(&mut primary).await;
         while commits(&mut primary).await == before {
@@ -179,7 +179,7 @@ async fn a_server_that_refuses_writes_for_a_while_is_waited_for_and_no_session_o
         )
         .await;
     set("off").await;
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     for name in ["doctor", "recommendation"] {
         daemon.until(name, "calm again", |s| s["retrying"] == 0).await;
     }

@@ -1,6 +1,7 @@
 //! A stream's filter: what matches is what the server's own `find` would answer, and the table is
 //! just that, whichever way a document comes into it or leaves it.
 
+use devstack::{Mongo, MongoOptions, Stack};
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 
@@ -108,6 +109,8 @@ async fn the_table_is_what_matches_however_a_document_comes_and_goes() {
     disturb(&world, 0).await;
     until_right(&world, FILTER).await;
     let skipped = "tidemark_events_skipped_total{reason=\"filtered\",stream=\"one\"}";
+    let counted = async || daemon.metric(skipped).await >= 5.0;
+    daemon.until_metric("what does not match is counted", counted).await;
     let filtered = daemon.metric(skipped).await;
     assert!((5.0..20.0).contains(&filtered), "{filtered}");
     let other = skipped.replace("one", "all");
@@ -165,6 +168,84 @@ async fn another_filter_is_announced_walks_and_deletes_no_more_than_a_person_all
     let walked = walked.await;
     assert_eq!(walked.last().unwrap(), "one mapping_changed");
     assert_eq!(walked.len(), 3, "the other stream is not walked: {walked:?}");
+}
+
+const ALL: &str = r#"{"status": {"$in": ["open", "closed", "held"]}}"#;
+const STATUSES: [&str; 3] = ["open", "closed", "held"];
+const SOME: &str = r#"{"status": "open"}"#;
+
+/// The source's clock stands still, so that walks start at one time, and their rows carry it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_a_walk_that_began_at_the_same_time_are_swept_for_whatever_reason() {
+    let mongo = Mongo::start(&MongoOptions::default()).unwrap();
+    let stack = Stack::shared();
+    let database = stack.postgres.database().await.unwrap();
+    let asked = config(ALL, "");
+    let world = World::of(&mongo.uri(), &stack.postgres.url(&database), asked).await;
+    let still = doc! { "setParameter": 1, "writePeriodicNoops": false };
+    world.source.client().database("admin").run_command(still).await.unwrap();
+    let things = (0..30).map(|n| thing(n, STATUSES[usize::try_from(n % 3).unwrap()], &[]));
+    world.collection("things").insert_many(things).await.unwrap();
+    let daemon = streaming(&world).await;
+    assert_eq!(until_right(&world, ALL).await, 30);
+    let taken = |times| {
+        let daemon = &daemon;
+        move || daemon.log().matches("the configuration is taken anew").count() >= times
+    };
+    let completed = |reason: &str| {
+        format!(
+            "select count(*) = 1 from tidemark.resync where stream = 'one' and reason = '{reason}' \
+             and state = 'completed'"
+        )
+    };
+    // Its rows are stamped with the walk's start.
+    let mut asked = config(ALL, "");
+    asked.streams = asked.streams.replacen("name = \"status\"", "name = \"state\"", 1);
+    world.configure(&asked);
+    daemon.signal("HUP");
+    until("it is taken", &world, taken(1)).await;
+    world.until("it is made anew", &completed("mapping_changed")).await;
+    // Another reason than the mapping, which is another all the same.
+    let pause = ["pause", "one", "--until", "1h", "--reason", "x", "--execute"];
+    assert_eq!(run(&world, &pause).0, Some(0));
+    asked.streams = asked.streams.replace(ALL, SOME);
+    world.configure(&asked);
+    daemon.signal("HUP");
+    until("it is taken", &world, taken(2)).await;
+    daemon.until_phase("one", "paused").await;
+    assert_eq!(run(&world, &["resume", "one", "--reason", "x", "--execute"]).0, Some(0));
+    world.until("it is repaired", &completed("paused")).await;
+    let starts = "select count(distinct start_time) from tidemark.resync where stream = 'one' and \
+                  reason <> 'first_snapshot'";
+    assert_eq!(world.scalar::<i64>(starts).await, 1, "the clock stood still");
+    assert_eq!(until_right(&world, SOME).await, 10);
+}
+
+/// Of the last change before it: the row is of the very time that the position stands at.
+#[tokio::test]
+async fn a_walk_that_is_asked_for_before_another_filter_is_taken_sweeps_the_newest_row_too() {
+    let world = filled(config(ALL, "checkpoint.idle_interval = \"60s\"")).await;
+    let daemon = streaming(&world).await;
+    assert_eq!(until_right(&world, ALL).await, 120);
+    world.collection("things").insert_one(thing(999, "held", &[])).await.unwrap();
+    assert_eq!(until_right(&world, ALL).await, 121);
+    daemon.kill();
+    // A reply without events may have moved the position on.
+    world
+        .execute(
+            "update tidemark.lease set expires_at = '-infinity'; update public.one set \
+             _cluster_time = (select cluster_time from tidemark.checkpoint) where id = 'd0999'",
+        )
+        .await;
+    let extra = "resync.delete_count_min = 1000\ncheckpoint.idle_interval = \"60s\"";
+    world.configure(&config(SOME, extra));
+    let (code, told) = run(&world, &["resync", "one", "--reason", "x", "--execute"]);
+    assert_eq!(code, Some(0), "{told}");
+    let _daemon = streaming(&world).await;
+    let completed = "select count(*) = 1 from tidemark.resync where stream = 'one' and reason = \
+                     'mapping_changed' and state = 'completed'";
+    world.until("it is made anew", completed).await;
+    assert_eq!(until_right(&world, SOME).await, 40);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@
 use devstack::{Mongo, MongoOptions, Stack};
 use mongodb::bson::{Document, doc};
 
-use crate::support::{Config, World, run, state, stream};
+use crate::alerting::until;
+use crate::support::{Config, Daemon, World, run, state, stream};
 
 const DOCTORS: &str = "doctorsForDB";
 const TABLE: &str = "public.doctor";
@@ -242,4 +243,156 @@ async fn a_retired_position_of_other_options_or_another_collection_is_not_gone_b
     assert_eq!(code, Some(0), "{told}");
     let _daemon = world.start();
     world.until_equal(DOCTORS, TABLE).await;
+}
+
+#[tokio::test]
+async fn another_database_in_the_configuration_is_told_by_its_key_before_and_once_it_is_led() {
+    let world = World::with(config("")).await;
+    fill(&world, 0, 50).await;
+    let mut daemon = world.start();
+    world.until_equal(DOCTORS, TABLE).await;
+    daemon.until_phase("doctor", "streaming").await;
+    daemon.stop();
+    let before = rows(&world).await;
+
+    let name = format!("{}_b", world.name);
+    let extra = format!("source.database = {name:?}\nresync.automatic = false");
+    let mut other = world.beside(&config(&extra));
+    other.source = world.source.client().database(&name);
+    fill(&other, 40, 90).await;
+    let said = format!("is {name} now, and was {}, which the table is of", world.name);
+    let (_, told) = run(&other, &["check"]);
+    assert!(told.contains(&said) && told.contains("source.database"), "{told}");
+    assert!(told.contains("set the database back"), "{told}");
+
+    let daemon = other.start();
+    let halted = daemon.until_phase("doctor", "halted").await;
+    let reason = halted["reason"].as_str().unwrap();
+    assert!(reason.contains(&said) && reason.contains("source.database"), "{reason}");
+    assert!(reason.contains("set it back") && reason.contains("tidemark resync"), "{reason}");
+    assert_eq!(halted["halt_code"], "history_lost", "{halted}");
+    assert_eq!(rows(&world).await, before, "nothing was written");
+
+    let (code, told) = run(&other, &["resync", "doctor", "--reason", "meant", "--execute"]);
+    assert_eq!(code, Some(0), "{told}");
+    daemon.until_phase("doctor", "streaming").await;
+    assert_eq!(other.until_equal(DOCTORS, TABLE).await, 50);
+    let (_, told) = run(&other, &["check"]);
+    assert!(!told.contains("which the table is of"), "{told}");
+    other.source.drop().await.unwrap();
+}
+
+/// Of two groups of one stream each the first has been adopted; the second's comes into it.
+async fn comes_alone(world: &World, daemon: Daemon, config: &Config) {
+    let mut daemon = daemon;
+    for name in ["one", "two"] {
+        let halted = daemon.until_phase(name, "halted").await;
+        assert_eq!(halted["halt_code"], "source_foreign", "{halted}");
+    }
+    let adopt = |name| run(world, &["source", "adopt", name, "--reason", "meant", "--execute"]);
+    let (code, told) = adopt("one");
+    assert_eq!(code, Some(0), "{told}");
+    daemon.until_phase("one", "streaming").await;
+    world.until_equal("one", "public.one").await;
+    assert_eq!(daemon.stop().0, Some(0));
+    let before = world.column("select id || doc::text || xmin from two order by id").await;
+
+    world.configure(config);
+    let mut daemon = world.start();
+    let parked = daemon.until_phase("two", "parked").await;
+    assert_eq!(parked["halt_code"], "source_foreign", "{parked}");
+    let (code, told) = run(world, &["resync", "two", "--reason", "x", "--execute"]);
+    assert!(code == Some(1) && told.contains("source adopt"), "{told}");
+    world.collection("one").insert_one(doc! { "_id": "meanwhile" }).await.unwrap();
+    world.until_equal("one", "public.one").await;
+    daemon.until_phase("one", "streaming").await;
+    assert!(!daemon.phases("one").contains(&"halted".to_owned()), "{}", daemon.log());
+    // What is looked at again is as it was.
+    let looked = daemon.log().matches("still parked").count();
+    until("it is looked at again", world, || daemon.log().matches("still parked").count() > looked)
+        .await;
+    let now = world.column("select id || doc::text || xmin from two order by id").await;
+    assert_eq!(now, before, "nothing was written");
+
+    let (code, told) = adopt("two");
+    assert_eq!(code, Some(0), "{told}");
+    for _ in 0..2 {
+        for name in ["one", "two"] {
+            daemon.until_phase(name, "streaming").await;
+            world.until_equal(name, &format!("public.{name}")).await;
+        }
+        daemon.stop();
+        daemon = world.start();
+    }
+    let walks = "select count(*) from tidemark.resync where reason = 'source_adopted'";
+    assert_eq!(world.scalar::<i64>(walks).await, 2);
+    assert!(!daemon.phases("one").contains(&"halted".to_owned()), "{}", daemon.log());
+}
+
+fn two_groups(is_apart: bool, uri: Option<&str>) -> Config {
+    let group = if is_apart { "group = \"other\"" } else { "" };
+    let uri = uri.map(|uri| format!("source.uri = {uri:?}\n")).unwrap_or_default();
+    Config {
+        extra: format!("{uri}log.filter = \"info,tidemark=debug\""),
+        streams: stream("one", "one", "") + &stream("two", "two", group),
+        ..Config::default()
+    }
+}
+
+async fn both(world: &World, from: i32, to: i32) {
+    for name in ["one", "two"] {
+        let documents = (from..to).map(|n| doc! { "_id": n, "n": from });
+        world.collection(name).insert_many(documents).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_before_the_source_was_taken_back_stops_no_group_that_it_comes_into() {
+    let mut mongo = Mongo::start(&MongoOptions::small_oplog()).unwrap();
+    let database = Stack::shared().postgres.database().await.unwrap();
+    let url = Stack::shared().postgres.url(&database);
+    let world = World::of(&mongo.uri(), &url, two_groups(true, None)).await;
+    both(&world, 0, 20).await;
+    let mut daemon = world.start();
+    for name in ["one", "two"] {
+        daemon.until_phase(name, "streaming").await;
+        world.until_equal(name, &format!("public.{name}")).await;
+    }
+    daemon.stop();
+    mongo.kill(0).unwrap();
+    let backup = mongo.copy(0).unwrap();
+    mongo.restart(0).unwrap();
+    mongo.wait_for_primary().await.unwrap();
+    let mut daemon = world.start();
+    both(&world, 20, 40).await;
+    for name in ["one", "two"] {
+        world.until_equal(name, &format!("public.{name}")).await;
+        daemon.until(name, "is idle", |s| s["lag_seconds"] == 0.0).await;
+    }
+    daemon.stop();
+    mongo.kill(0).unwrap();
+    mongo.restore(0, &backup).unwrap();
+    mongo.wait_for_primary().await.unwrap();
+    both(&world, 100, 110).await;
+    let daemon = world.start();
+    comes_alone(&world, daemon, &two_groups(false, None)).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_another_cluster_stops_no_group_that_it_comes_into() {
+    let world = World::with(two_groups(true, None)).await;
+    both(&world, 0, 20).await;
+    let mut daemon = world.start();
+    for name in ["one", "two"] {
+        daemon.until_phase(name, "streaming").await;
+        world.until_equal(name, &format!("public.{name}")).await;
+    }
+    daemon.stop();
+    let staging = Mongo::start(&MongoOptions::small_oplog()).unwrap();
+    let uri = staging.uri();
+    let mut other = world.beside(&two_groups(true, Some(&uri)));
+    other.source = staging.client().await.unwrap().database(&world.name);
+    both(&other, 10, 40).await;
+    let daemon = other.start();
+    comes_alone(&other, daemon, &two_groups(false, Some(&uri))).await;
 }

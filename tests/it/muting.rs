@@ -139,7 +139,7 @@ async fn a_daemon_hears_it_and_its_heartbeat_does_not() {
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     until("the heart beats", &world, || fakes.pings() > 1).await;
-    let mute = ["incident", "mute", "all", "--until", "40s", "--by", "Mary", "--reason", "drill"];
+    let mute = ["incident", "mute", "all", "--until", "60s", "--by", "Mary", "--reason", "drill"];
     let (code, told) = run(&world, &[&mute[..], &["--execute"]].concat());
     assert!(code == Some(0) && told.contains("all is not told until"), "{told}");
     let heard = async || daemon.status().await["mutes"][0]["by"] == "Mary";

@@ -60,11 +60,10 @@ async fn a_request_that_cannot_be_obeyed_is_counted_ends_with_a_reason_and_holds
     assert_eq!(outcome, "failed");
     assert!(result.starts_with("failed after ") && result.contains("55P03"), "{result}");
     assert!((5..=20).contains(&attempts), "{attempts}");
-    assert!(
-        starts(&daemon) <= usize::try_from(attempts).unwrap() + 4,
-        "one start a try: {}",
-        starts(&daemon)
-    );
+    // On a busy machine a lease may run out.
+    let (starts, grants) = (starts(&daemon), daemon.log().matches("lease granted").count());
+    let most = usize::try_from(attempts).unwrap() + grants + 3;
+    assert!(starts <= most, "one start a try: {starts} of {attempts}, {grants} leases");
 
     world.execute("drop trigger no on tidemark.resync").await;
     assert_eq!(run(&world, &["resync", "doctor", "--reason", "again", "--execute"]).0, Some(0));

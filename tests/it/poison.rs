@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
 
-use crate::support::{Config, Daemon, World, run, stream};
+use crate::support::{Config, Daemon, World, eventually, run, stream};
 
 const POISON: (&str, &str) = ("TIDEMARK_FAILPOINT", "encode:zqpoison=abort");
 
@@ -227,4 +227,37 @@ async fn a_process_killed_again_and_again_at_one_position_sets_nothing_aside() {
     world.until_equal("odd", "public.odd").await;
     assert_eq!(world.scalar::<i64>("select count(*) from tidemark.dead_letter").await, 0);
     assert_eq!(daemon.stop().0, Some(0));
+}
+
+/// What processes died of lies before the present: beside one who goes on writing, care ends there,
+/// and what waits for it, a walk here, goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn care_ends_at_the_present_however_much_is_written_meanwhile() {
+    let streams = stream("odd", "odd", "") + &stream("even", "even", "");
+    let world = World::with(Config { streams, ..Config::default() }).await;
+    for name in ["odd", "even"] {
+        world.collection(name).insert_many(documents(0..20, -1)).await.unwrap();
+    }
+    let mut daemon = world.start();
+    daemon.until_phase("odd", "streaming").await;
+    daemon.until_phase("even", "streaming").await;
+    assert_eq!(daemon.stop().0, Some(0));
+    world.execute("drop table public.even").await;
+    let odd = world.collection("odd");
+    let writing = tokio::spawn(async move {
+        for id in 20.. {
+            odd.insert_one(doc! { "_id": id }).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    for _ in 0..2 {
+        let mut dying = world.start_with(&[("TIDEMARK_FAILPOINT", "apply.begun=abort")]);
+        eventually("it died", async || !dying.is_running()).await;
+    }
+    let daemon = world.start();
+    daemon.until_phase("even", "streaming").await;
+    world.until_equal("even", "public.even").await;
+    assert!(daemon.log().contains("processes have died here"));
+    writing.abort();
+    world.until_equal("odd", "public.odd").await;
 }

@@ -5,14 +5,14 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devstack::Fakes;
 use mongodb::bson::doc;
 use tidemark::alert::{Bot, Sent};
 use tidemark::settings::{Origin, Settings};
 
-use crate::support::{Config, World, run, status_of_the_well, stream};
+use crate::support::{Config, Stopwatch, World, run, status_of_the_well, stream};
 
 /// A server whose answer never ends; returns its port and how much of it was taken.
 fn endless() -> (u16, Arc<AtomicUsize>) {
@@ -46,7 +46,7 @@ async fn an_answer_without_an_end_is_not_read_to_the_end() {
         variable("API_BASE", &format!("http://127.0.0.1:{port}")),
     ];
     let settings = Settings::load(&Origin { variables, ..Origin::default() }).unwrap();
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     let sent = Bot::new(&settings.alert).unwrap().test_token().await;
     assert!(matches!(sent, Sent::Later { .. }), "{sent:?}");
     assert!(begun.elapsed() < Duration::from_secs(9), "it was given up, not waited for");

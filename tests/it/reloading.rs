@@ -16,13 +16,19 @@ fn taken(daemon: &Daemon) -> usize {
 
 /// No lease is lost to a busy machine: grants are counted.
 fn lasting(config: Config) -> Config {
-    let extra = format!("{}\nlease.duration = \"8s\"", config.extra);
+    let extra = format!("{}\nlease.duration = \"30s\"", config.extra);
     Config { extra, ..config }
 }
 
 /// How often a lease was granted.
 fn grants(log: &str) -> usize {
     log.matches("lease granted").count()
+}
+
+/// Waits until both processes are known to run, and have looked for requests.
+async fn until_both_look(world: &World) {
+    world.until("both run", "select count(*) = 2 from tidemark.process").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
 }
 
 /// Waits until these are its streams.
@@ -191,8 +197,7 @@ async fn every_process_takes_what_is_asked_once_and_nothing_happens_where_nothin
     }
     let (first, second) = (world.start(), world.start());
     until_equal(&world, &["one"]).await;
-    // Both have looked for requests by then.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    until_both_look(&world).await;
     world.configure(&lasting(of(&[("one", ""), ("two", "")])));
     let (code, told) = run(&world, &["reload", "--reason", "test", "--execute"]);
     assert_eq!(code, Some(0), "{told}");
@@ -229,7 +234,7 @@ async fn a_refusal_of_one_of_two_processes_is_told_whoever_answers_first() {
     let other = world.beside(&config(""));
     let daemons = [world.start(), other.start()];
     until_equal(&world, &["one"]).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    until_both_look(&world).await;
     for round in 0..2 {
         for (right, wrong) in [(&world, &other), (&other, &world)] {
             let number = 1_000 + round;

@@ -254,7 +254,9 @@ async fn a_walk_slower_than_the_history_window_keeps_its_place_fresh() {
     world.collection(DOCTORS).delete_one(doc! { "_id": number(1_400) }).await.unwrap();
     mongo.roll_oplog(2).await.unwrap();
     let daemon = world.start();
-    let started = daemon.until_phase("doctor", "resyncing").await;
+    // As the log has it: on a slow machine it may be over before the status is looked at.
+    let phases = async || daemon.phases("doctor").contains(&"resyncing".to_owned());
+    eventually("it is resynced", phases).await;
     // The history rolls over, three times, while the walk goes on.
     let followed = async || state::until_young(&world, "doctor").await;
     mongo.roll_oplog_gently(3, followed).await.unwrap();
@@ -266,7 +268,7 @@ async fn a_walk_slower_than_the_history_window_keeps_its_place_fresh() {
     until_repaired(&world, &daemon).await;
     let resyncs: i64 =
         world.scalar("select count(*) from tidemark.resync where stream = 'doctor'").await;
-    assert_eq!(resyncs, 2, "the snapshot and one resync; it began with {started}");
+    assert_eq!(resyncs, 2, "the snapshot and one resync");
 }
 
 #[tokio::test]
@@ -293,7 +295,7 @@ async fn a_dropped_collection_that_is_there_again_is_taken_up_by_a_resync() {
 
 #[tokio::test]
 async fn a_source_that_may_not_be_read_during_a_resync_costs_no_row_and_the_walk_goes_on() {
-    let extra = "resync.documents_per_second_max = 80\nresync.chunk_documents = 20".to_owned();
+    let extra = "resync.documents_per_second_max = 40\nresync.chunk_documents = 20".to_owned();
     let (mongo, world) = world(1_000, Config { extra, ..Config::default() }).await;
     let mut first = world.start_with(&[("TIDEMARK__RESYNC__DOCUMENTS_PER_SECOND_MAX", "0")]);
     first.until_phase("doctor", "streaming").await;

@@ -1,6 +1,7 @@
 //! Guarantee 7: a resync that is beyond its bounds waits for a person, and does as it is told.
 
-use mongodb::bson::doc;
+use futures_util::TryStreamExt;
+use mongodb::bson::{Document, doc};
 
 use crate::resync::{DOCTORS, TABLE, follow_once, insert, until_repaired, world};
 use crate::support::{Config, World, run};
@@ -116,4 +117,37 @@ async fn a_resync_over_its_duration_waits_for_a_person_and_can_go_on_or_be_cance
     let (code, told) = run(&world, &["resync", "cancel", &id, "--reason", "not now", "--execute"]);
     assert!(code == Some(0) && told.contains("cancelled"), "{told}");
     slow.until_phase("doctor", "streaming").await;
+    // Nothing was missed before it was asked for, so nothing is lacking.
+    slow.until("doctor", "is exact", |s| s["exact"] == true).await;
+    world.until("and is said to be", "select bool_and(exact) from tidemark.position").await;
+}
+
+#[tokio::test]
+async fn what_a_source_transaction_of_many_batches_leaves_as_it_is_counts_as_seen() {
+    let extra = "batch.events_max = 50".to_owned();
+    let (mongo, world) = world(220, Config { extra, ..Config::default() }).await;
+    follow_once(&world).await;
+    let gone = doc! { "_id": { "$lt": "1000200" } };
+    let doctors = world.collection(DOCTORS);
+    let found = doctors.find(gone.clone()).await.unwrap();
+    let documents: Vec<Document> = found.try_collect().await.unwrap();
+    doctors.delete_many(gone).await.unwrap();
+    mongo.roll_oplog(2).await.unwrap();
+    let daemon = world.start();
+    let held = daemon.until("doctor", "is held", |s| s["resync"]["state"] == "held").await;
+    assert_eq!(held["resync"]["rows_to_delete"], 200);
+    // Put back as they were, in one transaction.
+    let mut session = world.source.client().start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    doctors.insert_many(&documents).session(&mut session).await.unwrap();
+    let last = doc! { "_id": "last" };
+    doctors.insert_one(last).session(&mut session).await.unwrap();
+    session.commit_transaction().await.unwrap();
+    world.until("it is there", "select count(*) = 221 from public.doctor").await;
+    assert_eq!(world.scalar::<i64>("select count(*) from tidemark.resync_kept").await, 200);
+    let id = held["resync"]["id"].to_string();
+    let (code, told) = run(&world, &["resync", "approve", &id, "--reason", "x", "--execute"]);
+    assert_eq!(code, Some(0), "{told}");
+    until_repaired(&world, &daemon).await;
+    assert_eq!(world.until_equal(DOCTORS, TABLE).await, 221);
 }

@@ -6,7 +6,7 @@ use mongodb::bson::doc;
 use serde_json::Value;
 
 use crate::privacy::an_incident;
-use crate::support::{Config, World, run, stream};
+use crate::support::{Config, World, run, state, stream};
 
 async fn world(names: &[&str]) -> World {
     let streams = names.iter().map(|name| stream(name, name, "")).collect();
@@ -179,4 +179,40 @@ async fn what_is_said_names_the_document_the_filter_and_the_time() {
     let (code, told) = run(&world, &["explain", "few", "d1"]);
     let said = told.contains("parked or paused") && told.contains("paused       paused until");
     assert!(code == Some(0) && said, "{told}");
+}
+
+/// What is written now and then is the rest: here after ten seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_has_begun_to_stream_is_written_down_at_once() {
+    let streams = stream("well", "well", "");
+    let extra = "lease.duration = \"60s\"\n".to_owned();
+    let world = World::with(Config { extra, streams, ..Config::default() }).await;
+    let daemon = world.start();
+    daemon.until_phase("well", "streaming").await;
+    let begun = std::time::Instant::now();
+    let written = format!("select ({}) ->> 'phase' = 'streaming'", state::group_report("well"));
+    world.until("it is written down", &written).await;
+    let late = begun.elapsed();
+    assert!(late < Duration::from_secs(6), "{late:?} after it began to stream");
+}
+
+/// A process that died may have completed a walk since it last told of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_that_the_leader_before_told_of_is_shown_only_while_it_is_open() {
+    let world = world(&["well"]).await;
+    let first = world.start();
+    first.until_phase("well", "streaming").await;
+    world.until_equal("well", "public.well").await;
+    first.until("well", "is walked no more", |s| s["resync"].is_null()).await;
+    first.kill();
+    let told = "update tidemark.stream set report = jsonb_set(report, '{resync}', '{\"id\": 1, \
+                \"reason\": \"history_lost\", \"state\": \"running\", \"documents_read\": 7, \
+                \"rows_upserted\": 7, \"rows_deleted\": 0, \"started_at\": \
+                \"2026-01-01T00:00:00Z\"}'); update tidemark.lease set expires_at = now() + \
+                interval '20 s'";
+    world.execute(told).await;
+    let second = world.start();
+    second.until("well", "is led by the one that died", |s| s["resync"]["id"] == 1).await;
+    second.until_phase("well", "streaming").await;
+    second.until("well", "is not walked", |s| s["resync"].is_null() && s["leader"] == true).await;
 }

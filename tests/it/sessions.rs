@@ -1,6 +1,6 @@
 //! What is asked of a session is so, and one that has failed is nowhere used again.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devstack::revalidation::{DOCTORS, Revalidation};
 use devstack::{Mode, Proxy, Stack};
@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use tidemark::postgres::{Pool, Target, with_deadline};
 use tidemark::settings::{Origin, Settings};
 
-use crate::support::{Config, World, run, status_of_the_well};
+use crate::support::{Config, Stopwatch, World, run, status_of_the_well};
 
 fn target(world: &World) -> Target {
     let settings =
@@ -150,18 +150,18 @@ async fn a_call_that_times_out_keeps_nothing_of_its_pool() {
 async fn a_wire_lost_in_silence_costs_no_lease_and_a_request_is_obeyed_after_one_deadline() {
     let proxy = Proxy::to(Stack::shared().postgres.port()).unwrap();
     // Long enough that it is not lost to a busy machine.
-    let world = through(&proxy, "lease.duration = \"9s\"\n").await;
+    let world = through(&proxy, "lease.duration = \"18s\"\n").await;
     let mut data = Revalidation::new(world.source.clone(), 162);
     data.load(300, 100).await.unwrap();
     let daemon = world.start();
     daemon.until_phase("doctor", "streaming").await;
     daemon.until_phase("recommendation", "streaming").await;
-    let begun = Instant::now();
+    let begun = Stopwatch::start();
     proxy.lose();
-    let renewed = "select bool_and(expires_at > now() + interval '6 seconds') from tidemark.lease";
+    let renewed = "select bool_and(expires_at > now() + interval '12 seconds') from tidemark.lease";
     world.until("the leases last anew", renewed).await;
     let renewed = begun.elapsed();
-    assert!(renewed < Duration::from_secs(18), "{renewed:?}\n{}", daemon.log());
+    assert!(renewed < Duration::from_secs(36), "{renewed:?}\n{}", daemon.log());
     data.work(100).await.unwrap();
     let (_, text) = run(&world, &["resync", "doctor", "--reason", "test", "--execute"]);
     world

@@ -3,6 +3,7 @@
 mod daemon;
 pub mod source;
 pub mod state;
+mod stopwatch;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use mongodb::{Client, Collection, Database};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 pub use daemon::Daemon;
+pub use stopwatch::Stopwatch;
 
 /// One test's databases. The source and target may be the shared servers or the test's own.
 pub struct World {

@@ -151,7 +151,7 @@ async fn before_rows_are_swept_the_source_is_asked_for_them_whatever_the_walk_sa
     let world = followed(slow(), 400).await;
     world.collection("odd").delete_many(ids(390..400)).await.unwrap();
     lose_position(&world).await;
-    let daemon = walk_slowly(&world, "30");
+    let daemon = walk_slowly(&world, "15");
     // More than a sweep may delete unasked.
     until_walked(&world, 130).await;
     world.execute("delete from tidemark.resync_seen").await;

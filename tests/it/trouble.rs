@@ -1,7 +1,7 @@
 //! The world misbehaves: wires are cut, replies lost, servers restarted, collections dropped, codes
 //! answered.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devstack::revalidation::{DOCTORS, RECOMMENDATIONS, Revalidation};
 use devstack::{Mode, Mongo, MongoOptions, Postgres, PostgresOptions, Proxy, Stack};
@@ -38,11 +38,13 @@ async fn a_commit_whose_answer_is_lost_is_found_out_and_not_repeated() {
         let log = daemon.log();
         log.contains("commit in doubt resolved") && log.contains("\"landed\":true")
     };
+    let begun = Instant::now();
     for round in 0.. {
         if round >= 5 && is_seen() {
             break;
         }
-        assert!(round < 60, "no commit had landed, and was seen to have\n{}", daemon.log());
+        let is_early = begun.elapsed() < Duration::from_secs(240);
+        assert!(is_early, "no commit had landed, and was seen to have\n{}", daemon.log());
         let swallowed = proxy.swallowed();
         proxy.swallow_reply_to(b"COMMIT");
         while proxy.swallowed() == swallowed {
@@ -140,11 +142,14 @@ async fn an_election_is_followed_through() {
     daemon.until_phase("doctor", "streaming").await;
     // The first writes after an election may fail; what was written is what counts.
     let mut work = async || {
-        let mut done = 0;
-        for _ in 0..50 {
+        let (mut done, begun) = (0, Instant::now());
+        while done < 50 {
             done += i32::from(data.work(10).await.is_ok());
+            assert!(
+                begun.elapsed() < Duration::from_secs(120),
+                "hardly anything is written: {done}"
+            );
         }
-        assert!(done > 25, "hardly anything was written: {done}");
     };
     mongo.step_down().await.unwrap();
     work().await;

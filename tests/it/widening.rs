@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mongodb::bson::doc;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::support::{Config, World, stream};
+use crate::support::{Config, Stopwatch, World, stream};
 
 fn two(column: &str) -> String {
     format!("{}{}", stream("one", "one", column), stream("two", "two", column))
@@ -59,7 +59,7 @@ async fn a_table_that_is_locked_when_it_is_to_be_widened_keeps_no_other_and_hard
     let met = Duration::from_millis(500);
     let seconds = Duration::from_secs;
     while reading.elapsed() < seconds(8) || longest < met && reading.elapsed() < seconds(60) {
-        let begun = Instant::now();
+        let begun = Stopwatch::start();
         wider.scalar::<i64>("select count(*) from public.one").await;
         longest = longest.max(begun.elapsed());
         tokio::time::sleep(Duration::from_millis(50)).await;

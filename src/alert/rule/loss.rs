@@ -43,7 +43,9 @@ pub(super) const fn why(reason: Reason) -> &'static str {
         Reason::PositionMissing => "the table holds rows, but there is no stored position",
         Reason::PositionEmpty => "the stored position is empty",
         Reason::PositionUnreadable => "the stored position cannot be read",
-        Reason::PositionForeign => "the stored position is of another collection",
+        Reason::PositionForeign => {
+            "source.database (or `database` of the [[group]]) is another than the table is of"
+        }
         Reason::OptionsChanged => "the stored position was made under other options",
         Reason::Requested => "a full resync was asked for",
         Reason::TableReplaced => {

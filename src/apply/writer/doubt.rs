@@ -4,6 +4,7 @@
 use sqlx::Connection;
 
 use super::Writer;
+use crate::apply::table_writer::TableWriter;
 use crate::apply::work::Applied;
 use crate::error::{Class, Code, Fault};
 use crate::postgres::with_deadline;
@@ -13,6 +14,7 @@ impl Writer {
     /// The answer to a commit was lost.
     pub(super) fn doubts(&mut self, revision: i64, done: Vec<Applied>) -> Fault {
         self.in_doubt = Some((revision, done));
+        self.tables.iter_mut().for_each(TableWriter::forget_witness);
         let message = format!("the answer to commit {revision} was lost");
         Fault::new(Class::Transient, Code::TargetUnreachable, message, "")
     }

@@ -26,6 +26,10 @@ pub fn part(preview: &PartPreview) -> String {
         many(preview.rows_to_delete, "row"),
         number(preview.deletes_without_asking),
     );
+    if preview.versions_to_end > 0 {
+        let ended = many(preview.versions_to_end, "version");
+        let _ = writeln!(out, "  ends         {ended} of now, whose documents neither end has");
+    }
     if preview.unknown > 0 {
         let unknown = number(preview.unknown);
         let _ = if preview.is_filtered {

@@ -20,6 +20,8 @@ pub struct PartFound {
     pub changed: u64,
     /// Rows whose documents the source does not have.
     pub deleted: u64,
+    /// Documents that neither end has, but for a version of now.
+    pub ended: u64,
     /// Named, and found at neither end.
     pub unknown: u64,
 }
@@ -44,12 +46,14 @@ pub async fn look_at_part(
         let after = comparison.source.now().await?;
         let (documents, differing) = comparison.hashes(part, after).await?;
         let rows = comparison.row_times(part).await?;
+        let versions = comparison.rowless_versions(part).await?;
         let differing: HashSet<String> = differing.into_iter().collect();
         for (id, _) in part {
             match (documents.contains_key(id), rows.contains_key(id)) {
                 (true, false) => found.inserted += 1,
                 (true, true) => found.changed += u64::from(differing.contains(id)),
                 (false, true) => found.deleted += 1,
+                (false, false) if versions.contains_key(id) => found.ended += 1,
                 (false, false) => found.unknown += 1,
             }
             found.documents += u64::from(documents.contains_key(id));

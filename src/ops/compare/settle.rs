@@ -13,7 +13,7 @@ use twox_hash::XxHash3_64;
 
 use super::suspect::{Kind, Suspect};
 use super::{Compared, Comparison, KEPT_MAX, SHOWN_MAX, id_of};
-use crate::apply::{Statements, row_times};
+use crate::apply::{Statements, row_times, rowless_versions};
 use crate::error::Fault;
 use crate::model::bson::{Doc, Value};
 use crate::model::position::ClusterTime;
@@ -211,6 +211,15 @@ impl Comparison<'_> {
     ) -> Result<HashMap<String, ClusterTime>, Fault> {
         let ids: Vec<&str> = part.iter().map(|(id, _)| id.as_str()).collect();
         row_times(&mut self.connection, self.target, &self.statements, &ids).await
+    }
+
+    /// Documents that have a version of now and no row.
+    pub(super) async fn rowless_versions(
+        &mut self,
+        part: &[(String, Vec<u8>)],
+    ) -> Result<HashMap<String, ClusterTime>, Fault> {
+        let ids: Vec<&str> = part.iter().map(|(id, _)| id.as_str()).collect();
+        rowless_versions(&mut self.connection, self.target, &self.statements, &ids).await
     }
 
     /// Rows the walk did not meet and that are no newer than its start, or of a time to come: the

@@ -17,25 +17,26 @@ impl Applier<'_> {
     /// it, where the group has others: its work is taken out of the commit. Told to stop or fenced
     /// meanwhile, it gives up.
     pub(super) async fn apply(&mut self, commit: &mut Commit) -> Result<Vec<Applied>, Fault> {
-        for work in &mut commit.works {
-            if work.walk.is_none() {
-                work.beside = self.walks.beside(work.stream);
-            }
-        }
+        self.walks.stand_beside(commit);
         commit.after = Some(self.committed);
         let signals = self.signals;
         let mut backoff = Backoff::new(self.group.settings.retry);
         let applied = loop {
-            let Setback { stream, fault } = match self.try_apply(commit).await {
+            let Setback { stream, fault, held_up } = match self.try_apply(commit).await {
                 Ok(applied) => break applied,
                 Err(setback) => setback,
             };
             if let Some(stream) = stream
+                && (!held_up || self.others_are_quick(stream).await)
                 && self.is_to_be_parked(stream, &fault)
             {
                 commit.works.retain(|work| work.stream != stream);
                 commit.looks.retain(|looked| *looked != stream);
                 commit.parked.push((stream, fault));
+                continue;
+            }
+            if held_up {
+                self.writer.lift_limit();
                 continue;
             }
             let waited = tokio::select! {

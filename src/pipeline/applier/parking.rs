@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Applier;
-use crate::apply::{Applied, Commit, HoldsUp};
+use crate::apply::{Applied, Commit, HoldsUp, held_up};
 use crate::error::{Class, Code, Fault};
 use crate::model::phase::Phase;
 use crate::pipeline::context::GroupContext;
@@ -18,6 +18,9 @@ use crate::pipeline::{pause, unpark};
 /// So many streams may be parked because their tables are slow, within so long.
 const SLOW_MAX: usize = 3;
 const SLOW_TOGETHER: Duration = Duration::from_secs(60);
+
+/// So many neighbours are asked whether it is the server that is slow.
+const NEIGHBOURS_MAX: usize = 2;
 
 impl Applier<'_> {
     pub(super) fn is_parked(&self, stream: usize) -> bool {
@@ -56,6 +59,21 @@ impl Applier<'_> {
         self.slow.len() <= SLOW_MAX
     }
 
+    /// Whether it is this stream's table that is slow: one of its neighbours' takes rows in time.
+    pub(super) async fn others_are_quick(&self, stream: usize) -> bool {
+        let others = self
+            .group
+            .streams
+            .iter()
+            .filter(|other| other.place != stream && !self.is_parked(other.place));
+        for other in others.take(NEIGHBOURS_MAX) {
+            if unpark::is_quick(other).await {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Parks streams whose tables hold up the others, now that what they took is known.
     pub(super) async fn park_slow(
         &mut self,
@@ -74,13 +92,10 @@ impl Applier<'_> {
     pub(super) fn holds_up(&mut self, stream: usize, done: &Applied) -> Option<Fault> {
         let now = std::time::Instant::now();
         let HoldsUp { statements, total } = self.slow_tables.note(now, stream, done.took)?;
-        let message = format!(
-            "its table held up the others: {statements} statements for a few rows took {:.1} s \
-             within a minute",
+        let fault = held_up(&format!(
+            "{statements} statements for a few rows took {:.1} s within a minute",
             total.as_secs_f64()
-        );
-        let hint = "see what a write to it costs: a trigger, an index, a constraint";
-        let fault = Fault::new(Class::Transient, Code::TargetSlow, message, hint);
+        ));
         self.is_to_be_parked(stream, &fault).then_some(fault)
     }
 

@@ -43,6 +43,7 @@ impl Sender<'_> {
         loop {
             follows(self.taken, &batch)?;
             leave_parked_out(self.group, self.parked, &mut batch);
+            self.walks.stand_beside(&mut batch.commit);
             self.end.parked.append(&mut batch.stops);
             self.last_event = self.last_event.max(batch.last_event);
             self.keep(batch.told);
@@ -137,7 +138,7 @@ impl Applier<'_> {
 
     /// What becomes of the group after pieces could not be committed.
     async fn set_back(&mut self, setback: Setback) -> Stopped {
-        let Setback { stream, fault } = setback;
+        let Setback { stream, fault, .. } = setback;
         self.group.status.commit_failed(&fault);
         if let Some(stream) = stream.filter(|stream| self.may_park(*stream, &fault)) {
             return self.park_alone(stream, fault).await.err().map_or(Stopped::Again, Stopped::By);

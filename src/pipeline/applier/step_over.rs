@@ -23,8 +23,11 @@ struct Steps {
 
 impl Applier<'_> {
     /// Goes on from a position with care, until there is nothing more to read or what processes
-    /// died of is far behind; `position` moves along. What the source answers beside events is left
-    /// to the reader, who reads it again.
+    /// died of is behind; `position` moves along. What the source answers beside events is left to
+    /// the reader, who reads it again.
+    ///
+    /// No process has read what is yet to be written: care ends at what is the source's present
+    /// now, however much is written meanwhile. Walks and parked streams wait for it.
     pub(super) async fn step_over(
         &mut self,
         mut care: Care,
@@ -33,8 +36,9 @@ impl Applier<'_> {
         if let Some(doomed) = care.doomed() {
             self.leave_out(doomed, position).await?;
         }
+        let present = self.group.source.now().await?;
         let mut steps: Option<Steps> = None;
-        while !care.is_over() && !self.is_told_to_end() {
+        while position.cluster_time <= present && !care.is_over() && !self.is_told_to_end() {
             let Ok(reply) = self.read_step(&mut steps, care.step(), position).await else { break };
             let Some(first) = token_of_first(&reply) else { break };
             let events = reply.len();
@@ -106,7 +110,15 @@ impl Applier<'_> {
             keys_only,
             ..self.group.change_stream_options()
         };
-        self.group.source.open(&options, Some(&after.token)).await
+        let opened = self.group.source.open(&options, Some(&after.token)).await;
+        match opened {
+            // It may be of an event of a collection that nothing names any more.
+            Err(fault) if fault.class == Class::HistoryLost && !after.token.is_of_no_event() => {
+                let options = ChangeStreamOptions { all: true, ..options };
+                self.group.source.open(&options, Some(&after.token)).await
+            }
+            opened => opened,
+        }
     }
 
     /// The next event without its document.

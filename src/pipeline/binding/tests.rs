@@ -18,7 +18,8 @@ fn judged(change: impl FnOnce(&mut Binding, &mut Here)) -> BindingVerdict {
         witness_id: Some("d1".into()),
         witness_time: Some(5),
     };
-    let table_now = TableNow { oid: 7, witness_time: Some(5), holds_rows: true };
+    let table_now =
+        TableNow { oid: 7, witness_time: Some(5), holds_rows: true, holds_orphans: false };
     let mut here =
         Here { cluster: Some("a".into()), found: Found::Collection(Some(ONE)), table: table_now };
     change(&mut bound, &mut here);
@@ -79,7 +80,8 @@ fn a_table_is_told_from_another_and_from_what_it_was() {
     );
     let emptied = |bound: &mut Binding, here: &mut Here| {
         bound.table_name = "old".into();
-        here.table = TableNow { oid: 8, witness_time: None, holds_rows: false };
+        here.table =
+            TableNow { oid: 8, witness_time: None, holds_rows: false, holds_orphans: false };
     };
     assert_eq!(judged(emptied), BindingVerdict::TableFresh);
     let filled = |bound: &mut Binding, here: &mut Here| {
@@ -89,7 +91,8 @@ fn a_table_is_told_from_another_and_from_what_it_was() {
     assert_eq!(judged(filled), BindingVerdict::TableAnother, "that is meant");
     let never_written = |bound: &mut Binding, here: &mut Here| {
         bound.witness_id = None;
-        here.table = TableNow { oid: 8, witness_time: None, holds_rows: false };
+        here.table =
+            TableNow { oid: 8, witness_time: None, holds_rows: false, holds_orphans: false };
     };
     assert_eq!(judged(never_written), BindingVerdict::Known);
 }

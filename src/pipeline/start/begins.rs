@@ -4,10 +4,11 @@
 use chrono::{DateTime, Utc};
 
 use crate::error::{Class, Code, Fault};
-use crate::model::position::{ClusterTime, Position, resumes_under};
+use crate::model::position::{ClusterTime, Position, ResumeToken, resumes_under};
 use crate::model::reason::Reason;
-use crate::pipeline::binding::{entry_of, proved_by};
-use crate::pipeline::context::GroupContext;
+use crate::pipeline::binding::{entry_of, of_cluster, proved_by};
+use crate::pipeline::context::{Context, GroupContext};
+use crate::source::Source;
 use crate::state::{OwnPosition, Start, Stored, StreamRow};
 
 /// A group goes back no further than this for streams that come into it: what it reads once more is
@@ -26,6 +27,8 @@ pub(in crate::pipeline) struct Begins {
     pub lost: Option<(Reason, String)>,
     /// What streams bring with them, and whether it can be gone on from.
     pub own: Vec<(OwnPosition, bool)>,
+    /// Streams whose positions are not this source's, each with what is said of it.
+    pub foreign: Vec<(String, Fault)>,
 }
 
 impl Begins {
@@ -39,7 +42,8 @@ impl Begins {
     ) -> Result<Self, Fault> {
         let lost = |reason, why: &str| {
             let lost = Some((reason, why.to_owned()));
-            Ok(Self { position: None, is_stored: false, is_own: false, lost, own: Vec::new() })
+            let (own, foreign) = (Vec::new(), Vec::new());
+            Ok(Self { position: None, is_stored: false, is_own: false, lost, own, foreign })
         };
         let position = match stored.start(group.source.database_name(), &group.fingerprint()) {
             Start::Refused(version) => {
@@ -56,7 +60,7 @@ impl Begins {
             Start::Resume(position) => Some(position),
             Start::New => None,
         };
-        let own = own_positions(group, position.as_ref(), walks).await?;
+        let (own, foreign) = own_positions(group, position.as_ref(), walks).await?;
         let usable = own.iter().filter_map(|(_, usable)| usable.as_ref());
         let oldest = usable.min_by_key(|position| position.cluster_time).cloned();
         let is_own = oldest.as_ref().is_some_and(|oldest| goes_back(oldest, position.as_ref()));
@@ -66,6 +70,7 @@ impl Begins {
             is_own,
             lost: None,
             own: own.into_iter().map(|(own, usable)| (own, usable.is_some())).collect(),
+            foreign,
         })
     }
 
@@ -82,33 +87,63 @@ fn goes_back(own: &Position, stored: Option<&Position>) -> bool {
     stored.is_none_or(|stored| own.cluster_time < stored.cluster_time)
 }
 
+/// What a stream brings with it, and the position if that can be gone on from.
+type Brought = (OwnPosition, Option<Position>);
+
 /// What its streams bring with them, each with its position if it can be gone on from: the source
-/// still has it, and it is not long before the stored one.
+/// still has it, and it is not long before the stored one. Apart from these, the streams whose
+/// positions are not this source's: that is for a person to say, and those of no other stream.
 async fn own_positions(
     group: &GroupContext,
     stored: Option<&Position>,
     walks: bool,
-) -> Result<Vec<(OwnPosition, Option<Position>)>, Fault> {
+) -> Result<(Vec<Brought>, Vec<(String, Fault)>), Fault> {
     let mut own = group.state.own_positions(&group.names()).await?;
     own.retain(|own| own.resume_token.is_some() || own.revision > 0);
     if own.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let oldest_entry = group.source.oldest_entry().await;
-    let mut known = Vec::with_capacity(own.len());
+    let (mut known, mut foreign) = (Vec::with_capacity(own.len()), Vec::new());
     for own in own {
+        if let Err(fault) = is_of(&group.source, &own).await? {
+            foreign.push((own.stream, fault));
+            continue;
+        }
         let position = usable(group, &own).filter(|position| {
             oldest_entry.is_none_or(|oldest| position.cluster_time >= oldest)
                 && is_near(position, stored, walks)
         });
-        if let Some(position) = position.as_ref().filter(|_| own.group.is_some())
-            && let Some(time) = entry_of(&position.token, own.begun_time)
-        {
-            proved_by(group.source.entry_at(time).await?)?;
-        }
         known.push((own, position));
     }
-    Ok(known)
+    Ok((known, foreign))
+}
+
+/// Whether what a stream brings from another group is this source's.
+async fn is_of(source: &Source, own: &OwnPosition) -> Result<Result<(), Fault>, Fault> {
+    let token = own.resume_token.as_deref().and_then(|token| ResumeToken::new(token).ok());
+    let of_group = token.filter(|_| own.group.is_some());
+    match of_group.and_then(|token| entry_of(&token, own.begun_time)) {
+        Some(time) => Ok(proved_by(source.entry_at(time).await?)),
+        None => Ok(Ok(())),
+    }
+}
+
+/// Whether the rows of a stream, and what it brings from another group, are this source's.
+pub(in crate::pipeline) async fn is_of_this_source(
+    context: &Context,
+) -> Result<Result<(), Fault>, Fault> {
+    let row = context.state.stream_row(&context.config.name).await?;
+    let binding = row.as_ref().and_then(StreamRow::binding);
+    if let Err(fault) = of_cluster(binding, context.source.cluster().await?.as_ref()) {
+        return Ok(Err(fault));
+    }
+    for own in context.state.own_positions(&[&context.config.name]).await? {
+        if let Err(fault) = is_of(&context.source, &own).await? {
+            return Ok(Err(fault));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// One that this very group left was not followed since: whoever took it out meant that.
@@ -141,7 +176,6 @@ pub fn blind_from(stored: &Stored, row: Option<&StreamRow>) -> Option<DateTime<U
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::position::ResumeToken;
 
     fn at(seconds: u64) -> Position {
         let token = ResumeToken::of_text("8265A1B2C3000000052B0229296E04");

@@ -10,6 +10,10 @@ use crate::pipeline::binding::{BindingVerdict, Here, halt_on, judge};
 use crate::pipeline::context::Context;
 use crate::state::{Pause, StreamRow, WalkRow};
 
+/// What to do where the configuration names another database than the table is of.
+const OTHER_DATABASE: &str = "if that is a slip, set it back; if it is meant, `tidemark resync \
+                              STREAM --reason TEXT --execute` makes the table the new database's";
+
 /// What is done about a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::pipeline) enum Decision {
@@ -35,11 +39,6 @@ impl Decision {
         matches!(self, Self::Walk { is_blind: true, .. })
     }
 
-    /// Whether it fills a table that was not followed before.
-    pub const fn fills(&self) -> bool {
-        matches!(self, Self::Walk { reason: Reason::FirstSnapshot, .. })
-    }
-
     /// Why a walk begins.
     pub fn why(&self) -> Option<&str> {
         match self {
@@ -54,6 +53,10 @@ pub(in crate::pipeline) struct Known<'a> {
     pub row: Option<&'a StreamRow>,
     /// The row of the stream that its collection and table were, if that is configured no more.
     pub before: Option<&'a StreamRow>,
+    /// The row of the stream that its table was of, whatever that followed.
+    pub in_its_place: Option<&'a StreamRow>,
+    /// Streams are in other groups.
+    pub has_others: bool,
     pub walk: Option<&'a WalkRow>,
     pub begins: &'a Begins,
     /// What ended the pipeline before, if it is the position or the collection that is at fault.
@@ -79,6 +82,13 @@ impl Known<'_> {
             ),
         };
         Some(Fault::new(Class::Halt, Code::StreamParked, message, hint))
+    }
+
+    /// # Errors
+    /// What the stream brings with it is another source's, or of before this one was taken back.
+    pub fn is_this_source(&self, stream: &str) -> Result<(), Fault> {
+        let mut foreign = self.begins.foreign.iter();
+        foreign.find(|(of, _)| of == stream).map_or(Ok(()), |(_, fault)| Err(fault.clone()))
     }
 
     /// Whether what the stream brings with it can be gone on from; `None` if it brings nothing.
@@ -123,29 +133,6 @@ impl Known<'_> {
     }
 }
 
-/// The stream that one was before, under another name and in another group: with its collection and
-/// table, and configured no more.
-pub(in crate::pipeline) fn called_before<'r>(
-    context: &Context,
-    row: Option<&StreamRow>,
-    rows: impl IntoIterator<Item = &'r StreamRow>,
-) -> Option<&'r StreamRow> {
-    let (config, table) = (&context.config, &context.table);
-    if row.is_some_and(|row| row.binding().is_some()) {
-        return None;
-    }
-    rows.into_iter().find(|row| {
-        let bound = row.binding();
-        let is_same = bound.is_some_and(|bound| {
-            (&bound.table_schema, &bound.table_name) == (&table.schema, &table.name)
-        });
-        is_same
-            && row.collection.as_ref() == Some(&config.collection)
-            && row.database.as_deref() == Some(context.source.database_name())
-            && !context.settings.streams.iter().any(|stream| stream.name == row.stream)
-    })
-}
-
 /// Decides, given what is found at both ends.
 ///
 /// # Errors
@@ -164,14 +151,14 @@ pub(super) async fn decide(
     let dropped = known.trouble.is_some_and(|fault| fault.code == Code::SourceDropped)
         || known.parked_code() == Some(Code::SourceDropped);
     let verdict = judge(binding.as_ref(), here, &context.table, dropped, walks);
-    halt_on(context, &verdict)?;
+    halt_on(context, &verdict).map_err(|fault| of_other_database(known, fault))?;
     let own = known.own_position(&context.config.name);
     let left = known.row.is_some_and(|row| row.left_at.is_some());
     let (reason, why) = if binding.is_none() && own.is_none() {
         if !here.table.holds_rows {
-            return Ok(first_snapshot());
+            return Ok(filled_first(context, here));
         }
-        if let Some(before) = known.before {
+        if let Some(before) = known.before.or(known.in_its_place) {
             return Ok(made_anew(
                 context,
                 format!("its table was that of stream {}", before.stream),
@@ -180,7 +167,7 @@ pub(super) async fn decide(
         let why = "no position is stored for this stream, though its table holds rows";
         (Reason::PositionMissing, why.to_owned())
     } else if verdict == BindingVerdict::TableFresh {
-        return Ok(first_snapshot());
+        return Ok(filled_first(context, here));
     } else if let Some(why) = configured_anew(context, other_collection, &verdict) {
         return Ok(made_anew(context, why));
     } else if let Some((reason, why)) = unusable(&verdict, known, here, own) {
@@ -218,6 +205,17 @@ pub(super) async fn decide(
     Ok(Decision::Walk { reason, why, is_blind: true, by_content })
 }
 
+/// What is said of a collection that is not there, if it is looked for in another database.
+fn of_other_database(known: &Known<'_>, fault: Fault) -> Fault {
+    match &known.begins.lost {
+        Some((Reason::PositionForeign, why)) if fault.code == Code::SourceDropped => {
+            let message = format!("{}: {why}", fault.message);
+            Fault { message, hint: OTHER_DATABASE, ..fault }
+        }
+        _ => fault,
+    }
+}
+
 /// Why the rows are of something else than is configured by now: that is meant, and nobody's loss.
 fn configured_anew(
     context: &Context,
@@ -240,7 +238,12 @@ fn made_anew(context: &Context, why: String) -> Decision {
     Decision::Walk { reason, why, is_blind: false, by_content: true }
 }
 
-fn first_snapshot() -> Decision {
+/// The first snapshot of an empty table, which deletes nothing. Of elements whose rows it had once
+/// some may be of documents that are gone.
+fn filled_first(context: &Context, here: &Here) -> Decision {
+    if here.table.holds_orphans {
+        return made_anew(context, "tables of its arrays hold rows of before".to_owned());
+    }
     let (reason, why) = (Reason::FirstSnapshot, "first snapshot".to_owned());
     Decision::Walk { reason, why, is_blind: false, by_content: false }
 }
@@ -252,6 +255,10 @@ fn unusable(
     here: &Here,
     own: Option<bool>,
 ) -> Option<(Reason, String)> {
+    // That another collection goes by its name is then no wonder.
+    if let Some((Reason::PositionForeign, why)) = &known.begins.lost {
+        return Some((Reason::PositionForeign, why.clone()));
+    }
     match verdict {
         BindingVerdict::Recreated(why) => {
             return Some((Reason::CollectionRecreated, (*why).to_owned()));
@@ -309,8 +316,12 @@ pub(in crate::pipeline) async fn allowed(
 ) -> Result<(), Fault> {
     let settings = &context.settings.resync;
     let halt = |message: String| {
-        let hint = "look into why; then `tidemark resync STREAM --reason TEXT --execute` repairs \
-                    this stream";
+        let hint = if reason == Reason::PositionForeign {
+            OTHER_DATABASE
+        } else {
+            "look into why; then `tidemark resync STREAM --reason TEXT --execute` repairs this \
+             stream"
+        };
         let code = if reason == Reason::CollectionRecreated {
             Code::SourceDropped
         } else {

@@ -62,9 +62,6 @@ impl Making<'_> {
             {
                 context.status.walk_ended(before.reason(), ResyncState::Failed);
             }
-            if let Some(context) = group.stream(walk.stream) {
-                group.routes.ignore_stops(context.place, self.now);
-            }
         }
         group.state.change(lease, &changes).await.map(Some)
     }
@@ -91,7 +88,7 @@ impl Making<'_> {
                     reason: *reason,
                     why,
                     start_time: if *reason == Reason::FirstSnapshot {
-                        self.position.cluster_time
+                        self.position.cluster_time.max(self.now)
                     } else {
                         // What was stamped before the collection was looked at may be of another
                         // one of its name, whose documents no event deletes; and what was stamped

@@ -60,7 +60,7 @@ pub(super) async fn end_versions(
     Ok(())
 }
 
-fn wanted(context: &Context) -> impl Iterator<Item = Wanted<'_>> {
+pub(super) fn wanted(context: &Context) -> impl Iterator<Item = Wanted<'_>> {
     Wanted::all(&context.table, context.config.rows())
 }
 

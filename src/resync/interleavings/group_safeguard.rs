@@ -24,6 +24,10 @@ pub(super) enum Omitted {
     GoneIsAhead,
     /// What was read while a walk was open counts also when it has ended.
     KeptByWalk,
+    /// What was ahead of the position before a walk is so once that is cancelled.
+    AheadBefore,
+    /// A table that lacks something is not exact when its walk is cancelled.
+    BlindIsWalked,
     /// A table that is parked is not exact.
     Parked,
     /// It is walked before it is again.

@@ -35,6 +35,8 @@ pub(super) struct ModelTable {
     pub rows: BTreeMap<u8, (Amount, Time)>,
     pub ahead: Time,
     pub is_parked: bool,
+    /// It lacks what nobody saw, until a walk is completed.
+    pub is_blind: bool,
     pub walk: Option<TableWalk>,
 }
 
@@ -77,7 +79,8 @@ impl GroupWorld {
     pub fn new(rng: &mut Rng, omitted: Omitted) -> Self {
         let mut ledger = Ledger::new();
         let rows = |amounts: &Amounts| amounts.iter().map(|(key, has)| (*key, (*has, 0))).collect();
-        let table = |amounts| ModelTable { rows: rows(amounts), ..ModelTable::default() };
+        let table =
+            |amounts| ModelTable { rows: rows(amounts), is_blind: true, ..ModelTable::default() };
         let tables = ledger.read(0).1.each_ref().map(table);
         (0..rng.usize(..10)).for_each(|_| ledger.transact(rng));
         let time = ledger.now() + u64::from(omitted == Omitted::Opening);
@@ -149,7 +152,13 @@ impl GroupWorld {
         let start = self.stored.time.max(self.ledger.now()) + half;
         let Some(stored) = self.stored.tables.get_mut(table) else { return };
         let seen = BTreeSet::new();
-        stored.walk = Some(TableWalk { start, from: 0, seen, read_until: 0 });
+        // What was ahead of the position before is so afterwards, should the walk be cancelled.
+        let read_until = match &stored.walk {
+            _ if self.omitted == Omitted::AheadBefore => 0,
+            Some(before) => before.read_until,
+            None => stored.ahead,
+        };
+        stored.walk = Some(TableWalk { start, from: 0, seen, read_until });
         if self.omitted != Omitted::Walking {
             stored.ahead = END;
         }
@@ -175,7 +184,7 @@ impl GroupWorld {
         let time = self.ledger.log.get(last).map_or(0, |entry| entry.at);
         let fails = (rng.u8(..12) == 0).then(|| rng.usize(..TABLES));
         if let Some(table) = fails.and_then(|table| self.stored.tables.get_mut(table)) {
-            table.is_parked = true;
+            (table.is_parked, table.is_blind) = (true, true);
         }
         self.write_batch(end, time);
         (self.stored.applied, self.stored.time) = (end, time);
@@ -263,14 +272,27 @@ impl GroupWorld {
         self.commit();
     }
 
-    /// A person asks for a walk of a table that is neither walked nor parked.
-    pub fn ask_for_walk(&mut self, table: usize) {
-        let stored = self.stored.tables.get(table);
-        if stored.is_some_and(|table| !table.is_parked && table.walk.is_none()) {
-            self.kill();
-            self.begin_walk(table);
-            self.commit();
+    /// A person asks for a walk of a table that is neither walked nor parked, or ends one that
+    /// makes up for nothing.
+    pub fn ask(&mut self, table: usize) {
+        let Some(stored) = self.stored.tables.get_mut(table).filter(|t| !t.is_parked) else {
+            return;
+        };
+        match stored.walk.take() {
+            Some(walk) if !stored.is_blind || self.omitted == Omitted::BlindIsWalked => {
+                stored.ahead = walk.read_until;
+                self.kill();
+            }
+            Some(walk) => {
+                stored.walk = Some(walk);
+                return;
+            }
+            None => {
+                self.kill();
+                self.begin_walk(table);
+            }
         }
+        self.commit();
     }
 
     /// A person takes the position back to one that was.

@@ -91,6 +91,7 @@ impl GroupWorld {
             omitted if asks && omitted != Omitted::Swept => walk.read_until.max(now),
             _ => walk.read_until,
         };
+        stored.is_blind = false;
         self.commit();
     }
 }

@@ -11,6 +11,7 @@ mod majority;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::Utc;
+use tokio::sync::Notify;
 
 pub use lag::Answer;
 
@@ -57,6 +58,8 @@ struct State {
     /// The phase to show once a probe of a halted group has proved something.
     after_probe: Option<Phase>,
     failing: Failing,
+    /// Whoever writes the phase down for those who ask the database.
+    moved: Option<Arc<Notify>>,
 }
 
 impl State {
@@ -92,6 +95,7 @@ impl Group {
             history_window: None,
             after_probe: None,
             failing: Failing::default(),
+            moved: None,
         };
         let inner = Inner {
             name: name.to_owned(),
@@ -156,8 +160,16 @@ impl Group {
         state.show_failing();
         if state.report.phase != phase {
             (state.report.phase, state.report.phase_since) = (phase, Utc::now());
+            if let Some(moved) = &state.moved {
+                moved.notify_one();
+            }
             tracing::info!(group = self.name(), phase = phase.name(), "phase entered");
         }
+    }
+
+    /// Lets somebody know of each phase that the group enters from now on.
+    pub fn tell_of_phases(&self, moved: Arc<Notify>) {
+        self.state().moved = Some(moved);
     }
 
     /// A commit, or a reply that says the group is caught up: whatever halted it is mended.

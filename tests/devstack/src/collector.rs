@@ -2,7 +2,6 @@
 //! messages, refuses what a real one would refuse, and keeps the rest as the protocol's JSON.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -31,6 +30,9 @@ struct Received {
     requests: Vec<(String, Value)>,
     refused: Vec<String>,
     asked: usize,
+    /// Requests that have no answer, and whose client still waits for one.
+    waiting: usize,
+    given_up: usize,
 }
 
 /// It listens on a loopback port until it is dropped.
@@ -57,6 +59,8 @@ impl Collector {
             requests: Vec::new(),
             refused: Vec::new(),
             asked: 0,
+            waiting: 0,
+            given_up: 0,
         }));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let router = Router::new()
@@ -79,6 +83,12 @@ impl Collector {
     /// How many requests came, whatever became of them.
     pub fn asked(&self) -> usize {
         lock(&self.received).asked
+    }
+
+    /// How many requests wait for an answer that never comes, and how many waited in vain.
+    pub fn waiting(&self) -> (usize, usize) {
+        let received = lock(&self.received);
+        (received.waiting, received.given_up)
     }
 
     /// What was not as the protocol has it.
@@ -125,6 +135,25 @@ impl Collector {
     }
 }
 
+/// A request that is never answered: dropped once its client has gone.
+struct Waiting(Shared);
+
+impl Waiting {
+    async fn for_ever(shared: Shared) {
+        lock(&shared).waiting += 1;
+        let _waiting = Self(shared);
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut received = lock(&self.0);
+        received.waiting -= 1;
+        received.given_up += 1;
+    }
+}
+
 async fn take(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let behaviour = {
         let mut received = lock(&shared);
@@ -133,7 +162,7 @@ async fn take(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: 
     };
     match behaviour {
         Behaviour::Status(code) => return StatusCode::from_u16(code).unwrap().into_response(),
-        Behaviour::Hangs => tokio::time::sleep(Duration::from_secs(3600)).await,
+        Behaviour::Hangs => Waiting::for_ever(Arc::clone(&shared)).await,
         _ => {}
     }
     match judge(uri.path(), &headers, &body) {

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::Stopwatch;
+
 /// On a machine that has other work.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
@@ -73,21 +75,15 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// Tells it to stop; returns its exit code and how long it took, but for what the machine kept
-    /// even this thread waiting.
+    /// Tells it to stop; returns its exit code and how long it took.
     pub fn stop(&mut self) -> (Option<i32>, Duration) {
-        const LOOK: Duration = Duration::from_millis(10);
         self.signal("TERM");
-        let (begun, mut stalled) = (Instant::now(), Duration::ZERO);
+        let watch = Stopwatch::start();
         while self.child.try_wait().unwrap().is_none() {
-            let log = || self.log();
-            assert!(begun.elapsed() < STOPS_WITHIN, "the daemon did not stop:\n{}", log());
-            let looked = Instant::now();
-            std::thread::sleep(LOOK);
-            stalled += looked.elapsed().saturating_sub(LOOK * 2);
+            assert!(watch.elapsed() < STOPS_WITHIN, "the daemon did not stop:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
         }
-        let took = begun.elapsed().saturating_sub(stalled);
-        (self.child.wait().unwrap().code(), took)
+        (self.child.wait().unwrap().code(), watch.elapsed())
     }
 
     pub async fn get(&self, path: &str) -> (u16, String) {

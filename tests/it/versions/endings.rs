@@ -4,6 +4,7 @@
 use mongodb::bson::doc;
 
 use super::{assert_versions, config, living, versions};
+use crate::refusals::letters;
 use crate::support::{World, run, state};
 
 const KINDS: [&str; 2] = ["history = true", "history = true\non_delete = \"mark\""];
@@ -125,4 +126,58 @@ async fn a_first_snapshot_ends_the_versions_that_were_there_before_it() {
         assert_as_of_now(&world, rest).await;
         assert_eq!(versions(&world, "x").await, ["9 was insert"], "{rest}");
     }
+}
+
+#[tokio::test]
+async fn documents_that_are_named_end_their_versions_though_neither_end_has_them() {
+    for rest in KINDS {
+        let world = of(rest).await;
+        let odd = world.collection("odd");
+        odd.delete_many(doc! { "_id": { "$in": ["1", "2"] } }).await.unwrap();
+        odd.update_one(doc! { "_id": "3" }, doc! { "$set": { "n": 33 } }).await.unwrap();
+        // As if all that had been missed.
+        world.execute("delete from public.odd where id in ('1', '2', '3')").await;
+        state::lose_position(&world, "odd").await;
+        world.configure(&config(rest, "resync.automatic = false"));
+        let daemon = world.start();
+        daemon.until_phase("odd", "halted").await;
+        let ids = ["resync", "odd", "--ids", "1,3,9", "--reason", "x"];
+        let (code, told) = run(&world, &ids);
+        let ends = "ends         1 version of now, whose documents neither end has";
+        assert!(code == Some(0) && told.contains(ends), "{told}");
+        assert!(told.contains("deletes      0 rows") && told.contains("unknown      1 "), "{told}");
+        let (code, told) = run(&world, &[&ids[..], &["--execute"]].concat());
+        assert_eq!(code, Some(0), "{told}");
+        assert_eq!(versions(&world, "1").await, ["1 was insert"], "{rest}");
+        assert_eq!(versions(&world, "3").await, ["3 was insert", "33 now resync"], "{rest}");
+        // Nobody named it.
+        assert_eq!(versions(&world, "2").await, ["2 now insert"], "{rest}");
+        let alone = ["resync", "odd", "--ids", "2", "--reason", "x", "--execute"];
+        let (code, told) = run(&world, &alone);
+        assert_eq!(code, Some(0), "{told}");
+        assert_versions(&world, rest).await;
+        let (code, told) = run(&world, &alone[..6]);
+        assert!(code == Some(1) && told.contains("neither end has any"), "{told}");
+        drop(daemon);
+    }
+}
+
+#[tokio::test]
+async fn a_letter_that_is_tried_again_ends_the_version_though_neither_end_has_the_document() {
+    let world = of(KINDS[0]).await;
+    let odd = world.collection("odd");
+    let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise \
+                  exception 'no'; end $$; create trigger refuse before delete on public.odd for \
+                  each row execute function refuse()";
+    world.execute(refuse).await;
+    let _daemon = world.start();
+    odd.delete_one(doc! { "_id": "1" }).await.unwrap();
+    letters(&world, 1).await;
+    world.execute("drop trigger refuse on public.odd; delete from public.odd where id = '1'").await;
+    assert_eq!(versions(&world, "1").await, ["1 now insert"]);
+    let id: String = world.scalar("select id::text from tidemark.dead_letter").await;
+    let (code, told) = run(&world, &["dead-letter", "retry", &id, "--reason", "x", "--execute"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert_as_of_now(&world, KINDS[0]).await;
+    assert_eq!(versions(&world, "1").await, ["1 was insert"]);
 }
