@@ -25,6 +25,9 @@ pub(super) struct Pace {
 const COMMITS: u32 = 4;
 const COMMITS_MAX: u32 = 32;
 
+/// So many rows are tried while others wait.
+const FEW: usize = 30;
+
 /// How often rows alone in their statement may run out of time, with no other row passing, before
 /// that is put down to the rows rather than to the server.
 const ALONE_MAX: u32 = 2;
@@ -55,6 +58,12 @@ impl Pace {
         if std::mem::take(&mut self.raised) {
             self.patience = (self.patience * 2).min(COMMITS_MAX);
         }
+    }
+
+    /// The same, and others wait: what is tried next is to tell soon whether a few rows pass.
+    pub fn timed_out_for_others(&mut self, rows: usize) {
+        self.timed_out(rows);
+        self.rows_max = self.rows_max.map(|max| max.min(FEW));
     }
 
     /// One row ran out of time alone while others passed, so their number was not to blame and the

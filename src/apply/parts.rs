@@ -167,11 +167,12 @@ impl<'a> Halving<'a> {
                 continue;
             };
             if refusal.whose == Whose::Time {
+                if self.row_writer.backend.is_some() {
+                    self.pace.timed_out_for_others(range.len());
+                    return Err(Trouble::Refused(refusal));
+                }
                 if range.len() > 1 {
                     self.pace.timed_out(range.len());
-                }
-                if self.row_writer.backend.is_some() {
-                    return Err(Trouble::Refused(refusal));
                 }
             }
             if range.len() > 1 {

@@ -112,6 +112,7 @@ impl Writer {
         buffers: &RowBuffers,
     ) -> Result<Applied, Trouble> {
         let load = Load::Chunks(stream, chunks, buffers);
+        self.limit.decide(Instant::now());
         let done = self.transact(load).await.map_err(|met| met.trouble)?;
         self.landed([stream].into_iter(), &done);
         Ok(done.into_iter().next().unwrap_or_default())
@@ -354,12 +355,16 @@ impl Writer {
     async fn connect(&mut self) -> Result<PgConnection, Fault> {
         let mut connection = self.target.connect().await?;
         self.target.end_abandoned(&mut connection).await;
-        self.backend = Some(Backend::of(&mut connection).await?);
+        // Without it a statement has its own end alone.
+        self.backend = Backend::of(&mut connection).await.unwrap_or_else(|fault| {
+            tracing::warn!("statements that take long cannot be cancelled: {fault}");
+            None
+        });
         Ok(connection)
     }
 
     /// The process of which a statement is cancelled that takes long, if one is to be.
     fn limited(&self) -> Option<Backend> {
-        self.backend.clone().filter(|_| self.limit.is_on(Instant::now()))
+        self.backend.clone().filter(|_| self.limit.is_on())
     }
 }

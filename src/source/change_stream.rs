@@ -120,6 +120,8 @@ impl ChangeStreamOptions {
         stage = match self.post_image {
             PostImage::Lookup => stage,
             PostImage::WhenAvailable => stage.text("fullDocument", "whenAvailable"),
+            // Another collection's may have none.
+            PostImage::Required if self.all => stage.text("fullDocument", "whenAvailable"),
             PostImage::Required => stage.text("fullDocument", "required"),
         };
         if let Some(token) = after {

@@ -16,7 +16,7 @@ impl Writer {
     /// Tries the insert paths of each work in turn: COPY gives way to the upsert where rows are in
     /// the table already, and the upsert gives way to parts where Postgres refuses something. A
     /// statement that runs out of time fails the step first, so that people see it, and is halved
-    /// at the next try; where other tables wait, that try is made at once.
+    /// at the next try; where other tables wait, that try is made at once, in small parts.
     pub(super) async fn attempt(&mut self, commit: &Commit) -> Result<Vec<Applied>, Setback> {
         let mut paths = Vec::with_capacity(commit.works.len());
         for work in &commit.works {
@@ -24,7 +24,7 @@ impl Writer {
         }
         let mut ran_out = None;
         loop {
-            let is_limited = self.limit.is_on(Instant::now());
+            self.limit.decide(Instant::now());
             let met = match self.transact(Load::Whole(commit, &paths)).await {
                 Ok(done) => return Ok(done),
                 Err(met) => met,
@@ -40,7 +40,7 @@ impl Writer {
                 Trouble::Refused(refusal) => refusal,
             };
             let Some(path) = paths.get_mut(place) else { return Err(refusal.fault.into()) };
-            if is_limited && refusal.whose == Whose::Time {
+            if self.limit.is_on() && refusal.whose == Whose::Time {
                 self.out_of_time(work, path, &mut ran_out)?;
             } else {
                 self.refused(work, path, refusal)?;
@@ -79,7 +79,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A statement of a work took longer than others can wait: it is tried again, in halves.
+    /// A statement of a work took longer than others can wait: it is tried again, in small parts.
     ///
     /// # Errors
     /// It was tried again.
@@ -102,7 +102,7 @@ impl Writer {
             "cancelled a statement for which other tables wait: it is tried once more"
         );
         if *path != InsertPath::Parts && size > 1 {
-            table.pace.timed_out(size);
+            table.pace.timed_out_for_others(size);
             *path = InsertPath::Parts;
         }
         Ok(())
