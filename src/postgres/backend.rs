@@ -32,8 +32,8 @@ impl Backend {
     }
 
     /// Has its statement cancelled, if it has lasted: a request that comes late ends none of its
-    /// later statements, nor a COMMIT that waits for a standby. That it cannot be asked for is said,
-    /// and no error: the statement has its own end.
+    /// later statements, nor a COMMIT that waits for a standby. That it cannot be asked for is
+    /// said, and no error: the statement has its own end.
     pub async fn cancel(&self, pool: &Pool) {
         let sql = "select pg_cancel_backend(pid) from pg_stat_activity where pid = $1 and \
                    extract(epoch from backend_start)::float8 = $2 and state = 'active' and \
